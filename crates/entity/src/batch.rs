@@ -1,0 +1,248 @@
+//! A batch: many entities encoded in one arena, the unit that moves through a pipe.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::encoding::{self, EncodeError};
+use crate::{Dict, Entity, Offset, Str, Value};
+
+/// The ordered property names of an entity's root, shared by the entities that have the same ones.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Shape {
+    names: Box<[Str]>,
+    seeds: Box<[u64]>,
+}
+
+impl Shape {
+    /// A shape of these names, which must be distinct.
+    pub fn new(names: impl IntoIterator<Item = Str>) -> Shape {
+        let names: Box<[Str]> = names.into_iter().collect();
+        let seeds = names.iter().map(|name| crate::hash::name_seed(name)).collect();
+        Shape { names, seeds }
+    }
+
+    /// The names in order.
+    pub fn names(&self) -> &[Str] {
+        &self.names
+    }
+
+    /// The hash seeds of the names, in the same order (see the `hash` module).
+    pub fn seeds(&self) -> &[u64] {
+        &self.seeds
+    }
+
+    /// The place of `name`, if the shape has it.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|known| known == name)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
+    start: usize,
+    len: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Row {
+    id: Option<Span>,
+    body: Span,
+    shape: u32,
+    meta: Meta,
+}
+
+/// What travels with an encoded entity beside its content.
+#[derive(Clone, Debug, Default)]
+pub struct Meta {
+    /// `_deleted`.
+    pub deleted: bool,
+    /// `_filtered`.
+    pub filtered: bool,
+    /// The root holds names that start with `_` beyond the known ones; a dataset drops them.
+    pub reserved: bool,
+    /// `_updated` as the source gave it; for a dataset, the sequence of the version.
+    pub updated: Option<Offset>,
+    /// `_previous`.
+    pub previous: Option<u64>,
+    /// `_ts`, microseconds since 1970 UTC; 0 when unknown.
+    pub ts: i64,
+    /// The content hash (see the `hash` module); always set by the batch itself.
+    pub hash: u128,
+}
+
+/// Entities in the storage encoding, in order, in one arena.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    rows: Vec<Row>,
+    shapes: Vec<Arc<Shape>>,
+    known: HashMap<Arc<Shape>, u32>,
+}
+
+/// One entity of a batch, still encoded.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// `_id`, missing until the sink demands it.
+    pub id: Option<&'a str>,
+    /// The root's property names.
+    pub shape: &'a Arc<Shape>,
+    /// The values of `shape`'s names in order, in the storage encoding.
+    pub body: &'a [u8],
+    /// Everything beside the content.
+    pub meta: &'a Meta,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new() -> Batch {
+        Batch::default()
+    }
+
+    /// How many entities it holds.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Bytes of encoded content, ids included.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Forgets the entities and keeps the memory and the shapes.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.rows.clear();
+        if self.shapes.len() > MAX_KEPT_SHAPES {
+            self.shapes.clear();
+            self.known.clear();
+        }
+    }
+
+    /// The entity at `at`; panics beyond `len`, as slices do.
+    pub fn get(&self, at: usize) -> Record<'_> {
+        let row = &self.rows[at];
+        Record {
+            id: row.id.map(|span| {
+                std::str::from_utf8(self.slice(span)).expect("ids were pushed as text")
+            }),
+            shape: &self.shapes[row.shape as usize],
+            body: self.slice(row.body),
+            meta: &row.meta,
+        }
+    }
+
+    /// The entities in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Record<'_>> {
+        (0..self.len()).map(|at| self.get(at))
+    }
+
+    /// Changes what travels with the entity at `at`; the hash is kept as it was
+    /// unless `deleted` changes, which `set_deleted` is for.
+    pub fn meta_mut(&mut self, at: usize) -> &mut Meta {
+        &mut self.rows[at].meta
+    }
+
+    /// Appends an entity that is encoded already, from another batch or a store.
+    /// The caller vouches that `body` has one value for each name of the shape and that
+    /// `meta.hash` is the content's hash.
+    pub fn push_encoded(&mut self, id: Option<&str>, shape: &Arc<Shape>, body: &[u8], meta: Meta) {
+        let shape = self.intern(shape);
+        let id = id.map(|id| self.append(id.as_bytes()));
+        let body = self.append(body);
+        self.rows.push(Row { id, body, shape, meta });
+    }
+
+    /// Appends a copy of `record`.
+    pub fn push(&mut self, record: Record<'_>) {
+        self.push_encoded(record.id, record.shape, record.body, record.meta.clone());
+    }
+
+    /// Encodes and appends an entity tree; the hash is computed here.
+    ///
+    /// # Errors
+    /// When a value nests deeper than `encoding::MAX_DEPTH`.
+    pub fn push_entity(&mut self, entity: &Entity) -> Result<(), EncodeError> {
+        let shape = Arc::new(Shape::new(entity.properties.iter().map(|(name, _)| name.clone())));
+        let mut body = Vec::new();
+        for (_, value) in entity.properties.iter() {
+            encoding::encode(value, &mut body)?;
+        }
+        let id = entity.id.as_deref();
+        let meta = Meta {
+            deleted: entity.deleted,
+            filtered: entity.filtered,
+            reserved: shape.names().iter().any(|name| name.starts_with('_')),
+            updated: entity.updated.clone(),
+            previous: entity.previous,
+            ts: entity.ts.unwrap_or(0),
+            hash: crate::hash::content(id, entity.deleted, &shape, &body),
+        };
+        self.push_encoded(id, &shape, &body, meta);
+        Ok(())
+    }
+
+    /// Keeps the first `len` entities.
+    pub fn truncate(&mut self, len: usize) {
+        self.rows.truncate(len);
+    }
+
+    /// The interned id of a shape in this batch; used by writers that encode in place.
+    pub fn intern(&mut self, shape: &Arc<Shape>) -> u32 {
+        if let Some(&id) = self.known.get(shape) {
+            return id;
+        }
+        let id = u32::try_from(self.shapes.len()).expect("a batch has fewer than 2^32 shapes");
+        self.shapes.push(Arc::clone(shape));
+        self.known.insert(Arc::clone(shape), id);
+        id
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Span {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        Span { start, len: bytes.len() }
+    }
+
+    fn slice(&self, span: Span) -> &[u8] {
+        &self.bytes[span.start..span.start + span.len]
+    }
+}
+
+/// Shapes that a cleared batch may keep for the next fill.
+const MAX_KEPT_SHAPES: usize = 1024;
+
+impl Record<'_> {
+    /// The entity as a tree.
+    pub fn to_entity(&self) -> Entity {
+        let mut properties = Dict::new();
+        let mut rest = self.body;
+        for name in self.shape.names() {
+            properties.push_new(name.clone(), encoding::decode(&mut rest));
+        }
+        Entity {
+            id: self.id.map(Str::from),
+            deleted: self.meta.deleted,
+            filtered: self.meta.filtered,
+            updated: self.meta.updated.clone(),
+            previous: self.meta.previous,
+            ts: (self.meta.ts != 0).then_some(self.meta.ts),
+            hash: Some(self.meta.hash),
+            properties,
+        }
+    }
+
+    /// The value of one root property, without decoding the others.
+    pub fn value(&self, name: &str) -> Option<Value> {
+        let at = self.shape.position(name)?;
+        let mut rest = self.body;
+        for _ in 0..at {
+            encoding::skip(&mut rest);
+        }
+        Some(encoding::decode(&mut rest))
+    }
+}

@@ -1,0 +1,1 @@
+//! Wire JSON, in and out.

@@ -1,0 +1,14 @@
+//! Values, entities, their order, hash, wire JSON and storage encoding. No I/O, no clock.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod batch;
+pub mod encoding;
+mod entity;
+pub mod hash;
+pub mod json;
+pub mod order;
+mod value;
+
+pub use batch::{Batch, Meta, Record, Shape};
+pub use entity::{Entity, Offset};
+pub use value::{Dict, Str, Value};

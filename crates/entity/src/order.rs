@@ -1,0 +1,1 @@
+//! Orders and equalities of values.
