@@ -1,0 +1,124 @@
+//! What went wrong, in a class that decides and words that explain.
+
+use std::fmt;
+use std::time::Duration;
+
+use tahini_entity::Entity;
+use tahini_store::StoreError;
+
+/// What a failure means for the run; the class decides, the words explain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The peer may answer better next time: unreachable, overloaded, truncated.
+    Transient,
+    /// One entity is at fault; others may get through.
+    Entity,
+    /// The configuration is at fault; repeating changes nothing.
+    Config,
+    /// The run cannot go on: the store refused, a limit was hit, a panic.
+    Fatal,
+    /// The run was stopped on request.
+    Cancelled,
+}
+
+/// Why a step of a run did not succeed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What it means for the run.
+    pub class: Class,
+    /// What was expected, what was found, then help. Never holds a secret.
+    pub message: String,
+    /// The HTTP status that a peer answered, if one did.
+    pub status: Option<u16>,
+    /// How long the peer asked us to wait.
+    pub retry_after: Option<Duration>,
+    /// The root cause in the peer's own words, for example an answer's body (cut).
+    pub original: Option<String>,
+    /// The entity at fault.
+    pub entity: Option<Box<Entity>>,
+    /// The peer was reached and answered (error code 1 in the execution log), or never was (0).
+    pub reached: bool,
+}
+
+impl Failure {
+    /// A failure of `class` with these words.
+    pub fn new(class: Class, message: impl Into<String>) -> Failure {
+        Failure {
+            class,
+            message: message.into(),
+            status: None,
+            retry_after: None,
+            original: None,
+            entity: None,
+            reached: false,
+        }
+    }
+
+    /// The peer may answer better next time.
+    pub fn transient(message: impl Into<String>) -> Failure {
+        Failure::new(Class::Transient, message)
+    }
+
+    /// One entity is at fault.
+    pub fn entity(message: impl Into<String>) -> Failure {
+        Failure { reached: true, ..Failure::new(Class::Entity, message) }
+    }
+
+    /// The configuration is at fault.
+    pub fn config(message: impl Into<String>) -> Failure {
+        Failure::new(Class::Config, message)
+    }
+
+    /// The run cannot go on.
+    pub fn fatal(message: impl Into<String>) -> Failure {
+        Failure::new(Class::Fatal, message)
+    }
+
+    /// The run was stopped on request.
+    pub fn cancelled() -> Failure {
+        Failure::new(Class::Cancelled, "the run was stopped on request")
+    }
+
+    /// The same failure with the entity at fault.
+    pub fn with_entity(mut self, entity: Entity) -> Failure {
+        self.entity = Some(Box::new(entity));
+        self
+    }
+
+    /// The same failure with the peer's status.
+    pub fn with_status(mut self, status: u16) -> Failure {
+        self.status = Some(status);
+        self.reached = true;
+        self
+    }
+
+    /// The same failure with the peer's own words.
+    pub fn with_original(mut self, original: impl Into<String>) -> Failure {
+        self.original = Some(original.into());
+        self
+    }
+
+    /// The same failure with words put before its own.
+    pub fn context(mut self, before: impl fmt::Display) -> Failure {
+        self.message = format!("{before}: {}", self.message);
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.original {
+            Some(original) => write!(f, "\n{original}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::fatal(error.to_string())
+    }
+}

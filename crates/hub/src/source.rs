@@ -1,0 +1,83 @@
+//! Where a pipe's entities come from.
+
+use tahini_entity::{Batch, Offset};
+use tahini_store::StateWrite;
+
+use crate::Failure;
+
+/// How a source's place can be kept (documentation: continuation support).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Continuation {
+    /// Nothing is saved; every run reads everything.
+    None,
+    /// The highest `_updated` of a successful run becomes the offset.
+    Max,
+    /// Entities come in order; the last one's `_updated` is the offset at any moment.
+    Chronological,
+}
+
+impl Continuation {
+    /// The strategy that the three documented properties choose.
+    pub fn of(supports_since: bool, is_since_comparable: bool, is_chronological: bool) -> Self {
+        match (supports_since, is_chronological, is_since_comparable) {
+            (true, true, _) => Continuation::Chronological,
+            (true, false, true) => Continuation::Max,
+            _ => Continuation::None,
+        }
+    }
+
+    /// The name in a pipe's `runtime.continuation`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Continuation::None => "none",
+            Continuation::Max => "max",
+            Continuation::Chronological => "chronological",
+        }
+    }
+}
+
+/// What a run asks of its source.
+#[derive(Clone, Debug, Default)]
+pub struct From {
+    /// Entities after this place; `None` reads from the start.
+    pub since: Option<Offset>,
+    /// The run wants everything, for deletion tracking.
+    pub full: bool,
+    /// State that the source committed in earlier steps of this pipe, by key.
+    pub state: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+/// Whether more may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There may be more.
+    More,
+    /// The source came to its natural end: what was read is everything.
+    End,
+}
+
+/// An open source in the middle of a run. A retry of a failed read opens it anew.
+pub trait Source: Send {
+    /// Appends at most `limit` entities to `out`. A slow source may return fewer, or none with
+    /// `More`. Entities may lack an `_id` until the sink.
+    ///
+    /// # Errors
+    /// Transient when reading again may help; then nothing of this step counts.
+    fn next_batch(&mut self, limit: usize, out: &mut Batch) -> Result<Step, Failure>;
+
+    /// State to commit with what was read so far.
+    fn state(&mut self) -> Vec<StateWrite> {
+        Vec::new()
+    }
+
+    /// What the source itself says of its place at the end of a run, where `_updated` of the
+    /// entities does not tell (for example a dataset source that skipped deleted versions).
+    fn offset(&self) -> Option<Offset> {
+        None
+    }
+
+    /// How many entities are known to be left, for progress.
+    fn remaining(&self) -> Option<u64> {
+        None
+    }
+}
