@@ -1,0 +1,32 @@
+//! What an evaluation gets from outside.
+
+use std::time::Duration;
+
+use tahini_entity::Dict;
+
+use crate::Lookup;
+
+/// Everything that an evaluation needs and cannot know by itself.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The value of `now`, one for the whole batch.
+    pub now: jiff::Timestamp,
+    /// Other datasets, and earlier versions of the source's.
+    pub lookup: &'a dyn Lookup,
+    /// `_B`: what the URL's parameters say, for endpoint sinks.
+    pub parameters: Option<&'a Dict>,
+    /// Pauses for `sleep!`; false when the run was stopped meanwhile. `None` does not pause.
+    pub pause: Option<&'a dyn Fn(Duration) -> bool>,
+}
+
+impl<'a> Context<'a> {
+    /// A context with a time and datasets, and nothing else.
+    pub fn new(now: jiff::Timestamp, lookup: &'a dyn Lookup) -> Context<'a> {
+        Context {
+            now,
+            lookup,
+            parameters: None,
+            pause: None,
+        }
+    }
+}
