@@ -1,24 +1,51 @@
 //! A batch: many entities encoded in one arena, the unit that moves through a pipe.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::encoding::{self, EncodeError};
 use crate::{Dict, Entity, Offset, Str, Value};
 
 /// The ordered property names of an entity's root, shared by the entities that have the same ones.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug)]
 pub struct Shape {
     names: Box<[Str]>,
     seeds: Box<[u64]>,
+    /// Of all seeds in order, so that looking up a shape does not hash every name again.
+    fingerprint: u64,
+}
+
+impl PartialEq for Shape {
+    fn eq(&self, other: &Shape) -> bool {
+        self.fingerprint == other.fingerprint && self.names == other.names
+    }
+}
+
+impl Eq for Shape {}
+
+impl Hash for Shape {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.fingerprint.hash(state);
+    }
 }
 
 impl Shape {
     /// A shape of these names, which must be distinct.
     pub fn new(names: impl IntoIterator<Item = Str>) -> Shape {
         let names: Box<[Str]> = names.into_iter().collect();
-        let seeds = names.iter().map(|name| crate::hash::name_seed(name)).collect();
-        Shape { names, seeds }
+        let seeds: Box<[u64]> = names
+            .iter()
+            .map(|name| crate::hash::name_seed(name))
+            .collect();
+        let fingerprint = seeds.iter().fold(0u64, |sum, seed| {
+            sum.rotate_left(5).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed
+        });
+        Shape {
+            names,
+            seeds,
+            fingerprint,
+        }
     }
 
     /// The names in order.
@@ -77,6 +104,8 @@ pub struct Batch {
     rows: Vec<Row>,
     shapes: Vec<Arc<Shape>>,
     known: HashMap<Arc<Shape>, u32>,
+    /// The shape that was interned last; most batches have few.
+    recent: u32,
 }
 
 /// One entity of a batch, still encoded.
@@ -120,6 +149,7 @@ impl Batch {
         if self.shapes.len() > MAX_KEPT_SHAPES {
             self.shapes.clear();
             self.known.clear();
+            self.recent = 0;
         }
     }
 
@@ -154,7 +184,12 @@ impl Batch {
         let shape = self.intern(shape);
         let id = id.map(|id| self.append(id.as_bytes()));
         let body = self.append(body);
-        self.rows.push(Row { id, body, shape, meta });
+        self.rows.push(Row {
+            id,
+            body,
+            shape,
+            meta,
+        });
     }
 
     /// Appends a copy of `record`.
@@ -167,7 +202,9 @@ impl Batch {
     /// # Errors
     /// When a value nests deeper than `encoding::MAX_DEPTH`.
     pub fn push_entity(&mut self, entity: &Entity) -> Result<(), EncodeError> {
-        let shape = Arc::new(Shape::new(entity.properties.iter().map(|(name, _)| name.clone())));
+        let shape = Arc::new(Shape::new(
+            entity.properties.iter().map(|(name, _)| name.clone()),
+        ));
         let mut body = Vec::new();
         for (_, value) in entity.properties.iter() {
             encoding::encode(value, &mut body)?;
@@ -193,19 +230,59 @@ impl Batch {
 
     /// The interned id of a shape in this batch; used by writers that encode in place.
     pub fn intern(&mut self, shape: &Arc<Shape>) -> u32 {
+        if self
+            .shapes
+            .get(self.recent as usize)
+            .is_some_and(|recent| Arc::ptr_eq(recent, shape))
+        {
+            return self.recent;
+        }
         if let Some(&id) = self.known.get(shape) {
+            self.recent = id;
             return id;
         }
         let id = u32::try_from(self.shapes.len()).expect("a batch has fewer than 2^32 shapes");
         self.shapes.push(Arc::clone(shape));
         self.known.insert(Arc::clone(shape), id);
+        self.recent = id;
         id
+    }
+
+    /// Where encoded content goes; a writer appends a body here and then calls `close_row`, or
+    /// cuts it off again.
+    pub(crate) fn arena(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Makes what was appended to the arena since `start` the body of a new entity.
+    pub(crate) fn close_row(
+        &mut self,
+        start: usize,
+        id: Option<&str>,
+        shape: &Arc<Shape>,
+        meta: Meta,
+    ) {
+        let body = Span {
+            start,
+            len: self.bytes.len() - start,
+        };
+        let shape = self.intern(shape);
+        let id = id.map(|id| self.append(id.as_bytes()));
+        self.rows.push(Row {
+            id,
+            body,
+            shape,
+            meta,
+        });
     }
 
     fn append(&mut self, bytes: &[u8]) -> Span {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        Span { start, len: bytes.len() }
+        Span {
+            start,
+            len: bytes.len(),
+        }
     }
 
     fn slice(&self, span: Span) -> &[u8] {

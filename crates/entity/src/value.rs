@@ -67,7 +67,11 @@ impl Value {
 
     /// A double in its one form: NaN and the infinities become null, −0.0 becomes 0.0.
     pub fn float(number: f64) -> Value {
-        if number.is_finite() { Value::Float(number + 0.0) } else { Value::Null }
+        if number.is_finite() {
+            Value::Float(number + 0.0)
+        } else {
+            Value::Null
+        }
     }
 
     /// A decimal of any precision.
@@ -132,7 +136,10 @@ impl Dict {
 
     /// The value under `name`.
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value)
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value)
     }
 
     /// Sets `name` to `value`; a known name keeps its place.

@@ -1,1 +1,0 @@
-//! Wire JSON, in and out.

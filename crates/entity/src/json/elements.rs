@@ -1,0 +1,61 @@
+//! A splitter with a reader behind it.
+
+use std::io::{self, Read};
+
+use super::split::{Layout, SplitError, Splitter};
+
+/// Why the next entity of a reader cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The reader failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What it read is not a stream of entities, or not all of one.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+}
+
+/// The texts of the entities that come from a reader, read as they are asked for.
+#[derive(Debug)]
+pub struct Elements<R> {
+    reader: R,
+    splitter: Splitter,
+    ended: bool,
+}
+
+impl<R: Read> Elements<R> {
+    /// The entities of `reader`, whose stream has this layout.
+    pub fn new(reader: R, layout: Layout) -> Elements<R> {
+        Elements {
+            reader,
+            splitter: Splitter::new(layout),
+            ended: false,
+        }
+    }
+
+    /// How many entities came so far.
+    pub fn complete(&self) -> u64 {
+        self.splitter.complete()
+    }
+
+    /// The text of the next entity; `None` at the end of a stream that is whole.
+    ///
+    /// # Errors
+    /// When the reader fails, the stream is cut off, or something else than an entity comes.
+    pub fn next_element(&mut self) -> Result<Option<&[u8]>, ReadError> {
+        while !self.ended {
+            if let Some(range) = self.splitter.advance()? {
+                return Ok(Some(self.splitter.slice(range)));
+            }
+            self.ended = self.splitter.fill(&mut self.reader)? == 0;
+        }
+        // After the last chunk nothing whole is left in the buffer.
+        self.splitter.finish()?;
+        Ok(None)
+    }
+
+    /// The reader, for what can be told once it was read.
+    pub fn into_inner(self) -> R {
+        self.reader
+    }
+}
