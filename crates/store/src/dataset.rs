@@ -1,0 +1,186 @@
+//! What a store promises, whatever it is built on.
+
+use std::sync::Arc;
+
+use roaring::RoaringTreemap;
+use tahini_entity::{Batch, Str};
+
+use crate::StoreError;
+
+/// A place in a dataset: versions are numbered from 0 and never renumbered.
+pub type Seq = u64;
+
+/// Where datasets live.
+pub trait Backend: Send + Sync {
+    /// Opens `name`; `create` makes an empty dataset where there is none.
+    fn open(&self, name: &str, create: bool) -> Result<Arc<dyn Dataset>, StoreError>;
+    /// Opens `name` if it exists.
+    fn find(&self, name: &str) -> Result<Option<Arc<dyn Dataset>>, StoreError>;
+    /// The heads of all datasets, by name.
+    fn list(&self) -> Result<Vec<Head>, StoreError>;
+    /// Deletes a dataset and all its versions; a missing one is no error.
+    fn remove(&self, name: &str) -> Result<(), StoreError>;
+    /// Makes everything that was committed durable and writes the indexes; called on shutdown.
+    fn close(&self) -> Result<(), StoreError>;
+}
+
+/// One dataset, shared by its writers and readers.
+pub trait Dataset: Send + Sync {
+    /// The dataset's name.
+    fn name(&self) -> &str;
+    /// A consistent view of what is committed now.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+    /// Writes rows and state in one atomic step and tells what came of each row.
+    /// The ticket says when it is durable.
+    fn commit(&self, commit: Commit<'_>) -> Result<(Outcome, Ticket), StoreError>;
+}
+
+/// What a dataset is like at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The dataset's name.
+    pub name: String,
+    /// A UUID given when the dataset was created; offsets of another generation mean nothing.
+    pub generation: uuid::Uuid,
+    /// How many versions were ever written, which is the next sequence number.
+    pub next: Seq,
+    /// Entities whose latest version is not deleted.
+    pub live: u64,
+    /// Entities whose latest version is deleted.
+    pub deleted: u64,
+    /// The populated flag.
+    pub populated: bool,
+    /// Bytes on disk, log and index.
+    pub bytes: u64,
+    /// `_ts` of the newest version, 0 when empty.
+    pub last_ts: i64,
+}
+
+/// A consistent, cheap view. Everything takes slices and fills buffers that the caller owns;
+/// nothing borrows a transaction between calls.
+pub trait Snapshot: Send {
+    /// The dataset's head in this view.
+    fn head(&self) -> &Head;
+    /// Appends the latest version of each id that exists, in the order of `ids`;
+    /// `found[i]` tells whether `ids[i]` was there. Deleted versions count as found.
+    fn latest(&self, ids: &[&str], out: &mut Batch) -> Result<Vec<bool>, StoreError>;
+    /// Appends versions with `_updated` greater than `after` (`None`: from the start), at most
+    /// `limit.rows` and about `limit.bytes`; returns where to go on, or `None` at the end.
+    fn changes(
+        &self,
+        after: Option<Seq>,
+        view: View,
+        limit: Limit,
+        out: &mut Batch,
+    ) -> Result<Option<Seq>, StoreError>;
+    /// The same, newest first, with `_updated` less than `before` (`None`: from the end).
+    fn changes_reversed(
+        &self,
+        before: Option<Seq>,
+        view: View,
+        limit: Limit,
+        out: &mut Batch,
+    ) -> Result<Option<Seq>, StoreError>;
+    /// All versions of one id, oldest first.
+    fn versions(&self, id: &str, out: &mut Batch) -> Result<(), StoreError>;
+    /// Appends the latest versions that are not deleted and whose sequence is not in `seen`,
+    /// at most `limit` of them, ids after `after`; returns the last id looked at, `None` at the end.
+    fn unseen(
+        &self,
+        seen: &RoaringTreemap,
+        after: Option<&str>,
+        limit: Limit,
+        out: &mut Batch,
+    ) -> Result<Option<Str>, StoreError>;
+    /// The state records of `space` whose key starts with `prefix`, in key order.
+    fn state(&self, space: &str, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+}
+
+/// Which versions a reader wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Also versions that were superseded later.
+    pub history: bool,
+    /// Also deleted versions.
+    pub deleted: bool,
+}
+
+/// How much a reader wants at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// Entities.
+    pub rows: usize,
+    /// Encoded bytes, about.
+    pub bytes: usize,
+}
+
+/// One atomic step.
+pub struct Commit<'a> {
+    /// The versions to write, in order. Every row needs an id. `meta.hash` decides what changed.
+    pub rows: &'a Batch,
+    /// What to do with rows that changed nothing or meet another writer.
+    pub rule: Rule<'a>,
+    /// State that belongs to this step.
+    pub state: &'a [StateWrite],
+    /// Sets the populated flag, for good.
+    pub populated: bool,
+    /// Microseconds since 1970 UTC; `_ts` becomes max(this, last + 1) a row.
+    pub now: i64,
+}
+
+/// Rules of a commit.
+#[derive(Clone, Copy)]
+pub enum Rule<'a> {
+    /// A row is written when its hash or deleted flag differs from the latest version's.
+    /// A deleted row of an unknown id writes nothing.
+    IfChanged,
+    /// As `IfChanged`, but each row's `meta.updated` must be the latest version's sequence;
+    /// one mismatch refuses the whole commit with `StoreError::Refused`.
+    IfUpdatedIs,
+    /// As `IfChanged`, but rows whose latest sequence is in the set are left alone.
+    UnlessTouched(&'a RoaringTreemap),
+}
+
+/// A keyed record that lives and dies with its dataset.
+#[derive(Clone, Debug)]
+pub struct StateWrite {
+    /// Whose it is, for example `pipe:orders`.
+    pub space: String,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value; `None` removes the key.
+    pub value: Option<Vec<u8>>,
+}
+
+/// What a commit did.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// For each row the sequence of the id's latest version after the commit:
+    /// a new one where it was written, the old one where nothing changed,
+    /// `None` for a deleted row of an unknown id.
+    pub seqs: Vec<Option<Seq>>,
+    /// Rows that wrote a version that is not deleted.
+    pub written: u64,
+    /// Rows that wrote a deleted version.
+    pub deleted: u64,
+    /// Rows that changed nothing.
+    pub unchanged: u64,
+}
+
+/// A promise that a commit becomes durable.
+pub struct Ticket(Box<dyn FnOnce() -> Result<(), StoreError> + Send>);
+
+impl Ticket {
+    /// A ticket that `wait` runs.
+    pub fn new(wait: impl FnOnce() -> Result<(), StoreError> + Send + 'static) -> Ticket {
+        Ticket(Box::new(wait))
+    }
+
+    /// Blocks until the commit is durable.
+    ///
+    /// # Errors
+    /// When the disk refused; the commit may then be lost, and the dataset reopens from its log.
+    pub fn wait(self) -> Result<(), StoreError> {
+        (self.0)()
+    }
+}

@@ -1,0 +1,459 @@
+//! Datasets in memory: for tests and for `tahini test`. Nothing survives the process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+
+use roaring::RoaringTreemap;
+use tahini_entity::{Batch, Meta, Offset, Shape, Str};
+
+use crate::content::Content;
+use crate::keys::{index_key, state_key};
+use crate::rule::{self, Prior, Verdict};
+use crate::{
+    Backend, Commit, Dataset, Head, Limit, Outcome, Seq, Snapshot, StateWrite, StoreError, Ticket,
+    View,
+};
+
+/// A store in memory.
+#[derive(Default)]
+pub struct Memory {
+    datasets: Mutex<BTreeMap<String, Arc<MemoryDataset>>>,
+}
+
+impl Memory {
+    /// An empty store.
+    pub fn new() -> Memory {
+        Memory::default()
+    }
+
+    fn named(&self, name: &str) -> Option<Arc<MemoryDataset>> {
+        let datasets = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
+        datasets.get(name).cloned()
+    }
+}
+
+impl Backend for Memory {
+    fn open(&self, name: &str, create: bool) -> Result<Arc<dyn Dataset>, StoreError> {
+        if !create {
+            let found = self
+                .named(name)
+                .ok_or_else(|| StoreError::Missing(name.to_owned()))?;
+            return Ok(found);
+        }
+        let mut datasets = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
+        let dataset = datasets
+            .entry(name.to_owned())
+            .or_insert_with(|| Arc::new(MemoryDataset::new(name)));
+        Ok(Arc::clone(dataset) as Arc<dyn Dataset>)
+    }
+
+    fn find(&self, name: &str) -> Result<Option<Arc<dyn Dataset>>, StoreError> {
+        Ok(self.named(name).map(|dataset| dataset as Arc<dyn Dataset>))
+    }
+
+    fn list(&self) -> Result<Vec<Head>, StoreError> {
+        let datasets = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(datasets
+            .values()
+            .map(|dataset| dataset.read().head.clone())
+            .collect())
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let mut datasets = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dataset) = datasets.remove(name) {
+            dataset.write().removed = true;
+        }
+        Ok(())
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+struct MemoryDataset {
+    name: String,
+    all: Arc<RwLock<All>>,
+}
+
+/// Every version ever written. Snapshots are positions in it.
+struct All {
+    head: Head,
+    /// Commits so far; state is kept per commit for as long as a snapshot needs it.
+    commits: u64,
+    versions: Vec<Version>,
+    /// Index key to the sequences of the id's versions, oldest first.
+    ids: BTreeMap<Vec<u8>, Vec<Seq>>,
+    /// State key to its values by commit.
+    state: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>>,
+    /// One clone for each living snapshot.
+    readers: Arc<()>,
+    removed: bool,
+}
+
+struct Version {
+    id: Str,
+    shape: Arc<Shape>,
+    body: Box<[u8]>,
+    meta: Meta,
+    /// The next version of the same id.
+    successor: Option<Seq>,
+}
+
+impl MemoryDataset {
+    fn new(name: &str) -> MemoryDataset {
+        let head = Head {
+            name: name.to_owned(),
+            generation: uuid::Uuid::new_v4(),
+            next: 0,
+            live: 0,
+            deleted: 0,
+            populated: false,
+            bytes: 0,
+            last_ts: 0,
+        };
+        let all = All {
+            head,
+            commits: 0,
+            versions: Vec::new(),
+            ids: BTreeMap::new(),
+            state: BTreeMap::new(),
+            readers: Arc::new(()),
+            removed: false,
+        };
+        MemoryDataset {
+            name: name.to_owned(),
+            all: Arc::new(RwLock::new(all)),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, All> {
+        self.all.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, All> {
+        self.all.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Dataset for MemoryDataset {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        let all = self.read();
+        Ok(Box::new(MemorySnapshot {
+            head: all.head.clone(),
+            commits: all.commits,
+            all: Arc::clone(&self.all),
+            _reader: Arc::clone(&all.readers),
+        }))
+    }
+
+    fn commit(&self, commit: Commit<'_>) -> Result<(Outcome, Ticket), StoreError> {
+        rule::check_state(commit.state)?;
+        let mut all = self.write();
+        if all.removed {
+            return Err(StoreError::Missing(self.name.clone()));
+        }
+        let verdicts = all.judge(&commit)?;
+        let outcome = all.apply(&commit, &verdicts);
+        Ok((outcome, Ticket::new(|| Ok(()))))
+    }
+}
+
+impl All {
+    /// Judges every row before any is written, so that a refusal leaves nothing behind.
+    fn judge(&self, commit: &Commit<'_>) -> Result<Vec<Verdict>, StoreError> {
+        let mut fresh: HashMap<&str, Prior> = HashMap::new();
+        let mut next = self.head.next;
+        let mut verdicts = Vec::with_capacity(commit.rows.len());
+        for at in 0..commit.rows.len() {
+            let record = commit.rows.get(at);
+            let id = rule::row_id(at, &record)?;
+            let prior = fresh.get(id).copied().or_else(|| self.prior(id));
+            let verdict = rule::judge(commit.rule, id, &record, prior.as_ref())?;
+            if verdict == Verdict::Write {
+                let hash = rule::half(record.meta.hash);
+                fresh.insert(
+                    id,
+                    Prior {
+                        seq: next,
+                        hash,
+                        deleted: record.meta.deleted,
+                    },
+                );
+                next += 1;
+            }
+            verdicts.push(verdict);
+        }
+        Ok(verdicts)
+    }
+
+    fn apply(&mut self, commit: &Commit<'_>, verdicts: &[Verdict]) -> Outcome {
+        let mut outcome = Outcome::default();
+        for (record, verdict) in commit.rows.iter().zip(verdicts) {
+            let id = record.id.expect("judged rows have an id");
+            let latest = self.latest_seq(id);
+            if *verdict == Verdict::Leave {
+                outcome.unchanged += 1;
+                outcome.seqs.push(latest);
+                continue;
+            }
+            if record.meta.deleted {
+                outcome.deleted += 1;
+            } else {
+                outcome.written += 1;
+            }
+            outcome.seqs.push(Some(self.push(
+                id,
+                &Content::of(&record),
+                record.meta,
+                commit.now,
+            )));
+        }
+        self.commits += 1;
+        self.head.populated |= commit.populated;
+        for write in commit.state {
+            self.set_state(write);
+        }
+        outcome
+    }
+
+    fn push(&mut self, id: &str, content: &Content<'_>, meta: &Meta, now: i64) -> Seq {
+        let seq = self.head.next;
+        let previous = self.latest_seq(id);
+        if let Some(previous) = previous {
+            let version = &mut self.versions[previous as usize];
+            version.successor = Some(seq);
+            *(if version.meta.deleted {
+                &mut self.head.deleted
+            } else {
+                &mut self.head.live
+            }) -= 1;
+        }
+        *(if meta.deleted {
+            &mut self.head.deleted
+        } else {
+            &mut self.head.live
+        }) += 1;
+        let ts = if seq == 0 {
+            now
+        } else {
+            now.max(self.head.last_ts + 1)
+        };
+        self.versions.push(Version {
+            id: Str::from(id),
+            shape: Arc::clone(&content.shape),
+            body: content.body.as_ref().into(),
+            meta: Meta {
+                deleted: meta.deleted,
+                filtered: false,
+                reserved: false,
+                updated: Some(Offset::Int(seq as i64)),
+                previous,
+                ts,
+                hash: meta.hash,
+            },
+            successor: None,
+        });
+        self.ids
+            .entry(index_key(id.as_bytes()).into_owned())
+            .or_default()
+            .push(seq);
+        self.head.next = seq + 1;
+        self.head.last_ts = ts;
+        self.head.bytes += (id.len() + content.body.len()) as u64;
+        seq
+    }
+
+    fn set_state(&mut self, write: &StateWrite) {
+        let watched = Arc::strong_count(&self.readers) > 1;
+        let values = self
+            .state
+            .entry(state_key(&write.space, &write.key))
+            .or_default();
+        if !watched {
+            values.clear();
+        }
+        values.push((self.commits, write.value.clone()));
+    }
+
+    fn latest_seq(&self, id: &str) -> Option<Seq> {
+        self.ids
+            .get(index_key(id.as_bytes()).as_ref())
+            .and_then(|seqs| seqs.last().copied())
+    }
+
+    fn prior(&self, id: &str) -> Option<Prior> {
+        let seq = self.latest_seq(id)?;
+        let meta = &self.versions[seq as usize].meta;
+        Some(Prior {
+            seq,
+            hash: rule::half(meta.hash),
+            deleted: meta.deleted,
+        })
+    }
+}
+
+struct MemorySnapshot {
+    head: Head,
+    commits: u64,
+    all: Arc<RwLock<All>>,
+    _reader: Arc<()>,
+}
+
+impl MemorySnapshot {
+    fn all(&self) -> RwLockReadGuard<'_, All> {
+        self.all.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The newest of these sequences that this view knows.
+    fn newest(&self, seqs: &[Seq]) -> Option<Seq> {
+        let known = seqs.partition_point(|seq| *seq < self.head.next);
+        known.checked_sub(1).map(|at| seqs[at])
+    }
+
+    fn wanted(&self, version: &Version, view: View) -> bool {
+        let superseded = version.successor.is_some_and(|seq| seq < self.head.next);
+        (view.history || !superseded) && (view.deleted || !version.meta.deleted)
+    }
+
+    /// Takes versions at `seqs` until the limit; returns the last one looked at if it stopped early.
+    fn take(
+        &self,
+        seqs: impl Iterator<Item = Seq>,
+        view: View,
+        limit: Limit,
+        out: &mut Batch,
+    ) -> Option<Seq> {
+        let all = self.all();
+        let (rows, bytes) = (out.len(), out.bytes());
+        let mut last = None;
+        for seq in seqs {
+            if out.len() - rows >= limit.rows.max(1) || out.bytes() - bytes >= limit.bytes.max(1) {
+                return last;
+            }
+            let version = &all.versions[seq as usize];
+            if self.wanted(version, view) {
+                version.push_to(out);
+            }
+            last = Some(seq);
+        }
+        None
+    }
+}
+
+impl Version {
+    fn push_to(&self, out: &mut Batch) {
+        out.push_encoded(Some(&self.id), &self.shape, &self.body, self.meta.clone());
+    }
+}
+
+impl Snapshot for MemorySnapshot {
+    fn head(&self) -> &Head {
+        &self.head
+    }
+
+    fn latest(&self, ids: &[&str], out: &mut Batch) -> Result<Vec<bool>, StoreError> {
+        let all = self.all();
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            let seqs = all.ids.get(index_key(id.as_bytes()).as_ref());
+            let newest = seqs.and_then(|seqs| self.newest(seqs));
+            if let Some(seq) = newest {
+                all.versions[seq as usize].push_to(out);
+            }
+            found.push(newest.is_some());
+        }
+        Ok(found)
+    }
+
+    fn changes(
+        &self,
+        after: Option<Seq>,
+        view: View,
+        limit: Limit,
+        out: &mut Batch,
+    ) -> Result<Option<Seq>, StoreError> {
+        let from = after.map_or(0, |after| after.saturating_add(1));
+        Ok(self.take(from..self.head.next, view, limit, out))
+    }
+
+    fn changes_reversed(
+        &self,
+        before: Option<Seq>,
+        view: View,
+        limit: Limit,
+        out: &mut Batch,
+    ) -> Result<Option<Seq>, StoreError> {
+        let until = before.unwrap_or(Seq::MAX).min(self.head.next);
+        Ok(self.take((0..until).rev(), view, limit, out))
+    }
+
+    fn versions(&self, id: &str, out: &mut Batch) -> Result<(), StoreError> {
+        let all = self.all();
+        let seqs = all.ids.get(index_key(id.as_bytes()).as_ref());
+        for seq in seqs
+            .into_iter()
+            .flatten()
+            .take_while(|seq| **seq < self.head.next)
+        {
+            all.versions[*seq as usize].push_to(out);
+        }
+        Ok(())
+    }
+
+    fn unseen(
+        &self,
+        seen: &RoaringTreemap,
+        after: Option<&str>,
+        limit: Limit,
+        out: &mut Batch,
+    ) -> Result<Option<Str>, StoreError> {
+        let all = self.all();
+        let from = match after {
+            None => Bound::Unbounded,
+            Some(id) => Bound::Excluded(index_key(id.as_bytes()).into_owned()),
+        };
+        let (rows, bytes) = (out.len(), out.bytes());
+        let mut last = None;
+        for seqs in all
+            .ids
+            .range((from, Bound::Unbounded))
+            .map(|(_, seqs)| seqs)
+        {
+            if out.len() - rows >= limit.rows.max(1) || out.bytes() - bytes >= limit.bytes.max(1) {
+                return Ok(last);
+            }
+            let Some(seq) = self.newest(seqs) else {
+                continue;
+            };
+            let version = &all.versions[seq as usize];
+            if !version.meta.deleted && !seen.contains(seq) {
+                version.push_to(out);
+            }
+            last = Some(version.id.clone());
+        }
+        Ok(None)
+    }
+
+    fn state(&self, space: &str, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let all = self.all();
+        let start = state_key(space, prefix);
+        let mut rows = Vec::new();
+        for (key, values) in all.state.range(start.clone()..) {
+            if !key.starts_with(&start) {
+                break;
+            }
+            let known = values.partition_point(|(commit, _)| *commit <= self.commits);
+            if let Some((_, Some(value))) = known.checked_sub(1).map(|at| &values[at]) {
+                rows.push((key[space.len() + 1..].to_vec(), value.clone()));
+            }
+        }
+        Ok(rows)
+    }
+}

@@ -1,0 +1,107 @@
+//! What a commit does with each of its rows: one pure place, shared by the backends.
+
+use tahini_entity::{Offset, Record};
+
+use crate::{Rule, Seq, StateWrite, StoreError};
+
+/// What is known of an id's latest version when a row meets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Prior {
+    pub seq: Seq,
+    /// The lower half of the content hash.
+    pub hash: u64,
+    pub deleted: bool,
+}
+
+/// What becomes of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// It is a new version.
+    Write,
+    /// It leaves everything as it is.
+    Leave,
+}
+
+/// The half of a content hash that the index keeps for comparison.
+pub(crate) fn half(hash: u128) -> u64 {
+    hash as u64
+}
+
+/// Judges one row against the latest version of its id.
+///
+/// # Errors
+/// `Refused` when an optimistic rule finds another version than the row expects.
+pub(crate) fn judge(
+    rule: Rule<'_>,
+    id: &str,
+    record: &Record<'_>,
+    prior: Option<&Prior>,
+) -> Result<Verdict, StoreError> {
+    match rule {
+        Rule::IfChanged => {}
+        Rule::IfUpdatedIs => expect_version(id, record, prior)?,
+        Rule::UnlessTouched(touched) => {
+            if prior.is_some_and(|prior| touched.contains(prior.seq)) {
+                return Ok(Verdict::Leave);
+            }
+        }
+    }
+    let deleted = record.meta.deleted;
+    Ok(match prior {
+        None if deleted => Verdict::Leave,
+        None => Verdict::Write,
+        Some(prior) if prior.deleted == deleted && prior.hash == half(record.meta.hash) => {
+            Verdict::Leave
+        }
+        Some(_) => Verdict::Write,
+    })
+}
+
+fn expect_version(id: &str, record: &Record<'_>, prior: Option<&Prior>) -> Result<(), StoreError> {
+    let matches = match (&record.meta.updated, prior) {
+        (None, None) => true,
+        (Some(Offset::Int(expected)), Some(prior)) => u64::try_from(*expected) == Ok(prior.seq),
+        _ => false,
+    };
+    if matches {
+        return Ok(());
+    }
+    let expected = match &record.meta.updated {
+        Some(updated) => format!("version {updated}"),
+        None => "no version".to_owned(),
+    };
+    let found = prior.map_or("none".to_owned(), |prior| format!("version {}", prior.seq));
+    Err(StoreError::Refused(format!(
+        "expected {expected} of entity {id:?}, found {found}"
+    )))
+}
+
+/// The id that a row must have to be stored.
+///
+/// # Errors
+/// `Refused` when it is missing or empty.
+pub(crate) fn row_id<'a>(at: usize, record: &Record<'a>) -> Result<&'a str, StoreError> {
+    match record.id {
+        Some(id) if !id.is_empty() => Ok(id),
+        Some(_) => Err(StoreError::Refused(format!(
+            "expected an id in row {at} of the commit, found an empty one"
+        ))),
+        None => Err(StoreError::Refused(format!(
+            "expected an id in row {at} of the commit, found none"
+        ))),
+    }
+}
+
+/// Checks that state keys can be told apart.
+///
+/// # Errors
+/// `Refused` when a space holds NUL, which is the border between space and key.
+pub(crate) fn check_state(state: &[StateWrite]) -> Result<(), StoreError> {
+    match state.iter().find(|write| write.space.contains('\0')) {
+        None => Ok(()),
+        Some(write) => Err(StoreError::Refused(format!(
+            "expected a state space without NUL, found {:?}",
+            write.space
+        ))),
+    }
+}
