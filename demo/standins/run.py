@@ -1,0 +1,58 @@
+"""Starts the four stand-ins and stays up until it is told to stop.
+
+    python3 demo/standins/run.py
+
+Prints a line for each and then `ready`. Ends with SIGINT or SIGTERM, or, with
+`--until-eof`, when its standard input ends: then it cannot outlive who started it.
+Code 1: a port is taken.
+"""
+
+import argparse
+import signal
+import sys
+import threading
+
+from crm import Crm
+from github import GitHub
+from hubspot import HubSpot
+from postcode import Postcode
+
+STANDINS = (HubSpot, GitHub, Crm, Postcode)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--until-eof", action="store_true", help="end when standard input ends")
+    options = parser.parse_args()
+
+    standins = [kind() for kind in STANDINS]
+    servers = []
+    for standin in standins:
+        try:
+            server = standin.serve()
+        except OSError as error:
+            print(
+                f"{standin.name}: port {standin.port} cannot be used: {error.strerror}. The examples' test-env.json "
+                "names this port; end the program that holds it (other stand-ins, perhaps) and start again.",
+                file=sys.stderr,
+            )
+            return 1
+        servers.append(server)
+        print(f"{standin.name:10}{server.url}", flush=True)
+    print("ready", flush=True)
+
+    end = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: end.set())
+    if options.until_eof:
+        threading.Thread(target=lambda: (sys.stdin.buffer.read(), end.set()), daemon=True).start()
+    end.wait()
+    for standin, server in zip(standins, servers):
+        standin.stopping.set()
+        server.shutdown()
+        server.server_close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
