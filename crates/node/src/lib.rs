@@ -1,0 +1,6 @@
+//! The node: command line, API, microservice runtimes, wiring.
+//!
+//! A library beside the binary, so that the integration tests reach the rooms they test.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod microservices;

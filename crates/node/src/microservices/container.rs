@@ -1,0 +1,109 @@
+//! What the engine is told about a container.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use bollard::models::{
+    ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, NetworkingConfig,
+    PortBinding,
+};
+
+use super::docker::{NODE_LABEL, SYSTEM_LABEL};
+use super::environment::NODE_NAMES;
+use super::image::Reference;
+use super::network::Network;
+use super::runtime::Launch;
+use super::spec::DockerSpec;
+
+/// The engine's own copy of a container's output is kept small: the node has the lines.
+const ENGINE_LOG_SIZE: &str = "8m";
+
+/// The container for one start of a service.
+pub(super) fn describe(
+    launch: &Launch,
+    spec: &DockerSpec,
+    node_id: &str,
+    address: IpAddr,
+    network: &Network,
+) -> ContainerCreateBody {
+    let id = &launch.spec.id;
+    let inside = format!("{}/tcp", spec.port);
+    let published = PortBinding {
+        host_ip: Some(address.to_string()),
+        host_port: Some(launch.port.to_string()),
+    };
+    let host_config = HostConfig {
+        memory: i64::try_from(spec.memory_mb * 1024 * 1024).ok(),
+        // As much in all as of memory alone: no swap, so that the limit means what it says.
+        memory_swap: i64::try_from(spec.memory_mb * 1024 * 1024).ok(),
+        cpu_period: microseconds(spec.cpu_period_ms),
+        cpu_quota: microseconds(spec.cpu_quota_percent),
+        cpuset_cpus: spec.cpuset_cpus.clone(),
+        // A program that runs as process 1 and ignores SIGTERM would take the whole grace period.
+        init: Some(true),
+        extra_hosts: Some(extra_hosts(spec, network)),
+        network_mode: Some(network.mode.clone()),
+        port_bindings: Some(HashMap::from([(inside.clone(), Some(vec![published]))])),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("json-file".to_owned()),
+            config: Some(HashMap::from([(
+                "max-size".to_owned(),
+                ENGINE_LOG_SIZE.to_owned(),
+            )])),
+        }),
+        ..HostConfig::default()
+    };
+    // In the node's own network the other services find this one by its id.
+    let networking_config = network.is_own.then(|| NetworkingConfig {
+        endpoints_config: Some(HashMap::from([(
+            network.mode.clone(),
+            EndpointSettings {
+                aliases: Some(vec![id.clone()]),
+                ..EndpointSettings::default()
+            },
+        )])),
+    });
+    ContainerCreateBody {
+        image: Some(Reference::parse(&spec.image).full()),
+        hostname: Some(id.clone()),
+        env: Some(environment(launch)),
+        exposed_ports: Some(vec![inside]),
+        labels: Some(HashMap::from([
+            (NODE_LABEL.to_owned(), node_id.to_owned()),
+            (SYSTEM_LABEL.to_owned(), id.clone()),
+        ])),
+        host_config: Some(host_config),
+        networking_config,
+        ..ContainerCreateBody::default()
+    }
+}
+
+/// The documented unit is a thousandth of the engine's.
+fn microseconds(value: u64) -> Option<i64> {
+    i64::try_from(value.saturating_mul(1_000)).ok()
+}
+
+/// The node's variables, then the configuration's, which win.
+fn environment(launch: &Launch) -> Vec<String> {
+    let own = &launch.spec.environment;
+    let nodes = launch
+        .node_environment
+        .iter()
+        .filter(|(name, _)| own.iter().all(|(given, _)| given != name));
+    nodes
+        .chain(own)
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect()
+}
+
+/// The configured hosts and the node's names.
+fn extra_hosts(spec: &DockerSpec, network: &Network) -> Vec<String> {
+    let node = network.gateway.as_deref().unwrap_or("host-gateway");
+    let configured = spec
+        .hosts
+        .iter()
+        .map(|(host, address)| format!("{host}:{address}"));
+    configured
+        .chain(NODE_NAMES.iter().map(|name| format!("{name}:{node}")))
+        .collect()
+}

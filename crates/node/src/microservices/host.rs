@@ -1,0 +1,538 @@
+//! The wanted microservices and how they are doing.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+
+use super::docker::DockerRuntime;
+use super::environment::{Peer, node_environment};
+use super::keeper::{Keeper, Pace, Wish};
+use super::logs::{Log, SharedRedactor};
+use super::process::ProcessRuntime;
+use super::redactor::Redactor;
+use super::runtime::{Launch, Runtime, Vitals};
+use super::spec::ServiceSpec;
+use super::state::{Snapshot, State, to_json};
+
+/// How often a waiting pipe looks whether it has been cancelled.
+const CANCEL_LOOK: Duration = Duration::from_millis(100);
+/// So many crashes in a row and a pipe no longer waits for the next start.
+const HOPELESS: u32 = 3;
+/// How long a status waits for what the engine knows.
+const VITALS_LIMIT: Duration = Duration::from_secs(3);
+/// What stopping everything may take beyond the grace period.
+const SHUTDOWN_SLACK: Duration = Duration::from_secs(10);
+
+/// How a host runs its services.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// The node's identity: part of the names and labels of its containers, so that two nodes
+    /// share an engine without touching each other's.
+    pub node_id: String,
+    /// The node's own URL, for services that call it; `None` when it serves no API.
+    pub node_url: Option<String>,
+    /// Where the engine is, as in `DOCKER_HOST`; `None` takes `TAHINI_DOCKER_HOST`, `DOCKER_HOST`
+    /// or the usual socket.
+    pub docker_host: Option<String>,
+    /// The network mode of containers; `None` makes a bridge network of the node's own.
+    pub docker_network: Option<String>,
+    /// Where a system can run either way, run it as a container and not as a process.
+    pub prefer_docker: bool,
+    /// What holds for systems without `eager_load`.
+    pub eager_by_default: bool,
+    /// Limits and pauses.
+    pub pace: Pace,
+}
+
+impl Default for HostOptions {
+    fn default() -> HostOptions {
+        HostOptions {
+            node_id: "local".to_owned(),
+            node_url: None,
+            docker_host: None,
+            docker_network: None,
+            prefer_docker: false,
+            eager_by_default: true,
+            pace: Pace::default(),
+        }
+    }
+}
+
+/// Runs the wanted microservices. Cheap to clone; all clones are one host.
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+pub(super) struct Inner {
+    handle: Handle,
+    options: HostOptions,
+    process: Arc<dyn Runtime>,
+    docker: Arc<dyn Runtime>,
+    redactor: SharedRedactor,
+    table: Mutex<Table>,
+}
+
+struct Table {
+    entries: BTreeMap<String, Entry>,
+    node_url: Option<String>,
+    closed: bool,
+}
+
+struct Entry {
+    spec: Arc<ServiceSpec>,
+    port: u16,
+    wish: watch::Sender<Wish>,
+    shown: watch::Receiver<Snapshot>,
+    log: Arc<Log>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Host {
+    /// A host without services, whose tasks run on the given runtime.
+    pub fn new(handle: Handle, options: HostOptions) -> Host {
+        let docker = DockerRuntime::new(
+            options.docker_host.clone(),
+            options.node_id.clone(),
+            options.docker_network.clone(),
+        );
+        let table = Table {
+            entries: BTreeMap::new(),
+            node_url: options.node_url.clone(),
+            closed: false,
+        };
+        Host(Arc::new(Inner {
+            handle,
+            options,
+            process: Arc::new(ProcessRuntime),
+            docker: Arc::new(docker),
+            redactor: Arc::new(RwLock::new(Arc::new(Redactor::default()))),
+            table: Mutex::new(table),
+        }))
+    }
+
+    /// Exchanges the secrets that are hidden in what is written and told from now on.
+    pub fn set_redactor(&self, redactor: Redactor) {
+        *self
+            .0
+            .redactor
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(redactor);
+    }
+
+    /// Tells services that start from now on where the node is.
+    pub fn set_node_url(&self, url: Option<String>) {
+        self.0.table().node_url = url;
+    }
+
+    /// Makes exactly these services run, each once: starts new ones, stops those that are gone,
+    /// restarts those whose spec changed and leaves all others alone. Returns at once; the rest
+    /// happens in the background. Does nothing after `shutdown`.
+    pub fn apply(&self, wanted: Vec<ServiceSpec>) {
+        let mut table = self.0.table();
+        if table.closed {
+            return;
+        }
+        let wanted: BTreeMap<String, ServiceSpec> = wanted
+            .into_iter()
+            .map(|spec| (spec.id.clone(), spec))
+            .collect();
+        for (id, entry) in &table.entries {
+            if !wanted.contains_key(id) {
+                entry.leave();
+            }
+        }
+        // Ports first: every service is told where all the others are.
+        let mut ready = Vec::new();
+        for (id, spec) in wanted {
+            let spec = Arc::new(spec);
+            let on = spec.eager_load.unwrap_or(self.0.options.eager_by_default);
+            match table.entries.get_mut(&id) {
+                Some(entry) => entry.wants(spec, on),
+                None => {
+                    table.entries.insert(id.clone(), self.0.entry(spec, on));
+                }
+            }
+            ready.push(id);
+        }
+        for id in &ready {
+            table.assign_port(id, &self.0.options);
+        }
+        for id in ready {
+            self.0.spawn_keeper(&id, &mut table);
+        }
+    }
+
+    /// The base URL of a running service, without a slash at the end; waits until it listens, for
+    /// at most `limit`, or until `cancelled` says true. The error says what was expected, what was
+    /// found and the service's last lines. For threads that are not part of the async runtime.
+    pub fn ready_url(
+        &self,
+        id: &str,
+        limit: Duration,
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<String, String> {
+        self.0.handle.block_on(self.ready(id, limit, cancelled))
+    }
+
+    /// The same for async callers.
+    pub async fn ready(
+        &self,
+        id: &str,
+        limit: Duration,
+        cancelled: &(dyn Fn() -> bool + Sync),
+    ) -> Result<String, String> {
+        let (mut shown, turn) = self.demand(id)?;
+        let deadline = Instant::now() + limit;
+        loop {
+            let now = shown.borrow_and_update().clone();
+            // A snapshot of an earlier turn tells about a service that is being replaced.
+            if now.turn >= turn
+                && let Some(answer) = settled(id, &now)
+            {
+                return answer;
+            }
+            if cancelled() {
+                return Err(format!("waiting for microservice {id} was cancelled"));
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(not_ready(id, &now, limit));
+            }
+            match timeout(left.min(CANCEL_LOOK), shown.changed()).await {
+                Ok(Err(_)) => return Err(format!("microservice {id} is no longer wanted")),
+                Ok(Ok(())) | Err(_) => {}
+            }
+        }
+    }
+
+    /// Starts a service that has waited for its first caller.
+    fn demand(&self, id: &str) -> Result<(watch::Receiver<Snapshot>, u64), String> {
+        let table = self.0.table();
+        let entry = table.wanted(id).ok_or_else(|| {
+            format!("expected a microservice system {id:?}, found none that runs")
+        })?;
+        entry.wish.send_if_modified(|wish| {
+            let off = !wish.on;
+            if off {
+                wish.on = true;
+                wish.turn += 1;
+            }
+            off
+        });
+        Ok((entry.shown.clone(), entry.wish.borrow().turn))
+    }
+
+    /// Stops the service, pulls its image anew and starts it again, in the background. False when
+    /// there is no such service.
+    pub fn reload(&self, id: &str) -> bool {
+        let table = self.0.table();
+        let Some(entry) = table.wanted(id) else {
+            return false;
+        };
+        entry.wish.send_modify(|wish| {
+            wish.on = true;
+            wish.turn += 1;
+        });
+        true
+    }
+
+    /// The ids of the wanted services, in order.
+    pub fn ids(&self) -> Vec<String> {
+        let table = self.0.table();
+        table
+            .entries
+            .iter()
+            .filter(|(_, entry)| entry.is_wanted())
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+
+    /// How a service is doing, without asking its engine.
+    pub fn snapshot(&self, id: &str) -> Option<Snapshot> {
+        self.0
+            .table()
+            .wanted(id)
+            .map(|entry| entry.shown.borrow().clone())
+    }
+
+    /// The status as JSON: state, image, pid, started, restarts, port, memory, CPU, last exit.
+    pub async fn status(&self, id: &str) -> Option<Value> {
+        let (spec, snapshot) = {
+            let table = self.0.table();
+            let entry = table.wanted(id)?;
+            (entry.spec.clone(), entry.shown.borrow().clone())
+        };
+        let vitals = match &snapshot.instance {
+            Some(instance) => timeout(VITALS_LIMIT, instance.vitals())
+                .await
+                .unwrap_or_default(),
+            None => Vitals::default(),
+        };
+        let mut status = to_json(&spec, self.0.runtime(&spec).name(), &snapshot, &vitals);
+        let redactor = self
+            .0
+            .redactor
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        redactor.redact_json(&mut status);
+        Some(status)
+    }
+
+    /// The service's log, which outlives its restarts.
+    pub fn log(&self, id: &str) -> Option<Arc<Log>> {
+        self.0.table().wanted(id).map(|entry| entry.log.clone())
+    }
+
+    /// Stops everything: asks, waits for the grace period, forces. Nothing starts afterwards.
+    pub async fn shutdown(&self) {
+        let tasks: Vec<JoinHandle<()>> = {
+            let mut table = self.0.table();
+            table.closed = true;
+            table.entries.values_mut().for_each(|entry| entry.leave());
+            table
+                .entries
+                .values_mut()
+                .filter_map(|entry| entry.task.take())
+                .collect()
+        };
+        let all = async {
+            for task in tasks {
+                let _ = task.await;
+            }
+        };
+        let limit = self.0.options.pace.stop_grace + SHUTDOWN_SLACK;
+        if timeout(limit, all).await.is_err() {
+            tracing::warn!(
+                "some microservices did not stop within {} s",
+                limit.as_secs()
+            );
+        }
+        self.0.docker.close().await;
+        self.0.process.close().await;
+    }
+}
+
+/// What a caller that waits for the service is told, when there is something to tell.
+fn settled(id: &str, now: &Snapshot) -> Option<Result<String, String>> {
+    match now.state {
+        State::Running => now.url.clone().map(Ok),
+        State::Failed => Some(Err(message_of(id, now))),
+        State::Crashed if now.failures >= HOPELESS => Some(Err(message_of(id, now))),
+        _ => None,
+    }
+}
+
+fn message_of(id: &str, now: &Snapshot) -> String {
+    let message = now.message.as_deref().unwrap_or("no reason is known");
+    format!("microservice {id} is {}: {message}", now.state.name())
+}
+
+fn not_ready(id: &str, now: &Snapshot, limit: Duration) -> String {
+    let message = now
+        .message
+        .as_deref()
+        .map(|message| format!(": {message}"))
+        .unwrap_or_default();
+    format!(
+        "expected microservice {id} to be running within {} s, found it {}{message}",
+        limit.as_secs_f64(),
+        now.state.name()
+    )
+}
+
+impl Inner {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entry(&self, spec: Arc<ServiceSpec>, on: bool) -> Entry {
+        let (wish, _) = watch::channel(Wish {
+            spec: Some(spec.clone()),
+            on,
+            turn: 1,
+        });
+        // The keeper, which shows how it goes, is not there yet.
+        let (_, shown) = watch::channel(Snapshot::default());
+        let log = Arc::new(Log::shared(self.redactor.clone()));
+        Entry {
+            spec,
+            port: 0,
+            wish,
+            shown,
+            log,
+            task: None,
+        }
+    }
+
+    fn spawn_keeper(self: &Arc<Self>, id: &str, table: &mut Table) {
+        let Some(entry) = table
+            .entries
+            .get_mut(id)
+            .filter(|entry| entry.task.is_none())
+        else {
+            return;
+        };
+        let (show, shown) = watch::channel(Snapshot::default());
+        entry.shown = shown;
+        let keeper = Keeper {
+            id: id.to_owned(),
+            host: Arc::downgrade(self),
+            shown: show,
+            log: entry.log.clone(),
+            pace: self.options.pace.clone(),
+        };
+        entry.task = Some(self.handle.spawn(keeper.run(entry.wish.subscribe())));
+    }
+
+    /// Where the spec runs.
+    pub(super) fn runtime(&self, spec: &ServiceSpec) -> Arc<dyn Runtime> {
+        if runs_as_process(spec, &self.options) {
+            self.process.clone()
+        } else {
+            self.docker.clone()
+        }
+    }
+
+    /// Everything for one start, with the addresses of this moment.
+    pub(super) fn launch(
+        &self,
+        spec: &Arc<ServiceSpec>,
+        pull: bool,
+        log: &Arc<Log>,
+    ) -> (Arc<dyn Runtime>, Launch) {
+        let table = self.table();
+        let peers: Vec<Peer<'_>> = table
+            .entries
+            .values()
+            .filter(|entry| entry.is_wanted())
+            .map(|entry| Peer {
+                spec: &entry.spec,
+                port: entry.port,
+                as_process: runs_as_process(&entry.spec, &self.options),
+            })
+            .collect();
+        let as_process = runs_as_process(spec, &self.options);
+        let launch = Launch {
+            spec: spec.clone(),
+            port: table.entries.get(&spec.id).map_or(0, |entry| entry.port),
+            node_environment: node_environment(as_process, table.node_url.as_deref(), &peers),
+            pull,
+            log: log.clone(),
+        };
+        (self.runtime(spec), launch)
+    }
+
+    /// Gives the service another port, unless its config names one.
+    pub(super) fn move_port(&self, spec: &ServiceSpec) -> bool {
+        if fixed_port(spec, &self.options).is_some() {
+            return false;
+        }
+        let mut table = self.table();
+        match table.entries.get_mut(&spec.id) {
+            Some(entry) => entry.port = 0,
+            None => return false,
+        }
+        table.assign_port(&spec.id, &self.options);
+        true
+    }
+
+    /// Drops a service that has stopped because it is no longer wanted; false when it is wanted
+    /// again by now.
+    pub(super) fn forget(&self, id: &str, turn: u64) -> bool {
+        let mut table = self.table();
+        let gone = table
+            .entries
+            .get(id)
+            .is_none_or(|entry| entry.wish.borrow().turn == turn);
+        if gone {
+            table.entries.remove(id);
+        }
+        gone
+    }
+}
+
+impl Table {
+    fn wanted(&self, id: &str) -> Option<&Entry> {
+        self.entries.get(id).filter(|entry| entry.is_wanted())
+    }
+
+    /// Gives the service the port of its config, or one of its own if it has none. It keeps the port over its restarts,
+    /// since the others know it.
+    fn assign_port(&mut self, id: &str, options: &HostOptions) {
+        let taken: Vec<u16> = self.entries.values().map(|entry| entry.port).collect();
+        let Some(entry) = self.entries.get_mut(id) else {
+            return;
+        };
+        match fixed_port(&entry.spec, options) {
+            Some(port) => entry.port = port,
+            None if entry.port == 0 => entry.port = free_port(&taken),
+            None => {}
+        }
+    }
+}
+
+impl Entry {
+    fn is_wanted(&self) -> bool {
+        self.wish.borrow().spec.is_some()
+    }
+
+    fn leave(&self) {
+        self.wish.send_if_modified(|wish| {
+            let wanted = wish.spec.take().is_some();
+            wish.on = false;
+            wish.turn += u64::from(wanted);
+            wanted
+        });
+    }
+
+    /// Takes the spec that is wanted now. The service is replaced only when what runs would differ.
+    fn wants(&mut self, spec: Arc<ServiceSpec>, on: bool) {
+        self.wish.send_if_modified(|wish| {
+            let same = wish.spec.as_ref().is_some_and(|old| old.runs_like(&spec));
+            wish.spec = Some(spec.clone());
+            if same && (wish.on || !on) {
+                return false;
+            }
+            wish.on |= on;
+            wish.turn += 1;
+            true
+        });
+        self.spec = spec;
+    }
+}
+
+fn runs_as_process(spec: &ServiceSpec, options: &HostOptions) -> bool {
+    spec.process.is_some() && !(options.prefer_docker && spec.docker.is_some())
+}
+
+fn fixed_port(spec: &ServiceSpec, options: &HostOptions) -> Option<u16> {
+    spec.process
+        .as_ref()
+        .filter(|_| runs_as_process(spec, options))?
+        .port
+}
+
+/// A free port of the loopback address that is not promised to somebody else.
+fn free_port(taken: &[u16]) -> u16 {
+    let pick = || {
+        Some(
+            TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .ok()?
+                .local_addr()
+                .ok()?
+                .port(),
+        )
+    };
+    // Without any free port the start fails with a message of its own.
+    (0..100)
+        .filter_map(|_| pick())
+        .find(|port| !taken.contains(port))
+        .unwrap_or(0)
+}

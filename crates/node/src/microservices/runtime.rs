@@ -1,0 +1,177 @@
+//! Where a microservice runs: one small trait, so that an engine, a process and one day a cluster
+//! look the same from above.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::logs::Log;
+use super::spec::ServiceSpec;
+
+/// A boxed future: what an `async fn` of a trait object returns.
+pub type Task<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Starts services in one kind of place.
+pub trait Runtime: Send + Sync {
+    /// The kind of place, as the status names it: `docker` or `process`.
+    fn name(&self) -> &'static str;
+
+    /// Starts the service and returns as soon as it exists; it may not listen yet. Its output goes
+    /// line by line into the launch's log. Dropping the future may leave parts behind, which
+    /// `clear` removes.
+    fn start<'a>(&'a self, launch: &'a Launch) -> Task<'a, Result<Arc<dyn Instance>, StartError>>;
+
+    /// Removes what an earlier node or an interrupted start left of this service.
+    fn clear<'a>(&'a self, id: &'a str) -> Task<'a, ()>;
+
+    /// The node ends and every service has been stopped: removes what they shared.
+    fn close(&self) -> Task<'_, ()>;
+}
+
+/// One started service.
+pub trait Instance: Send + Sync {
+    /// Where the node reaches it: `host:port`.
+    fn address(&self) -> String;
+
+    /// Something accepts connections before the service does, so that an accepted one proves
+    /// nothing until it has stayed open for a moment.
+    fn behind_proxy(&self) -> bool;
+
+    /// Waits until the service has ended, by itself or because it was stopped.
+    fn exited(&self) -> Task<'_, Exit>;
+
+    /// Asks the service to end, forces it after the grace period, waits until nothing is left.
+    fn stop(&self, grace: Duration) -> Task<'_, Exit>;
+
+    /// What the place tells about the running service now.
+    fn vitals(&self) -> Task<'_, Vitals>;
+}
+
+/// Everything a runtime needs to start a service once.
+pub struct Launch {
+    /// What to run.
+    pub spec: Arc<ServiceSpec>,
+    /// The port of this machine on which the node will reach it.
+    pub port: u16,
+    /// Variables from the node, beside those of the spec, which win.
+    pub node_environment: Vec<(String, String)>,
+    /// Ask the registry for a newer image first, unless the spec says `skip_pull`.
+    pub pull: bool,
+    /// Where its output goes.
+    pub log: Arc<Log>,
+}
+
+/// A service that could not be started.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StartError {
+    /// What was expected, what was found, what helps.
+    pub message: String,
+    /// Another program has the port, so that another one should be tried.
+    pub port_taken: bool,
+}
+
+impl StartError {
+    /// An error that another port will not cure.
+    pub fn new(message: impl Into<String>) -> StartError {
+        StartError {
+            message: message.into(),
+            port_taken: false,
+        }
+    }
+}
+
+/// How a service ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Exit {
+    /// When the node saw it.
+    pub at: Timestamp,
+    /// Its exit code, when it ended by itself.
+    pub code: Option<i64>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// The engine ended it for taking more memory than it was given.
+    pub oom_killed: bool,
+}
+
+impl Exit {
+    /// An end at this moment.
+    pub fn now(code: Option<i64>, signal: Option<i32>) -> Exit {
+        Exit {
+            at: Timestamp::now(),
+            code,
+            signal,
+            oom_killed: false,
+        }
+    }
+
+    /// The end in words: `exit code 3`, `signal 9 (SIGKILL)`, `killed for memory`.
+    pub fn reason(&self) -> String {
+        if self.oom_killed {
+            return "killed because it took more memory than its limit".to_owned();
+        }
+        match (self.signal, self.code) {
+            (Some(signal), _) => format!("signal {signal}{}", signal_name(signal)),
+            (None, Some(code)) => format!("exit code {code}"),
+            (None, None) => "for a reason that is not known".to_owned(),
+        }
+    }
+}
+
+fn signal_name(signal: i32) -> String {
+    let name = match signal {
+        libc::SIGHUP => "SIGHUP",
+        libc::SIGINT => "SIGINT",
+        libc::SIGILL => "SIGILL",
+        libc::SIGABRT => "SIGABRT",
+        libc::SIGBUS => "SIGBUS",
+        libc::SIGFPE => "SIGFPE",
+        libc::SIGKILL => "SIGKILL",
+        libc::SIGSEGV => "SIGSEGV",
+        libc::SIGPIPE => "SIGPIPE",
+        libc::SIGTERM => "SIGTERM",
+        _ => return String::new(),
+    };
+    format!(" ({name})")
+}
+
+/// What a place tells about a running service; what it does not tell is absent.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Vitals {
+    /// The service's process.
+    pub pid: Option<i64>,
+    /// The container's id.
+    pub container: Option<String>,
+    /// The image as it was resolved: its id.
+    pub image_id: Option<String>,
+    /// The registry's digests of the image.
+    pub digest: Option<String>,
+    /// Memory in use, in bytes.
+    pub memory_bytes: Option<u64>,
+    /// Memory limit, in bytes.
+    pub memory_limit_bytes: Option<u64>,
+    /// CPU time taken since its start, in seconds.
+    pub cpu_seconds: Option<f64>,
+    /// CPU limit, in percent of one core.
+    pub cpu_limit_percent: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ends_are_told_in_words() {
+        assert_eq!(Exit::now(Some(3), None).reason(), "exit code 3");
+        assert_eq!(Exit::now(None, Some(9)).reason(), "signal 9 (SIGKILL)");
+        assert_eq!(Exit::now(None, Some(64)).reason(), "signal 64");
+        let memory = Exit {
+            oom_killed: true,
+            ..Exit::now(Some(137), None)
+        };
+        assert!(memory.reason().contains("memory"));
+    }
+}
