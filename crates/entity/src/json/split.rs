@@ -284,8 +284,8 @@ impl Splitter {
                     expected: "the end of the input",
                 },
                 (wrong @ (State::Wrong { .. } | State::WrongRoot), _) => {
-                    // The message shows 80 bytes, however they are cut into chunks.
-                    if self.buffer.len() - self.at < EXCERPT {
+                    // The message shows 80 bytes and whether there are more, however they came.
+                    if self.buffer.len() - self.at <= EXCERPT {
                         return Ok(None);
                     }
                     self.state = wrong;
