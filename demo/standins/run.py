@@ -8,6 +8,7 @@ Code 1: a port is taken.
 """
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -45,13 +46,21 @@ def main():
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: end.set())
     if options.until_eof:
-        threading.Thread(target=lambda: (sys.stdin.buffer.read(), end.set()), daemon=True).start()
+        threading.Thread(target=wait_for_eof, args=(end,), daemon=True).start()
     end.wait()
     for standin, server in zip(standins, servers):
         standin.stopping.set()
         server.shutdown()
         server.server_close()
     return 0
+
+
+def wait_for_eof(end):
+    """Sets `end` at the end of standard input, which is read past Python's own buffer:
+    its lock would hold up the interpreter's exit."""
+    while os.read(0, 4096):
+        pass
+    end.set()
 
 
 if __name__ == "__main__":

@@ -328,6 +328,23 @@ class Faults(StandInCase):
 class Runner(unittest.TestCase):
     """`run.py` is what the demo and the project tests start."""
 
+    def test_it_ends_with_its_standard_input_and_with_a_signal(self):
+        for how in ("eof", "signal"):
+            runner = subprocess.Popen(
+                [sys.executable, STANDINS / "run.py", "--until-eof"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            )
+            lines = [runner.stdout.readline() for _ in range(5)]
+            self.assertEqual(lines[4], "ready\n", lines)
+            self.assertEqual(ask("GET", "http://127.0.0.1:9254/__control").json["records"], 15)
+            if how == "eof":
+                runner.stdin.close()
+            else:
+                runner.terminate()
+            self.assertEqual(runner.wait(30), 0, how)
+            runner.stdin.close()
+            runner.stdout.close()
+
     def test_a_taken_port_is_named_and_what_to_do(self):
         with socket.socket() as holder:
             holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
