@@ -1,1 +1,20 @@
-//! placeholder
+//! Connectors: one folder a technology. Here are the tables, and nothing else.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod http;
+pub mod json;
+pub mod microservice;
+
+use tahini_hub::registry::{SinkDef, SourceDef, SystemDef, TransformDef};
+
+/// Source types, by name.
+pub const SOURCES: &[SourceDef] = &[json::PULL];
+
+/// Sink types, by name.
+pub const SINKS: &[SinkDef] = &[json::PUSH];
+
+/// Transform types, by name.
+pub const TRANSFORMS: &[TransformDef] = &[http::HTTP];
+
+/// System types, by name.
+pub const SYSTEMS: &[SystemDef] = &[microservice::MICROSERVICE, http::URL];

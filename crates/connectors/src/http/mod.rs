@@ -1,0 +1,21 @@
+//! HTTP: the runtime, the client, and the systems that are web servers.
+
+mod address;
+mod body;
+mod client;
+mod retry;
+mod runtime;
+mod system;
+mod transform;
+mod trigger;
+pub(crate) mod url;
+
+pub use address::{Base, add_parameter, shown};
+pub use body::{Body, failure_of};
+pub use client::{Client, Options, Request, Response};
+pub use retry::{MAX_RETRY_AFTER, PumpDefaults, Retries, RetryStrategy, retry_after};
+pub use runtime::runtime;
+pub use system::{Ask, HttpSystem};
+pub(crate) use system::{Place, headers};
+pub use transform::HTTP;
+pub use url::URL;

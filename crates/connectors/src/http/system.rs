@@ -1,0 +1,363 @@
+//! A system that is a web server: where it is, who we are to it, and how patient we are.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Url};
+use serde_json::Value as Json;
+use tahini_hub::config::Props;
+use tahini_hub::{Cancel, Ctx, Failure, Services, System};
+
+use super::address::{Base, add_parameter, parse};
+use super::client::{Client, Options, Request, Response};
+use super::retry::RetryStrategy;
+
+/// `connect_timeout` where the configuration says nothing.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+/// `read_timeout` where the configuration says nothing.
+const READ_TIMEOUT: Duration = Duration::from_secs(1800);
+/// Headers whose name holds one of these words have values that messages must not show.
+const SECRET_HEADERS: &[&str] = &[
+    "auth",
+    "token",
+    "key",
+    "secret",
+    "password",
+    "cookie",
+    "signature",
+    "credential",
+];
+
+/// An open `url` or `microservice` system. Clones share one pool of connections.
+#[derive(Clone)]
+pub struct HttpSystem(Arc<Inner>);
+
+struct Inner {
+    id: String,
+    place: Place,
+    headers: HeaderMap,
+    retry_strategy: RetryStrategy,
+    client: Client,
+    connect_timeout: Duration,
+}
+
+/// Where a system is.
+pub(crate) enum Place {
+    /// At an address of its configuration.
+    Base(Base),
+    /// Wherever the node runs the service of the same id.
+    Service {
+        services: Arc<dyn Services>,
+        https: bool,
+    },
+}
+
+/// A request to a system, before the system adds its own part.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// The method.
+    pub method: Method,
+    /// Relative to the system's base, or absolute.
+    pub url: &'a str,
+    /// Query parameters to add, in order.
+    pub parameters: Vec<(&'a str, String)>,
+    /// Headers that win over the system's.
+    pub headers: &'a HeaderMap,
+    /// A JSON body, empty for none.
+    pub body: Bytes,
+}
+
+impl HttpSystem {
+    /// The system that a component's `system` property names.
+    ///
+    /// # Errors
+    /// Config, when there is none of that id or it is no `url` or `microservice` system.
+    pub fn of(ctx: &Ctx<'_>) -> Result<HttpSystem, Failure> {
+        let id = ctx.props.str("system")?;
+        let system = ctx.systems.get(id)?;
+        system
+            .as_any()
+            .downcast_ref::<HttpSystem>()
+            .cloned()
+            .ok_or_else(|| {
+                Failure::config(format!(
+                    "{}.system: expected a system of type system:url or system:microservice, found \
+                 that {id:?} is of another type",
+                    ctx.props.path()
+                ))
+            })
+    }
+
+    /// Opens a system at `place` with the properties that all web servers share.
+    pub(crate) fn open(ctx: &Ctx<'_>, place: Place) -> Result<Arc<dyn System>, Failure> {
+        let props = ctx.props;
+        let verify_ssl = props.bool("verify_ssl", false)?;
+        if !verify_ssl && place.is_https() {
+            tracing::warn!(
+                system = ctx.owner,
+                "certificates are NOT verified: whoever sits between this node and the server can \
+                 read and change what they say; set verify_ssl to true"
+            );
+        }
+        if props.bool("ignore_invalid_content_length_response_header", false)? {
+            tracing::warn!(
+                system = ctx.owner,
+                "ignore_invalid_content_length_response_header has no effect: an answer of unknown \
+                 length cannot be told from a truncated one"
+            );
+        }
+        let credentials = credentials(props)?;
+        let mut headers = headers(props)?;
+        let mut secrets = secret_values(&headers);
+        if let Some((username, password)) = credentials {
+            let token = STANDARD.encode(format!("{username}:{password}"));
+            secrets.extend([password.to_owned(), token.clone()]);
+            let mut value = HeaderValue::try_from(format!("Basic {token}"))
+                .expect("base64 text is a header value");
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        let connect_timeout = props
+            .opt_seconds("connect_timeout")?
+            .unwrap_or(CONNECT_TIMEOUT);
+        let client = Client::new(Options {
+            connect_timeout,
+            read_timeout: props.opt_seconds("read_timeout")?.unwrap_or(READ_TIMEOUT),
+            verify_ssl,
+            ca_pem: props
+                .opt_str("custom_ca_pem_chain")?
+                .filter(|_| verify_ssl)
+                .map(str::to_owned),
+            proxies: proxies(props)?,
+            environment_proxies: !place.is_near(),
+            secrets,
+            clock: Arc::clone(ctx.clock),
+        })?;
+        let retry_strategy = RetryStrategy::of(props)?;
+        let id = ctx.owner.to_owned();
+        Ok(Arc::new(HttpSystem(Arc::new(Inner {
+            id,
+            place,
+            headers,
+            retry_strategy,
+            client,
+            connect_timeout,
+        }))))
+    }
+
+    /// The absolute address that `url` means here. A service that is still starting is waited for,
+    /// at most `connect_timeout`.
+    ///
+    /// # Errors
+    /// Config, when the address makes no sense; transient, when the service does not listen.
+    pub fn address(&self, url: &str, cancel: &Cancel) -> Result<Url, Failure> {
+        match &self.0.place {
+            Place::Base(base) => base.address(url),
+            Place::Service { services, https } => {
+                let base = services.url(&self.0.id, self.0.connect_timeout, cancel)?;
+                let base = match base.strip_prefix("http://") {
+                    Some(rest) if *https => format!("https://{rest}/"),
+                    _ => format!("{base}/"),
+                };
+                Base::Join(base).address(url)
+            }
+        }
+    }
+
+    /// Sends a request with the system's headers and credentials and waits for the answer's head.
+    ///
+    /// # Errors
+    /// Those of [`HttpSystem::address`] and [`Client::send`].
+    pub fn ask(&self, ask: Ask<'_>, cancel: &Cancel) -> Result<Response, Failure> {
+        let mut url = self.address(ask.url, cancel)?;
+        for (name, value) in &ask.parameters {
+            add_parameter(&mut url, name, value);
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if !ask.body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        for source in [&self.0.headers, ask.headers] {
+            for (name, value) in source {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+        let request = Request {
+            method: ask.method,
+            url,
+            headers,
+            body: ask.body,
+        };
+        self.0.client.send(request, cancel)
+    }
+
+    /// What the system says about retries by status.
+    pub fn retry_strategy(&self) -> &RetryStrategy {
+        &self.0.retry_strategy
+    }
+
+    /// The client, for requests that bring their own address and headers.
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// The headers of every request, credentials included.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+}
+
+impl System for HttpSystem {
+    fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Place {
+    /// The base that a `url` system's configuration gives.
+    pub(crate) fn of(props: Props<'_>) -> Result<Place, Failure> {
+        let place = match (props.opt_str("url_pattern")?, props.opt_str("base_url")?) {
+            (Some(pattern), None) => Base::Pattern(pattern.to_owned()),
+            (None, Some(base)) => Base::Join(base.to_owned()),
+            (found, _) => {
+                let found = if found.is_some() { "both" } else { "neither" };
+                return Err(Failure::config(format!(
+                    "{}: expected exactly one of url_pattern and base_url, found {found}",
+                    props.path()
+                )));
+            }
+        };
+        // A base that makes no address is told when the system opens, not at the first request.
+        match &place {
+            Base::Pattern(_) => place.address("")?,
+            Base::Join(base) => parse(base)?,
+        };
+        Ok(Place::Base(place))
+    }
+
+    fn is_https(&self) -> bool {
+        match self {
+            Place::Base(Base::Pattern(text) | Base::Join(text)) => text.starts_with("https:"),
+            Place::Service { https, .. } => *https,
+        }
+    }
+
+    /// Whether the server is on this machine: no proxy leads there.
+    fn is_near(&self) -> bool {
+        let Place::Base(base) = self else { return true };
+        let address = base.address("").ok();
+        let host = address.as_ref().and_then(Url::host_str).unwrap_or_default();
+        let name = host.trim_start_matches('[').trim_end_matches(']');
+        name == "localhost"
+            || name
+                .parse()
+                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+    }
+}
+
+/// User and password, when the configuration asks for basic authentication.
+fn credentials(props: Props<'_>) -> Result<Option<(&str, &str)>, Failure> {
+    for section in ["oauth2", "tripletex"] {
+        if props.get(section).is_some() {
+            return Err(unsupported(props, section));
+        }
+    }
+    match props.opt_str("authentication")? {
+        None | Some("none") => Ok(None),
+        Some("basic") => {
+            let username = props.str("username")?;
+            // Not through `Props::str`, whose message would show a password of a wrong type.
+            let password = props
+                .get("password")
+                .and_then(Json::as_str)
+                .ok_or_else(|| {
+                    Failure::config(format!(
+                        "{}.password: expected text beside username, found none",
+                        props.path()
+                    ))
+                })?;
+            Ok(Some((username, password)))
+        }
+        Some(other) => Err(unsupported(props, &format!("authentication {other:?}"))),
+    }
+}
+
+fn unsupported(props: Props<'_>, what: &str) -> Failure {
+    Failure::config(format!(
+        "{}: expected no authentication or \"basic\", found {what}, which is not supported yet",
+        props.path()
+    ))
+}
+
+/// The headers under `headers`; values are text, numbers or flags.
+///
+/// # Errors
+/// Config, naming the header that cannot be sent, without its value.
+pub(crate) fn headers(props: Props<'_>) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
+    let Some(object) = props.opt_object("headers")? else {
+        return Ok(headers);
+    };
+    for (name, value) in object {
+        let wrong = |expected: &str| {
+            Failure::config(format!(
+                "{}.headers[{name:?}]: expected {expected}, found something else",
+                props.path()
+            ))
+        };
+        let text = match value {
+            Json::String(text) => text.clone(),
+            Json::Number(_) | Json::Bool(_) => value.to_string(),
+            Json::Null => continue,
+            Json::Array(_) | Json::Object(_) => return Err(wrong("text as its value")),
+        };
+        let key = HeaderName::try_from(name.as_str()).map_err(|_| wrong("a header's name"))?;
+        let mut value = HeaderValue::try_from(text).map_err(|_| wrong("a header's value"))?;
+        value.set_sensitive(is_secret(&key));
+        headers.insert(key, value);
+    }
+    Ok(headers)
+}
+
+fn is_secret(name: &HeaderName) -> bool {
+    SECRET_HEADERS
+        .iter()
+        .any(|word| name.as_str().contains(word))
+}
+
+fn secret_values(headers: &HeaderMap) -> Vec<String> {
+    let values = headers.values().filter(|value| value.is_sensitive());
+    let texts = values.filter_map(|value| value.to_str().ok());
+    // `Bearer abc` is as secret without its scheme.
+    texts
+        .flat_map(|text| [Some(text), text.split_once(' ').map(|(_, token)| token)])
+        .flatten()
+        .map(str::to_owned)
+        .collect()
+}
+
+fn proxies(props: Props<'_>) -> Result<Vec<(String, String)>, Failure> {
+    let Some(object) = props.opt_object("proxies")? else {
+        return Ok(Vec::new());
+    };
+    object
+        .iter()
+        .map(|(scheme, address)| match address.as_str() {
+            Some(address) => Ok((scheme.clone(), address.to_owned())),
+            None => Err(Failure::config(format!(
+                "{}.proxies.{scheme}: expected the address of a proxy, found no text",
+                props.path()
+            ))),
+        })
+        .collect()
+}

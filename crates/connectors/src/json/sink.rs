@@ -1,0 +1,190 @@
+//! The `json` sink: entities to a server that speaks the JSON push protocol.
+
+use bytes::Bytes;
+use reqwest::Method;
+use reqwest::header::HeaderMap;
+use tahini_entity::Batch;
+use tahini_entity::json::{Fields, write_record};
+use tahini_hub::config::{Kind, Property};
+use tahini_hub::registry::SinkDef;
+use tahini_hub::sink::{End, Progress, Run, RunKind, Sink, Written};
+use tahini_hub::{Cancel, Class, Ctx, Failure};
+
+use super::push::Chain;
+use crate::http::{Ask, HttpSystem, PumpDefaults, headers};
+
+/// The status with which a receiver ends a sequence.
+const CONFLICT: u16 = 409;
+/// How much of an answer is read, so that its connection can be used again.
+const ANSWER_BYTES: usize = 64 * 1024;
+
+/// The row of the `json` sink.
+pub const PUSH: SinkDef = SinkDef {
+    name: "json",
+    summary: "Posts batches of entities to a URL, as the JSON push protocol says.",
+    properties: &[
+        Property::required(
+            "system",
+            Kind::System,
+            "The url or microservice system to post to.",
+        ),
+        Property::required(
+            "url",
+            Kind::String,
+            "Where to post, relative to the system's base or absolute.",
+        ),
+        Property::new(
+            "batch_size",
+            Kind::Integer(1),
+            "The most entities in one request.",
+        )
+        .or("100"),
+        Property::new(
+            "headers",
+            Kind::Object,
+            "Headers of the requests, name to text.",
+        ),
+    ],
+    open: |ctx| Ok(Box::new(JsonSink::open(ctx)?)),
+};
+
+/// An open sink; every write is one request.
+struct JsonSink {
+    system: HttpSystem,
+    url: String,
+    headers: HeaderMap,
+    retries: PumpDefaults,
+    cancel: Cancel,
+    chain: Chain,
+    /// Some entities did not get through; the receiver must not take them for deleted.
+    incomplete: bool,
+}
+
+impl JsonSink {
+    fn open(ctx: &Ctx<'_>) -> Result<JsonSink, Failure> {
+        let system = HttpSystem::of(ctx)?;
+        Ok(JsonSink {
+            url: ctx.props.str("url")?.to_owned(),
+            headers: headers(ctx.props)?,
+            retries: PumpDefaults::of(system.retry_strategy(), ctx.whole),
+            system,
+            cancel: ctx.cancel.clone(),
+            chain: Chain::default(),
+            incomplete: false,
+        })
+    }
+
+    fn post(&mut self, batch: &Batch, last: bool) -> Result<(), Failure> {
+        let content = fingerprint(batch);
+        let id = self.chain.request_id(content);
+        let ask = Ask {
+            method: Method::POST,
+            url: &self.url,
+            parameters: self.chain.parameters(&id, last),
+            headers: &self.headers,
+            body: array(batch),
+        };
+        match self.system.ask(ask, &self.cancel) {
+            Ok(mut response) => {
+                // The status has accepted the batch; what the answer says beside it changes nothing.
+                let _ = response.body.read_up_to(ANSWER_BYTES);
+                self.chain.accept(id);
+                Ok(())
+            }
+            Err(failure) => {
+                self.chain.fail(id, content);
+                Err(self.retries.paused_write(refused(failure)))
+            }
+        }
+    }
+}
+
+/// What a status means for a write: 409 ends the run, any other may be one entity's fault.
+fn refused(mut failure: Failure) -> Failure {
+    match failure.status {
+        Some(CONFLICT) => {
+            failure.class = Class::Fatal;
+            failure.message.push_str(
+                ": the receiver is not where this sequence is; a full run starts a new one from \
+                 the beginning",
+            );
+        }
+        Some(_) => failure.class = Class::Entity,
+        None => {}
+    }
+    failure
+}
+
+/// The entities as a JSON array with their reserved fields.
+pub(crate) fn array(batch: &Batch) -> Bytes {
+    let mut text = vec![b'['];
+    for (at, record) in batch.iter().enumerate() {
+        if at > 0 {
+            text.push(b',');
+        }
+        write_record(record, Fields::ALL, &mut text);
+    }
+    text.push(b']');
+    Bytes::from(text)
+}
+
+/// Tells batches apart: the hashes of their entities, which cover id, deletion and content.
+fn fingerprint(batch: &Batch) -> u128 {
+    batch.iter().fold(batch.len() as u128, |sum, record| {
+        sum.rotate_left(5)
+            .wrapping_mul(31)
+            .wrapping_add(record.meta.hash)
+    })
+}
+
+impl Sink for JsonSink {
+    fn begin(&mut self, run: &Run) -> Result<(), Failure> {
+        // Half a full sequence under a new id would look like a whole one to the receiver, which
+        // would then delete the other half. So what is left of an interrupted run goes as changes.
+        let full = run.kind.reads_everything() && !run.resumed;
+        self.chain = Chain::new(uuid::Uuid::new_v4().to_string(), full);
+        self.incomplete = false;
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &Batch, _: Option<&Progress>) -> Result<Written, Failure> {
+        if batch.is_empty() {
+            return Ok(Written::default());
+        }
+        self.post(batch, false)?;
+        let deleted = batch.iter().filter(|record| record.meta.deleted).count();
+        Ok(Written {
+            changed: batch.len() as u64,
+            deleted: deleted as u64,
+            unchanged: 0,
+        })
+    }
+
+    fn finish(&mut self, end: &End) -> Result<Written, Failure> {
+        let whole = end.complete && !self.incomplete;
+        if self.chain.is_full() && !whole {
+            tracing::warn!(
+                url = self.url,
+                "the full sequence is left open, because not every entity got through: the \
+                 receiver deletes nothing"
+            );
+        }
+        self.post(&Batch::new(), whole)?;
+        Ok(Written::default())
+    }
+
+    fn abort(&mut self, _: &Failure) {
+        // The receiver learns nothing: a sequence without a last request deletes nothing there.
+        self.chain = Chain::default();
+    }
+
+    fn takes_checkpoints(&self, kind: RunKind) -> bool {
+        // A full sequence starts over after a crash, so its run must too.
+        !kind.reads_everything()
+    }
+
+    fn seen(&mut self, ids: &[&str]) -> Result<(), Failure> {
+        self.incomplete |= !ids.is_empty();
+        Ok(())
+    }
+}
