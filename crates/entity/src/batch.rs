@@ -200,15 +200,16 @@ impl Batch {
     /// Encodes and appends an entity tree; the hash is computed here.
     ///
     /// # Errors
-    /// When a value nests deeper than `encoding::MAX_DEPTH`.
+    /// When a value nests deeper than `encoding::MAX_DEPTH`; the batch then is as it was.
     pub fn push_entity(&mut self, entity: &Entity) -> Result<(), EncodeError> {
-        let shape = Arc::new(Shape::new(
-            entity.properties.iter().map(|(name, _)| name.clone()),
-        ));
-        let mut body = Vec::new();
+        let start = self.bytes.len();
         for (_, value) in entity.properties.iter() {
-            encoding::encode(value, &mut body)?;
+            if let Err(error) = encoding::encode(value, &mut self.bytes) {
+                self.bytes.truncate(start);
+                return Err(error);
+            }
         }
+        let shape = self.shape_of(entity);
         let id = entity.id.as_deref();
         let meta = Meta {
             deleted: entity.deleted,
@@ -217,10 +218,28 @@ impl Batch {
             updated: entity.updated.clone(),
             previous: entity.previous,
             ts: entity.ts.unwrap_or(0),
-            hash: crate::hash::content(id, entity.deleted, &shape, &body),
+            hash: crate::hash::content(id, entity.deleted, &shape, &self.bytes[start..]),
         };
-        self.push_encoded(id, &shape, &body, meta);
+        self.close_row(start, id, &shape, meta);
         Ok(())
+    }
+
+    /// The shape of an entity's properties: the recent one if they are its names.
+    fn shape_of(&self, entity: &Entity) -> Arc<Shape> {
+        let names = || entity.properties.iter().map(|(name, _)| name);
+        match self.shapes.get(self.recent as usize) {
+            Some(recent) if recent.names().iter().eq(names()) => Arc::clone(recent),
+            _ => Arc::new(Shape::new(names().cloned())),
+        }
+    }
+
+    /// Says that the entity at `at` is deleted, or that it is not; its hash changes with it.
+    pub fn set_deleted(&mut self, at: usize, deleted: bool) {
+        let record = self.get(at);
+        let hash = crate::hash::content(record.id, deleted, record.shape, record.body);
+        let meta = self.meta_mut(at);
+        meta.deleted = deleted;
+        meta.hash = hash;
     }
 
     /// Keeps the first `len` entities.

@@ -14,7 +14,7 @@ use num_bigint::{BigInt, Sign};
 use num_traits::{ToPrimitive, Zero};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
 
-use crate::{Dict, Value};
+use crate::{Dict, Str, Value};
 
 /// The order of values of all types: null, booleans, numbers by value, dates and datetimes,
 /// UUIDs, NIs, URIs, strings, dicts, tuples and lists, bytes.
@@ -207,14 +207,6 @@ fn compare_items(a: &[Value], b: &[Value]) -> Ordering {
 }
 
 fn compare_dicts(a: &Dict, b: &Dict) -> Ordering {
-    let sorted = |dict: &Dict| {
-        let mut pairs: Vec<_> = dict
-            .iter()
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        pairs.sort_by(|a, b| a.0.cmp(&b.0));
-        pairs
-    };
     let (a, b) = (sorted(a), sorted(b));
     for ((name, value), (other_name, other)) in a.iter().zip(&b) {
         let order = name.cmp(other_name).then_with(|| compare(value, other));
@@ -223,6 +215,12 @@ fn compare_dicts(a: &Dict, b: &Dict) -> Ordering {
         }
     }
     a.len().cmp(&b.len())
+}
+
+fn sorted(dict: &Dict) -> Vec<(&Str, &Value)> {
+    let mut pairs: Vec<_> = dict.iter().collect();
+    pairs.sort_by(|a, b| a.0.cmp(b.0));
+    pairs
 }
 
 /// The order of two numbers by exact value; two nulls are equal.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod arbitrary;
+mod batch;
 mod elements;
 mod encoding;
 mod hash;
