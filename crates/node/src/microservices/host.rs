@@ -204,9 +204,10 @@ impl Host {
             if left.is_zero() {
                 return Err(not_ready(id, &now, limit));
             }
-            match timeout(left.min(CANCEL_LOOK), shown.changed()).await {
-                Ok(Err(_)) => return Err(format!("microservice {id} is no longer wanted")),
-                Ok(Ok(())) | Err(_) => {}
+            // Time that is up is no error: the loop looks again.
+            let changed = timeout(left.min(CANCEL_LOOK), shown.changed()).await;
+            if let Ok(Err(_)) = changed {
+                return Err(format!("microservice {id} is no longer wanted"));
             }
         }
     }

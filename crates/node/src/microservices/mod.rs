@@ -19,6 +19,7 @@ mod network;
 mod process;
 mod redactor;
 mod runtime;
+mod services;
 mod spec;
 mod state;
 

@@ -45,6 +45,9 @@ const INHERITED: [&str; 10] = [
 /// How long output is read on after the end of a service whose pipes somebody else still holds.
 const LAST_OUTPUT: Duration = Duration::from_secs(1);
 
+/// So many characters of a command stand in the log.
+const SHOWN_COMMAND: usize = 120;
+
 /// Ticks a second in `/proc/<pid>/stat`, the same on every Linux.
 const TICKS_A_SECOND: f64 = 100.0;
 
@@ -107,22 +110,7 @@ impl Process {
                 "expected \"process\" in the system's config, found none",
             ));
         };
-        if !process.cwd.is_dir() {
-            return Err(StartError::new(format!(
-                "process.cwd: expected a folder, found none at {}",
-                process.cwd.display()
-            )));
-        }
-        if !port_is_free(launch.port) {
-            return Err(StartError {
-                message: format!(
-                    "expected port {} of 127.0.0.1 to be free, found another program listening on it; \
-                     end that program, or remove process.port so that the node picks a port",
-                    launch.port
-                ),
-                port_taken: true,
-            });
-        }
+        check_place(process, launch.port)?;
         let (mut watcher, pipe) = spawn_watcher()?;
         let group = watcher
             .id()
@@ -132,7 +120,7 @@ impl Process {
         let mut service = spawn_service(process, launch, group)?;
         launch.log.note(&format!(
             "started {} in {}, port {}",
-            process.command.join(" "),
+            in_one_line(&process.command),
             process.cwd.display(),
             launch.port
         ));
@@ -154,7 +142,7 @@ impl Process {
         tokio::spawn(async move {
             let status = tokio::select! {
                 status = service.wait() => status,
-                _ = watcher.wait() => end_unwatched(&mut service).await,
+                _ = watcher.wait() => end_unwatched(&mut service, group).await,
             };
             let exit = match status {
                 Ok(status) => exit_of(status),
@@ -215,6 +203,27 @@ impl Instance for Process {
     fn vitals(&self) -> Task<'_, Vitals> {
         Box::pin(async move { self.pid.map(read_vitals).unwrap_or_default() })
     }
+}
+
+/// The folder is there and the port is free; both would end in a less helpful error later.
+fn check_place(process: &ProcessSpec, port: u16) -> Result<(), StartError> {
+    if !process.cwd.is_dir() {
+        return Err(StartError::new(format!(
+            "process.cwd: expected a folder, found none at {}",
+            process.cwd.display()
+        )));
+    }
+    if !port_is_free(port) {
+        return Err(StartError {
+            message: format!(
+                "expected port {} of 127.0.0.1 to be free, found another program listening on it; \
+                 end that program, or remove process.port so that the node picks a port",
+                port
+            ),
+            port_taken: true,
+        });
+    }
+    Ok(())
 }
 
 fn spawn_watcher() -> Result<(Child, ChildStdin), StartError> {
@@ -290,6 +299,15 @@ fn environment(launch: &Launch) -> BTreeMap<String, String> {
     variables
 }
 
+/// The command for the log; a script in an argument would fill it.
+fn in_one_line(command: &[String]) -> String {
+    let text = command.join(" ").escape_debug().to_string();
+    match text.char_indices().nth(SHOWN_COMMAND) {
+        Some((end, _)) => format!("{} …", &text[..end]),
+        None => text,
+    }
+}
+
 fn read_lines(
     mut pipe: impl AsyncRead + Unpin + Send + 'static,
     log: &Arc<Log>,
@@ -305,8 +323,13 @@ fn read_lines(
     })
 }
 
-/// The watcher is gone, so the service would outlive the node: it ends here and is started again.
-async fn end_unwatched(service: &mut Child) -> std::io::Result<ExitStatus> {
+/// The watcher is gone, so the service would outlive the node: it ends here, with its group, and
+/// is started again. The service is not waited for yet, so the group's number is still its own.
+async fn end_unwatched(service: &mut Child, group: i32) -> std::io::Result<ExitStatus> {
+    if service.id().is_some() && group > 0 {
+        let kill = format!("kill -s KILL -- -{group}");
+        let _ = Command::new("/bin/sh").args(["-c", &kill]).status().await;
+    }
     let _ = service.start_kill();
     service.wait().await
 }

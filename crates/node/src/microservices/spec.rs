@@ -442,7 +442,7 @@ mod tests {
         let spec = read(json!({
             "docker": {"image": "a", "port": 1, "environment": {
                 "text": "as is", "since-field": "", "object": {"key": [1, "two"]}, "flag": true,
-                "number": 1.50, "nothing": null
+                "number": serde_json::from_str::<Value>("1.50").unwrap(), "nothing": null
             }},
             "process": {"command": ["x"], "environment": {"text": "changed"}}
         }))

@@ -1,0 +1,4 @@
+//! The integration tests of the node, one binary.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod microservices;

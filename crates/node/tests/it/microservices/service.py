@@ -1,0 +1,86 @@
+"""A microservice that behaves, or misbehaves, as its environment and its callers say.
+
+Standard library only: it runs as a local process and in a bare Python image.
+"""
+import http.server
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+import urllib.parse
+import urllib.request
+import uuid
+
+BORN = str(uuid.uuid4())
+MODE = os.environ.get("MODE", "")
+
+
+class Service(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        url = urllib.parse.urlparse(self.path)
+        asked = dict(urllib.parse.parse_qsl(url.query))
+        if url.path == "/born":
+            self.answer(BORN)
+        elif url.path == "/env":
+            self.answer(dict(os.environ))
+        elif url.path == "/group":
+            self.answer(os.getpgrp())
+        elif url.path == "/say":
+            print(asked["line"], file=sys.stderr if "err" in asked else sys.stdout, flush=True)
+            self.answer("said")
+        elif url.path == "/peer":
+            with urllib.request.urlopen(os.environ[asked["variable"]] + "/born", timeout=10) as peer:
+                self.answer(json.load(peer))
+        elif url.path == "/resolve":
+            self.answer(socket.gethostbyname(asked["host"]))
+        elif url.path == "/exit":
+            print("leaving now", flush=True)
+            os._exit(int(asked["code"]))
+        elif url.path == "/kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif url.path == "/eat":
+            eaten = []
+            while True:
+                eaten.append(b"x" * (8 << 20))
+        else:
+            self.send_error(404)
+
+    def answer(self, value):
+        body = json.dumps(value).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def hold(port, name):
+    """A connection that stays open for as long as this process lives."""
+    line = socket.create_connection(("127.0.0.1", int(port)))
+    line.sendall(name.encode())
+    return line
+
+
+if MODE == "dies":
+    print("cannot find my configuration", file=sys.stderr)
+    sys.exit(3)
+if MODE == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if "LIFELINE" in os.environ:
+    if os.fork() == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        grandchild = hold(os.environ["LIFELINE"], "g")
+        while True:
+            time.sleep(3600)
+    line = hold(os.environ["LIFELINE"], "s")
+if MODE == "deaf":
+    print("listening to nobody", flush=True)
+    threading.Event().wait()
+print("at your service", flush=True)
+port = int(os.environ.get("PORT") or 5000)
+http.server.ThreadingHTTPServer(("", port), Service).serve_forever()
