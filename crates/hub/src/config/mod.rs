@@ -1,7 +1,30 @@
 //! The configuration: what it may say, and what it says.
 
+mod build;
+mod checks;
+mod defaults;
+mod diff;
+mod known;
+mod model;
+mod nearest;
+mod problem;
 mod property;
 mod props;
+mod resolve;
+mod rows;
+mod rules;
+mod secret;
+mod text;
+mod validate;
 
+pub use diff::{Changes, diff};
+pub use known::Role;
+pub use model::{Component, ComponentKind, Configuration, Input};
+pub use nearest::nearest;
+pub use problem::{Level, Problem, Spot};
 pub use property::{Kind, Property};
 pub use props::Props;
+pub use rows::{METADATA, PIPE, PUMP, SINK_COMMON, SOURCE_COMMON, SYSTEM_COMMON, TRANSFORM_COMMON};
+pub use rules::dtl_options;
+pub use secret::resolve_secrets;
+pub use text::{Place, Spans, Text};

@@ -57,12 +57,24 @@ pub struct Property {
 impl Property {
     /// An optional property without a default.
     pub const fn new(name: &'static str, kind: Kind, doc: &'static str) -> Property {
-        Property { name, kind, default: None, required: false, doc }
+        Property {
+            name,
+            kind,
+            default: None,
+            required: false,
+            doc,
+        }
     }
 
     /// A required property.
     pub const fn required(name: &'static str, kind: Kind, doc: &'static str) -> Property {
-        Property { name, kind, default: None, required: true, doc }
+        Property {
+            name,
+            kind,
+            default: None,
+            required: true,
+            doc,
+        }
     }
 
     /// The same property with a default, written as JSON.

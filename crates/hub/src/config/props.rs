@@ -39,7 +39,8 @@ impl<'a> Props<'a> {
     /// # Errors
     /// Config, when it is missing or not text.
     pub fn str(&self, name: &str) -> Result<&'a str, Failure> {
-        self.opt_str(name)?.ok_or_else(|| self.wrong(name, "text", None))
+        self.opt_str(name)?
+            .ok_or_else(|| self.wrong(name, "text", None))
     }
 
     /// The text of `name`, if it is there.
@@ -49,7 +50,9 @@ impl<'a> Props<'a> {
 
     /// The flag `name`; `default` when it is not there.
     pub fn bool(&self, name: &str, default: bool) -> Result<bool, Failure> {
-        Ok(self.typed(name, "true or false", Json::as_bool)?.unwrap_or(default))
+        Ok(self
+            .typed(name, "true or false", Json::as_bool)?
+            .unwrap_or(default))
     }
 
     /// The whole number `name`, if it is there.
@@ -82,7 +85,10 @@ impl<'a> Props<'a> {
     /// A config failure about the property `name`.
     pub fn wrong(&self, name: &str, expected: &str, found: Option<&Json>) -> Failure {
         let found = found.map_or_else(|| "nothing".to_owned(), |value| value.to_string());
-        Failure::config(format!("{}.{name}: expected {expected}, found {found}", self.path))
+        Failure::config(format!(
+            "{}.{name}: expected {expected}, found {found}",
+            self.path
+        ))
     }
 
     fn typed<T>(

@@ -1,0 +1,259 @@
+//! Building a configuration: split, resolve, judge, fill in, place the problems.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value as Json};
+use tahini_dtl::{JsonPath, Segment};
+
+use super::model::{Component, ComponentKind, Configuration, Input};
+use super::problem::Problem;
+use super::resolve::{Resolved, resolve};
+use super::text::Spans;
+use super::{checks, defaults, rules, validate};
+use crate::Registry;
+
+/// A component on its way.
+struct Draft {
+    component: Component,
+    resolved: Resolved,
+    origin: Origin,
+}
+
+/// Where a component was written.
+#[derive(Clone)]
+struct Origin {
+    file: Option<PathBuf>,
+    spans: Option<Arc<Spans>>,
+    /// The path of the component in the file.
+    root: JsonPath,
+}
+
+impl Origin {
+    /// Fills in file, line and column for what was written at `written`, in the component.
+    fn place(&self, problem: &mut Problem, written: &JsonPath) {
+        if problem.file.is_none() {
+            problem.file.clone_from(&self.file);
+        }
+        if let Some(spans) = &self.spans
+            && problem.line.is_none()
+        {
+            let mut path = self.root.clone();
+            path.0.extend_from_slice(&written.0);
+            let place = spans.locate(&path, problem.spot);
+            problem.line = Some(place.line);
+            problem.column = Some(place.column);
+        }
+    }
+}
+
+pub(crate) fn build(
+    inputs: Vec<Input>,
+    env: &Map<String, Json>,
+    registry: &Registry,
+) -> Configuration {
+    let mut configuration = Configuration {
+        env: env.clone(),
+        ..Configuration::default()
+    };
+    let mut drafts = split(inputs, env, &mut configuration);
+    let found = drafts
+        .iter()
+        .find(|draft| draft.component.kind == ComponentKind::Metadata);
+    configuration.metadata =
+        defaults::metadata(found.and_then(|draft| draft.resolved.json.as_object()));
+
+    let systems: HashMap<String, String> = drafts
+        .iter()
+        .filter(|draft| draft.component.kind == ComponentKind::System)
+        .map(|draft| {
+            (
+                draft.component.id.clone(),
+                type_of(&draft.resolved.json).to_owned(),
+            )
+        })
+        .collect();
+    for draft in &mut drafts {
+        judge(draft, &systems, &configuration.metadata, registry);
+    }
+    let effective: Vec<&Component> = drafts.iter().map(|draft| &draft.component).collect();
+    for (at, problem) in checks::across(&effective) {
+        drafts[at].component.problems.push(problem);
+    }
+    for draft in drafts {
+        configuration.components.push(finish(draft));
+    }
+    configuration
+}
+
+/// Splits the inputs into components with ids, and resolves them.
+fn split(
+    inputs: Vec<Input>,
+    env: &Map<String, Json>,
+    configuration: &mut Configuration,
+) -> Vec<Draft> {
+    let mut drafts: Vec<Draft> = Vec::new();
+    for input in inputs {
+        let whole = Origin {
+            file: input.file,
+            spans: input.spans,
+            root: JsonPath::default(),
+        };
+        let parts: Vec<(JsonPath, Json)> = match input.json {
+            Json::Array(list) => {
+                let numbered = list.into_iter().enumerate();
+                numbered
+                    .map(|(at, part)| (JsonPath::default().at(at), part))
+                    .collect()
+            }
+            one => vec![(JsonPath::default(), one)],
+        };
+        for (root, original) in parts {
+            let origin = Origin {
+                root,
+                ..whole.clone()
+            };
+            let Some(id) = identify(&original, &origin, configuration) else {
+                continue;
+            };
+            if let Some(first) = configuration.positions.get(&id) {
+                let first = &mut drafts[*first];
+                let problem = duplicate(&id, &first.origin, &origin);
+                first.component.problems.push(problem);
+                continue;
+            }
+            configuration.positions.insert(id.clone(), drafts.len());
+            let resolved = resolve(&original, env);
+            let component = Component {
+                id,
+                kind: kind_of(type_of(&resolved.json)),
+                original,
+                effective: Json::Null,
+                problems: Vec::new(),
+                unsupported: None,
+                folder: input.folder.clone(),
+                file: origin.file.clone(),
+            };
+            drafts.push(Draft {
+                component,
+                resolved,
+                origin,
+            });
+        }
+    }
+    drafts
+}
+
+/// The id of a component; without one it is only a problem.
+fn identify(original: &Json, origin: &Origin, into: &mut Configuration) -> Option<String> {
+    let mut problem = match original {
+        Json::Object(map) => match map.get("_id") {
+            Some(Json::String(id)) if !id.is_empty() => return Some(id.clone()),
+            Some(other) => Problem::error(
+                JsonPath::default().name("_id"),
+                format!("expected text that is not empty as _id, found {other}"),
+            ),
+            None => Problem::error(JsonPath::default(), "the component has no _id"),
+        },
+        other => Problem::error(
+            JsonPath::default(),
+            format!(
+                "expected a component (an object), found {}",
+                validate::found(other)
+            ),
+        ),
+    };
+    let written = problem.path.clone();
+    problem.path.0.splice(0..0, origin.root.0.iter().cloned());
+    origin.place(&mut problem, &written);
+    into.problems.push(problem);
+    None
+}
+
+fn duplicate(id: &str, first: &Origin, second: &Origin) -> Problem {
+    let path = JsonPath::default().name("_id");
+    let mut problem = Problem::error(path.clone(), String::new());
+    second.place(&mut problem, &path);
+    problem.message = match (&first.file, &second.file) {
+        (Some(first), Some(second)) if first != second => format!(
+            "the id {id:?} is used twice, in {} and in {}",
+            first.display(),
+            second.display()
+        ),
+        _ => format!("the id {id:?} is used twice"),
+    };
+    problem.with_help("ids are unique among pipes, systems and metadata; rename one of them")
+}
+
+fn judge(
+    draft: &mut Draft,
+    systems: &HashMap<String, String>,
+    metadata: &Map<String, Json>,
+    registry: &Registry,
+) {
+    let Draft {
+        component,
+        resolved,
+        ..
+    } = draft;
+    let judged = validate::component(component.kind, &resolved.json, systems, registry);
+    component.unsupported = judged.unsupported;
+    let mut problems = judged.problems;
+    let map = resolved.json.as_object().cloned().unwrap_or_default();
+    component.effective = Json::Object(match component.kind {
+        ComponentKind::Pipe => defaults::pipe(&component.id, map, metadata, registry),
+        ComponentKind::System => defaults::system(map, metadata, registry),
+        ComponentKind::Metadata => defaults::metadata(Some(&map)),
+        ComponentKind::Other => map,
+    });
+    if component.kind == ComponentKind::Pipe {
+        problems.extend(rules::check(component.map()));
+    }
+    component.problems.extend(problems);
+}
+
+/// Gives every problem its component and its place, and puts them in the order of the text.
+fn finish(draft: Draft) -> Component {
+    let Draft {
+        mut component,
+        resolved,
+        origin,
+    } = draft;
+    for problem in &mut component.problems {
+        let written = resolved.written(&problem.path);
+        origin.place(problem, &written);
+    }
+    for (mut problem, written) in resolved.problems {
+        origin.place(&mut problem, &written);
+        component.problems.push(problem);
+    }
+    for problem in &mut component.problems {
+        problem.component = Some(component.id.clone());
+    }
+    component.problems.sort_by(|a, b| {
+        let key = |problem: &Problem| (problem.line, problem.column, problem.level);
+        key(a).cmp(&key(b))
+    });
+    component
+}
+
+fn type_of(json: &Json) -> &str {
+    json.get("type").and_then(Json::as_str).unwrap_or_default()
+}
+
+fn kind_of(kind: &str) -> ComponentKind {
+    match kind {
+        "pipe" => ComponentKind::Pipe,
+        "metadata" => ComponentKind::Metadata,
+        _ if kind.starts_with("system:") => ComponentKind::System,
+        _ => ComponentKind::Other,
+    }
+}
+
+/// `path` with the steps of `after` put behind it.
+pub(crate) fn join(path: &JsonPath, after: &[Segment]) -> JsonPath {
+    let mut segments = path.0.clone();
+    segments.extend_from_slice(after);
+    JsonPath(segments)
+}

@@ -1,0 +1,327 @@
+//! Rules between properties, and between components.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value as Json};
+use tahini_dtl::JsonPath;
+
+use super::model::{self, Component, ComponentKind};
+use super::problem::Problem;
+
+/// Ids that the API needs for itself under `/pipes/`.
+const RESERVED_PIPES: &[&str] = &[
+    "delete-all-sink-datasets",
+    "get-pipe-runner-status",
+    "get-run-all-pipes-log",
+    "run-all-pipes",
+    "stop-run-all-pipes",
+];
+
+/// Whether a property of that name may hold what must not be printed.
+pub fn holds_secrets(name: &str) -> bool {
+    ["password", "secret", "token", "key", "authorization"]
+        .iter()
+        .any(|part| name.contains(part))
+}
+
+/// Rules within one component, as it was written, variables inserted.
+pub fn within(kind: ComponentKind, map: &Map<String, Json>, problems: &mut Vec<Problem>) {
+    let root = JsonPath::default();
+    let id = text(map, "_id").unwrap_or_default();
+    if id.contains('/') {
+        let message = format!("the id {id:?} holds a \"/\", which ids cannot");
+        problems.push(Problem::error(root.name("_id"), message));
+    }
+    match kind {
+        ComponentKind::Pipe => {
+            if RESERVED_PIPES.contains(&id) {
+                let message = format!("the id {id:?} is taken by the API; choose another one");
+                problems.push(Problem::error(root.name("_id"), message));
+            }
+            pipe(map, &root, problems);
+        }
+        ComponentKind::System => system(map, &root, problems),
+        ComponentKind::Metadata | ComponentKind::Other => {}
+    }
+}
+
+fn pipe(map: &Map<String, Json>, root: &JsonPath, problems: &mut Vec<Problem>) {
+    let empty = model::empty_map();
+    let source = object(map, "source").unwrap_or(empty);
+    let sink = object(map, "sink");
+    let sink_kind = sink.map_or("dataset", |sink| text(sink, "type").unwrap_or_default());
+    if let Some(pump) = object(map, "pump") {
+        self::pump(pump, &root.name("pump"), problems);
+    }
+    endpoints(map, source, sink_kind, root, problems);
+    continuation(source, &root.name("source"), problems);
+    if let Some(dataset) = sink.and_then(|sink| text(sink, "dataset"))
+        && (dataset.contains('/') || dataset.starts_with("system:"))
+    {
+        let message = format!("a sink cannot write the dataset {dataset:?}");
+        let problem = Problem::error(root.name("sink").name("dataset"), message);
+        problems
+            .push(problem.with_help("ids of datasets have no \"/\" and no \"system:\" in front"));
+    }
+    if let Some(entities) = source.get("entities") {
+        secrets_in_data(entities, root.name("source").name("entities"), problems);
+    }
+    for (path, transform) in model::transforms(map) {
+        if let Some(rules) = transform.get("rules") {
+            secrets_in_data(rules, path.name("rules"), problems);
+        }
+    }
+}
+
+/// A pipe with an endpoint at one end never pumps.
+fn endpoints(
+    map: &Map<String, Json>,
+    source: &Map<String, Json>,
+    sink_kind: &str,
+    root: &JsonPath,
+    problems: &mut Vec<Problem>,
+) {
+    let source_kind = text(source, "type").unwrap_or_default();
+    if source_kind == "http_endpoint" {
+        if source.contains_key("auto_populate_dataset") && sink_kind != "dataset" {
+            let path = root.name("source").name("auto_populate_dataset");
+            let message = "auto_populate_dataset needs a sink of type \"dataset\"";
+            problems.push(Problem::error(path, message).at_name());
+        }
+        if sink_kind.ends_with("_endpoint") {
+            let message = "entities that are posted to this pipe are never kept: its sink gives \
+                           out only what its source has";
+            let problem = Problem::warning(root.name("sink").name("type"), message);
+            problems.push(problem.with_help("split it into two pipes with a dataset between"));
+        }
+    }
+    if source_kind != "http_endpoint" && !sink_kind.ends_with("_endpoint") {
+        return;
+    }
+    let Some(pump) = object(map, "pump") else {
+        return;
+    };
+    for name in [
+        "schedule_interval",
+        "cron_expression",
+        "rescan_cron_expression",
+    ] {
+        if pump.get(name).is_some_and(|value| !value.is_null()) {
+            let path = root.name("pump").name(name);
+            let message = format!("{name} means nothing here: a pipe with an endpoint never pumps");
+            problems.push(Problem::warning(path, message).at_name());
+        }
+    }
+}
+
+fn continuation(source: &Map<String, Json>, path: &JsonPath, problems: &mut Vec<Problem>) {
+    let flag = |name: &str| source.get(name).and_then(Json::as_bool);
+    let supports = flag("supports_since") == Some(true);
+    let chronological = flag("is_chronological") == Some(true);
+    if supports && !chronological && flag("is_since_comparable") == Some(false) {
+        let message = "supports_since alone keeps no place: every run reads everything";
+        let problem = Problem::warning(path.name("supports_since"), message).at_name();
+        problems.push(problem.with_help("set is_since_comparable or is_chronological, too"));
+    }
+    let comparable = flag("is_since_comparable") != Some(false);
+    if text(source, "type") == Some("json")
+        && source.get("page_size").is_some_and(|size| !size.is_null())
+        && !(supports && chronological && comparable)
+    {
+        let message = "page_size is ignored: paging needs a place to go on from";
+        let problem = Problem::warning(path.name("page_size"), message).at_name();
+        problems.push(problem.with_help(
+            "set supports_since, is_chronological and is_since_comparable to true, if they are",
+        ));
+    }
+}
+
+fn pump(pump: &Map<String, Json>, path: &JsonPath, problems: &mut Vec<Problem>) {
+    let has = |name: &str| pump.get(name).is_some_and(|value| !value.is_null());
+    let mut warn = |name: &str, message: &str, help: Option<&str>| {
+        let mut problem = Problem::warning(path.name(name), message).at_name();
+        problem.help = help.map(str::to_owned);
+        problems.push(problem);
+    };
+    if has("schedule_interval") && has("cron_expression") {
+        let message = "schedule_interval means nothing beside cron_expression, which goes first";
+        warn("schedule_interval", message, Some("leave one of them out"));
+    }
+    if has("rescan_run_count") && has("rescan_cron_expression") {
+        let message =
+            "rescan_run_count means nothing beside rescan_cron_expression, which goes first";
+        warn("rescan_run_count", message, Some("leave one of them out"));
+    }
+    let retries = pump
+        .get("max_write_errors_in_retry_dataset")
+        .and_then(Json::as_i64)
+        .unwrap_or(0);
+    let dead = has("dead_letter_dataset")
+        || pump.get("use_dead_letter_dataset").and_then(Json::as_bool) == Some(true);
+    if has("dead_letter_dataset") && retries == 0 {
+        let message = "no entity ever comes here: max_write_errors_in_retry_dataset is 0, which \
+                       switches retries off";
+        let help = "set max_write_errors_in_retry_dataset to how many failed entities may wait";
+        warn("dead_letter_dataset", message, Some(help));
+    }
+    if pump.get("track_dead_letters").and_then(Json::as_bool) == Some(true) && !dead {
+        let message = "track_dead_letters means nothing without a dead_letter_dataset";
+        warn("track_dead_letters", message, None);
+    }
+    if has("partial_rescan_run_count") && !has("partial_rescan_delta") {
+        let message = "partial_rescan_run_count needs partial_rescan_delta, which is missing";
+        let place = path.name("partial_rescan_run_count");
+        problems.push(Problem::error(place, message).at_name());
+    }
+}
+
+fn system(map: &Map<String, Json>, root: &JsonPath, problems: &mut Vec<Problem>) {
+    let has = |name: &str| map.get(name).is_some_and(|value| !value.is_null());
+    match text(map, "type") {
+        Some("system:microservice") => {
+            microservice_id(text(map, "_id").unwrap_or_default(), root, problems);
+        }
+        Some("system:url") => match (has("url_pattern"), has("base_url")) {
+            (false, false) => {
+                let message = "the property \"url_pattern\" is missing";
+                problems.push(Problem::error(root.clone(), message));
+            }
+            (true, true) => {
+                let message = "expected either url_pattern or base_url, found both";
+                let problem = Problem::error(root.name("base_url"), message).at_name();
+                problems.push(problem.with_help("base_url is deprecated; leave it out"));
+            }
+            _ => {}
+        },
+        _ => return,
+    }
+    let authentication = text(map, "authentication");
+    let needs: &[&str] = match authentication {
+        Some("basic" | "digest" | "ntlm") => &["username", "password"],
+        Some("jwt") => &["jwt_token"],
+        Some("tripletex") => &["tripletex"],
+        _ => &[],
+    };
+    for name in needs.iter().filter(|name| !has(name)) {
+        let kind = authentication.unwrap_or_default();
+        let message = format!("{kind} authentication needs {name}, which is missing");
+        problems.push(Problem::error(root.name("authentication"), message));
+    }
+}
+
+/// Ids of microservices are host names.
+fn microservice_id(id: &str, root: &JsonPath, problems: &mut Vec<Problem>) {
+    let starts_well = id.starts_with(|first: char| first.is_ascii_alphanumeric());
+    let goes_on_well = id
+        .chars()
+        .all(|one| one.is_ascii_alphanumeric() || one == '_' || one == '-');
+    let path = root.name("_id");
+    if !starts_well || !goes_on_well || !(2..=63).contains(&id.len()) {
+        let message = format!("the id {id:?} cannot be a microservice's, which is a host name");
+        let help = "2 to 63 ASCII letters, digits, \"_\" and \"-\", the first a letter or a digit";
+        problems.push(Problem::error(path, message).with_help(help));
+    } else if id.contains(|one: char| one.is_ascii_uppercase()) {
+        let message = format!("the id {id:?} holds capitals, which host names do not keep");
+        problems.push(Problem::warning(path, message).with_help("use small letters"));
+    }
+}
+
+fn secrets_in_data(data: &Json, path: JsonPath, problems: &mut Vec<Problem>) {
+    fn any(json: &Json) -> bool {
+        match json {
+            Json::String(text) => text.contains("$SECRET("),
+            Json::Array(list) => list.iter().any(any),
+            Json::Object(map) => map.values().any(any),
+            _ => false,
+        }
+    }
+    if any(data) {
+        let message = "secrets are not filled in here, where they would end up in a dataset";
+        problems.push(Problem::warning(path, message));
+    }
+}
+
+/// Rules between components, by what holds: (position of the component, problem).
+pub fn across(components: &[&Component]) -> Vec<(usize, Problem)> {
+    let mut problems = Vec::new();
+    let mut writers: HashMap<&str, &str> = HashMap::new();
+    let mut dead_letters: HashMap<&str, &str> = HashMap::new();
+    let mut metadata: Option<&str> = None;
+    for (at, component) in components.iter().enumerate() {
+        if component.kind == ComponentKind::Metadata {
+            if let Some(first) = metadata {
+                let message =
+                    format!("there is metadata already, {first:?}; this counts for nothing");
+                problems.push((
+                    at,
+                    Problem::error(JsonPath::default().name("type"), message),
+                ));
+            }
+            metadata.get_or_insert(&component.id);
+        }
+        if component.kind != ComponentKind::Pipe {
+            continue;
+        }
+        if let Some(dataset) = component.sink_dataset() {
+            match writers.get(dataset) {
+                None => {
+                    writers.insert(dataset, &component.id);
+                }
+                Some(first) => {
+                    let path = JsonPath::default().name("sink").name("dataset");
+                    let message = format!("the pipe {first:?} writes the dataset {dataset:?}, too");
+                    let help = "each full run deletes what the other one wrote";
+                    problems.push((at, Problem::warning(path, message).with_help(help)));
+                }
+            }
+        }
+        if let Some(dataset) = text(component.pump().map(), "dead_letter_dataset") {
+            match dead_letters.get(dataset) {
+                None => {
+                    dead_letters.insert(dataset, &component.id);
+                }
+                Some(first) => {
+                    let path = JsonPath::default().name("pump").name("dead_letter_dataset");
+                    let message = format!(
+                        "the pipe {first:?} has the dead letter dataset {dataset:?}, too; each \
+                         pipe needs its own"
+                    );
+                    problems.push((at, Problem::error(path, message)));
+                }
+            }
+        }
+    }
+    problems
+}
+
+fn text<'a>(map: &'a Map<String, Json>, name: &str) -> Option<&'a str> {
+    map.get(name).and_then(Json::as_str)
+}
+
+fn object<'a>(map: &'a Map<String, Json>, name: &str) -> Option<&'a Map<String, Json>> {
+    map.get(name).and_then(Json::as_object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_id_is_a_host_name() {
+        for (id, problems) in [
+            ("crm", 0),
+            ("c", 1),
+            ("-crm", 1),
+            ("crm.prod", 1),
+            ("CRM", 1),
+            ("9-crm_2", 0),
+            (&"a".repeat(63), 0),
+            (&"a".repeat(64), 1),
+            ("blåbær", 1),
+        ] {
+            let mut found = Vec::new();
+            microservice_id(id, &JsonPath::default(), &mut found);
+            assert_eq!(found.len(), problems, "{id}");
+        }
+    }
+}

@@ -1,0 +1,469 @@
+//! Judging a component by the tables: names, types, what must be there, what it refers to.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value as Json};
+use tahini_dtl::JsonPath;
+
+use super::known::{Role, systems_for};
+use super::model::ComponentKind;
+use super::problem::Problem;
+use super::rows::{METADATA, PIPE, SINK_COMMON, SOURCE_COMMON, SYSTEM_COMMON, TRANSFORM_COMMON};
+use super::{Kind, Property, checks, nearest};
+use crate::Registry;
+use crate::cron::Cron;
+
+/// What the tables say of a component.
+#[derive(Debug, Default)]
+pub struct Judged {
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+    /// Why it cannot run although it is valid.
+    pub unsupported: Option<String>,
+}
+
+/// Judges a resolved component. `systems` are the types of all systems by id.
+pub fn component(
+    kind: ComponentKind,
+    json: &Json,
+    systems: &HashMap<String, String>,
+    registry: &Registry,
+) -> Judged {
+    let mut checker = Checker {
+        systems,
+        registry,
+        judged: Judged::default(),
+    };
+    let Some(map) = json.as_object() else {
+        return checker.judged;
+    };
+    let root = JsonPath::default();
+    match kind {
+        ComponentKind::Pipe => checker.pipe(map, &root),
+        ComponentKind::System => checker.part(Role::System, json, &root),
+        ComponentKind::Metadata => checker.properties(map, &[METADATA], &root, None),
+        ComponentKind::Other => checker.no_such_component(map, &root),
+    }
+    checks::within(kind, map, &mut checker.judged.problems);
+    checker.judged
+}
+
+struct Checker<'a> {
+    systems: &'a HashMap<String, String>,
+    registry: &'a Registry,
+    judged: Judged,
+}
+
+impl Checker<'_> {
+    fn pipe(&mut self, map: &Map<String, Json>, root: &JsonPath) {
+        self.properties(map, &[PIPE], root, None);
+        match map.get("source") {
+            Some(source) if !source.is_null() => {
+                self.part(Role::Source, source, &root.name("source"));
+            }
+            _ if map.contains_key("short_config") => self.unsupported(
+                root.name("short_config"),
+                "`short_config` is not supported".to_owned(),
+                Some("write a source".to_owned()),
+            ),
+            _ => self.missing("source", root),
+        }
+        let transform = root.name("transform");
+        match map.get("transform") {
+            None | Some(Json::Null) => {}
+            Some(Json::Array(list)) => {
+                for (at, one) in list.iter().enumerate() {
+                    self.part(Role::Transform, one, &transform.at(at));
+                }
+            }
+            Some(one) => self.part(Role::Transform, one, &transform),
+        }
+        match map.get("sink") {
+            None | Some(Json::Null) => {}
+            Some(sink) => self.part(Role::Sink, sink, &root.name("sink")),
+        }
+    }
+
+    fn no_such_component(&mut self, map: &Map<String, Json>, root: &JsonPath) {
+        let problem = match map.get("type") {
+            None => Problem::error(root.clone(), "the component has no type")
+                .with_help("types are \"pipe\", \"metadata\" and those of systems, \"system:…\""),
+            Some(Json::String(kind)) => {
+                let names = ["pipe", "metadata"].iter().chain(Role::System.documented());
+                let near = nearest(kind, names.copied());
+                let prefixed = format!("system:{kind}");
+                let near = near.or_else(|| {
+                    Role::System
+                        .documented()
+                        .iter()
+                        .copied()
+                        .find(|name| *name == prefixed)
+                });
+                let path = root.name("type");
+                let problem = Problem::error(path, format!("there is no component type {kind:?}"));
+                problem.with_help(match near {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => "types are \"pipe\", \"metadata\" and \"system:…\"".to_owned(),
+                })
+            }
+            Some(other) => Problem::error(
+                root.name("type"),
+                format!("expected text as type, found {}", found(other)),
+            ),
+        };
+        self.judged.problems.push(problem);
+    }
+
+    /// Judges a source, transform, sink or system by the row of its type.
+    fn part(&mut self, role: Role, json: &Json, path: &JsonPath) {
+        let Json::Object(map) = json else {
+            let message = format!(
+                "expected a {} (an object), found {}",
+                role.name(),
+                found(json)
+            );
+            self.error(path.clone(), message);
+            return;
+        };
+        let kind = match map.get("type") {
+            Some(Json::String(kind)) => kind.as_str(),
+            None | Some(Json::Null) => return self.missing("type", path),
+            Some(other) => {
+                let message = format!("expected text as type, found {}", found(other));
+                return self.error(path.name("type"), message);
+            }
+        };
+        // An alternative could not be chosen: that problem is listed already.
+        if kind == "conditional" && role != Role::System {
+            if !map.contains_key("alternatives") {
+                self.missing("alternatives", path);
+            }
+            return;
+        }
+        let (row, common): (Option<&'static [Property]>, _) = match role {
+            Role::Source => (
+                self.registry.source(kind).map(|row| row.properties),
+                SOURCE_COMMON,
+            ),
+            Role::Sink => (
+                self.registry.sink(kind).map(|row| row.properties),
+                SINK_COMMON,
+            ),
+            Role::System => (
+                self.registry.system(kind).map(|row| row.properties),
+                SYSTEM_COMMON,
+            ),
+            Role::Transform => (
+                self.registry.transform(kind).map(|row| row.properties),
+                TRANSFORM_COMMON,
+            ),
+        };
+        match row {
+            Some(row) => self.properties(map, &[row, common], path, Some(role)),
+            None if role.documented().contains(&kind) => self.unsupported(
+                path.name("type"),
+                format!("the {} type {kind:?} is not supported yet", role.name()),
+                None,
+            ),
+            None => self.no_such_type(role, kind, path),
+        }
+        if role != Role::System {
+            self.system_of(role, kind, map, path);
+        }
+    }
+
+    fn no_such_type(&mut self, role: Role, kind: &str, path: &JsonPath) {
+        let registry = self.registry;
+        let built: Vec<&str> = match role {
+            Role::Source => registry
+                .sources
+                .iter()
+                .flat_map(|t| t.iter())
+                .map(|r| r.name)
+                .collect(),
+            Role::Sink => registry
+                .sinks
+                .iter()
+                .flat_map(|t| t.iter())
+                .map(|r| r.name)
+                .collect(),
+            Role::System => registry
+                .systems
+                .iter()
+                .flat_map(|t| t.iter())
+                .map(|r| r.name)
+                .collect(),
+            Role::Transform => registry
+                .transforms
+                .iter()
+                .flat_map(|t| t.iter())
+                .map(|r| r.name)
+                .collect(),
+        };
+        let message = format!("there is no {} type {kind:?}", role.name());
+        let mut problem = Problem::error(path.name("type"), message);
+        let names = built.iter().chain(role.documented()).copied();
+        problem.help = Some(match nearest(kind, names) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => format!("there are {}", sorted(&built).join(", ")),
+        });
+        self.judged.problems.push(problem);
+    }
+
+    /// Checks the system that a component names: that it exists, fits and is built.
+    fn system_of(&mut self, role: Role, kind: &str, map: &Map<String, Json>, path: &JsonPath) {
+        let Some(Json::String(id)) = map.get("system") else {
+            return;
+        };
+        let place = path.name("system");
+        let Some(system) = self.system(id, &place) else {
+            return;
+        };
+        if let Some(fitting) = systems_for(role, kind)
+            && !fitting.contains(&system.as_str())
+        {
+            let message = format!(
+                "a {kind} {} cannot use {id:?}, which is a {system}",
+                role.name()
+            );
+            let problem = Problem::error(place, message);
+            let problem = problem.with_help(format!("it can use {}", fitting.join(", ")));
+            self.judged.problems.push(problem);
+        } else if self.registry.system(&system).is_none()
+            && Role::System.documented().contains(&system.as_str())
+        {
+            let message = format!("the system {id:?} is a {system}, which is not supported yet");
+            self.unsupported(place, message, None);
+        }
+    }
+
+    /// The type of the system `id`; when there is none, that is an error.
+    fn system(&mut self, id: &str, place: &JsonPath) -> Option<String> {
+        if id.contains("$SECRET(") || id.starts_with("system:") {
+            return None;
+        }
+        let known = self.systems.get(id).cloned();
+        if known.is_none() {
+            let mut problem = Problem::error(place.clone(), format!("there is no system {id:?}"));
+            problem.help = nearest(id, self.systems.keys().map(String::as_str))
+                .map(|near| format!("did you mean {near:?}?"));
+            self.judged.problems.push(problem);
+        }
+        known
+    }
+
+    /// Judges the properties of an object by rows; the first row of a name counts.
+    fn properties(
+        &mut self,
+        map: &Map<String, Json>,
+        tables: &[&'static [Property]],
+        path: &JsonPath,
+        role: Option<Role>,
+    ) {
+        let rows = || tables.iter().flat_map(|table| table.iter());
+        for (name, value) in map {
+            match rows().find(|row| row.name == name) {
+                Some(row) => self.value(value, row, &path.name(name), role),
+                None if name == "$conditional_properties" => {
+                    let message = "conditional properties mean nothing inside a transform";
+                    let problem = Problem::warning(path.name(name), message).at_name();
+                    let help = "use a conditional transform, or a variable";
+                    self.judged.problems.push(problem.with_help(help));
+                }
+                None if is_free(name) => {}
+                None => {
+                    let message = format!("there is no property {name:?} here; it is ignored");
+                    let mut problem = Problem::warning(path.name(name), message).at_name();
+                    // A name that is there already was not meant.
+                    let names = rows()
+                        .map(|row| row.name)
+                        .filter(|name| !map.contains_key(*name));
+                    problem.help =
+                        nearest(name, names).map(|near| format!("did you mean {near:?}?"));
+                    self.judged.problems.push(problem);
+                }
+            }
+        }
+        let mut done: Vec<&str> = Vec::new();
+        for row in rows() {
+            if row.required
+                && !done.contains(&row.name)
+                && map.get(row.name).is_none_or(Json::is_null)
+            {
+                self.missing(row.name, path);
+            }
+            done.push(row.name);
+        }
+    }
+
+    /// Judges one value by its row. Null says the same as nothing; a secret can be of any type.
+    fn value(&mut self, value: &Json, row: &'static Property, path: &JsonPath, role: Option<Role>) {
+        if value.is_null() || value.as_str().is_some_and(|text| text.contains("$SECRET(")) {
+            return;
+        }
+        match row.kind {
+            Kind::Nested(rows) => match value {
+                Json::Object(map) => return self.properties(map, &[rows], path, None),
+                _ => return self.expected("an object", value, row, path),
+            },
+            Kind::Component => return self.components(value, path, role),
+            Kind::List if row.name == "transforms" && role == Some(Role::Transform) => {
+                return self.components(value, path, role);
+            }
+            Kind::System if row.name != "system" => {
+                if let Some(id) = value.as_str() {
+                    self.system(id, path);
+                    return;
+                }
+            }
+            Kind::Cron => {
+                if let Some(text) = value.as_str() {
+                    if let Err(message) = Cron::parse(text) {
+                        self.error(path.clone(), message);
+                    }
+                    return;
+                }
+            }
+            Kind::Enum(options) => {
+                if let Some(text) = value.as_str() {
+                    if !options.contains(&text) {
+                        let message =
+                            format!("expected one of {}, found {text:?}", options.join(", "));
+                        let mut problem = Problem::error(path.clone(), message);
+                        problem.help = nearest(text, options.iter().copied())
+                            .map(|near| format!("did you mean {near:?}?"));
+                        self.judged.problems.push(problem);
+                    }
+                    return;
+                }
+            }
+            _ => {}
+        }
+        if let Some(expected) = mismatch(value, row.kind) {
+            self.expected(&expected, value, row, path);
+        }
+    }
+
+    /// One component, a list of them, or an object of them.
+    fn components(&mut self, value: &Json, path: &JsonPath, role: Option<Role>) {
+        let Some(role) = role else {
+            return;
+        };
+        match value {
+            Json::Array(list) => {
+                for (at, one) in list.iter().enumerate() {
+                    self.part(role, one, &path.at(at));
+                }
+            }
+            Json::Object(map) if !map.contains_key("type") => {
+                for (name, one) in map {
+                    self.part(role, one, &path.name(name));
+                }
+            }
+            one => self.part(role, one, path),
+        }
+    }
+
+    fn expected(&mut self, expected: &str, value: &Json, row: &Property, path: &JsonPath) {
+        let found = match checks::holds_secrets(row.name) {
+            true => type_of(value).to_owned(),
+            false => found(value),
+        };
+        self.error(path.clone(), format!("expected {expected}, found {found}"));
+    }
+
+    fn missing(&mut self, name: &str, path: &JsonPath) {
+        self.error(path.clone(), format!("the property {name:?} is missing"));
+    }
+
+    fn error(&mut self, path: JsonPath, message: String) {
+        self.judged.problems.push(Problem::error(path, message));
+    }
+
+    fn unsupported(&mut self, path: JsonPath, why: String, help: Option<String>) {
+        let mut problem =
+            Problem::warning(path, format!("{why}; this pipe or system does not run"));
+        problem.help = help;
+        self.judged.problems.push(problem);
+        self.judged.unsupported.get_or_insert(why);
+    }
+}
+
+/// Names that are for people or tools, anywhere.
+fn is_free(name: &str) -> bool {
+    name.starts_with('_')
+        || name.starts_with('$')
+        || name.starts_with("comment")
+        || name.starts_with("description")
+        || name == "metadata"
+}
+
+/// What was expected, when the value is something else.
+fn mismatch(value: &Json, kind: Kind) -> Option<String> {
+    let is_integer = |least: i64| {
+        value.as_i64().is_some_and(|number| number >= least) || value.as_u64().is_some()
+    };
+    let is_texts = || {
+        value
+            .as_array()
+            .is_some_and(|list| list.iter().all(Json::is_string))
+    };
+    let (fits, expected) = match kind {
+        Kind::String | Kind::Cron | Kind::System | Kind::Dataset => (value.is_string(), "text"),
+        Kind::Integer(i64::MIN) => (value.is_i64() || value.is_u64(), "a whole number"),
+        Kind::Integer(least) => {
+            return (!is_integer(least)).then(|| format!("a whole number of at least {least}"));
+        }
+        Kind::Number => (
+            value.as_f64().is_some_and(|number| number >= 0.0),
+            "a number of at least 0",
+        ),
+        Kind::Boolean => (value.is_boolean(), "true or false"),
+        Kind::StringOrInteger => (
+            value.is_string() || value.is_i64() || value.is_u64(),
+            "text or a whole number",
+        ),
+        Kind::StringOrList => (
+            value.is_string() || value.is_array(),
+            "text or a list of texts",
+        ),
+        Kind::Enum(options) => return Some(format!("one of {}", options.join(", "))),
+        Kind::List => (value.is_array(), "a list"),
+        Kind::Strings => (is_texts(), "a list of texts"),
+        Kind::Object | Kind::Nested(_) | Kind::Rules => (value.is_object(), "an object"),
+        Kind::Component | Kind::Any => (true, ""),
+    };
+    (!fits).then(|| expected.to_owned())
+}
+
+/// A value in a message: its type, and what it says if that is short.
+pub fn found(value: &Json) -> String {
+    match value {
+        Json::Array(_) | Json::Object(_) => type_of(value).to_owned(),
+        Json::Null | Json::Bool(_) => value.to_string(),
+        _ => {
+            let text = value.to_string();
+            match text.char_indices().nth(60) {
+                Some((end, _)) => format!("{} {}…", type_of(value), &text[..end]),
+                None => format!("{} {text}", type_of(value)),
+            }
+        }
+    }
+}
+
+fn type_of(value: &Json) -> &'static str {
+    match value {
+        Json::Null => "null",
+        Json::Bool(_) => "true or false",
+        Json::Number(_) => "the number",
+        Json::String(_) => "the text",
+        Json::Array(_) => "a list",
+        Json::Object(_) => "an object",
+    }
+}
+
+fn sorted<'a>(names: &[&'a str]) -> Vec<&'a str> {
+    let mut names = names.to_vec();
+    names.sort_unstable();
+    names
+}
