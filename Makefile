@@ -1,0 +1,33 @@
+# Two commands matter: `make demo` shows Tahini at work, `make test` is everything CI runs.
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+RELEASE := $(TARGET)/release/tahini
+PYTHON := .cache/venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test check bench clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build the node, optimised: target/release/tahini
+	cargo build --release --locked --package tahini-node
+
+# TAHINI=PATH runs a node that is already built.
+demo: $(if $(TAHINI),,build) ## Run the example integrations; ONCE=1 ends with a code instead of staying up
+	@tests/rig/prepare.sh venv
+	@$(PYTHON) demo/demo.py --tahini $(or $(TAHINI),$(RELEASE)) $(if $(ONCE),--once)
+
+test: ## Everything CI runs; installs and starts what it needs
+	@python3 tests/run.py test $(STEPS)
+
+check: ## The first minute of it: format, shape, lints, unit tests
+	@python3 tests/run.py check $(STEPS)
+
+bench: build ## Measure, and write docs/performance.md
+	@tests/rig/prepare.sh venv
+	@$(PYTHON) bench/run.py --tahini $(RELEASE)
+
+clean: ## Remove what was built and fetched into the checkout
+	cargo clean
+	rm -rf .cache tests/browser/node_modules
