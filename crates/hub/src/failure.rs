@@ -17,6 +17,8 @@ pub enum Class {
     Config,
     /// The run cannot go on: the store refused, a limit was hit, a panic.
     Fatal,
+    /// The run cannot begin yet: it waits for something that another pipe brings.
+    Waiting,
     /// The run was stopped on request.
     Cancelled,
 }
@@ -61,7 +63,10 @@ impl Failure {
 
     /// One entity is at fault.
     pub fn entity(message: impl Into<String>) -> Failure {
-        Failure { reached: true, ..Failure::new(Class::Entity, message) }
+        Failure {
+            reached: true,
+            ..Failure::new(Class::Entity, message)
+        }
     }
 
     /// The configuration is at fault.
@@ -72,6 +77,11 @@ impl Failure {
     /// The run cannot go on.
     pub fn fatal(message: impl Into<String>) -> Failure {
         Failure::new(Class::Fatal, message)
+    }
+
+    /// The run cannot begin yet.
+    pub fn waiting(message: impl Into<String>) -> Failure {
+        Failure::new(Class::Waiting, message)
     }
 
     /// The run was stopped on request.

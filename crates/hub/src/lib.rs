@@ -2,18 +2,43 @@
 //! Ordinary blocking code; the world is reached through the store and the traits here.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod builtin;
+pub mod check;
 pub mod config;
+pub mod cron;
+pub mod execution_log;
 mod failure;
+pub mod hub;
+mod open_systems;
+pub mod pipe;
+pub mod policy;
+pub mod progress;
+pub mod project;
+pub mod pump;
+pub mod receiver;
 pub mod registry;
+mod retry;
 mod run_control;
+pub mod schedule;
+pub mod scheduler;
+pub mod secrets;
+pub mod settle;
 pub mod sink;
 pub mod source;
+pub mod stage;
 mod system;
 mod transform;
+mod writer;
 
+pub use config::{Component, ComponentKind, Configuration, Problem};
 pub use failure::{Class, Failure};
+pub use hub::Hub;
+pub use pipe::{Pipe, World};
+pub use project::Project;
 pub use registry::{Ctx, Registry};
 pub use run_control::{Cancel, Clock};
+pub use schedule::Schedule;
+pub use secrets::SecretSource;
 pub use sink::Sink;
 pub use source::Source;
 pub use system::{Services, System, Systems};

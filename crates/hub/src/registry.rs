@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tahini_store::Backend;
 
-use crate::config::{Props, Property};
+use crate::config::{Property, Props};
 use crate::source::From;
 use crate::{Cancel, Clock, Failure, Services, Sink, Source, System, Systems, Transform};
 
@@ -112,21 +112,33 @@ pub struct Registry {
 impl Registry {
     /// The source type of that name.
     pub fn source(&self, name: &str) -> Option<&'static SourceDef> {
-        self.sources.iter().flat_map(|table| table.iter()).find(|row| row.name == name)
+        self.sources
+            .iter()
+            .flat_map(|table| table.iter())
+            .find(|row| row.name == name)
     }
 
     /// The sink type of that name.
     pub fn sink(&self, name: &str) -> Option<&'static SinkDef> {
-        self.sinks.iter().flat_map(|table| table.iter()).find(|row| row.name == name)
+        self.sinks
+            .iter()
+            .flat_map(|table| table.iter())
+            .find(|row| row.name == name)
     }
 
     /// The transform type of that name.
     pub fn transform(&self, name: &str) -> Option<&'static TransformDef> {
-        self.transforms.iter().flat_map(|table| table.iter()).find(|row| row.name == name)
+        self.transforms
+            .iter()
+            .flat_map(|table| table.iter())
+            .find(|row| row.name == name)
     }
 
     /// The system type of that name.
     pub fn system(&self, name: &str) -> Option<&'static SystemDef> {
-        self.systems.iter().flat_map(|table| table.iter()).find(|row| row.name == name)
+        self.systems
+            .iter()
+            .flat_map(|table| table.iter())
+            .find(|row| row.name == name)
     }
 }

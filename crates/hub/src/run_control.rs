@@ -26,7 +26,11 @@ impl Cancel {
     /// Requests the stop and wakes whoever sleeps on it.
     pub fn cancel(&self) {
         self.0.set.store(true, Ordering::SeqCst);
-        let _guard = self.0.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let _guard = self
+            .0
+            .lock
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         self.0.changed.notify_all();
     }
 
@@ -40,7 +44,11 @@ impl Cancel {
     /// # Errors
     /// `Failure::cancelled`.
     pub fn check(&self) -> Result<(), Failure> {
-        if self.is_cancelled() { Err(Failure::cancelled()) } else { Ok(()) }
+        if self.is_cancelled() {
+            Err(Failure::cancelled())
+        } else {
+            Ok(())
+        }
     }
 
     /// Sleeps for `pause`, or less when the stop is requested.
@@ -49,7 +57,11 @@ impl Cancel {
     /// `Failure::cancelled`.
     pub fn sleep(&self, pause: Duration) -> Result<(), Failure> {
         let until = Instant::now() + pause;
-        let mut guard = self.0.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut guard = self
+            .0
+            .lock
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
         while !self.is_cancelled() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {

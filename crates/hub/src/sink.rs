@@ -73,6 +73,8 @@ impl std::ops::AddAssign for Written {
 pub struct End {
     /// The source came to its end and nothing was cut: the sink may delete what it did not see.
     pub complete: bool,
+    /// What the source reads from has finished its own first load.
+    pub populated: bool,
     /// The last progress of the run.
     pub progress: Progress,
 }
@@ -106,6 +108,13 @@ pub trait Sink: Send {
     /// Whether `write` commits the progress itself; otherwise the pump saves it after `write`.
     fn keeps_progress(&self) -> bool {
         false
+    }
+
+    /// Whether the place may be saved in the middle of a run of this kind. A sequence that a
+    /// receiver must see from its start (a full push) may not.
+    fn takes_checkpoints(&self, kind: RunKind) -> bool {
+        let _ = kind;
+        true
     }
 
     /// Whether filtered entities (`_filtered`) mean something here; otherwise they are dropped.

@@ -70,6 +70,22 @@ pub trait Source: Send {
         Vec::new()
     }
 
+    /// Whether the offset that the run started from still means something; a dataset that was
+    /// deleted and created again answers no, and the run becomes a full one.
+    fn continues(&self) -> bool {
+        true
+    }
+
+    /// Whether no two entities ever have the same `_updated` (datasets).
+    fn distinct(&self) -> bool {
+        false
+    }
+
+    /// Whether what the source reads from is populated: its first load has finished.
+    fn populated(&self) -> bool {
+        true
+    }
+
     /// What the source itself says of its place at the end of a run, where `_updated` of the
     /// entities does not tell (for example a dataset source that skipped deleted versions).
     fn offset(&self) -> Option<Offset> {

@@ -1,0 +1,374 @@
+//! The `dataset` sink: writes real changes, tracks deletions, and keeps the pipe's place.
+//!
+//! Rows are gathered up to a checkpoint and committed with the place in one atomic step.
+//! A commit's sync overlaps the work on the next one.
+
+use std::sync::Arc;
+
+use roaring::RoaringTreemap;
+use tahini_entity::{Batch, Record, hash};
+use tahini_store::{Commit, Dataset, Limit, Outcome, Rule, StateWrite, Ticket};
+
+use crate::config::{Kind, Property};
+use crate::registry::SinkDef;
+use crate::sink::{End, Progress, Run, Written};
+use crate::{Clock, Ctx, Failure, Sink, progress};
+
+pub(super) const DEF: SinkDef = SinkDef {
+    name: "dataset",
+    summary: "Writes entities to a dataset; only real changes make a version.",
+    properties: &[
+        Property::new(
+            "dataset",
+            Kind::Dataset,
+            "The dataset; the pipe's id by default.",
+        ),
+        Property::new(
+            "deletion_tracking",
+            Kind::Boolean,
+            "After a complete full run, entities that did not come are deleted.",
+        )
+        .or("true"),
+        Property::new(
+            "set_initial_offset",
+            Kind::Enum(&[
+                "if-source-populated",
+                "never",
+                "always",
+                "initially",
+                "onload",
+            ]),
+            "When the dataset counts as populated.",
+        )
+        .or("\"if-source-populated\""),
+        Property::new(
+            "enable_optimistic_locking",
+            Kind::Boolean,
+            "Refuses outdated versions. Not acted upon yet.",
+        ),
+        Property::new(
+            "mark_deletion_tracked",
+            Kind::Boolean,
+            "Marks tracked deletions. Not acted upon yet.",
+        ),
+        Property::new(
+            "indexes",
+            Kind::Any,
+            "Index expressions to maintain. Not acted upon yet.",
+        ),
+        Property::new(
+            "track_children",
+            Kind::Boolean,
+            "Tracks `$children`. Not acted upon yet.",
+        ),
+        Property::new(
+            "suppress_filtered",
+            Kind::Boolean,
+            "Ignores filtered entities. Not acted upon yet.",
+        ),
+        Property::new(
+            "prevent_multiple_versions",
+            Kind::Boolean,
+            "Fails on a second version. Not acted upon yet.",
+        ),
+        Property::new(
+            "circuit_breaker_threshold_factor",
+            Kind::Number,
+            "Limit of changes by share. Not acted upon yet.",
+        ),
+        Property::new(
+            "circuit_breaker_threshold_count",
+            Kind::Integer(0),
+            "Limit of changes by number. Not acted upon yet.",
+        ),
+    ],
+    open,
+};
+
+/// Rows gathered before a commit, whatever the checkpoints.
+const COMMIT_ROWS: usize = 10_000;
+/// Encoded bytes gathered before a commit.
+const COMMIT_BYTES: usize = 16 << 20;
+
+struct DatasetSink {
+    dataset: Arc<dyn Dataset>,
+    clock: Arc<dyn Clock>,
+    deletion_tracking: bool,
+    populate: Populate,
+    pipe: String,
+    gathered: Batch,
+    seen: Option<Seen>,
+    durable: Option<Ticket>,
+    changed: bool,
+}
+
+/// Which ids came out of this full run, by the sequence of their latest version.
+#[derive(Default)]
+struct Seen {
+    all: RoaringTreemap,
+    /// What the next commit has to save.
+    fresh: RoaringTreemap,
+    chunks: u64,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Populate {
+    IfSourcePopulated,
+    Always,
+    Never,
+    AtStart,
+}
+
+fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Sink>, Failure> {
+    let name = ctx.props.opt_str("dataset")?.unwrap_or(ctx.owner);
+    let populate = match ctx.props.opt_str("set_initial_offset")? {
+        Some("always") => Populate::Always,
+        Some("never") => Populate::Never,
+        Some("initially" | "onload") => Populate::AtStart,
+        _ => Populate::IfSourcePopulated,
+    };
+    Ok(Box::new(DatasetSink {
+        dataset: ctx.store.open(name, true)?,
+        clock: Arc::clone(ctx.clock),
+        deletion_tracking: ctx.props.bool("deletion_tracking", true)?,
+        populate,
+        pipe: ctx.owner.to_owned(),
+        gathered: Batch::new(),
+        seen: None,
+        durable: None,
+        changed: false,
+    }))
+}
+
+impl DatasetSink {
+    /// Commits what was gathered with `state` in one step; waits for the commit before.
+    fn commit(&mut self, state: &[StateWrite], populated: bool) -> Result<Written, Failure> {
+        let rows = std::mem::take(&mut self.gathered);
+        let outcome = self.commit_rows(&rows, state, populated)?;
+        self.gathered = rows;
+        self.gathered.clear();
+        if let Some(seen) = &mut self.seen {
+            for seq in outcome.seqs.iter().flatten() {
+                seen.all.insert(*seq);
+                seen.fresh.insert(*seq);
+            }
+        }
+        Ok(told(&outcome))
+    }
+
+    fn commit_rows(
+        &mut self,
+        rows: &Batch,
+        state: &[StateWrite],
+        populated: bool,
+    ) -> Result<Outcome, Failure> {
+        let commit = Commit {
+            rows,
+            rule: Rule::IfChanged,
+            state,
+            populated,
+            now: self.clock.micros(),
+        };
+        let (outcome, ticket) = self.dataset.commit(commit)?;
+        if let Some(before) = self.durable.replace(ticket) {
+            before.wait()?;
+        }
+        self.changed |= outcome.written + outcome.deleted > 0;
+        Ok(outcome)
+    }
+
+    /// Commits with the place. In a full run the place goes into a second commit, with the ids
+    /// seen so far: sequences are known only once the rows are in, and a place that runs ahead
+    /// of the seen set would delete entities after a crash. In between, a crash reads again.
+    fn checkpoint(&mut self, progress: &Progress) -> Result<Written, Failure> {
+        if self.seen.is_none() {
+            return self.commit(&progress.state, false);
+        }
+        let written = self.commit(&[], false)?;
+        let mut state = progress.state.clone();
+        if let Some(seen) = &mut self.seen {
+            let mut bits = Vec::new();
+            seen.fresh
+                .serialize_into(&mut bits)
+                .map_err(|error| Failure::fatal(format!("seen set: {error}")))?;
+            state.push(progress::write(&self.pipe, &key(seen.chunks), Some(bits)));
+            seen.chunks += 1;
+            seen.fresh.clear();
+        }
+        self.commit(&state, false)?;
+        Ok(written)
+    }
+
+    /// Deletes what is live and did not come, a batch at a time.
+    fn track_deletions(&mut self) -> Result<Written, Failure> {
+        let mut written = Written::default();
+        let Some(seen) = self.seen.take() else {
+            return Ok(written);
+        };
+        let snapshot = self.dataset.snapshot()?;
+        let limit = Limit {
+            rows: COMMIT_ROWS,
+            bytes: COMMIT_BYTES,
+        };
+        let mut after = None;
+        loop {
+            let mut gone = Batch::new();
+            let next = snapshot.unseen(&seen.all, after.as_deref(), limit, &mut gone)?;
+            for record in gone.iter() {
+                push_deleted(&mut self.gathered, record);
+            }
+            if !self.gathered.is_empty() {
+                written += self.commit(&[], false)?;
+            }
+            match next {
+                Some(id) => after = Some(id),
+                None => return Ok(written),
+            }
+        }
+    }
+}
+
+/// Appends an entity as a dataset stores it: without reserved names, filtered ones as deleted.
+pub(crate) fn push_row(out: &mut Batch, record: Record<'_>) -> Result<(), Failure> {
+    if record.meta.reserved {
+        let mut entity = record.to_entity();
+        entity.properties.retain(|name, _| !name.starts_with('_'));
+        entity.deleted |= entity.filtered;
+        return out
+            .push_entity(&entity)
+            .map_err(|error| Failure::fatal(error.to_string()));
+    }
+    if record.meta.filtered && !record.meta.deleted {
+        push_deleted(out, record);
+    } else {
+        out.push(record);
+    }
+    Ok(())
+}
+
+/// The same content as a deleted version.
+pub(crate) fn push_deleted(out: &mut Batch, record: Record<'_>) {
+    let mut meta = record.meta.clone();
+    meta.deleted = true;
+    meta.filtered = false;
+    meta.hash = hash::content(record.id, true, record.shape, record.body);
+    out.push_encoded(record.id, record.shape, record.body, meta);
+}
+
+fn told(outcome: &Outcome) -> Written {
+    Written {
+        changed: outcome.written + outcome.deleted,
+        deleted: outcome.deleted,
+        unchanged: outcome.unchanged,
+    }
+}
+
+impl Sink for DatasetSink {
+    fn begin(&mut self, run: &Run) -> Result<(), Failure> {
+        let snapshot = self.dataset.snapshot()?;
+        let kept = snapshot.state(&progress::space(&self.pipe), progress::SEEN)?;
+        let mut state = Vec::new();
+        if run.kind.reads_everything() && self.deletion_tracking {
+            let mut seen = Seen::default();
+            if run.resumed {
+                for (_, bits) in &kept {
+                    seen.all |= RoaringTreemap::deserialize_from(bits.as_slice())
+                        .map_err(|error| Failure::fatal(format!("seen set: {error}")))?;
+                }
+                seen.chunks = kept.len() as u64;
+            }
+            self.seen = Some(seen);
+        }
+        if !run.resumed {
+            let stale = kept
+                .iter()
+                .map(|(key, _)| progress::write(&self.pipe, key, None));
+            state.extend(stale);
+        }
+        let populated = self.populate == Populate::AtStart && !snapshot.head().populated;
+        if !state.is_empty() || populated {
+            self.commit(&state, populated)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &Batch, progress: Option<&Progress>) -> Result<Written, Failure> {
+        for record in batch.iter() {
+            push_row(&mut self.gathered, record)?;
+        }
+        let full = self.gathered.len() >= COMMIT_ROWS || self.gathered.bytes() >= COMMIT_BYTES;
+        match progress {
+            Some(progress) => self.checkpoint(progress),
+            None if full => self.commit(&[], false),
+            None => Ok(Written::default()),
+        }
+    }
+
+    fn finish(&mut self, end: &End) -> Result<Written, Failure> {
+        let mut written = self.commit(&[], false)?;
+        let mut state = end.progress.state.clone();
+        if end.complete && self.deletion_tracking {
+            let chunks = self.seen.as_ref().map_or(0, |seen| seen.chunks);
+            state.extend((0..chunks).map(|chunk| progress::write(&self.pipe, &key(chunk), None)));
+            written += self.track_deletions()?;
+        }
+        let populated = match self.populate {
+            Populate::Always => true,
+            Populate::IfSourcePopulated => end.populated,
+            Populate::Never | Populate::AtStart => false,
+        };
+        let head = self.dataset.snapshot()?;
+        let news = state.iter().any(|write| !is_there(head.as_ref(), write));
+        if news || (populated && !head.head().populated) {
+            self.seen = None;
+            written += self.commit(&state, populated)?;
+        }
+        match self.durable.take() {
+            Some(ticket) => ticket.wait()?,
+            None => {}
+        }
+        Ok(written)
+    }
+
+    fn abort(&mut self, _why: &Failure) {
+        self.gathered.clear();
+        if let Some(ticket) = self.durable.take() {
+            let _ = ticket.wait();
+        }
+    }
+
+    fn seen(&mut self, ids: &[&str]) -> Result<(), Failure> {
+        let Some(seen) = &mut self.seen else {
+            return Ok(());
+        };
+        let mut latest = Batch::new();
+        self.dataset.snapshot()?.latest(ids, &mut latest)?;
+        for record in latest.iter() {
+            if let Some(tahini_entity::Offset::Int(seq)) = record.meta.updated {
+                seen.all.insert(seq.unsigned_abs());
+                seen.fresh.insert(seq.unsigned_abs());
+            }
+        }
+        Ok(())
+    }
+
+    fn keeps_progress(&self) -> bool {
+        true
+    }
+
+    fn takes_filtered(&self) -> bool {
+        true
+    }
+}
+
+fn is_there(snapshot: &dyn tahini_store::Snapshot, write: &StateWrite) -> bool {
+    let rows = snapshot.state(&write.space, &write.key).unwrap_or_default();
+    rows.into_iter()
+        .find(|(key, _)| *key == write.key)
+        .map(|(_, value)| value)
+        == write.value
+}
+
+fn key(chunk: u64) -> Vec<u8> {
+    [progress::SEEN, format!("{chunk:08}").as_bytes()].concat()
+}

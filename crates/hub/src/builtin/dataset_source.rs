@@ -1,0 +1,191 @@
+//! The `dataset` source: the changes of a dataset, oldest first.
+
+use tahini_entity::{Batch, Offset};
+use tahini_store::{Head, Limit, Seq, Snapshot, StateWrite, View};
+
+use super::IF_SOURCE_EMPTY;
+use crate::config::{Kind, Property};
+use crate::registry::{ContinuationDef, SourceDef};
+use crate::source::{From, Step};
+use crate::{Ctx, Failure, Source};
+
+pub(super) const DEF: SourceDef = SourceDef {
+    name: "dataset",
+    summary: "Reads the changes of a dataset.",
+    properties: &[
+        Property::required("dataset", Kind::Dataset, "The dataset to read."),
+        Property::new(
+            "include_previous_versions",
+            Kind::Boolean,
+            "Also gives versions that were superseded.",
+        )
+        .or("false"),
+        Property::new(
+            "include_replaced",
+            Kind::Boolean,
+            "Also gives entities whose `$replaced` is true.",
+        )
+        .or("true"),
+        Property::new(
+            "require_populated_input",
+            Kind::Boolean,
+            "The pipe does not run before the dataset is populated.",
+        ),
+        Property::new(
+            "supports_signalling",
+            Kind::Boolean,
+            "A change starts the pipe at once.",
+        ),
+        Property::new(
+            "subset",
+            Kind::List,
+            "Reads one subset only. Not acted upon yet.",
+        ),
+        Property::new(
+            "completeness",
+            Kind::Any,
+            "Holds back what is not complete. Not acted upon yet.",
+        ),
+        Property::new(
+            "initial_completeness",
+            Kind::Strings,
+            "Datasets that must have a completeness. Not acted upon yet.",
+        ),
+        IF_SOURCE_EMPTY,
+    ],
+    continuation: ContinuationDef {
+        supports_since: true,
+        is_since_comparable: true,
+        is_chronological: true,
+        configurable: false,
+    },
+    open,
+};
+
+/// Encoded bytes that one read asks for at most.
+const READ_BYTES: usize = 8 << 20;
+const GENERATION: &[u8] = b"generation";
+
+struct DatasetSource {
+    snapshot: Option<Box<dyn Snapshot>>,
+    after: Option<Seq>,
+    view: View,
+    include_replaced: bool,
+    continues: bool,
+    known_generation: Option<Vec<u8>>,
+}
+
+fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
+    let name = ctx.props.str("dataset")?;
+    let snapshot = match ctx.store.find(name)? {
+        Some(dataset) => Some(dataset.snapshot()?),
+        None => None,
+    };
+    let head = snapshot.as_ref().map(|snapshot| snapshot.head());
+    let populated = head.is_some_and(|head| head.populated);
+    if ctx.props.bool("require_populated_input", false)? && !populated {
+        return Err(Failure::waiting(format!(
+            "pipe {:?} waits for dataset {name:?}, which is not populated yet \
+             (`require_populated_input`)",
+            ctx.owner
+        )));
+    }
+    let known_generation = from
+        .state
+        .into_iter()
+        .find(|(key, _)| key == GENERATION)
+        .map(|(_, value)| value);
+    let after = match from.since {
+        None => None,
+        Some(Offset::Int(seq)) => Some(Seq::try_from(seq).map_err(|_| wrong_offset(&seq))?),
+        Some(Offset::Text(text)) => Some(text.parse().map_err(|_| wrong_offset(&text))?),
+    };
+    let continues = after.is_none() || still_means(head, after, known_generation.as_deref());
+    Ok(Box::new(DatasetSource {
+        after,
+        view: View {
+            history: ctx.props.bool("include_previous_versions", false)?,
+            deleted: true,
+        },
+        include_replaced: ctx.props.bool("include_replaced", true)?,
+        continues,
+        known_generation,
+        snapshot,
+    }))
+}
+
+/// An offset is of one generation: after delete and re-create it means nothing, and reading on
+/// from it would say "nothing new" for ever.
+fn still_means(head: Option<&Head>, after: Option<Seq>, known: Option<&[u8]>) -> bool {
+    let Some(head) = head else { return true };
+    let same = known.is_none_or(|known| known == head.generation.as_bytes());
+    same && after.is_none_or(|after| after < head.next.max(1))
+}
+
+fn wrong_offset(found: &dyn std::fmt::Display) -> Failure {
+    Failure::config(format!(
+        "expected a dataset's offset to be a whole number of at least 0, found {found}"
+    ))
+}
+
+impl Source for DatasetSource {
+    fn next_batch(&mut self, limit: usize, out: &mut Batch) -> Result<Step, Failure> {
+        let Some(snapshot) = &self.snapshot else {
+            return Ok(Step::End);
+        };
+        let want = Limit {
+            rows: limit,
+            bytes: READ_BYTES,
+        };
+        let next = if self.include_replaced {
+            snapshot.changes(self.after, self.view, want, out)?
+        } else {
+            let mut all = Batch::new();
+            let next = snapshot.changes(self.after, self.view, want, &mut all)?;
+            let replaced = |value| matches!(value, Some(tahini_entity::Value::Bool(true)));
+            let kept = all
+                .iter()
+                .filter(|record| !replaced(record.value("$replaced")));
+            kept.for_each(|record| out.push(record));
+            next
+        };
+        match next {
+            Some(seq) => {
+                self.after = Some(seq);
+                Ok(Step::More)
+            }
+            None => Ok(Step::End),
+        }
+    }
+
+    fn state(&mut self) -> Vec<StateWrite> {
+        let Some(snapshot) = &self.snapshot else {
+            return Vec::new();
+        };
+        let generation = snapshot.head().generation.as_bytes().to_vec();
+        if self.known_generation.as_ref() == Some(&generation) {
+            return Vec::new();
+        }
+        self.known_generation = Some(generation.clone());
+        let write = StateWrite {
+            space: String::new(),
+            key: GENERATION.to_vec(),
+            value: Some(generation),
+        };
+        vec![write]
+    }
+
+    fn continues(&self) -> bool {
+        self.continues
+    }
+
+    fn distinct(&self) -> bool {
+        true
+    }
+
+    fn populated(&self) -> bool {
+        self.snapshot
+            .as_ref()
+            .is_none_or(|snapshot| snapshot.head().populated)
+    }
+}

@@ -1,0 +1,111 @@
+//! `http_endpoint` as source and sink, and the `null` sink.
+//!
+//! A pipe whose source is an endpoint moves entities only when they are posted to it (see
+//! `receiver`), and one whose sink is an endpoint only when they are asked for (see `stage`).
+//! Their pumps never run.
+
+use tahini_entity::Batch;
+
+use super::NO_SINCE;
+use crate::config::{Kind, Property};
+use crate::registry::{SinkDef, SourceDef};
+use crate::sink::{End, Progress, Run, Written};
+use crate::{Failure, Sink};
+
+pub(super) const SOURCE: SourceDef = SourceDef {
+    name: "http_endpoint",
+    summary: "Takes entities that are posted to `/api/receivers/<pipe>/entities`.",
+    properties: &[
+        Property::new(
+            "auto_populate_dataset",
+            Kind::Boolean,
+            "The sink's dataset counts as populated from the start.",
+        )
+        .or("true"),
+        Property::new(
+            "do_float_as_decimal",
+            Kind::Boolean,
+            "Numbers with a decimal point become decimals, not floats.",
+        )
+        .or("true"),
+        Property::new(
+            "do_float_as_int",
+            Kind::Boolean,
+            "Numbers whose decimals are all zero become integers.",
+        )
+        .or("true"),
+        Property::new(
+            "trace",
+            Kind::Any,
+            "Logs every request. Not acted upon yet.",
+        ),
+        Property::new(
+            "validation_expression",
+            Kind::String,
+            "A template that refuses requests. Not acted upon yet.",
+        ),
+        Property::new(
+            "system",
+            Kind::String,
+            "Whose secrets the expression may use.",
+        ),
+    ],
+    continuation: NO_SINCE,
+    open: |ctx, _| {
+        Err(Failure::config(format!(
+            "pipe {:?} takes posts to /api/receivers/{}/entities and has no pump to run",
+            ctx.owner, ctx.owner
+        )))
+    },
+};
+
+pub(super) const SINK: SinkDef = SinkDef {
+    name: "http_endpoint",
+    summary: "Publishes entities at `/api/publishers/<pipe>/entities`.",
+    properties: &[
+        Property::new(
+            "filename",
+            Kind::String,
+            "The file name that the answer suggests.",
+        ),
+        Property::new(
+            "content_disposition",
+            Kind::Enum(&["inline", "attachment"]),
+            "How a browser shows it.",
+        ),
+    ],
+    open: |ctx| {
+        Err(Failure::config(format!(
+            "pipe {:?} is read at /api/publishers/{}/entities and has no pump to run",
+            ctx.owner, ctx.owner
+        )))
+    },
+};
+
+pub(super) const NULL: SinkDef = SinkDef {
+    name: "null",
+    summary: "Throws every entity away.",
+    properties: &[],
+    open: |_| Ok(Box::new(Null)),
+};
+
+struct Null;
+
+impl Sink for Null {
+    fn begin(&mut self, _run: &Run) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &Batch, _: Option<&Progress>) -> Result<Written, Failure> {
+        Ok(Written {
+            changed: batch.len() as u64,
+            ..Written::default()
+        })
+    }
+
+    fn finish(&mut self, _end: &End) -> Result<Written, Failure> {
+        Ok(Written::default())
+    }
+
+    fn abort(&mut self, _why: &Failure) {}
+}

@@ -1,0 +1,38 @@
+//! The parts that need no driver.
+
+pub(crate) mod dataset_sink;
+mod dataset_source;
+mod dtl;
+mod embedded;
+mod endpoint;
+
+use crate::config::{Kind, Property};
+use crate::registry::{ContinuationDef, SinkDef, SourceDef, TransformDef};
+
+const NO_SINCE: ContinuationDef = ContinuationDef {
+    supports_since: false,
+    is_since_comparable: true,
+    is_chronological: false,
+    configurable: true,
+};
+
+const IF_SOURCE_EMPTY: Property = Property::new(
+    "if_source_empty",
+    Kind::Enum(&["accept", "fail"]),
+    "What a source without entities means: `accept` lets deletion tracking delete, `fail` fails \
+     the run.",
+);
+
+/// The built-in sources, by name.
+pub const SOURCES: &[SourceDef] = &[
+    dataset_source::DEF,
+    embedded::EMBEDDED,
+    embedded::EMPTY,
+    endpoint::SOURCE,
+];
+
+/// The built-in sinks, by name.
+pub const SINKS: &[SinkDef] = &[dataset_sink::DEF, endpoint::SINK, endpoint::NULL];
+
+/// The built-in transforms, by name.
+pub const TRANSFORMS: &[TransformDef] = &[dtl::DEF];

@@ -1,0 +1,372 @@
+//! A project's own tests: what its pipes give, compared with what its `expected` folder says.
+//!
+//! The rules of comparison are those of the reference's command-line client, so that a project's
+//! tests mean the same to both.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value as Json};
+use tahini_entity::Offset;
+use tahini_entity::json::{self, Fields};
+
+use crate::hub::Hub;
+use crate::source::From;
+use crate::stage::{self, Stage};
+use crate::{Cancel, Failure};
+
+/// One `*.test.json`.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// The file's stem, which names the test.
+    pub name: String,
+    /// The pipe that is looked at.
+    pub pipe: String,
+    /// The file with what is expected, beside the test's own.
+    pub file: PathBuf,
+    /// `json` by default; another endpoint is compared byte by byte.
+    pub endpoint: String,
+    /// The stage that is looked at, `sink` by default.
+    pub stage: Stage,
+    /// The test is left out.
+    pub ignore: bool,
+    /// Deleted entities that are not expected do not count.
+    pub ignore_deletes: bool,
+    /// Dotted paths of properties that do not count.
+    pub blacklist: Vec<Vec<String>>,
+    /// Request parameters for the pipe.
+    pub parameters: Map<String, Json>,
+    /// The properties that order the entities.
+    pub sort_by: Vec<String>,
+}
+
+/// What came of one test.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The test's name.
+    pub name: String,
+    /// Whether it passed.
+    pub passed: bool,
+    /// Why not: expected, found, and the difference.
+    pub message: String,
+}
+
+impl Spec {
+    /// Reads a test.
+    ///
+    /// # Errors
+    /// Config, with the file and the property.
+    pub fn load(path: &Path) -> Result<Spec, Failure> {
+        let wrong = |words: String| Failure::config(format!("{}: {words}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+        let text = text.trim_start_matches('\u{feff}');
+        let spec: Json = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let spec = spec
+            .as_object()
+            .ok_or_else(|| wrong("expected an object".to_owned()))?;
+        let file_name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let name = file_name
+            .trim_end_matches(".json")
+            .trim_end_matches(".test")
+            .to_owned();
+        let text = |key: &str| spec.get(key).and_then(Json::as_str);
+        let flag =
+            |key: &str, default: bool| spec.get(key).and_then(Json::as_bool).unwrap_or(default);
+        let list = |key: &str| {
+            let items = spec.get(key).and_then(Json::as_array).into_iter().flatten();
+            items
+                .filter_map(Json::as_str)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        let stage = match text("stage") {
+            None => Stage::Sink,
+            Some(stage) => Stage::of(stage).ok_or_else(|| {
+                wrong(format!(
+                    "$.stage: expected source, before-transforms, after-transforms or sink, found \
+                     {stage:?}"
+                ))
+            })?,
+        };
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let sort_by = list("fields_to_sort_by");
+        Ok(Spec {
+            pipe: text("pipe").unwrap_or(&name).to_owned(),
+            file: folder.join(text("file").unwrap_or(&format!("{name}.json"))),
+            endpoint: text("endpoint").unwrap_or("json").to_owned(),
+            stage,
+            ignore: flag("ignore", false),
+            ignore_deletes: flag("ignore_deletes", true),
+            blacklist: list("blacklist").iter().map(|path| dotted(path)).collect(),
+            parameters: spec
+                .get("parameters")
+                .and_then(Json::as_object)
+                .cloned()
+                .unwrap_or_default(),
+            sort_by: if sort_by.is_empty() {
+                vec!["_id".to_owned()]
+            } else {
+                sort_by
+            },
+            name,
+        })
+    }
+
+    /// Runs the test against a settled hub. With `update` the expected file is written instead.
+    pub fn run(&self, hub: &Hub, update: bool) -> Checked {
+        let outcome = match self.found(hub) {
+            Ok(found) if update => self.update(&found).map(|()| None),
+            Ok(found) => self.compare(&found),
+            Err(failure) => Err(failure),
+        };
+        let message = match outcome {
+            Ok(None) => String::new(),
+            Ok(Some(difference)) => difference,
+            Err(failure) => failure.to_string(),
+        };
+        Checked {
+            name: self.name.clone(),
+            passed: message.is_empty(),
+            message,
+        }
+    }
+
+    fn found(&self, hub: &Hub) -> Result<Vec<Json>, Failure> {
+        if !matches!(self.endpoint.as_str(), "json" | "excel" | "entities") {
+            return Err(Failure::config(format!(
+                "test {:?}: the endpoint {:?} is not built yet; json is",
+                self.name, self.endpoint
+            )));
+        }
+        let live = hub
+            .pipe(&self.pipe)
+            .map_err(|refusal| Failure::config(refusal.to_string()))?;
+        let pipe = live
+            .usable()
+            .map_err(|refusal| Failure::config(refusal.to_string()))?;
+        let mut found = Vec::new();
+        let mut text = Vec::new();
+        let since = self.parameters.get("since").and_then(|since| match since {
+            Json::String(text) => Some(Offset::Text(text.as_str().into())),
+            number => number.as_i64().map(Offset::Int),
+        });
+        let from = From {
+            full: since.is_none(),
+            since,
+            state: Vec::new(),
+        };
+        stage::read(
+            pipe,
+            &hub.world,
+            self.stage,
+            from,
+            &Cancel::new(),
+            |batch| {
+                for record in batch.iter() {
+                    text.clear();
+                    json::write_record(record, Fields::ALL, &mut text);
+                    found.extend(serde_json::from_slice::<Json>(&text));
+                }
+                true
+            },
+        )?;
+        Ok(found)
+    }
+
+    fn expected(&self) -> Result<Vec<Json>, Failure> {
+        let wrong = |words: String| Failure::config(format!("{}: {words}", self.file.display()));
+        let text = std::fs::read_to_string(&self.file).map_err(|error| {
+            wrong(format!(
+                "{error}; write what is expected there, or run the tests with --update"
+            ))
+        })?;
+        serde_json::from_str(text.trim_start_matches('\u{feff}'))
+            .map_err(|error| wrong(format!("expected a JSON array of entities: {error}")))
+    }
+
+    fn compare(&self, found: &[Json]) -> Result<Option<String>, Failure> {
+        let expected = self.canonical(&self.expected()?, None);
+        let ids: Vec<&Json> = expected
+            .iter()
+            .filter_map(|entity| entity.get("_id"))
+            .collect();
+        let found = self.canonical(found, Some(&ids));
+        if expected == found {
+            return Ok(None);
+        }
+        let difference = diff(&pretty(&expected), &pretty(&found));
+        Ok(Some(format!(
+            "pipe {:?}: expected {} entities, found {}\n{difference}",
+            self.pipe,
+            expected.len(),
+            found.len()
+        )))
+    }
+
+    fn update(&self, found: &[Json]) -> Result<(), Failure> {
+        let text = pretty(&self.canonical(found, Some(&[]))) + "\n";
+        std::fs::write(&self.file, text)
+            .map_err(|error| Failure::config(format!("{}: {error}", self.file.display())))
+    }
+
+    /// Entities as they are compared; deleted ones that nobody expects are left out.
+    fn canonical(&self, entities: &[Json], expected_ids: Option<&[&Json]>) -> Vec<Json> {
+        let mut out: Vec<Json> = entities
+            .iter()
+            .filter(|entity| {
+                let deleted = entity.get("_deleted") == Some(&Json::Bool(true));
+                let wanted = expected_ids
+                    .is_none_or(|ids| entity.get("_id").is_some_and(|id| ids.contains(&id)));
+                !(deleted && self.ignore_deletes && !wanted)
+            })
+            .map(|entity| {
+                let mut entity = clean(entity);
+                self.blacklist
+                    .iter()
+                    .for_each(|path| forget(&mut entity, path));
+                entity
+            })
+            .collect();
+        out.sort_by(|a, b| self.order(a, b));
+        out
+    }
+
+    fn order(&self, a: &Json, b: &Json) -> Ordering {
+        let key = |entity: &Json| -> Vec<String> {
+            let field = |name: &String| entity.get(name).map(Json::to_string).unwrap_or_default();
+            self.sort_by.iter().map(field).collect()
+        };
+        key(a)
+            .cmp(&key(b))
+            .then_with(|| a.to_string().cmp(&b.to_string()))
+    }
+}
+
+/// Drops reserved names at every depth, sorts names, and folds numbers as the client does.
+fn clean(value: &Json) -> Json {
+    match value {
+        Json::Object(map) => {
+            let kept: BTreeMap<&String, Json> = map
+                .iter()
+                .filter(|(name, value)| {
+                    let deleted = name.as_str() == "_deleted" && **value == Json::Bool(true);
+                    !name.starts_with('_') || name.as_str() == "_id" || deleted
+                })
+                .map(|(name, value)| (name, clean(value)))
+                .collect();
+            Json::Object(
+                kept.into_iter()
+                    .map(|(name, value)| (name.clone(), value))
+                    .collect(),
+            )
+        }
+        Json::Array(items) => Json::Array(items.iter().map(clean).collect()),
+        Json::Number(number) => {
+            let text = number.to_string();
+            match text.strip_suffix(".0") {
+                Some(whole) => serde_json::from_str(whole).unwrap_or_else(|_| value.clone()),
+                None => value.clone(),
+            }
+        }
+        other => other.clone(),
+    }
+}
+
+/// A dotted path; a dot in a name is written `\.`, a list's elements are stepped over by `[]`.
+fn dotted(path: &str) -> Vec<String> {
+    path.replace("\\.", "\u{0}")
+        .split('.')
+        .map(|part| part.replace('\u{0}', "."))
+        .collect()
+}
+
+fn forget(value: &mut Json, path: &[String]) {
+    let Some((first, rest)) = path.split_first() else {
+        return;
+    };
+    match value {
+        Json::Array(items) => {
+            let rest = if first == "[]" { rest } else { path };
+            items.iter_mut().for_each(|item| forget(item, rest));
+        }
+        Json::Object(map) => {
+            let name = first.trim_end_matches("[]");
+            if rest.is_empty() {
+                map.remove(name);
+            } else if let Some(inner) = map.get_mut(name) {
+                forget(inner, rest);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn pretty(entities: &[Json]) -> String {
+    serde_json::to_string_pretty(entities).unwrap_or_default()
+}
+
+/// Lines that a difference shows.
+const SHOWN: usize = 60;
+/// Lines of a text that are compared for a common order.
+const COMPARED: usize = 4_000;
+
+/// The lines that differ, `-` expected and `+` found, with one line of context.
+pub fn diff(expected: &str, found: &str) -> String {
+    let (a, b): (Vec<&str>, Vec<&str>) = (expected.lines().collect(), found.lines().collect());
+    let start = a.iter().zip(&b).take_while(|(x, y)| x == y).count();
+    let rest = (&a[start..], &b[start..]);
+    let same_end = rest
+        .0
+        .iter()
+        .rev()
+        .zip(rest.1.iter().rev())
+        .take_while(|(x, y)| x == y)
+        .count();
+    let a = &rest.0[..rest.0.len() - same_end];
+    let b = &rest.1[..rest.1.len() - same_end];
+    let (a_cut, b_cut) = (&a[..a.len().min(COMPARED)], &b[..b.len().min(COMPARED)]);
+    let mut lines = vec![format!("@@ line {} @@", start + 1)];
+    lines.extend(changes(a_cut, b_cut));
+    let hidden = lines.len().saturating_sub(SHOWN);
+    lines.truncate(SHOWN);
+    if hidden > 0 {
+        lines.push(format!("… {hidden} more lines"));
+    }
+    lines.join("\n")
+}
+
+/// The longest common subsequence decides which lines stay.
+fn changes(a: &[&str], b: &[&str]) -> Vec<String> {
+    let width = b.len() + 1;
+    let mut longest = vec![0u32; (a.len() + 1) * width];
+    for i in (0..a.len()).rev() {
+        for j in (0..b.len()).rev() {
+            longest[i * width + j] = if a[i] == b[j] {
+                longest[(i + 1) * width + j + 1] + 1
+            } else {
+                longest[(i + 1) * width + j].max(longest[i * width + j + 1])
+            };
+        }
+    }
+    let (mut i, mut j, mut out) = (0, 0, Vec::new());
+    while i < a.len() || j < b.len() {
+        if i < a.len() && j < b.len() && a[i] == b[j] {
+            out.push(format!("  {}", a[i]));
+            (i, j) = (i + 1, j + 1);
+        } else if j == b.len()
+            || (i < a.len() && longest[(i + 1) * width + j] >= longest[i * width + j + 1])
+        {
+            out.push(format!("- {}", a[i]));
+            i += 1;
+        } else {
+            out.push(format!("+ {}", b[j]));
+            j += 1;
+        }
+    }
+    out
+}

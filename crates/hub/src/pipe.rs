@@ -1,0 +1,283 @@
+//! A pipe as its configuration says it, ready to be opened for runs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Map, Value as Json};
+use tahini_entity::Offset;
+use tahini_store::Backend;
+
+use crate::config::{Props, resolve_secrets};
+use crate::policy::Policy;
+use crate::registry::ContinuationDef;
+use crate::secrets::SecretSource;
+use crate::source::{Continuation, From};
+use crate::{Cancel, Clock, Ctx, Failure, Registry, Services, Sink, Source, Systems, Transform};
+
+/// Everything outside a pipe that its runs need.
+#[derive(Clone)]
+pub struct World {
+    /// The datasets.
+    pub store: Arc<dyn Backend>,
+    /// The open systems.
+    pub systems: Arc<dyn Systems>,
+    /// The hosted services.
+    pub services: Arc<dyn Services>,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// The secrets.
+    pub secrets: Arc<dyn SecretSource>,
+    /// The component types.
+    pub registry: Registry,
+}
+
+/// A pipe's settings, read once from its effective configuration.
+#[derive(Clone, Debug)]
+pub struct Pipe {
+    /// The pipe's id.
+    pub id: String,
+    /// The effective configuration; secrets are not filled in.
+    pub effective: Json,
+    /// The folder of its project.
+    pub folder: Option<PathBuf>,
+    /// How failures are answered.
+    pub policy: Policy,
+    /// Source entities a batch.
+    pub batch_size: usize,
+    /// Batches between two saves of the offset.
+    pub checkpoint_interval: u64,
+    /// How the place is kept.
+    pub continuation: Continuation,
+    /// The first run's since, where the configuration gives one.
+    pub initial_since: Option<Offset>,
+    /// Every n-th run is a rescan.
+    pub rescan_run_count: Option<u64>,
+    /// An empty source is a failure.
+    pub fail_if_empty: bool,
+    /// Runs that do nothing are logged too.
+    pub log_noop: bool,
+    /// A run that changed nothing in the sink does nothing, even when the source gave entities.
+    pub noop_by_changes: bool,
+}
+
+/// The entities that a checkpoint holds unless the configuration says otherwise.
+const CHECKPOINT_ENTITIES: u64 = 10_000;
+const BATCH_SIZE: i64 = 100;
+
+impl Pipe {
+    /// Reads a pipe's settings.
+    ///
+    /// # Errors
+    /// Config, with the path of the property.
+    pub fn of(
+        id: &str,
+        effective: &Json,
+        folder: Option<PathBuf>,
+        registry: &Registry,
+    ) -> Result<Pipe, Failure> {
+        let empty = Map::new();
+        let part = |name: &str| {
+            effective
+                .get(name)
+                .and_then(Json::as_object)
+                .unwrap_or(&empty)
+        };
+        let root = effective.as_object().unwrap_or(&empty);
+        let (source, pump) = (part("source"), part("pump"));
+        let (whole, source) = (Props::new("$", root), Props::new("$.source", source));
+        let pump = Props::new("$.pump", pump);
+        let kind = source.str("type")?;
+        let def = registry.source(kind).ok_or_else(|| {
+            Failure::config(format!(
+                "$.source.type: expected a known source, found {kind:?}"
+            ))
+        })?;
+        let batch_size = whole.int("batch_size", BATCH_SIZE)?.max(1);
+        let batch_size = usize::try_from(batch_size).unwrap_or(usize::MAX);
+        let interval = match whole.opt_int("checkpoint_interval")? {
+            Some(interval) => interval.max(1).unsigned_abs(),
+            None if batch_size == 1 => 1,
+            None => (CHECKPOINT_ENTITIES / batch_size as u64).max(1),
+        };
+        let rescans = pump.opt_int("rescan_run_count")?;
+        Ok(Pipe {
+            id: id.to_owned(),
+            effective: effective.clone(),
+            folder,
+            policy: Policy::of(id, pump)?,
+            batch_size,
+            checkpoint_interval: interval,
+            continuation: continuation(source, def.continuation)?,
+            initial_since: initial_since(source)?,
+            rescan_run_count: rescans.map(|count| count.max(1).unsigned_abs()),
+            fail_if_empty: source.opt_str("if_source_empty")? == Some("fail"),
+            log_noop: pump.bool("log_events_noop_runs", false)?,
+            noop_by_changes: pump.bool("log_events_noop_runs_changes_only", true)?,
+        })
+    }
+
+    /// The `type` of the source or sink (`part`).
+    pub fn kind(&self, part: &str) -> &str {
+        self.effective[part]["type"].as_str().unwrap_or_default()
+    }
+
+    /// The dataset that the sink writes, if it is a dataset sink.
+    pub fn sink_dataset(&self) -> Option<&str> {
+        (self.kind("sink") == "dataset").then(|| self.effective["sink"]["dataset"].as_str())?
+    }
+
+    /// The datasets that the source reads.
+    pub fn source_datasets(&self) -> Vec<&str> {
+        let source = &self.effective["source"];
+        let many = source["datasets"].as_array().into_iter().flatten();
+        let names = many
+            .chain(Some(&source["dataset"]))
+            .filter_map(Json::as_str);
+        names
+            .map(|name| {
+                name.rsplit_once(' ')
+                    .map_or(name, |(dataset, _alias)| dataset)
+            })
+            .collect()
+    }
+
+    /// Whether runs of this pipe touch anything outside the store.
+    pub fn touches_the_outside(&self) -> bool {
+        let parts = [&self.effective["source"], &self.effective["sink"]];
+        let named = parts.into_iter().any(|part| part["system"].is_string());
+        named
+            || self
+                .transforms()
+                .iter()
+                .any(|transform| transform["system"].is_string())
+    }
+
+    /// The transforms as a flat list of configurations; the older `chained` form is unfolded.
+    pub fn transforms(&self) -> Vec<&Json> {
+        fn unfold<'a>(config: &'a Json, out: &mut Vec<&'a Json>) {
+            match config {
+                Json::Array(list) => list.iter().for_each(|item| unfold(item, out)),
+                Json::Object(map) if map.get("type").is_some_and(|kind| kind == "chained") => {
+                    map.get("transforms")
+                        .into_iter()
+                        .for_each(|item| unfold(item, out));
+                }
+                Json::Object(_) => out.push(config),
+                _ => {}
+            }
+        }
+        let mut out = Vec::new();
+        unfold(&self.effective["transform"], &mut out);
+        out
+    }
+
+    /// Opens the source for a run.
+    pub fn open_source(
+        &self,
+        world: &World,
+        cancel: &Cancel,
+        from: From,
+    ) -> Result<Box<dyn Source>, Failure> {
+        let kind = self.kind("source");
+        let def = world
+            .registry
+            .source(kind)
+            .ok_or_else(|| unknown("source", kind))?;
+        self.with(
+            world,
+            cancel,
+            "$.source",
+            &self.effective["source"],
+            |ctx| (def.open)(ctx, from),
+        )
+    }
+
+    /// Opens the sink for a run.
+    pub fn open_sink(&self, world: &World, cancel: &Cancel) -> Result<Box<dyn Sink>, Failure> {
+        let kind = self.kind("sink");
+        let def = world
+            .registry
+            .sink(kind)
+            .ok_or_else(|| unknown("sink", kind))?;
+        self.with(world, cancel, "$.sink", &self.effective["sink"], |ctx| {
+            (def.open)(ctx)
+        })
+    }
+
+    /// Opens the transforms for a run, in order.
+    pub fn open_transforms(
+        &self,
+        world: &World,
+        cancel: &Cancel,
+    ) -> Result<Vec<Box<dyn Transform>>, Failure> {
+        let mut open = Vec::new();
+        for (at, config) in self.transforms().into_iter().enumerate() {
+            let kind = config["type"].as_str().unwrap_or_default();
+            let def = world
+                .registry
+                .transform(kind)
+                .ok_or_else(|| unknown("transform", kind))?;
+            let path = format!("$.transform[{at}]");
+            open.push(self.with(world, cancel, &path, config, |ctx| (def.open)(ctx))?);
+        }
+        Ok(open)
+    }
+
+    fn with<T>(
+        &self,
+        world: &World,
+        cancel: &Cancel,
+        path: &str,
+        config: &Json,
+        open: impl FnOnce(&Ctx<'_>) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let system = config["system"].as_str();
+        let filled = resolve_secrets(config, world.secrets.as_ref(), system)?;
+        let empty = Map::new();
+        let ctx = Ctx {
+            owner: &self.id,
+            props: Props::new(path, filled.as_object().unwrap_or(&empty)),
+            whole: Props::new("$", self.effective.as_object().unwrap_or(&empty)),
+            store: &world.store,
+            systems: &world.systems,
+            services: &world.services,
+            clock: &world.clock,
+            cancel,
+            folder: self.folder.as_ref(),
+            registry: &world.registry,
+        };
+        open(&ctx)
+    }
+}
+
+fn unknown(role: &str, kind: &str) -> Failure {
+    Failure::config(format!(
+        "$.{role}.type: expected a known {role}, found {kind:?}"
+    ))
+}
+
+fn continuation(source: Props<'_>, def: ContinuationDef) -> Result<Continuation, Failure> {
+    let flag = |name: &str, default: bool| {
+        if def.configurable {
+            source.bool(name, default)
+        } else {
+            Ok(default)
+        }
+    };
+    Ok(Continuation::of(
+        flag("supports_since", def.supports_since)?,
+        flag("is_since_comparable", def.is_since_comparable)?,
+        flag("is_chronological", def.is_chronological)?,
+    ))
+}
+
+fn initial_since(source: Props<'_>) -> Result<Option<Offset>, Failure> {
+    match source.get("initial_since_value") {
+        None => Ok(None),
+        Some(Json::String(text)) => Ok(Some(Offset::Text(text.as_str().into()))),
+        Some(value) => match value.as_i64() {
+            Some(number) => Ok(Some(Offset::Int(number))),
+            None => Err(source.wrong("initial_since_value", "text or a whole number", Some(value))),
+        },
+    }
+}

@@ -1,0 +1,244 @@
+//! A pipe's place: what is saved with its entities, and how the offset moves.
+
+use tahini_entity::{Batch, Offset};
+use tahini_store::{Snapshot, StateWrite, StoreError};
+
+use crate::Failure;
+use crate::sink::RunKind;
+use crate::source::Continuation;
+
+/// The space of a pipe's state records in the dataset that keeps them.
+pub fn space(pipe: &str) -> String {
+    format!("pipe:{pipe}")
+}
+
+const OFFSET: &[u8] = b"offset";
+const UNFINISHED: &[u8] = b"unfinished";
+const RUNS: &[u8] = b"runs";
+/// Prefix of the keys that hold the ids seen in an unfinished full run, as sequence bitmaps.
+pub(crate) const SEEN: &[u8] = b"seen/";
+/// Prefix of the keys that belong to the source.
+pub(crate) const SOURCE: &[u8] = b"source/";
+
+/// What is known of a pipe's place when a run is planned.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Place {
+    /// Where the next incremental run goes on.
+    pub offset: Option<Offset>,
+    /// A full run or rescan that began and did not finish.
+    pub unfinished: Option<RunKind>,
+    /// Completed runs since the last full run or rescan.
+    pub runs: u64,
+    /// State of the source, keys without their prefix.
+    pub source: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Place {
+    /// Reads the place of `pipe` from the dataset that keeps it.
+    pub fn load(snapshot: &dyn Snapshot, pipe: &str) -> Result<Place, StoreError> {
+        let mut place = Place::default();
+        for (key, value) in snapshot.state(&space(pipe), b"")? {
+            match key.as_slice() {
+                OFFSET => place.offset = decode(&value),
+                UNFINISHED => {
+                    place.unfinished = match value.as_slice() {
+                        b"full" => Some(RunKind::Full),
+                        b"rescan" => Some(RunKind::Rescan),
+                        _ => None,
+                    };
+                }
+                RUNS => {
+                    place.runs = value.try_into().map(u64::from_le_bytes).unwrap_or_default();
+                }
+                key if key.starts_with(SOURCE) => {
+                    place.source.push((key[SOURCE.len()..].to_vec(), value));
+                }
+                _ => {}
+            }
+        }
+        Ok(place)
+    }
+}
+
+/// The write that saves an offset; `None` removes it.
+pub fn save_offset(pipe: &str, offset: Option<&Offset>) -> StateWrite {
+    write(pipe, OFFSET, offset.map(encode))
+}
+
+/// The write that marks a full run as begun, or as finished with `None`.
+pub fn save_unfinished(pipe: &str, kind: Option<RunKind>) -> StateWrite {
+    let value = kind.map(|kind| match kind {
+        RunKind::Rescan => b"rescan".to_vec(),
+        RunKind::Full | RunKind::Incremental => b"full".to_vec(),
+    });
+    write(pipe, UNFINISHED, value)
+}
+
+/// The write that saves how many runs completed since the last full one.
+pub fn save_runs(pipe: &str, runs: u64) -> StateWrite {
+    write(pipe, RUNS, Some(runs.to_le_bytes().to_vec()))
+}
+
+/// The writes that reset a pipe: the next run is a full one from the start.
+pub fn reset(snapshot: &dyn Snapshot, pipe: &str) -> Result<Vec<StateWrite>, StoreError> {
+    let keys = snapshot.state(&space(pipe), b"")?;
+    Ok(keys
+        .into_iter()
+        .map(|(key, _)| write(pipe, &key, None))
+        .collect())
+}
+
+/// A state record of `pipe`.
+pub(crate) fn write(pipe: &str, key: &[u8], value: Option<Vec<u8>>) -> StateWrite {
+    StateWrite {
+        space: space(pipe),
+        key: key.to_vec(),
+        value,
+    }
+}
+
+fn encode(offset: &Offset) -> Vec<u8> {
+    match offset {
+        Offset::Int(number) => format!("i{number}").into_bytes(),
+        Offset::Text(text) => format!("s{text}").into_bytes(),
+    }
+}
+
+fn decode(bytes: &[u8]) -> Option<Offset> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    match text.split_at_checked(1)? {
+        ("i", number) => number.parse().ok().map(Offset::Int),
+        ("s", text) => Some(Offset::Text(text.into())),
+        _ => None,
+    }
+}
+
+/// Moves a pipe's offset over the `_updated` values of what a run reads.
+#[derive(Debug)]
+pub struct Tracker {
+    strategy: Continuation,
+    /// The offset that the run started from.
+    start: Option<Offset>,
+    /// The highest (max) or last (chronological) value seen.
+    last: Option<Offset>,
+    /// Chronological: the last value before the group of equal values that `last` belongs to.
+    below: Option<Offset>,
+    /// Every entity has a value of its own (datasets), so that a group is never cut.
+    distinct: bool,
+    /// Two digit strings of unequal length were compared by byte.
+    digits: Option<(String, String)>,
+}
+
+impl Tracker {
+    /// A tracker for a run that starts at `start`.
+    pub fn new(strategy: Continuation, start: Option<Offset>, distinct: bool) -> Tracker {
+        Tracker {
+            strategy,
+            start,
+            last: None,
+            below: None,
+            distinct,
+            digits: None,
+        }
+    }
+
+    /// Takes note of a batch as the source gave it.
+    ///
+    /// # Errors
+    /// Entity, when a number and a string have to be compared.
+    pub fn observe(&mut self, batch: &Batch) -> Result<(), Failure> {
+        if self.strategy == Continuation::None {
+            return Ok(());
+        }
+        for record in batch.iter() {
+            let Some(updated) = &record.meta.updated else {
+                continue;
+            };
+            match self.strategy {
+                Continuation::Max => self.take_max(updated, record.id)?,
+                _ => self.take_last(updated),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_max(&mut self, updated: &Offset, id: Option<&str>) -> Result<(), Failure> {
+        let Some(known) = self.last.as_ref().or(self.start.as_ref()) else {
+            self.last = Some(updated.clone());
+            return Ok(());
+        };
+        match updated.compare(known) {
+            Some(std::cmp::Ordering::Greater) => {
+                self.note_digits(updated);
+                self.last = Some(updated.clone());
+            }
+            Some(_) => self.note_digits(updated),
+            None => {
+                return Err(Failure::entity(format!(
+                    "expected `_updated` values that can be compared (all numbers or all strings), \
+                     found {} in entity {:?} after {}; set `is_since_comparable` to false if they \
+                     have no order",
+                    describe(updated),
+                    id.unwrap_or("without _id"),
+                    describe(known),
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Chronological: the order is the source's word; the value may even go down.
+    fn take_last(&mut self, updated: &Offset) {
+        if self.last.as_ref() != Some(updated) {
+            self.below = self.last.replace(updated.clone());
+        }
+    }
+
+    /// Digit strings compare by byte, so that "9" > "10": worth a warning, once.
+    fn note_digits(&mut self, updated: &Offset) {
+        let (Offset::Text(new), Some(Offset::Text(old))) =
+            (updated, self.last.as_ref().or(self.start.as_ref()))
+        else {
+            return;
+        };
+        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        if self.digits.is_none() && new.len() != old.len() && digits(new) && digits(old) {
+            self.digits = Some((old.to_string(), new.to_string()));
+        }
+    }
+
+    /// The offset that may be saved in the middle of a run with what was written so far.
+    pub fn checkpoint(&self) -> Option<&Offset> {
+        match self.strategy {
+            Continuation::Chronological if self.distinct => self.last.as_ref(),
+            // A checkpoint inside a group of equal values would skip the rest of the group.
+            Continuation::Chronological => self.below.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The offset to save at the end of a successful run; `None` leaves the saved one.
+    pub fn end(&self) -> Option<&Offset> {
+        match self.strategy {
+            Continuation::None => None,
+            _ => self.last.as_ref(),
+        }
+    }
+
+    /// A warning about the values, if there is one.
+    pub fn warning(&self) -> Option<String> {
+        self.digits.as_ref().map(|(old, new)| {
+            format!(
+                "`_updated` holds digit strings of unequal length ({old:?}, {new:?}), which are \
+                 compared byte by byte: send numbers or pad with zeros"
+            )
+        })
+    }
+}
+
+fn describe(offset: &Offset) -> String {
+    match offset {
+        Offset::Int(number) => format!("the number {number}"),
+        Offset::Text(text) => format!("the string {text:?}"),
+    }
+}

@@ -1,0 +1,476 @@
+//! The pump: the one place where source, transforms, sink, progress and log meet.
+//!
+//! Delivery: a batch and the place after it are saved in one atomic step where the sink is a
+//! dataset. Where the sink is outside, the place is saved only after the sink has the batch, so
+//! that a crash repeats and never skips. A source that is not chronological is read again after
+//! a crash, and what did not change writes nothing. Nothing is deleted unless the source was
+//! read to its natural end.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use tahini_entity::{Batch, Offset};
+use tahini_store::{Dataset, StateWrite};
+
+use crate::execution_log::{ExecutionLog, RunLog, Summary, User};
+use crate::pipe::{Pipe, World};
+use crate::policy::{Doing, Standing, Verdict, verdict};
+use crate::progress::{self, Place, Tracker};
+use crate::retry::{Ledger, Letters};
+use crate::sink::{End, Progress, Run, RunKind};
+use crate::source::{Continuation, From, Step};
+use crate::writer::Writer;
+use crate::{Cancel, Class, Failure, Source, Transform};
+
+/// What is asked of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Read everything again, whatever the offset.
+    pub rescan: bool,
+    /// Who asked.
+    pub user: Option<User>,
+    /// Seconds until the next scheduled run, for the log.
+    pub next_interval: Option<f64>,
+}
+
+/// Runs a pipe once and tells what came of it; failures stand in the summary.
+/// A panic is caught here and fails the run, never the node.
+pub fn run(pipe: &Pipe, world: &World, request: &Request, cancel: &Cancel) -> Summary {
+    let log = match ExecutionLog::open(world.store.as_ref(), &pipe.id, world.clock.clone()) {
+        Ok(log) => log,
+        Err(failure) => return unlogged(world, failure),
+    };
+    let mut plan = match Plan::make(pipe, world, request, &log) {
+        Ok(plan) => plan,
+        Err(failure) => return unlogged(world, failure),
+    };
+    let mut run_log = RunLog::begin(&log, plan.kind, request.user.clone());
+    let mut summary = Summary {
+        started: run_log.started(),
+        ..Summary::default()
+    };
+    let guarded = AssertUnwindSafe(|| {
+        run_planned(
+            pipe,
+            world,
+            &mut plan,
+            &log,
+            &mut run_log,
+            &mut summary,
+            cancel,
+        )
+    });
+    let outcome = catch_unwind(guarded).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+    summary.sync_type = plan.kind.sync_type().to_owned();
+    summary.failure = outcome.err();
+    summary.ended = world.clock.now();
+    summary.offset = plan.current_offset(pipe);
+    let noop = if pipe.noop_by_changes {
+        summary.changed == 0
+    } else {
+        summary.read == 0
+    };
+    let waits = summary
+        .failure
+        .as_ref()
+        .is_some_and(|failure| failure.class == Class::Waiting);
+    let telling =
+        !waits && (run_log.revealed() || summary.failure.is_some() || !noop || pipe.log_noop);
+    if telling && let Err(failure) = run_log.end(&summary, request.next_interval, &[]) {
+        summary.failure.get_or_insert(failure);
+    }
+    summary
+}
+
+/// How a run will go, decided before anything is opened.
+struct Plan {
+    kind: RunKind,
+    resumed: bool,
+    from: From,
+    place: Place,
+    home: std::sync::Arc<dyn Dataset>,
+}
+
+impl Plan {
+    fn make(
+        pipe: &Pipe,
+        world: &World,
+        request: &Request,
+        log: &ExecutionLog,
+    ) -> Result<Plan, Failure> {
+        let home = match pipe.sink_dataset() {
+            Some(dataset) => world.store.open(dataset, true)?,
+            None => log.dataset().clone(),
+        };
+        let place = Place::load(home.snapshot()?.as_ref(), &pipe.id)?;
+        let due = pipe
+            .rescan_run_count
+            .is_some_and(|every| place.runs + 1 >= every);
+        let (kind, resumed) = match (&place.offset, place.unfinished) {
+            _ if pipe.continuation == Continuation::None => (RunKind::Full, false),
+            (Some(_), Some(RunKind::Rescan)) => (RunKind::Rescan, false),
+            (Some(_), Some(_)) if !request.rescan => (RunKind::Full, true),
+            (Some(_), _) if request.rescan || due => (RunKind::Rescan, false),
+            (Some(_), _) => (RunKind::Incremental, false),
+            // A first run that is told where to begin does not see everything.
+            (None, _) if pipe.initial_since.is_some() => (RunKind::Incremental, false),
+            (None, _) => (RunKind::Full, false),
+        };
+        let since = match kind {
+            RunKind::Rescan => None,
+            RunKind::Full if !resumed => None,
+            _ => place.offset.clone().or_else(|| pipe.initial_since.clone()),
+        };
+        let from = From {
+            since,
+            full: kind.reads_everything(),
+            state: place.source.clone(),
+        };
+        Ok(Plan {
+            kind,
+            resumed,
+            from,
+            place,
+            home,
+        })
+    }
+
+    /// The offset means nothing any more: start over.
+    fn start_over(&mut self) {
+        self.kind = RunKind::Full;
+        self.resumed = false;
+        self.from = From {
+            since: None,
+            full: true,
+            state: Vec::new(),
+        };
+        self.place.offset = None;
+    }
+
+    fn current_offset(&self, pipe: &Pipe) -> Option<Offset> {
+        let snapshot = self.home.snapshot().ok()?;
+        Place::load(snapshot.as_ref(), &pipe.id).ok()?.offset
+    }
+}
+
+fn run_planned(
+    pipe: &Pipe,
+    world: &World,
+    plan: &mut Plan,
+    log: &ExecutionLog,
+    run_log: &mut RunLog<'_>,
+    summary: &mut Summary,
+    cancel: &Cancel,
+) -> Result<(), Failure> {
+    let mut source = pipe.open_source(world, cancel, plan.from.clone());
+    if source.as_ref().is_ok_and(|source| !source.continues()) {
+        plan.start_over();
+        source = pipe.open_source(world, cancel, plan.from.clone());
+    }
+    let mut sink = pipe.open_sink(world, cancel)?;
+    let transforms = pipe.open_transforms(world, cancel)?;
+    sink.begin(&Run {
+        pipe: pipe.id.clone(),
+        kind: plan.kind,
+        resumed: plan.resumed,
+    })?;
+    let letters = Letters {
+        store: world.store.as_ref(),
+        log,
+        policy: &pipe.policy,
+        clock: world.clock.as_ref(),
+    };
+    let writer = Writer {
+        sink,
+        policy: &pipe.policy,
+        ledger: Ledger::load(log, &pipe.id)?,
+        letters,
+        cancel,
+        written: Default::default(),
+        failed: 0,
+        consecutive: 0,
+        seconds: 0.0,
+    };
+    let distinct = source.as_ref().is_ok_and(|source| source.distinct());
+    let tracker = Tracker::new(pipe.continuation, plan.from.since.clone(), distinct);
+    let mut work = Work {
+        pipe,
+        world,
+        plan,
+        run_log,
+        writer,
+        tracker,
+        transforms,
+        cancel,
+        summary,
+    };
+    let outcome = work.flow(source);
+    if let Err(failure) = &outcome {
+        work.writer.sink.abort(failure);
+    }
+    work.report();
+    outcome
+}
+
+/// A run in full flow.
+struct Work<'a, 'b> {
+    pipe: &'a Pipe,
+    world: &'a World,
+    plan: &'a mut Plan,
+    run_log: &'a mut RunLog<'b>,
+    writer: Writer<'a>,
+    tracker: Tracker,
+    transforms: Vec<Box<dyn Transform>>,
+    cancel: &'a Cancel,
+    summary: &'a mut Summary,
+}
+
+impl Work<'_, '_> {
+    fn flow(&mut self, source: Result<Box<dyn Source>, Failure>) -> Result<(), Failure> {
+        self.writer.retry_waiting(self.run_log)?;
+        let mut source = self.opened(source)?;
+        if self.plan.kind == RunKind::Rescan && self.plan.place.unfinished.is_none() {
+            // A crash in the middle must not turn the rescan into an incremental run.
+            let marker = [progress::save_unfinished(
+                &self.pipe.id,
+                Some(RunKind::Rescan),
+            )];
+            crate::hub::commit_state(
+                self.plan.home.as_ref(),
+                &marker,
+                false,
+                self.world.clock.as_ref(),
+            )?;
+        }
+        let mut batch = Batch::new();
+        let mut since_checkpoint = 0;
+        loop {
+            self.cancel.check()?;
+            batch.clear();
+            let step = self.read(&mut source, &mut batch)?;
+            self.tracker.observe(&batch)?;
+            let outputs = self.transform(&batch)?;
+            since_checkpoint += 1;
+            let due = since_checkpoint >= self.pipe.checkpoint_interval && step == Step::More;
+            let progress = due.then(|| self.progress(source.as_mut())).flatten();
+            if due {
+                since_checkpoint = 0;
+            }
+            self.writer.write(
+                self.run_log,
+                outputs.as_ref().unwrap_or(&batch),
+                progress.as_ref(),
+            )?;
+            if step == Step::End {
+                return self.finish(source.as_mut());
+            }
+        }
+    }
+
+    /// Reads one batch; a failing read is begun again from the last safe place.
+    fn read(&mut self, source: &mut Box<dyn Source>, out: &mut Batch) -> Result<Step, Failure> {
+        let mut attempt = 0;
+        loop {
+            let started = Instant::now();
+            let step = source.next_batch(self.pipe.batch_size, out);
+            self.summary.seconds[0] += started.elapsed().as_secs_f64();
+            match step {
+                Ok(step) => {
+                    self.summary.read += out.len() as u64;
+                    return Ok(step);
+                }
+                Err(failure) => {
+                    out.clear();
+                    *source = self.reopen(failure, &mut attempt)?;
+                }
+            }
+        }
+    }
+
+    fn opened(
+        &mut self,
+        source: Result<Box<dyn Source>, Failure>,
+    ) -> Result<Box<dyn Source>, Failure> {
+        let mut attempt = 0;
+        source.or_else(|failure| self.reopen(failure, &mut attempt))
+    }
+
+    fn reopen(&mut self, first: Failure, attempt: &mut u64) -> Result<Box<dyn Source>, Failure> {
+        let mut failure = first;
+        loop {
+            if matches!(failure.class, Class::Cancelled | Class::Waiting) {
+                return Err(failure);
+            }
+            self.summary.read_errors += 1;
+            self.run_log.read_error(&failure)?;
+            let standing = Standing {
+                attempt: *attempt,
+                ..Standing::default()
+            };
+            match verdict(&failure, Doing::Read, standing, &self.pipe.policy) {
+                Verdict::Retry(pause) => self.cancel.sleep(pause)?,
+                _ => return Err(failure),
+            }
+            *attempt += 1;
+            let mut from = self.plan.from.clone();
+            if let Some(safe) = self.tracker.checkpoint() {
+                from.since = Some(safe.clone());
+            }
+            match self.pipe.open_source(self.world, self.cancel, from) {
+                Ok(source) => return Ok(source),
+                Err(again) => failure = again,
+            }
+        }
+    }
+
+    /// The batch after all transforms, with an id on every entity; `None` when nothing changes it.
+    fn transform(&mut self, batch: &Batch) -> Result<Option<Batch>, Failure> {
+        let started = Instant::now();
+        let mut current: Option<Batch> = None;
+        for transform in &mut self.transforms {
+            let (mut out, mut origins) = (Batch::new(), Vec::new());
+            let input = current.as_ref().unwrap_or(batch);
+            transform.apply(input, &mut out, &mut origins)?;
+            current = Some(out);
+        }
+        let keep_filtered = self.writer.sink.takes_filtered();
+        let last = current.as_ref().unwrap_or(batch);
+        if !keep_filtered && last.iter().any(|record| record.meta.filtered) {
+            let mut kept = Batch::new();
+            last.iter()
+                .filter(|record| !record.meta.filtered)
+                .for_each(|record| kept.push(record));
+            current = Some(kept);
+        }
+        let last = current.as_ref().unwrap_or(batch);
+        if let Some(at) = last.iter().position(|record| record.id.is_none()) {
+            let first = self.summary.read - batch.len() as u64;
+            return Err(Failure::entity(format!(
+                "pipe {:?}: expected every entity to have a string `_id` when it reaches the sink, \
+                 found none in entity {at} of the batch that begins at position {first}; add one \
+                 in a transform: [\"add\", \"_id\", …]",
+                self.pipe.id
+            ))
+            .with_entity(last.get(at).to_entity()));
+        }
+        self.summary.seconds[1] += started.elapsed().as_secs_f64();
+        Ok(current)
+    }
+
+    /// What may be saved in the middle of the run, if anything.
+    fn progress(&mut self, source: &mut dyn Source) -> Option<Progress> {
+        let takes = self.writer.sink.takes_checkpoints(self.plan.kind);
+        let offset = self.tracker.checkpoint().filter(|_| takes)?;
+        if self.plan.kind == RunKind::Rescan {
+            return None;
+        }
+        let mut state = vec![progress::save_offset(&self.pipe.id, Some(offset))];
+        if self.plan.kind == RunKind::Full {
+            state.push(progress::save_unfinished(
+                &self.pipe.id,
+                Some(RunKind::Full),
+            ));
+        }
+        state.extend(self.source_state(source));
+        Some(Progress { state })
+    }
+
+    fn source_state(&self, source: &mut dyn Source) -> Vec<StateWrite> {
+        let prefix = |write: StateWrite| {
+            let key = [progress::SOURCE, &write.key].concat();
+            progress::write(&self.pipe.id, &key, write.value)
+        };
+        source.state().into_iter().map(prefix).collect()
+    }
+
+    fn finish(&mut self, source: &mut dyn Source) -> Result<(), Failure> {
+        if self.pipe.fail_if_empty && self.plan.kind.reads_everything() && self.summary.read == 0 {
+            return Err(Failure::transient(
+                "expected the source to give at least one entity (`if_source_empty` is \"fail\"), \
+                 found none",
+            ));
+        }
+        let id = &self.pipe.id;
+        let mut state = Vec::new();
+        let offset = source.offset();
+        if let Some(offset) = offset.as_ref().or(self.tracker.end()) {
+            state.push(progress::save_offset(id, Some(offset)));
+        }
+        if self.plan.place.unfinished.is_some() || self.plan.kind.reads_everything() {
+            state.push(progress::save_unfinished(id, None));
+        }
+        let runs = if self.plan.kind.reads_everything() {
+            0
+        } else {
+            self.plan.place.runs + 1
+        };
+        if self.pipe.rescan_run_count.is_some() && runs != self.plan.place.runs {
+            state.push(progress::save_runs(id, runs));
+        }
+        state.extend(self.source_state(source));
+        let complete = self.plan.kind.reads_everything() && self.plan.from.full;
+        let end = End {
+            complete,
+            populated: source.populated(),
+            progress: Progress { state },
+        };
+        let started = Instant::now();
+        let outcome = self.writer.sink.finish(&end);
+        self.writer.seconds += started.elapsed().as_secs_f64();
+        self.writer.written += outcome?;
+        if !self.writer.sink.keeps_progress() && !self.is_settled(&end.progress) {
+            self.writer
+                .letters
+                .log
+                .append(Vec::new(), &end.progress.state)?;
+        }
+        Ok(())
+    }
+
+    /// Whether saving `progress` would change nothing, so that an idle run costs no write.
+    fn is_settled(&self, progress: &Progress) -> bool {
+        let Ok(snapshot) = self.plan.home.snapshot() else {
+            return false;
+        };
+        progress.state.iter().all(|write| {
+            let rows = snapshot.state(&write.space, &write.key).unwrap_or_default();
+            let found = rows
+                .into_iter()
+                .find(|(key, _)| *key == write.key)
+                .map(|(_, value)| value);
+            found == write.value
+        })
+    }
+
+    fn report(&mut self) {
+        let written = &self.writer.written;
+        self.summary.changed = written.changed;
+        self.summary.deleted = written.deleted;
+        self.summary.unchanged = written.unchanged;
+        self.summary.failed = self.writer.failed;
+        self.summary.seconds[2] = self.writer.seconds;
+        self.summary.waiting = self.writer.ledger.waiting() > 0;
+        self.summary.warnings.extend(self.tracker.warning());
+    }
+}
+
+fn unlogged(world: &World, failure: Failure) -> Summary {
+    let now = world.clock.now();
+    Summary {
+        started: now,
+        ended: now,
+        failure: Some(failure),
+        ..Summary::default()
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
+    let words = panic
+        .downcast_ref::<&str>()
+        .map(|words| (*words).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    Failure::fatal(format!(
+        "the run met a defect in the program (panic): {words}"
+    ))
+}

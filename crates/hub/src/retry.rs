@@ -1,0 +1,215 @@
+//! Entities that could not be written: which wait for a later run, and which were given up.
+//!
+//! The set lives as state records in the execution log's dataset, committed together with the
+//! `write-error` entries, so that reading it does not scan the log.
+
+use std::collections::BTreeMap;
+
+use tahini_entity::{Batch, Entity, Str, Value};
+use tahini_store::{Backend, Commit, Rule, StateWrite};
+
+use crate::execution_log::{ExecutionLog, RunLog, WriteError, entity_of};
+use crate::policy::Policy;
+use crate::{Clock, Failure, progress};
+
+const WAITING: &[u8] = b"waiting/";
+
+/// What is remembered of a failed entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// How often it was retried.
+    pub attempts: u64,
+    /// It was given up and is left alone until another version comes.
+    pub dead: bool,
+    /// The content hash of the version that failed.
+    pub hash: u128,
+}
+
+/// The failed entities of a pipe.
+pub struct Ledger {
+    pipe: String,
+    failed: BTreeMap<Str, Failed>,
+}
+
+impl Ledger {
+    /// Reads the set of `pipe`.
+    pub fn load(log: &ExecutionLog, pipe: &str) -> Result<Ledger, Failure> {
+        let mut failed = BTreeMap::new();
+        for (key, value) in log
+            .dataset()
+            .snapshot()?
+            .state(&progress::space(pipe), WAITING)?
+        {
+            let id = String::from_utf8_lossy(&key[WAITING.len()..])
+                .as_ref()
+                .into();
+            if let Some(entry) = decode(&value) {
+                failed.insert(id, entry);
+            }
+        }
+        Ok(Ledger {
+            pipe: pipe.to_owned(),
+            failed,
+        })
+    }
+
+    /// Whether nothing failed or was given up.
+    pub fn is_empty(&self) -> bool {
+        self.failed.is_empty()
+    }
+
+    /// How many entities wait for a later run.
+    pub fn waiting(&self) -> u64 {
+        self.failed.values().filter(|entry| !entry.dead).count() as u64
+    }
+
+    /// What is remembered of `id`.
+    pub fn get(&self, id: &str) -> Option<Failed> {
+        self.failed.get(id).copied()
+    }
+
+    /// The ids that wait, in order.
+    pub fn ids(&self) -> Vec<Str> {
+        let waiting = self.failed.iter().filter(|(_, entry)| !entry.dead);
+        waiting.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// The entity of `id` as it failed.
+    pub fn entity(&self, log: &ExecutionLog, id: &str) -> Result<Option<Entity>, Failure> {
+        let mut batch = Batch::new();
+        let key = format!("write-error:{id}");
+        log.dataset().snapshot()?.latest(&[&key], &mut batch)?;
+        Ok(batch
+            .iter()
+            .next()
+            .and_then(|record| match record.value("entity") {
+                Some(Value::Dict(dict)) => Some(entity_of(&dict)),
+                _ => None,
+            }))
+    }
+
+    /// Keeps `entity` for later runs, or gives it up when it was retried often enough:
+    /// the dead letter is durable before the entry that says so.
+    pub fn set_aside(
+        &mut self,
+        world: &Letters<'_>,
+        log: &mut RunLog<'_>,
+        entity: &Entity,
+        failure: &Failure,
+    ) -> Result<(), Failure> {
+        let id: Str = entity.id.clone().unwrap_or_default();
+        let hash = entity.hash.unwrap_or_default();
+        let attempts = match self.failed.get(&id) {
+            Some(known) if known.hash == hash => known.attempts + 1,
+            _ => 0,
+        };
+        let dead = attempts >= world.policy.max_retries_per_entity;
+        if dead {
+            world.bury(entity)?;
+        }
+        let entry = Failed {
+            attempts,
+            dead,
+            hash,
+        };
+        let error = WriteError {
+            entity,
+            failure: Some(failure),
+            attempts,
+            retryable: !dead,
+            resolved: false,
+            dead,
+            resolved_by: None,
+        };
+        let state = [self.write(&id, Some(entry))];
+        log.write_errors(vec![world.log.write_error(&error)], &state)?;
+        self.failed.insert(id, entry);
+        Ok(())
+    }
+
+    /// Notes that `entity` got through, if an earlier version of it had failed.
+    pub fn resolve(
+        &mut self,
+        world: &Letters<'_>,
+        log: &mut RunLog<'_>,
+        entity: &Entity,
+    ) -> Result<(), Failure> {
+        let Some(id) = entity.id.as_ref() else {
+            return Ok(());
+        };
+        let Some(known) = self.failed.get(id).copied() else {
+            return Ok(());
+        };
+        let old = self.entity(world.log, id)?;
+        let other_version = known.hash != entity.hash.unwrap_or_default();
+        let error = WriteError {
+            entity: old.as_ref().unwrap_or(entity),
+            failure: None,
+            attempts: known.attempts,
+            retryable: false,
+            resolved: true,
+            dead: false,
+            resolved_by: other_version.then_some(entity),
+        };
+        let state = [self.write(id, None)];
+        log.write_errors(vec![world.log.write_error(&error)], &state)?;
+        self.failed.remove(id);
+        Ok(())
+    }
+
+    fn write(&self, id: &str, entry: Option<Failed>) -> StateWrite {
+        let key = [WAITING, id.as_bytes()].concat();
+        progress::write(&self.pipe, &key, entry.map(encode))
+    }
+}
+
+/// What setting an entity aside needs of the run.
+pub struct Letters<'a> {
+    /// The store, for the dead-letter dataset.
+    pub store: &'a dyn Backend,
+    /// The pipe's execution log.
+    pub log: &'a ExecutionLog,
+    /// The pipe's policy.
+    pub policy: &'a Policy,
+    /// The wall clock.
+    pub clock: &'a dyn Clock,
+}
+
+impl Letters<'_> {
+    /// Writes a given-up entity to the dead-letter dataset, durably, if there is one.
+    fn bury(&self, entity: &Entity) -> Result<(), Failure> {
+        let Some(name) = &self.policy.dead_letter_dataset else {
+            return Ok(());
+        };
+        let mut rows = Batch::new();
+        rows.push_entity(entity)
+            .map_err(|error| Failure::fatal(error.to_string()))?;
+        let dataset = self.store.open(name, true)?;
+        let commit = Commit {
+            rows: &rows,
+            rule: Rule::IfChanged,
+            state: &[],
+            populated: true,
+            now: self.clock.micros(),
+        };
+        dataset.commit(commit)?.1.wait()?;
+        Ok(())
+    }
+}
+
+fn encode(entry: Failed) -> Vec<u8> {
+    let mut bytes = entry.attempts.to_le_bytes().to_vec();
+    bytes.push(u8::from(entry.dead));
+    bytes.extend_from_slice(&entry.hash.to_le_bytes());
+    bytes
+}
+
+fn decode(bytes: &[u8]) -> Option<Failed> {
+    let (attempts, rest) = bytes.split_first_chunk::<8>()?;
+    let (dead, rest) = rest.split_first()?;
+    Some(Failed {
+        attempts: u64::from_le_bytes(*attempts),
+        dead: *dead != 0,
+        hash: u128::from_le_bytes(rest.try_into().ok()?),
+    })
+}
