@@ -171,6 +171,10 @@ class WriteBack(ProjectCase):
         config["source"]["entities"] = change(config["source"]["entities"])
         return config
 
+    def mended(self, people):
+        """The people with a proper address for the one that the CRM refuses."""
+        return [{**one, "email": "mended@example.com"} if one["_id"] == self.poison else one for one in people]
+
     def test_100_and_50_and_0_and_the_refused_batch_one_by_one(self):
         self.assertEqual(self.numbers(self.push()), ("full", 150, 149, 0, 1))
         batches = self.batches()
@@ -182,8 +186,7 @@ class WriteBack(ProjectCase):
         self.assertEqual((state["records"], state["writes"]["created"], state["refused"]), (149, 149, {self.poison: 2}))
 
     def test_without_the_poison_it_is_100_and_50_and_0(self):
-        mend = lambda people: [{**one, "email": "mended@example.com"} if one["_id"] == self.poison else one for one in people]
-        self.replace("people", self.edited(mend))
+        self.replace("people", self.edited(self.mended))
         self.assertEqual(self.numbers(self.push()), ("full", 150, 150, 0, 0))
         self.assertEqual([batch["size"] for batch in self.batches()], [100, 50, 0])
 
@@ -203,8 +206,7 @@ class WriteBack(ProjectCase):
 
     def test_a_corrected_version_gets_through(self):
         self.push()
-        mend = lambda people: [{**one, "email": "mended@example.com"} if one["_id"] == self.poison else one for one in people]
-        self.replace("people", self.edited(mend))
+        self.replace("people", self.edited(self.mended))
         self.push()
         self.assertEqual(self.standins.state("crm")["records"], 150)
         self.assertEqual(self.numbers(self.push())[4], 0)
