@@ -137,7 +137,7 @@ FORMAT = Step("format", ["cargo", "fmt", "--all", "--check"])
 LINTS = Step("lints", ["cargo", "clippy", "--profile", PROFILE, "--workspace", "--all-targets", "--", "-D", "warnings"], limit=30 * MINUTE)
 ARROWS = Step("arrows, borders, sizes", [sys.executable, "tests/arrows/check.py"])
 ARROWS_TESTED = Step("the arrow test's own tests", [sys.executable, "-m", "unittest", "discover", "-s", "tests/arrows"], unittest_count)
-RUNNER_TESTED = Step("this runner's own tests", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_run.py"], unittest_count)
+RUNNER_TESTED = Step("this runner's own tests", [sys.executable, "-m", "unittest", "discover", "-b", "-s", "tests", "-p", "test_run.py"], unittest_count)
 
 
 def check_steps():
@@ -205,7 +205,7 @@ def wait_for(rig, step):
 def run(step):
     """Runs the step's command, shows what it prints; returns its exit code and its text."""
     process = subprocess.Popen(
-        step.command, cwd=ROOT, env={**os.environ, **step.env}, stdin=subprocess.DEVNULL,
+        step.command, cwd=ROOT, env={**os.environ, "TERM": "dumb", **step.env}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
     )  # fmt: skip
 

@@ -83,6 +83,14 @@ class House(unittest.TestCase):
         self.write("crates/hub/src/lib.rs", f"\nfn large() {{\n{body * 69}}}\n")
         self.finds("crates/hub/src/lib.rs:2", "fn large has 71 lines")
 
+    def test_a_test_that_is_one_table_may_be_longer(self):
+        inner = "    call();\n"
+        self.write("crates/hub/src/lib.rs", f"#[cfg(test)]\nmod tests {{\nfn table() {{\n{inner * 98}}}\n}}\n")
+        self.write("crates/hub/tests/it/main.rs", f"fn table() {{\n{inner * 98}}}\n")
+        self.assertEqual(check.check(self.root), [])
+        self.write("crates/hub/tests/it/main.rs", f"fn table() {{\n{inner * 99}}}\n")
+        self.finds("tests/it/main.rs:1", "at most 100")
+
     def test_an_exception_nobody_needs(self):
         check.ALLOWED["crates/hub/src/lib.rs"] = "a reason"
         self.addCleanup(check.ALLOWED.clear)
