@@ -103,9 +103,13 @@ impl Client {
             builder = builder.proxy(proxy(scheme, address)?);
         }
         let inner = builder.build().map_err(|error| {
+            let which = options
+                .ca_pem
+                .as_ref()
+                .map_or("", |_| " with this custom_ca_pem_chain");
+            let reasons = reasons(&error);
             Failure::config(format!(
-                "the HTTP client cannot be set up: {}",
-                reasons(&error)
+                "the HTTP client cannot be set up{which}: {reasons}"
             ))
         })?;
         Ok(Client { inner, options })

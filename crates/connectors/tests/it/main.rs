@@ -1,0 +1,12 @@
+//! Sources, sinks, transforms and systems against servers that follow a script.
+#![allow(clippy::unwrap_used)]
+
+mod body;
+mod client;
+mod server;
+mod sink;
+mod source;
+mod system;
+mod tls;
+mod transform;
+mod world;

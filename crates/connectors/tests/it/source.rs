@@ -1,0 +1,365 @@
+//! The json source: the pull protocol, and reads that must not pass for whole.
+
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+use tahini_entity::{Batch, Offset};
+use tahini_hub::source::{From, Step};
+use tahini_hub::{Class, Failure};
+
+use crate::server::{Reply, Seen, Server};
+use crate::world::{World, content, full, numbered, read_all, since, url_system};
+
+fn config(more: Json) -> Json {
+    let mut config = json!({ "type": "json", "system": "s", "url": "get" });
+    for (name, value) in more.as_object().unwrap() {
+        config[name] = value.clone();
+    }
+    config
+}
+
+fn text(entities: &[Json]) -> String {
+    Json::Array(entities.to_vec()).to_string()
+}
+
+fn pull(script: Vec<Reply>, more: Json, from: From) -> (Vec<Seen>, Result<Batch, Failure>) {
+    let server = Server::play(script);
+    let world = World::at(&server.url());
+    let read = world
+        .source(config(more), from)
+        .and_then(|mut source| read_all(&mut *source, 7));
+    (server.seen(), read)
+}
+
+fn chronological(more: Json) -> Json {
+    let mut all = json!({ "supports_since": true, "is_chronological": true });
+    for (name, value) in more.as_object().unwrap() {
+        all[name] = value.clone();
+    }
+    all
+}
+
+/// Entities whose `_updated` is their number.
+fn updated(range: std::ops::Range<u64>) -> Vec<Json> {
+    range
+        .map(|n| json!({ "_id": n.to_string(), "_updated": n }))
+        .collect()
+}
+
+#[test]
+fn all_entities_of_an_array_arrive_in_order() {
+    let entities = numbered(0..20);
+    let (seen, read) = pull(vec![Reply::ok(&text(&entities))], json!({}), full());
+    assert_eq!(content(&read.unwrap()), entities);
+    assert_eq!(
+        (seen[0].method.as_str(), seen[0].target.as_str()),
+        ("GET", "/get")
+    );
+    assert_eq!(seen[0].header("accept"), Some("application/json"));
+}
+
+#[test]
+fn an_entity_may_be_spread_over_chunks() {
+    let all = text(&numbered(0..3));
+    let (left, right) = all.split_at(17);
+    let reply = Reply::chunked().chunk(left).chunk(right).last_chunk();
+    assert_eq!(pull(vec![reply], json!({}), full()).1.unwrap().len(), 3);
+}
+
+#[test]
+fn since_is_sent_encoded_where_the_source_supports_it() {
+    let offset = || since(Offset::Text("2015-01-01T00:00:00+01:00 &x".into()));
+    let reply = || vec![Reply::ok("[]")];
+    let (seen, _) = pull(reply(), json!({ "supports_since": true }), offset());
+    assert_eq!(
+        seen[0].target,
+        "/get?since=2015-01-01T00%3A00%3A00%2B01%3A00%20%26x"
+    );
+    let (seen, _) = pull(reply(), json!({}), offset());
+    assert_eq!(seen[0].target, "/get");
+    let (seen, _) = pull(
+        reply(),
+        json!({ "supports_since": true, "url": "get?a=1" }),
+        since(Offset::Int(0)),
+    );
+    assert_eq!(seen[0].target, "/get?a=1&since=0");
+    let (seen, _) = pull(reply(), json!({ "supports_since": true }), full());
+    assert_eq!(seen[0].target, "/get");
+}
+
+#[test]
+fn headers_and_subset_are_sent() {
+    let more = json!({ "headers": { "X-A": "b" }, "subset": ["eq", "_S.a", "x y"] });
+    let (seen, read) = pull(vec![Reply::ok("[]")], more, full());
+    read.unwrap();
+    assert_eq!(seen[0].header("x-a"), Some("b"));
+    let subset = "%5B%22eq%22%2C%22_S.a%22%2C%22x%20y%22%5D";
+    assert_eq!(seen[0].parameter("subset"), Some(subset));
+}
+
+#[test]
+fn a_short_content_length_is_a_failed_read() {
+    let body = text(&numbered(0..20));
+    let cut = &body[..body.len() - 30];
+    let len = body.len();
+    let reply = Reply::raw(format!(
+        "HTTP/1.1 200 OK\r\nContent-Length: {len}\r\n\r\n{cut}"
+    ));
+    let failure = pull(vec![reply], json!({}), full()).1.unwrap_err();
+    assert_eq!(failure.class, Class::Transient);
+    let counts = format!("after {} of {len} bytes", cut.len());
+    assert!(failure.message.contains(&counts), "{failure}");
+    assert!(
+        failure
+            .message
+            .starts_with("pipe \"p\": GET http://127.0.0.1"),
+        "{failure}"
+    );
+}
+
+#[test]
+fn a_missing_last_chunk_is_a_failed_read_even_behind_a_closed_array() {
+    let reply = Reply::chunked().chunk(&text(&numbered(0..20)));
+    let failure = pull(vec![reply], json!({}), full()).1.unwrap_err();
+    assert_eq!(failure.class, Class::Transient);
+    assert!(failure.message.contains("broken off after"), "{failure}");
+}
+
+#[test]
+fn a_cut_array_is_a_failed_read_even_in_a_whole_body() {
+    let body = text(&numbered(0..20));
+    for cut in [body.len() - 1, body.len() - 5, 1, 0] {
+        let failure = pull(vec![Reply::ok(&body[..cut])], json!({}), full())
+            .1
+            .unwrap_err();
+        assert_eq!(failure.class, Class::Transient, "{failure}");
+        assert!(
+            failure
+                .message
+                .starts_with("pipe \"p\": GET http://127.0.0.1"),
+            "{failure}"
+        );
+        assert!(failure.reached);
+    }
+}
+
+#[test]
+fn nothing_of_a_step_that_failed_counts() {
+    let body = text(&numbered(0..20));
+    let server = Server::play([Reply::ok(&body[..body.len() - 1])]);
+    let world = World::at(&server.url());
+    let mut source = world.source(config(json!({})), full()).unwrap();
+    let mut out = Batch::new();
+    assert_eq!(source.next_batch(5, &mut out).unwrap(), Step::More);
+    assert_eq!(out.len(), 5);
+    source.next_batch(100, &mut out).unwrap_err();
+    assert_eq!(out.len(), 5);
+}
+
+#[test]
+fn an_answer_that_is_no_array_of_entities_is_a_failed_read_that_shows_it() {
+    for (body, shown) in [
+        ("{\"error\": \"no\"}", "error"),
+        ("<html>", "<html>"),
+        ("[1]", "1"),
+        ("[{}] trailing", "trailing"),
+    ] {
+        let failure = pull(vec![Reply::ok(body)], json!({}), full())
+            .1
+            .unwrap_err();
+        assert!(failure.message.contains(shown), "{body}: {failure}");
+    }
+}
+
+#[test]
+fn an_entity_with_a_wrong_id_is_named_by_its_position() {
+    let body = r#"[{"_id": "a"}, {"_id": 2}]"#;
+    let failure = pull(vec![Reply::ok(body)], json!({}), full())
+        .1
+        .unwrap_err();
+    assert_eq!(failure.class, Class::Entity);
+    for words in ["pipe \"p\"", "/get", "position 1", "_id"] {
+        assert!(failure.message.contains(words), "{failure}");
+    }
+}
+
+#[test]
+fn an_entity_without_an_id_is_let_through() {
+    let (_, read) = pull(vec![Reply::ok(r#"[{"a": 1}]"#)], json!({}), full());
+    assert_eq!(read.unwrap().get(0).id, None);
+}
+
+#[test]
+fn a_refusal_is_a_failed_read_that_may_be_tried_again() {
+    for status in ["404 Not Found", "500 No", "429 Wait"] {
+        let failure = pull(vec![Reply::status(status, "", "words")], json!({}), full())
+            .1
+            .unwrap_err();
+        assert_eq!(failure.class, Class::Transient, "{status}");
+        assert_eq!(failure.status, status[..3].parse().ok());
+        assert_eq!(failure.original.as_deref(), Some("words"));
+    }
+}
+
+#[test]
+fn nothing_is_a_failure_only_where_it_would_delete_and_the_source_says_so() {
+    let reply = || vec![Reply::ok("[]")];
+    let fail = || json!({ "if_source_empty": "fail", "supports_since": true });
+    assert_eq!(pull(reply(), json!({}), full()).1.unwrap().len(), 0);
+    let failure = pull(reply(), fail(), full()).1.unwrap_err();
+    assert!(failure.message.contains("if_source_empty"), "{failure}");
+    assert_eq!(
+        pull(reply(), fail(), since(Offset::Int(3)))
+            .1
+            .unwrap()
+            .len(),
+        0
+    );
+    let some = vec![Reply::ok(&text(&numbered(0..1)))];
+    assert_eq!(pull(some, fail(), full()).1.unwrap().len(), 1);
+}
+
+#[test]
+fn pages_are_asked_for_until_one_is_empty() {
+    let replies = vec![
+        Reply::ok(&text(&updated(0..10))),
+        Reply::ok(&text(&updated(10..20))),
+        // A server may have a limit of its own: a short page is not the end.
+        Reply::ok(&text(&updated(20..23))),
+        Reply::ok("[]"),
+    ];
+    let (seen, read) = pull(replies, chronological(json!({ "page_size": 10 })), full());
+    assert_eq!(content(&read.unwrap()).len(), 23);
+    let targets: Vec<&str> = seen.iter().map(|request| request.target.as_str()).collect();
+    assert_eq!(
+        targets,
+        [
+            "/get?limit=10",
+            "/get?since=9&limit=10",
+            "/get?since=19&limit=10",
+            "/get?since=22&limit=10"
+        ]
+    );
+}
+
+#[test]
+fn pages_end_when_a_server_only_repeats_its_last_entities() {
+    let replies = vec![
+        Reply::ok(&text(&updated(0..3))),
+        Reply::ok(&text(&updated(2..3))),
+    ];
+    let (_, read) = pull(replies, chronological(json!({ "page_size": 3 })), full());
+    assert_eq!(read.unwrap().len(), 4);
+}
+
+#[test]
+fn a_page_that_cannot_be_passed_is_a_failure_and_no_endless_loop() {
+    let same: Vec<Json> = (0..3)
+        .map(|n| json!({ "_id": n.to_string(), "_updated": 5 }))
+        .collect();
+    let replies = vec![Reply::ok(&text(&same)), Reply::ok(&text(&same))];
+    let (_, read) = pull(replies, chronological(json!({ "page_size": 3 })), full());
+    let failure = read.unwrap_err();
+    assert!(failure.message.contains("page_size"), "{failure}");
+}
+
+#[test]
+fn pages_need_a_place_to_go_on_from() {
+    let replies = vec![Reply::ok(&text(&numbered(0..3)))];
+    let failure = pull(replies, chronological(json!({ "page_size": 3 })), full())
+        .1
+        .unwrap_err();
+    assert!(failure.message.contains("_updated"), "{failure}");
+    let failure = pull(vec![], json!({ "page_size": 3 }), full())
+        .1
+        .unwrap_err();
+    assert_eq!(failure.class, Class::Config);
+}
+
+#[test]
+fn a_second_page_that_is_cut_is_a_failed_read() {
+    let body = text(&updated(10..20));
+    let replies = vec![
+        Reply::ok(&text(&updated(0..10))),
+        Reply::ok(&body[..body.len() - 1]),
+    ];
+    let (_, read) = pull(replies, chronological(json!({ "page_size": 10 })), full());
+    assert_eq!(read.unwrap_err().class, Class::Transient);
+}
+
+#[test]
+fn the_server_can_say_that_its_dataset_is_not_populated() {
+    for (header, expected) in [("X-Dataset-Populated: false\r\n", false), ("", true)] {
+        let server = Server::play([Reply::status("200 OK", header, "[]")]);
+        let world = World::at(&server.url());
+        let mut source = world.source(config(json!({})), full()).unwrap();
+        read_all(&mut *source, 10).unwrap();
+        assert_eq!(source.populated(), expected, "{header}");
+    }
+}
+
+fn with_strategy(server: &Server, strategy: Json) -> World {
+    let mut system = url_system(&server.url());
+    system["retry_strategy"] = strategy;
+    World::with(system, None).unwrap()
+}
+
+#[test]
+fn the_systems_retry_strategy_asks_again_by_status() {
+    let server = Server::play([
+        Reply::status("500 Once", "", ""),
+        Reply::status("500 Twice", "", ""),
+        Reply::ok(&text(&numbered(0..2))),
+    ]);
+    let world = with_strategy(&server, json!({ "500-599": { "max_read_retries": 2 } }));
+    let mut source = world.source(config(json!({})), full()).unwrap();
+    assert_eq!(read_all(&mut *source, 10).unwrap().len(), 2);
+}
+
+#[test]
+fn the_retry_strategy_is_bounded_and_leaves_its_pause_to_the_pump() {
+    let server = Server::play([
+        Reply::status("503 No", "", ""),
+        Reply::status("503 No", "Retry-After: 7\r\n", ""),
+    ]);
+    let strategy = json!({ "503": { "max_read_retries": 1 } });
+    let world = with_strategy(&server, strategy);
+    let mut source = world.source(config(json!({})), full()).unwrap();
+    let failure = read_all(&mut *source, 10).unwrap_err();
+    assert_eq!(failure.status, Some(503));
+    assert_eq!(failure.retry_after, Some(Duration::from_secs(7)));
+}
+
+#[test]
+fn what_the_pump_sets_itself_wins_over_the_retry_strategy() {
+    let server = Server::play([Reply::status("500 No", "", "")]);
+    let world = with_strategy(&server, json!({ "default": { "max_read_retries": 5 } }));
+    let pump = json!({ "max_read_retries": 1 });
+    let mut source = world.source_with(config(json!({})), pump, full()).unwrap();
+    assert_eq!(read_all(&mut *source, 10).unwrap_err().status, Some(500));
+}
+
+#[test]
+fn a_stopped_run_does_not_sit_out_the_pause_before_a_retry() {
+    let server = Server::play([Reply::status("429 Wait", "Retry-After: 200\r\n", "")]);
+    let world = with_strategy(&server, json!({ "429": { "max_read_retries": 5 } }));
+    let mut source = world.source(config(json!({})), full()).unwrap();
+    let failure = std::thread::scope(|scope| {
+        let reading = scope.spawn(|| read_all(&mut *source, 10).unwrap_err());
+        while server.seen().is_empty() {
+            std::thread::yield_now();
+        }
+        world.cancel.cancel();
+        reading.join().unwrap()
+    });
+    assert_eq!(failure.class, Class::Cancelled);
+}
+
+#[test]
+fn a_system_that_is_missing_or_of_another_kind_is_a_config_failure() {
+    let failure = World::empty()
+        .source(config(json!({})), full())
+        .map(|_| ())
+        .unwrap_err();
+    assert_eq!(failure.class, Class::Config);
+}
