@@ -1,0 +1,105 @@
+"""A node to measure: started on loopback, asked over its API, watched through /proc."""
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+READY_WITHIN_SECONDS = 60
+RUN_WITHIN_SECONDS = 900
+LOOK_EVERY_SECONDS = 0.02
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Memory(threading.Thread):
+    """The peaks of a process's memory, in MB: its own (anonymous), and mapped pages of files."""
+
+    def __init__(self, pid):
+        super().__init__(daemon=True)
+        self.status = Path(f"/proc/{pid}/status")
+        self.peak = {"RssAnon": 0, "RssFile": 0}
+        self.start()
+
+    def run(self):
+        while True:
+            try:
+                text = self.status.read_text()
+            except OSError:
+                return  # The process has ended.
+            for line in text.splitlines():
+                name, _, rest = line.partition(":")
+                if name in self.peak:
+                    self.peak[name] = max(self.peak[name], int(rest.split()[0]) // 1024)
+            time.sleep(LOOK_EVERY_SECONDS)
+
+    def taken(self):
+        """The peaks since the last time this was asked."""
+        peak, self.peak = self.peak, {"RssAnon": 0, "RssFile": 0}
+        return peak
+
+
+class Node:
+    """`tahini serve PROJECT` with pumps that run on request only."""
+
+    def __init__(self, tahini, project, data, port):
+        environment = {**os.environ, "TAHINI_MASTER_KEY_FILE": str(Path(data).with_suffix(".key"))}
+        self.url = f"http://127.0.0.1:{port}"
+        self.log = Path(data).with_suffix(".log").open("wb")
+        self.process = subprocess.Popen(
+            [str(tahini), "serve", "--data", str(data), "--listen", f"127.0.0.1:{port}", "--no-schedule", str(project)],
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=environment,
+        )
+        self.memory = Memory(self.process.pid)
+        self.wait_until_ready()
+
+    def wait_until_ready(self):
+        deadline = time.monotonic() + READY_WITHIN_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                self.ask("/readyz")
+                return
+            except OSError:
+                time.sleep(LOOK_EVERY_SECONDS)  # Not listening yet, or not ready.
+        raise SystemExit(f"the node did not become ready; its log: {self.log.name}\n{Path(self.log.name).read_text()[-2000:]}")
+
+    def ask(self, path, form=None):
+        data = urllib.parse.urlencode(form).encode() if form else None
+        with OPENER.open(self.url + path, data, timeout=60) as answer:
+            text = answer.read()
+        return json.loads(text) if path.startswith("/api/") else text
+
+    def run(self, pipe):
+        """One run, measured: its summary, the node's processor seconds and its peaks of memory."""
+        self.memory.taken()
+        cpu, path = self.cpu_seconds(), f"/api/pipes/{pipe}/pump"
+        before = self.ask(path)["runtime"].get("last-run")
+        begun = time.monotonic()
+        self.ask(path, {"operation": "start"})
+        while True:
+            runtime = self.ask(path)["runtime"]
+            if not runtime["is-running"] and runtime.get("last-run") != before:
+                break
+            if time.monotonic() - begun > RUN_WITHIN_SECONDS:
+                raise SystemExit(f"{pipe} did not end within {RUN_WITHIN_SECONDS} s")
+            time.sleep(LOOK_EVERY_SECONDS)
+        summary = runtime["last-run-summary"]
+        if not summary["success"]:
+            raise SystemExit(f"{pipe} failed: {summary['message']}")
+        return {**summary, "wall": time.monotonic() - begun, "cpu": self.cpu_seconds() - cpu, **self.memory.taken()}
+
+    def cpu_seconds(self):
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+        self.log.close()
