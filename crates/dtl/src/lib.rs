@@ -5,14 +5,33 @@
 //! I/O and knows no clock: the time, other datasets and pauses come in through a [`Context`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod compile;
 mod context;
 mod error;
+mod eval;
+mod expr;
+pub mod functions;
+mod hops;
+pub mod limits;
 mod lookup;
+mod memo;
+mod murmur3;
+mod namespace;
+mod number;
 mod options;
+mod path;
+mod pattern;
 mod program;
+mod run;
+mod scope;
+mod text;
+mod transform;
+mod values;
 
+pub use compile::compile;
 pub use context::Context;
 pub use error::{EvalClass, EvalError, JsonPath, Problem, Segment, Severity};
 pub use lookup::{By, Lookup, LookupError, Need, NoLookup};
+pub use namespace::{add_namespaces, remove_namespaces};
 pub use options::{Namespaces, Options, SourceKind, TriggerOn};
-pub use program::{Index, Program, Read, compile};
+pub use program::{Index, Program, Read};

@@ -1,13 +1,53 @@
-//! Compiled rules.
+//! Compiled rules and what is known about them.
 
-use tahini_entity::{Batch, Entity, Value};
+use std::fmt;
+use std::sync::Arc;
 
-use crate::{Context, EvalError, Options, Problem};
+use tahini_entity::{Dict, Entity, Str, Value};
+
+use crate::context::Context;
+use crate::error::{JsonPath, Problem};
+use crate::eval::{Env, Machine};
+use crate::expr::{Block, Expr};
+use crate::lookup::NoLookup;
+use crate::memo::entity_value;
+use crate::namespace::Naming;
+use crate::options::{Options, TriggerOn};
+use crate::pattern::Pattern;
+use crate::scope::{Frame, Source, Target};
+use crate::values;
 
 /// Rules, compiled: immutable, shared between threads, evaluated any number of times.
-#[derive(Debug)]
 pub struct Program {
-    warnings: Vec<Problem>,
+    pub(crate) rules: Vec<Block>,
+    /// The rule that entities start with, by its place in `rules`.
+    pub(crate) default: usize,
+    /// The JSON path of every statement.
+    pub(crate) paths: Vec<JsonPath>,
+    /// How many caches an evaluation needs.
+    pub(crate) slots: u32,
+    pub(crate) naming: Naming,
+    /// URI prefixes and the namespaces that stand for them, longest prefix first.
+    pub(crate) prefixes: Vec<(Str, Str)>,
+    pub(crate) pipe: Str,
+    pub(crate) id_required: bool,
+    pub(crate) trigger: Option<Trigger>,
+    pub(crate) datasets: Vec<String>,
+    pub(crate) reads: Vec<Read>,
+    pub(crate) indexes: Vec<Index>,
+    pub(crate) facts: Facts,
+    pub(crate) warnings: Vec<Problem>,
+}
+
+/// What the compiler noticed on its way.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Facts {
+    /// `now`, `uuid` or other datasets.
+    pub(crate) nondeterministic: bool,
+    /// Something has to be looked up.
+    pub(crate) lookups: bool,
+    pub(crate) children: bool,
+    pub(crate) sleeps: bool,
 }
 
 /// A dataset that rules read beside their source.
@@ -22,10 +62,112 @@ pub struct Read {
 }
 
 /// An index that joins want: entities of a dataset by the values of an expression.
-#[derive(Debug)]
 pub struct Index {
-    dataset: String,
-    fingerprint: String,
+    pub(crate) dataset: String,
+    pub(crate) fingerprint: String,
+    /// The expression over alias 0, and what it needs to be evaluated.
+    pub(crate) expr: Arc<(Expr, Program)>,
+}
+
+/// The compiled `trigger_on`.
+pub(crate) struct Trigger {
+    path: Vec<Str>,
+    value: Value,
+    pattern: Option<Pattern>,
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program")
+            .field("pipe", &self.pipe)
+            .field("rules", &self.rules.len())
+            .field("reads", &self.reads)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Program {
+    /// A program without rules, for expressions that stand alone.
+    pub(crate) fn bare(options: &Options) -> Program {
+        let mut prefixes: Vec<(Str, Str)> = vec![("http://example.org/".into(), "_".into())];
+        for (namespace, prefix) in &options.namespaces.expansions {
+            prefixes.retain(|(known, _)| known != prefix);
+            prefixes.push((prefix.as_str().into(), namespace.as_str().into()));
+        }
+        prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
+        Program {
+            rules: Vec::new(),
+            default: 0,
+            paths: Vec::new(),
+            slots: 0,
+            naming: Naming::of(options),
+            prefixes,
+            pipe: options.pipe.as_str().into(),
+            id_required: options.id_required,
+            trigger: options.trigger_on.as_ref().map(Trigger::new),
+            datasets: Vec::new(),
+            reads: Vec::new(),
+            indexes: Vec::new(),
+            facts: Facts::default(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// What the author should look at, though the rules run.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+
+    /// The datasets that the rules read, by id.
+    pub fn reads(&self) -> &[Read] {
+        &self.reads
+    }
+
+    /// The indexes that the rules' joins want.
+    pub fn indexes(&self) -> &[Index] {
+        &self.indexes
+    }
+
+    /// Whether equal entities always give equal results: no `now`, `uuid` or other datasets.
+    pub fn is_deterministic(&self) -> bool {
+        !self.facts.nondeterministic
+    }
+
+    /// Whether the rules create children (`create-child`): a dataset sink then tracks them.
+    pub fn creates_children(&self) -> bool {
+        self.facts.children
+    }
+
+    /// Whether the rules may pause (`sleep!`).
+    pub fn sleeps(&self) -> bool {
+        self.facts.sleeps
+    }
+
+    /// A URI as a namespaced identifier; strings are identifiers already. A prefix that nobody
+    /// declared gets a namespace of the pipe.
+    pub(crate) fn collapse(&self, value: &Value) -> Option<Value> {
+        match value {
+            Value::Ni(_) => Some(value.clone()),
+            Value::String(text) => Some(Value::Ni(text.clone())),
+            Value::Uri(uri) => {
+                let known = self.prefixes.iter().find(|(prefix, _)| uri.starts_with(&**prefix));
+                if let Some((prefix, namespace)) = known {
+                    let id = &uri[prefix.len()..];
+                    return Some(Value::Ni(crate::namespace::qualified(namespace, id)));
+                }
+                let cut = uri.rfind(['/', '#']).map_or(0, |at| at + 1);
+                let namespace = format!("{}-1", self.pipe);
+                Some(Value::Ni(crate::namespace::qualified(&namespace, &uri[cut..])))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Debug for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Index({}: {})", self.dataset, self.fingerprint)
+    }
 }
 
 impl Index {
@@ -39,64 +181,67 @@ impl Index {
         &self.fingerprint
     }
 
-    /// Appends the keys under which `entity` is found; nulls are none.
-    pub fn keys(&self, _entity: &Entity, _out: &mut Vec<Value>) {}
+    /// Appends the keys under which `entity` is found, each once; nulls are none. An entity on
+    /// which the expression fails (a limit) has none.
+    pub fn keys(&self, entity: &Entity, out: &mut Vec<Value>) {
+        let (expr, program) = &*self.expr;
+        let context = Context::new(jiff::Timestamp::UNIX_EPOCH, &NoLookup);
+        let mut machine = Machine::new(program, &context);
+        let frame =
+            Frame { source: Source::Value(&Value::Null), target: Target::new(), parent: None };
+        let aliases = [entity_value(entity)];
+        let env = Env { aliases: &aliases, ..Env::of(&frame) };
+        let Ok(keys) = machine.eval(expr, env) else {
+            return;
+        };
+        let mut seen = values::Seen::default();
+        let keys = values::items(&keys).iter();
+        out.extend(keys.filter(|key| !key.is_null() && seen.insert(key)).cloned());
+    }
 }
 
-/// Compiles the `rules` object of a dtl transform.
-///
-/// # Errors
-/// All problems at once; warnings are among them when there is an error too.
-pub fn compile(_rules: &serde_json::Value, _options: &Options) -> Result<Program, Vec<Problem>> {
-    Ok(Program {
-        warnings: Vec::new(),
-    })
-}
-
-impl Program {
-    /// What the author should look at, though the rules run.
-    pub fn warnings(&self) -> &[Problem] {
-        &self.warnings
-    }
-
-    /// The datasets that the rules read, by id.
-    pub fn reads(&self) -> &[Read] {
-        &[]
-    }
-
-    /// The indexes that the rules' joins want.
-    pub fn indexes(&self) -> &[Index] {
-        &[]
-    }
-
-    /// Whether equal entities always give equal results: no `now`, `uuid` or other datasets.
-    pub fn is_deterministic(&self) -> bool {
-        true
-    }
-
-    /// Whether the rules create children (`create-child`): a dataset sink then tracks them.
-    pub fn creates_children(&self) -> bool {
-        false
-    }
-
-    /// Transforms the entities of `batch` in order and appends the results to `out`; `origins`
-    /// gets, for each entity appended, its source's position in `batch`. Filtered entities are
-    /// emitted with `meta.filtered`.
-    ///
-    /// # Errors
-    /// The first entity that cannot be transformed; the results of those before it are in `out`.
-    pub fn transform(
-        &self,
-        batch: &Batch,
-        context: &Context<'_>,
-        out: &mut Batch,
-        origins: &mut Vec<u32>,
-    ) -> Result<(), EvalError> {
-        let _ = context;
-        for (at, record) in batch.iter().enumerate() {
-            out.push(record);
-            origins.push(u32::try_from(at).unwrap_or(u32::MAX));
+impl Trigger {
+    fn new(trigger: &TriggerOn) -> Trigger {
+        let pattern = match &trigger.value {
+            Value::String(text) if text.contains('*') => Some(Pattern::new(text)),
+            _ => None,
+        };
+        Trigger {
+            path: trigger.key.split('.').map(Str::from).collect(),
+            value: trigger.value.clone(),
+            pattern,
         }
-        Ok(())
     }
+
+    /// Whether an entity has the value that lets it into the transform.
+    pub(crate) fn fires(&self, source: Source<'_>) -> bool {
+        let Some((first, rest)) = self.path.split_first() else {
+            return false;
+        };
+        let found = match source {
+            Source::Row(row) => {
+                let place = row.record.shape.position(first);
+                place.map(|at| row.value(at)).or_else(|| row.reserved(first))
+            }
+            Source::Value(Value::Dict(dict)) => dict.get(first).cloned(),
+            Source::Value(_) => None,
+        };
+        let Some(mut found) = found.filter(|value| !value.is_null()) else {
+            return false;
+        };
+        for name in rest {
+            found = match found {
+                Value::Dict(dict) => dict_get(&dict, name),
+                _ => return false,
+            };
+        }
+        match (&self.pattern, &found) {
+            (Some(pattern), Value::String(text)) => pattern.matches(text),
+            _ => values::equal(&found, &self.value),
+        }
+    }
+}
+
+fn dict_get(dict: &Dict, name: &str) -> Value {
+    dict.get(name).cloned().unwrap_or_default()
 }

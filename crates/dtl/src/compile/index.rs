@@ -1,0 +1,63 @@
+//! Index expressions: one side of a join, standing alone.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value as Json};
+
+use super::Compiler;
+use crate::program::{Index, Program};
+
+impl Compiler<'_> {
+    /// The index over a dataset's entities that a join wants. `None` when the expression is
+    /// wrong, which is noted.
+    pub(crate) fn make_index(&mut self, dataset: &str, alias: &str, json: &Json) -> Option<Index> {
+        let mut alone = Compiler::new(self.options);
+        alone.path = self.path.clone();
+        alone.scope.aliases = vec![alias.to_owned()];
+        let expr = alone.expression(json);
+        let failed = alone.failed();
+        self.problems.append(&mut alone.problems);
+        if failed || alone.program.facts.nondeterministic {
+            if !failed {
+                self.error(
+                    "expected a join whose dataset side always gives the same keys, found now, \
+                     uuid or other datasets in it",
+                );
+            }
+            return None;
+        }
+        let mut program = Program::bare(self.options);
+        program.slots = alone.program.slots;
+        Some(Index {
+            dataset: dataset.to_owned(),
+            fingerprint: self.fingerprint(alias, json),
+            expr: Arc::new((expr, program)),
+        })
+    }
+
+    /// The expression without the alias's name; with what namespaces make of it, when they are on.
+    fn fingerprint(&self, alias: &str, json: &Json) -> String {
+        let expression = anonymous(alias, json);
+        if self.options.namespaced_identifiers {
+            let property = Json::from(self.options.property());
+            format!("{expression} in {property}")
+        } else {
+            expression.to_string()
+        }
+    }
+}
+
+fn anonymous(alias: &str, json: &Json) -> Json {
+    match json {
+        Json::String(text) => match text.strip_prefix(alias).and_then(|t| t.strip_prefix('.')) {
+            Some(path) => Json::from(format!("_.{path}")),
+            None => json.clone(),
+        },
+        Json::Array(items) => items.iter().map(|item| anonymous(alias, item)).collect(),
+        Json::Object(pairs) => {
+            let pairs = pairs.iter().map(|(name, item)| (name.clone(), anonymous(alias, item)));
+            Json::Object(pairs.collect::<Map<_, _>>())
+        }
+        other => other.clone(),
+    }
+}

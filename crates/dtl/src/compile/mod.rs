@@ -1,0 +1,322 @@
+//! From JSON to a program, or to everything that is wrong with the JSON.
+
+mod call;
+mod expression;
+mod hops;
+mod index;
+mod statement;
+mod suggest;
+
+pub(crate) use call::Given;
+
+use std::collections::HashMap;
+
+use serde_json::Value as Json;
+
+use crate::error::{JsonPath, Problem, Segment, Severity};
+use crate::expr::Block;
+use crate::limits::MAX_NESTING;
+use crate::options::Options;
+use crate::program::{Index, Program};
+
+/// The rule that entities start with.
+const DEFAULT: &str = "default";
+
+/// Compiles the `rules` object of a dtl transform.
+///
+/// # Errors
+/// All problems at once; warnings are among them when there is an error too.
+pub fn compile(rules: &Json, options: &Options) -> Result<Program, Vec<Problem>> {
+    let mut compiler = Compiler::new(options);
+    compiler.path.push(Segment::Name("rules".to_owned()));
+    let compiled = if nests_deeper(rules, MAX_NESTING) {
+        compiler.error(format!(
+            "expected rules nested at most {MAX_NESTING} levels deep, found deeper ones"
+        ));
+        None
+    } else {
+        compiler.rules(rules)
+    };
+    match compiled {
+        Some((rules, default)) if !compiler.failed() => Ok(compiler.finish(rules, default)),
+        _ => Err(compiler.problems),
+    }
+}
+
+/// Whether a document has more than `most` levels; looks no deeper than that.
+fn nests_deeper(json: &Json, most: usize) -> bool {
+    match json {
+        Json::Array(items) => most == 0 || items.iter().any(|item| nests_deeper(item, most - 1)),
+        Json::Object(pairs) => most == 0 || pairs.values().any(|item| nests_deeper(item, most - 1)),
+        _ => false,
+    }
+}
+
+/// One compilation.
+pub(crate) struct Compiler<'c> {
+    pub(crate) options: &'c Options,
+    pub(crate) program: Program,
+    problems: Vec<Problem>,
+    path: Vec<Segment>,
+    scope: Scope,
+    names: Vec<String>,
+    /// Which rules a rule applies, and from where.
+    applied: Vec<Vec<(usize, JsonPath, bool)>>,
+    /// Whether a rule looks something up by itself.
+    hops_in: Vec<bool>,
+    /// Where `_P` is read, by rule.
+    parents: Vec<(usize, JsonPath)>,
+    indexes: HashMap<(String, String), u32>,
+}
+
+/// What is in sight where the compiler stands.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Scope {
+    /// The rule at work.
+    rule: usize,
+    /// Inside a function expression, where `_` is known.
+    function: bool,
+    /// Dataset aliases, by their place in the row.
+    aliases: Vec<String>,
+    /// `_S` means this alias (in `subsets`).
+    source_alias: Option<u16>,
+}
+
+impl<'c> Compiler<'c> {
+    pub(crate) fn new(options: &'c Options) -> Compiler<'c> {
+        Compiler {
+            options,
+            program: Program::bare(options),
+            problems: Vec::new(),
+            path: Vec::new(),
+            scope: Scope::default(),
+            names: Vec::new(),
+            applied: Vec::new(),
+            hops_in: Vec::new(),
+            parents: Vec::new(),
+            indexes: HashMap::new(),
+        }
+    }
+
+    fn failed(&self) -> bool {
+        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+    }
+
+    fn finish(mut self, rules: Vec<Block>, default: usize) -> Program {
+        self.program.rules = rules;
+        self.program.default = default;
+        self.program.warnings = self.problems;
+        self.program
+    }
+
+    /// The place where the compiler stands.
+    pub(crate) fn here(&self) -> JsonPath {
+        JsonPath(self.path.clone())
+    }
+
+    /// Notes an error at the place where the compiler stands.
+    pub(crate) fn error(&mut self, message: impl Into<String>) {
+        self.note(Severity::Error, message.into());
+    }
+
+    /// Notes a warning at the place where the compiler stands.
+    pub(crate) fn warning(&mut self, message: impl Into<String>) {
+        self.note(Severity::Warning, message.into());
+    }
+
+    fn note(&mut self, severity: Severity, message: String) {
+        let path = self.here();
+        self.problems.push(Problem { path, severity, message });
+    }
+
+    /// Does something one element deeper.
+    pub(crate) fn at<T>(&mut self, position: usize, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.within(Segment::Position(position), work)
+    }
+
+    /// Does something one property deeper.
+    pub(crate) fn under<T>(&mut self, name: &str, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.within(Segment::Name(name.to_owned()), work)
+    }
+
+    fn within<T>(&mut self, segment: Segment, work: impl FnOnce(&mut Self) -> T) -> T {
+        self.path.push(segment);
+        let result = work(self);
+        self.path.pop();
+        result
+    }
+
+    /// Does something in another scope.
+    pub(crate) fn scoped<T>(
+        &mut self,
+        change: impl FnOnce(&mut Scope),
+        work: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let before = self.scope.clone();
+        change(&mut self.scope);
+        let result = work(self);
+        self.scope = before;
+        result
+    }
+
+    /// A place for a cache.
+    pub(crate) fn slot(&mut self) -> u32 {
+        self.program.slots += 1;
+        self.program.slots - 1
+    }
+
+    fn rules(&mut self, rules: &Json) -> Option<(Vec<Block>, usize)> {
+        let Json::Object(rules) = rules else {
+            self.error(format!(
+                "expected an object of named rules, found {}; write {{\"default\": [ … ]}}",
+                describe(rules)
+            ));
+            return None;
+        };
+        self.names = rules.keys().cloned().collect();
+        self.applied.resize(rules.len(), Vec::new());
+        self.hops_in.resize(rules.len(), false);
+        let default = self.names.iter().position(|name| name == DEFAULT);
+        let mut blocks = Vec::with_capacity(rules.len());
+        for (rule, (name, body)) in rules.iter().enumerate() {
+            self.scope = Scope { rule, ..Scope::default() };
+            blocks.push(self.under(name, |compiler| compiler.block(body)));
+        }
+        self.scope = Scope::default();
+        let Some(default) = default else {
+            self.error(format!(
+                "expected a rule named \"default\", found {}; entities start with that rule",
+                list_of(&self.names)
+            ));
+            return None;
+        };
+        self.check_rules(default);
+        Some((blocks, default))
+    }
+
+    /// What can only be said when all rules are known.
+    fn check_rules(&mut self, default: usize) {
+        let mut reached = vec![false; self.names.len()];
+        let mut todo = vec![default];
+        while let Some(rule) = todo.pop() {
+            if !std::mem::replace(&mut reached[rule], true) {
+                todo.extend(self.applied[rule].iter().map(|(rule, ..)| *rule));
+            }
+        }
+        for rule in (0..reached.len()).filter(|&rule| !reached[rule]) {
+            let path = JsonPath::rules().name(&self.names[rule]);
+            let message = format!(
+                "expected every rule to be applied from \"default\", found \"{}\" applied from \
+                 nowhere",
+                self.names[rule]
+            );
+            self.problems.push(Problem { path, severity: Severity::Warning, message });
+        }
+        let is_applied =
+            |rule: usize| self.applied.iter().flatten().any(|(applied, ..)| *applied == rule);
+        for (rule, path) in &self.parents {
+            if *rule == default && !is_applied(default) {
+                let message = "expected _P only in rules that are applied, found it in \"default\", \
+                               which has no parent; write _S or _T"
+                    .to_owned();
+                let path = path.clone();
+                self.problems.push(Problem { path, severity: Severity::Error, message });
+            }
+        }
+        for (rule, path, from_hops) in self.applied.iter().flatten() {
+            if !from_hops && self.looks_up(*rule) {
+                let message = format!(
+                    "expected \"apply\" of a rule without hops, found hops in \"{}\"; write \
+                     \"apply-hops\", so that dependencies can be tracked",
+                    self.names[*rule]
+                );
+                let path = path.clone();
+                self.problems.push(Problem { path, severity: Severity::Error, message });
+            }
+        }
+    }
+
+    fn looks_up(&self, rule: usize) -> bool {
+        self.hops_in.get(rule).copied().unwrap_or(false)
+    }
+
+    /// The index of a rule's name, noting that the rule at work applies it.
+    pub(crate) fn rule(&mut self, name: &Json, from_hops: bool) -> u32 {
+        let Json::String(name) = name else {
+            self.error(format!("expected the name of a rule, found {}", describe(name)));
+            return 0;
+        };
+        let Some(rule) = self.names.iter().position(|known| known == name) else {
+            let help = suggest::nearest(name, self.names.iter().map(String::as_str));
+            self.error(format!("expected the name of a rule, found \"{name}\"{help}"));
+            return 0;
+        };
+        let here = self.here();
+        let from = self.scope.rule;
+        self.applied[from].push((rule, here, from_hops));
+        u32::try_from(rule).expect("rules are few")
+    }
+
+    /// The place of a dataset that the rules read.
+    pub(crate) fn dataset(&mut self, name: &str, tracked: bool, populated: bool) -> u32 {
+        self.program.facts.lookups = true;
+        self.program.facts.nondeterministic = true;
+        let reads = &mut self.program.reads;
+        match reads.iter_mut().find(|read| read.dataset == name) {
+            Some(read) => {
+                read.tracked |= tracked;
+                read.populated |= populated;
+            }
+            None => {
+                let dataset = name.to_owned();
+                reads.push(crate::program::Read { dataset, tracked, populated });
+            }
+        }
+        let datasets = &mut self.program.datasets;
+        let place = datasets.iter().position(|known| known == name).unwrap_or_else(|| {
+            datasets.push(name.to_owned());
+            datasets.len() - 1
+        });
+        u32::try_from(place).expect("datasets are few")
+    }
+
+    /// The place of an index, one for each dataset and fingerprint.
+    pub(crate) fn index(&mut self, make: Index) -> u32 {
+        let key = (make.dataset.clone(), make.fingerprint.clone());
+        let next = u32::try_from(self.program.indexes.len()).expect("indexes are few");
+        let place = *self.indexes.entry(key).or_insert(next);
+        if place == next {
+            self.program.indexes.push(make);
+        }
+        place
+    }
+}
+
+/// What a JSON value is, as messages show it.
+pub(crate) fn describe(json: &Json) -> String {
+    match json {
+        Json::Null => "null".to_owned(),
+        Json::Bool(truth) => truth.to_string(),
+        Json::Number(number) => format!("the number {}", cut(number.as_str())),
+        Json::String(text) => format!("the string {}", Json::from(cut(text))),
+        Json::Array(items) => format!("a list of {} items", items.len()),
+        Json::Object(pairs) => format!("an object of {} properties", pairs.len()),
+    }
+}
+
+/// The start of a text, short enough for a message.
+pub(crate) fn cut(text: &str) -> String {
+    const MOST: usize = 60;
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+fn list_of(names: &[String]) -> String {
+    if names.is_empty() {
+        return "no rules".to_owned();
+    }
+    let shown: Vec<String> = names.iter().take(10).map(|name| format!("\"{}\"", cut(name))).collect();
+    shown.join(", ")
+}

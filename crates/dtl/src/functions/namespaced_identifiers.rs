@@ -1,0 +1,85 @@
+//! Namespaced identifiers.
+
+use std::sync::Arc;
+
+use tahini_entity::Value;
+
+use super::{Call, Function, Kind, VALUES, eg, optional};
+use crate::compile::{Compiler, Given};
+use crate::expr::{Expr, Item, ItemResult};
+use crate::namespace::{qualified, split_ni};
+
+pub(super) const FUNCTIONS: &[Function] = &[
+    Function {
+        name: "is-ni",
+        args: &[VALUES],
+        doc: "True when the value, or the first item of a list, is a namespaced identifier.",
+        examples: &[
+            eg(r#"["is-ni", ["ni", "foo:bar"]]"#, "true"),
+            eg(r#"["is-ni", "foo:bar"]"#, "false"),
+        ],
+        call: Call::Test(|value| matches!(value, Value::Ni(_))),
+    },
+    Function {
+        name: "ni",
+        args: &[optional("NAMESPACE", Kind::String), VALUES],
+        doc: "Makes namespaced identifiers of strings. Without NAMESPACE the strings are taken as \
+              they are, and URIs are collapsed: a prefix that was declared becomes its namespace, \
+              any other one a namespace of the pipe. Other values are ignored.",
+        examples: &[
+            eg(r#"["ni", "foo", ["list", "bar", "x:y", 1]]"#, r#"["~:foo:bar", "~:foo:x:y"]"#),
+            eg(r#"["ni", "bar"]"#, r#""~:bar""#),
+            eg(r#"["ni", ["uri", "http://example.org/bar"]]"#, r#""~:_:bar""#),
+        ],
+        call: Call::Special(ni),
+    },
+    Function {
+        name: "ni-id",
+        args: &[VALUES],
+        doc: "The part of namespaced identifiers and strings after the first colon, or all of \
+              them. Other values are ignored.",
+        examples: &[eg(r#"["ni-id", ["list", "~:foo:bar", "x:y", "z", 1]]"#, r#"["bar", "y", "z"]"#)],
+        call: Call::Each(|value| part(value, false)),
+    },
+    Function {
+        name: "ni-ns",
+        args: &[VALUES],
+        doc: "The part of namespaced identifiers and strings before the first colon, or an empty \
+              string. Other values are ignored.",
+        examples: &[eg(r#"["ni-ns", ["list", "~:foo:bar", "x:y", "z", 1]]"#, r#"["foo", "x", ""]"#)],
+        call: Call::Each(|value| part(value, true)),
+    },
+];
+
+fn ni(compiler: &mut Compiler<'_>, given: &Given<'_>) -> Expr {
+    let namespace = compiler.expr(given, 0);
+    let values = compiler.expr(given, 1);
+    match &namespace {
+        Expr::Absent => Expr::Collapse(Box::new(values)),
+        expr => {
+            let known = expr.constant().map(|value| with_namespace(std::slice::from_ref(value)));
+            let item = known.and_then(Result::ok);
+            Expr::With(with_namespace, item, [namespace, values].into())
+        }
+    }
+}
+
+fn with_namespace(args: &[Value]) -> Result<Item, String> {
+    let Value::String(namespace) = &args[0] else {
+        return Err(format!("expected a string for NAMESPACE, found a {}", args[0].kind()));
+    };
+    let namespace = namespace.clone();
+    Ok(Arc::new(move |value: &Value| {
+        Ok(value.as_str().map(|text| Value::Ni(qualified(&namespace, text))))
+    }))
+}
+
+fn part(value: &Value, namespace: bool) -> ItemResult {
+    Ok(match value {
+        Value::Ni(text) | Value::String(text) => {
+            let (before, after) = split_ni(text);
+            Some(Value::string(if namespace { before } else { after }))
+        }
+        _ => None,
+    })
+}

@@ -1,0 +1,290 @@
+//! Evaluation of joins: `hops` and `lookup-entity`, over what the memo knows.
+
+use tahini_entity::{Dict, Value};
+
+use crate::eval::{Env, Machine, Stop};
+use crate::expr::Expr;
+use crate::limits::{Limit, MAX_HOPS_ROWS};
+use crate::memo::{Found, Key};
+use crate::scope::{Frame, Source, Target};
+use crate::values::{self, Items, Seen};
+
+/// A compiled `hops`: one or more specs, the output of one being the input of the next.
+pub(crate) struct Hops {
+    pub(crate) specs: Box<[Spec]>,
+}
+
+/// One spec: aliases bound one after the other.
+pub(crate) struct Spec {
+    /// How many aliases the spec binds.
+    pub(crate) aliases: usize,
+    /// Conditions that need no alias.
+    pub(crate) before: Box<[Expr]>,
+    pub(crate) steps: Box<[Step]>,
+    pub(crate) recursion: Option<Recursion>,
+    pub(crate) returns: Returns,
+}
+
+/// Binds one alias: finds entities, then filters the rows.
+pub(crate) struct Step {
+    /// The alias, by its place in the row.
+    pub(crate) alias: usize,
+    pub(crate) access: Access,
+    pub(crate) filters: Box<[Filter]>,
+}
+
+/// How the entities of an alias are found.
+pub(crate) enum Access {
+    /// By `_id`, in the dataset at that place of the program's.
+    Id(u32, Expr),
+    /// By an index of the program.
+    Index(u32, Expr),
+}
+
+/// A condition on rows.
+pub(crate) enum Filter {
+    /// Any expression.
+    True(Expr),
+    /// Both sides share a value.
+    Overlap(Expr, Expr),
+}
+
+/// `recurse` and what belongs to it.
+pub(crate) struct Recursion {
+    pub(crate) exclude_root: bool,
+    /// How many levels; `None` for no limit.
+    pub(crate) max_depth: Option<u64>,
+}
+
+/// What a spec returns for a row.
+pub(crate) enum Returns {
+    /// The entities of these aliases.
+    Aliases(Box<[usize]>),
+    /// The value of an expression over the aliases.
+    Template(Expr),
+}
+
+/// A compiled `lookup-entity` or `completeness`.
+pub(crate) enum Lookups {
+    Entity { dataset: u32, id: Expr },
+    Completeness { via: Expr, of: Expr },
+}
+
+type Rows = Vec<Vec<Value>>;
+
+impl Machine<'_> {
+    /// The values that a `hops` returns.
+    #[inline(never)]
+    pub(crate) fn hops(&mut self, hops: &Hops, env: Env<'_>) -> Result<Value, Stop> {
+        let mut input: Option<Items> = None;
+        for spec in &hops.specs {
+            let output = match (&input, &spec.recursion) {
+                (None, None) => self.spec(spec, env)?,
+                (None, Some(recursion)) => {
+                    let root = env.frame.source.to_value();
+                    self.recurse(spec, recursion, Items::from([root]), env)?
+                }
+                (Some(entities), Some(recursion)) => {
+                    self.recurse(spec, recursion, entities.clone(), env)?
+                }
+                (Some(entities), None) => self.from_each(spec, entities, env)?,
+            };
+            input = Some(output);
+        }
+        Ok(Value::List(input.unwrap_or_default()))
+    }
+
+    /// One spec for each of many sources, in their order.
+    fn from_each(&mut self, spec: &Spec, sources: &[Value], env: Env<'_>) -> Result<Items, Stop> {
+        let mut output = Items::new();
+        for source in sources {
+            self.step(1)?;
+            let frame = Frame {
+                source: Source::Value(source),
+                target: Target::new(),
+                parent: Some(env.frame),
+            };
+            let inner = Env { frame: &frame, current: env.current, aliases: env.aliases };
+            output.extend(self.spec(spec, inner)?);
+        }
+        Ok(output)
+    }
+
+    /// The spec's output fed to itself, breadth first, until nothing new comes.
+    fn recurse(
+        &mut self,
+        spec: &Spec,
+        recursion: &Recursion,
+        roots: Items,
+        env: Env<'_>,
+    ) -> Result<Items, Stop> {
+        let mut seen = Seen::default();
+        let mut output = Items::new();
+        for root in &roots {
+            seen.insert(&identity(root));
+            if !recursion.exclude_root {
+                output.push(root.clone());
+            }
+        }
+        let mut level = roots;
+        let mut depth = 0;
+        while !level.is_empty() && recursion.max_depth.is_none_or(|most| depth < most) {
+            let found = self.from_each(spec, &level, env)?;
+            level = found.into_iter().filter(|entity| seen.insert(&identity(entity))).collect();
+            output.extend(level.iter().cloned());
+            depth += 1;
+        }
+        Ok(output)
+    }
+
+    fn spec(&mut self, spec: &Spec, env: Env<'_>) -> Result<Items, Stop> {
+        let mut row = env.aliases.to_vec();
+        row.resize(env.aliases.len() + spec.aliases, Value::Null);
+        for condition in &spec.before {
+            if !self.truth(condition, Env { aliases: &row, ..env })? {
+                return Ok(Items::new());
+            }
+        }
+        let mut rows = vec![row];
+        for step in &spec.steps {
+            rows = self.bind(step, rows, env)?;
+        }
+        let mut output = Items::new();
+        for row in &rows {
+            match &spec.returns {
+                Returns::Aliases(aliases) => {
+                    output.extend(aliases.iter().map(|&alias| row[alias].clone()));
+                }
+                Returns::Template(expr) => {
+                    output.push(self.eval(expr, Env { aliases: row, ..env })?);
+                }
+            }
+        }
+        Ok(output)
+    }
+
+    fn bind(&mut self, step: &Step, rows: Rows, env: Env<'_>) -> Result<Rows, Stop> {
+        let mut bound = Vec::new();
+        for row in rows {
+            for entity in self.find(&step.access, Env { aliases: &row, ..env })? {
+                self.step(1)?;
+                let mut row = row.clone();
+                row[step.alias] = entity;
+                if !self.passes(&step.filters, Env { aliases: &row, ..env })? {
+                    continue;
+                }
+                if bound.len() >= MAX_HOPS_ROWS {
+                    let most = MAX_HOPS_ROWS as u64;
+                    return Err(Limit("rows in one hops", most).into());
+                }
+                bound.push(row);
+            }
+        }
+        Ok(bound)
+    }
+
+    fn passes(&mut self, filters: &[Filter], env: Env<'_>) -> Result<bool, Stop> {
+        for filter in filters {
+            let passes = match filter {
+                Filter::True(expr) => self.truth(expr, env)?,
+                Filter::Overlap(a, b) => {
+                    let (a, b) = (self.eval(a, env)?, self.eval(b, env)?);
+                    overlap(&a, &b)
+                }
+            };
+            if !passes {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The entities that share a key, each once, in the order of `_id`.
+    fn find(&mut self, access: &Access, env: Env<'_>) -> Result<Found, Stop> {
+        let (Access::Id(_, expr) | Access::Index(_, expr)) = access;
+        let keys = self.eval(expr, env)?;
+        let mut found = Found::new();
+        let mut asked = Seen::default();
+        let mut lists = 0;
+        for key in values::items(&keys) {
+            if key.is_null() || !asked.insert(key) {
+                continue;
+            }
+            let list = match access {
+                Access::Index(index, _) => self.memo.join(*index, key),
+                Access::Id(dataset, _) => match key {
+                    Value::String(id) => {
+                        self.memo.get(Key::Id(*dataset, id.clone()), || Value::Null)
+                    }
+                    _ => None,
+                },
+            };
+            if let Some(list) = list.filter(|list| !list.is_empty()) {
+                lists += 1;
+                if lists == 1 {
+                    found = list;
+                } else {
+                    found.extend_from_slice(&list);
+                }
+            }
+        }
+        if lists > 1 {
+            let mut all: Vec<Value> = found.into_iter().collect();
+            all.sort_by(|a, b| id_of(a).cmp(&id_of(b)));
+            all.dedup_by(|a, b| id_of(a) == id_of(b));
+            found = all.into();
+        }
+        Ok(found)
+    }
+
+    /// The value of a `lookup-entity` or `completeness`.
+    #[inline(never)]
+    pub(crate) fn lookup(&mut self, lookups: &Lookups, env: Env<'_>) -> Result<Value, Stop> {
+        match lookups {
+            Lookups::Entity { dataset, id } => {
+                let ids = self.eval(id, env)?;
+                values::lift(&ids, |id| {
+                    let Value::String(id) = id else {
+                        return Ok(None);
+                    };
+                    let found = self.memo.get(Key::Id(*dataset, id.clone()), || Value::Null);
+                    Ok(found.and_then(|found| found.first().cloned()))
+                })
+            }
+            Lookups::Completeness { via, of } => {
+                let (via, of) = (self.eval(via, env)?, self.eval(of, env)?);
+                let (Value::String(via), Value::String(of)) = (via, of) else {
+                    return Ok(Value::Null);
+                };
+                let found = self.memo.get(Key::Completeness(via, of), || Value::Null);
+                let found = found.and_then(|found| found.first().cloned());
+                Ok(match found {
+                    Some(Value::Dict(dict)) => dict.get("completeness").cloned().unwrap_or_default(),
+                    _ => Value::Null,
+                })
+            }
+        }
+    }
+}
+
+/// Whether two values share an item that is not null.
+pub(crate) fn overlap(a: &Value, b: &Value) -> bool {
+    let (a, b) = (values::items(a), values::items(b));
+    let seen = Seen::of(a);
+    b.iter().any(|item| !item.is_null() && seen.contains(item))
+}
+
+fn id_of(entity: &Value) -> Option<&str> {
+    match entity {
+        Value::Dict(dict) => dict.get("_id").and_then(Value::as_str),
+        _ => None,
+    }
+}
+
+/// What makes an entity the same one for recursion: its `_id`, or all of it.
+fn identity(entity: &Value) -> Value {
+    match entity {
+        Value::Dict(dict) => dict.get("_id").cloned().unwrap_or_else(|| Value::Dict(Dict::clone(dict))),
+        other => other.clone(),
+    }
+}
