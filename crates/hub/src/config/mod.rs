@@ -28,3 +28,6 @@ pub use rows::{METADATA, PIPE, PUMP, SINK_COMMON, SOURCE_COMMON, SYSTEM_COMMON, 
 pub use rules::dtl_options;
 pub use secret::resolve_secrets;
 pub use text::{Place, Spans, Text};
+
+#[cfg(test)]
+mod tests;

@@ -48,6 +48,12 @@ pub fn component(
     checker.judged
 }
 
+const CHAINED: &[Property] = &[Property::required(
+    "transforms",
+    Kind::Component,
+    "The transforms, in order.",
+)];
+
 struct Checker<'a> {
     systems: &'a HashMap<String, String>,
     registry: &'a Registry,
@@ -158,6 +164,10 @@ impl Checker<'_> {
                 TRANSFORM_COMMON,
             ),
         };
+        // The older way to write a list; it is unfolded before it runs.
+        if role == Role::Transform && kind == "chained" {
+            return self.properties(map, &[CHAINED, common], path, Some(role));
+        }
         match row {
             Some(row) => self.properties(map, &[row, common], path, Some(role)),
             None if role.documented().contains(&kind) => self.unsupported(
@@ -167,7 +177,12 @@ impl Checker<'_> {
             ),
             None => self.no_such_type(role, kind, path),
         }
-        if role != Role::System {
+        // Some types take a system for show only; the row says so.
+        let is_shown_only = row.is_some_and(|row| {
+            let system = row.iter().find(|property| property.name == "system");
+            system.is_some_and(|system| !matches!(system.kind, Kind::System))
+        });
+        if role != Role::System && !is_shown_only {
             self.system_of(role, kind, map, path);
         }
     }
@@ -307,9 +322,6 @@ impl Checker<'_> {
                 _ => return self.expected("an object", value, row, path),
             },
             Kind::Component => return self.components(value, path, role),
-            Kind::List if row.name == "transforms" && role == Some(Role::Transform) => {
-                return self.components(value, path, role);
-            }
             Kind::System if row.name != "system" => {
                 if let Some(id) = value.as_str() {
                     self.system(id, path);
@@ -400,8 +412,9 @@ fn is_free(name: &str) -> bool {
 
 /// What was expected, when the value is something else.
 fn mismatch(value: &Json, kind: Kind) -> Option<String> {
-    let is_integer = |least: i64| {
-        value.as_i64().is_some_and(|number| number >= least) || value.as_u64().is_some()
+    let is_integer = |least: i64| match value.as_i64() {
+        Some(number) => number >= least,
+        None => value.is_u64(),
     };
     let is_texts = || {
         value
