@@ -7,6 +7,7 @@
 mod content;
 mod dataset;
 mod error;
+mod files;
 mod keys;
 mod memory;
 mod rule;
@@ -15,4 +16,5 @@ pub use dataset::{
     Backend, Commit, Dataset, Head, Limit, Outcome, Rule, Seq, Snapshot, StateWrite, Ticket, View,
 };
 pub use error::StoreError;
+pub use files::{Disk, DiskFile, Files, Options, RealDisk};
 pub use memory::Memory;

@@ -1,0 +1,305 @@
+//! A block: some rows of one frame, compressed together, readable without the others.
+
+use std::sync::Arc;
+
+use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
+use tahini_entity::{Batch, Meta, Offset, Shape, Str, hash};
+
+use super::wire::{Reader, crc, put_bytes, put_varint, put_zigzag};
+use crate::Seq;
+
+/// A block is closed when its rows reach this length; a longer row is a block of its own.
+const FULL: usize = 8 * 1024;
+/// Bytes before the rows.
+pub(crate) const HEADER: usize = 32;
+/// Set in the raw length when the rows are stored as they are.
+const PLAIN: u32 = 1 << 31;
+
+const DELETED: u8 = 1;
+const PREVIOUS_DELETED: u8 = 2;
+
+/// A version as it stands in a block.
+#[derive(Clone, Copy)]
+pub(crate) struct Row<'a> {
+    pub seq: Seq,
+    pub ts: i64,
+    pub deleted: bool,
+    /// The id's version before, and whether that was deleted.
+    pub previous: Option<(Seq, bool)>,
+    pub id: &'a str,
+    pub shape: RowShape<'a>,
+    pub body: &'a [u8],
+}
+
+/// The names of a row's properties.
+#[derive(Clone, Copy)]
+pub(crate) enum RowShape<'a> {
+    /// A shape of the segment.
+    Known(u32),
+    /// Written out in the row, since the segment has too many shapes or this one is too long.
+    Inline(&'a [Str]),
+}
+
+/// Collects rows into blocks.
+pub(crate) struct BlockWriter {
+    salt: u32,
+    rows: Vec<u8>,
+    count: u32,
+    first: (Seq, i64),
+    last: (Seq, i64),
+    done: Vec<(Seq, u32, u32)>,
+    table: CompressTable,
+    scratch: Vec<u8>,
+}
+
+impl BlockWriter {
+    pub fn new(salt: u32) -> BlockWriter {
+        BlockWriter {
+            salt,
+            rows: Vec::with_capacity(2 * FULL),
+            count: 0,
+            first: (0, 0),
+            last: (0, 0),
+            done: Vec::new(),
+            table: CompressTable::small(),
+            scratch: Vec::with_capacity(1024),
+        }
+    }
+
+    pub fn salt(&self) -> u32 {
+        self.salt
+    }
+
+    /// Adds a row; writes the block to `out` where it would not fit any more.
+    pub fn push(&mut self, row: &Row<'_>, out: &mut Vec<u8>) {
+        let room = row.id.len() + row.body.len() + 16;
+        if self.count > 0 && self.rows.len() + room > FULL {
+            self.close(out);
+        }
+        if self.count == 0 {
+            self.first = (row.seq, row.ts);
+            self.last = (row.seq.wrapping_sub(1), row.ts.wrapping_sub(1));
+        }
+        self.encode(row);
+        self.count += 1;
+        self.last = (row.seq, row.ts);
+    }
+
+    fn encode(&mut self, row: &Row<'_>) {
+        let head = &mut self.scratch;
+        head.clear();
+        let before = row.previous.is_some_and(|(_, deleted)| deleted);
+        head.push(
+            (if row.deleted { DELETED } else { 0 }) | (if before { PREVIOUS_DELETED } else { 0 }),
+        );
+        put_varint(row.seq.wrapping_sub(self.last.0.wrapping_add(1)), head);
+        put_zigzag(row.ts.wrapping_sub(self.last.1.wrapping_add(1)), head);
+        put_varint(
+            row.previous.map_or(0, |(previous, _)| row.seq - previous),
+            head,
+        );
+        put_bytes(row.id.as_bytes(), head);
+        match row.shape {
+            RowShape::Known(number) => put_varint(u64::from(number) + 1, head),
+            RowShape::Inline(names) => {
+                put_varint(0, head);
+                put_varint(names.len() as u64, head);
+                for name in names {
+                    put_bytes(name.as_bytes(), head);
+                }
+            }
+        }
+        put_varint((head.len() + row.body.len()) as u64, &mut self.rows);
+        self.rows.extend_from_slice(head);
+        self.rows.extend_from_slice(row.body);
+    }
+
+    fn close(&mut self, out: &mut Vec<u8>) {
+        let at = out.len();
+        out.resize(at + HEADER + get_maximum_output_size(self.rows.len()), 0);
+        let room = &mut out[at + HEADER..];
+        let packed = compress_into_with_table(&self.rows, room, &mut self.table)
+            .expect("the room is as large as the worst case");
+        let (stored, plain) = if packed < self.rows.len() {
+            (packed, 0)
+        } else {
+            room[..self.rows.len()].copy_from_slice(&self.rows);
+            (self.rows.len(), PLAIN)
+        };
+        out.truncate(at + HEADER + stored);
+        let block = &mut out[at..];
+        block[4..8].copy_from_slice(&(self.rows.len() as u32 | plain).to_le_bytes());
+        block[8..12].copy_from_slice(&(stored as u32).to_le_bytes());
+        block[12..16].copy_from_slice(&self.count.to_le_bytes());
+        block[16..24].copy_from_slice(&self.first.0.to_le_bytes());
+        block[24..32].copy_from_slice(&self.first.1.to_le_bytes());
+        let sum = crc(self.salt, &block[4..]);
+        block[..4].copy_from_slice(&sum.to_le_bytes());
+        self.done
+            .push((self.first.0, at as u32, block.len() as u32));
+        self.rows.clear();
+        self.count = 0;
+    }
+
+    /// Writes the last block and says where each one is.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Vec<(Seq, u32, u32)> {
+        if self.count > 0 {
+            self.close(out);
+        }
+        std::mem::take(&mut self.done)
+    }
+}
+
+/// The first sequence, the place and the length of each block in a frame's blocks.
+pub(crate) fn places(mut blocks: &[u8]) -> Option<Vec<(Seq, u32, u32)>> {
+    let whole = blocks.len();
+    let mut places = Vec::new();
+    while !blocks.is_empty() {
+        let mut reader = Reader(blocks.get(..HEADER)?);
+        reader.take(8)?;
+        let stored = reader.u32()? as usize;
+        reader.take(4)?;
+        places.push((
+            reader.u64()?,
+            (whole - blocks.len()) as u32,
+            (HEADER + stored) as u32,
+        ));
+        blocks = blocks.get(HEADER + stored..)?;
+    }
+    Some(places)
+}
+
+/// A block's rows, unpacked; kept and filled again.
+#[derive(Default)]
+pub(crate) struct Block {
+    rows: Vec<u8>,
+    first: (Seq, i64),
+    count: u32,
+}
+
+impl Block {
+    /// Checks and unpacks; `None` when a byte differs from what was written.
+    pub fn fill(&mut self, stored: &[u8], salt: u32) -> Option<()> {
+        let mut reader = Reader(stored);
+        let sum = reader.u32()?;
+        if sum != crc(salt, &stored[4..]) {
+            return None;
+        }
+        let raw = reader.u32()?;
+        let packed = reader.u32()? as usize;
+        self.count = reader.u32()?;
+        self.first = (reader.u64()?, reader.i64()?);
+        let payload = reader.take(packed)?;
+        self.rows.clear();
+        if raw & PLAIN != 0 {
+            self.rows.extend_from_slice(payload);
+            return Some(());
+        }
+        self.rows.resize(raw as usize, 0);
+        let len = lz4_flex::block::decompress_into(payload, &mut self.rows).ok()?;
+        (len == raw as usize).then_some(())
+    }
+
+    /// The rows in order.
+    pub fn rows(&self) -> Rows<'_> {
+        let last = (self.first.0.wrapping_sub(1), self.first.1.wrapping_sub(1));
+        Rows {
+            rest: Reader(&self.rows),
+            last,
+            left: self.count,
+        }
+    }
+}
+
+/// Walks over the rows of a block.
+pub(crate) struct Rows<'a> {
+    rest: Reader<'a>,
+    last: (Seq, i64),
+    left: u32,
+}
+
+/// A row that was read.
+pub(crate) struct Stored<'a> {
+    pub seq: Seq,
+    pub ts: i64,
+    pub deleted: bool,
+    pub previous: Option<(Seq, bool)>,
+    pub id: &'a str,
+    shape: StoredShape<'a>,
+    pub body: &'a [u8],
+}
+
+enum StoredShape<'a> {
+    Known(u32),
+    Inline(Vec<&'a str>),
+}
+
+impl<'a> Rows<'a> {
+    /// The next row. `Err` when the bytes do not hold one although they should.
+    pub fn next(&mut self) -> Result<Option<Stored<'a>>, Malformed> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        self.read().map(Some).ok_or(Malformed)
+    }
+
+    fn read(&mut self) -> Option<Stored<'a>> {
+        let mut row = Reader(self.rest.bytes()?);
+        let flags = row.u8()?;
+        let seq = self.last.0.wrapping_add(1).wrapping_add(row.varint()?);
+        let ts = self.last.1.wrapping_add(1).wrapping_add(row.zigzag()?);
+        self.last = (seq, ts);
+        let previous = match row.varint()? {
+            0 => None,
+            back => Some((seq.checked_sub(back)?, flags & PREVIOUS_DELETED != 0)),
+        };
+        let id = row.text()?;
+        let shape = match row.varint()? {
+            0 => StoredShape::Inline((0..row.len()?).map(|_| row.text()).collect::<Option<_>>()?),
+            code => StoredShape::Known(u32::try_from(code - 1).ok()?),
+        };
+        let deleted = flags & DELETED != 0;
+        Some(Stored {
+            seq,
+            ts,
+            deleted,
+            previous,
+            id,
+            shape,
+            body: row.0,
+        })
+    }
+}
+
+/// A block passed its sum and still makes no sense.
+#[derive(Debug)]
+pub(crate) struct Malformed;
+
+impl Stored<'_> {
+    /// The names, from the segment's shapes or the row itself.
+    pub fn shape(&self, shapes: &[Arc<Shape>]) -> Result<Arc<Shape>, Malformed> {
+        match &self.shape {
+            StoredShape::Known(number) => shapes.get(*number as usize).cloned().ok_or(Malformed),
+            StoredShape::Inline(names) => Ok(Arc::new(Shape::new(
+                names.iter().map(|name| Str::from(*name)),
+            ))),
+        }
+    }
+
+    /// Appends the version to a batch; its hash is computed here.
+    pub fn push_to(&self, shapes: &[Arc<Shape>], out: &mut Batch) -> Result<(), Malformed> {
+        let shape = self.shape(shapes)?;
+        let meta = Meta {
+            deleted: self.deleted,
+            filtered: false,
+            reserved: false,
+            updated: Some(Offset::Int(self.seq as i64)),
+            previous: self.previous.map(|(seq, _)| seq),
+            ts: self.ts,
+            hash: hash::content(Some(self.id), self.deleted, &shape, self.body),
+        };
+        out.push_encoded(Some(self.id), &shape, self.body, meta);
+        Ok(())
+    }
+}

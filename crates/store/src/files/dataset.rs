@@ -1,0 +1,538 @@
+//! A dataset on disk: its writer's state, its readers' view, and how it is opened and closed.
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+
+use tahini_entity::Shape;
+
+use super::commit;
+use super::disk::Disk;
+use super::durable::{Durable, View};
+use super::frame::{Closing, Finished, FrameWriter};
+use super::index::{Applied, Flush, Index, OpenIndexes};
+use super::manifest::Manifest;
+use super::overlay::Overlay;
+use super::recovery::{self, Place};
+use super::segment::{End, Opening, Segment, ShapePool};
+use super::snapshot::FileSnapshot;
+use super::superseded::Superseded;
+use super::{Options, StoreLock};
+use crate::{Commit, Dataset, Head, Outcome, Seq, Snapshot, StoreError, Ticket};
+
+/// A larger frame's memory is given back.
+const KEPT_BUFFER: usize = 16 << 20;
+
+/// What a dataset shares with its store.
+pub(crate) struct Home {
+    pub options: Options,
+    pub indexes: Arc<OpenIndexes>,
+    pub committer: Option<Sender<Weak<OpenDataset>>>,
+    /// Keeps other processes out for as long as any dataset is in use.
+    pub lock: Arc<StoreLock>,
+}
+
+/// A dataset that is open.
+pub(crate) struct OpenDataset {
+    pub name: String,
+    dir: PathBuf,
+    options: Options,
+    pub index: Arc<Index>,
+    pool: ShapePool,
+    pub segments: RwLock<Arc<Vec<Arc<Segment>>>>,
+    pub overlay: RwLock<Overlay>,
+    pub durable: Durable,
+    writer: Mutex<Writer>,
+    damage: OnceLock<String>,
+    removed: AtomicBool,
+    committer: Option<Sender<Weak<OpenDataset>>>,
+    _lock: Arc<StoreLock>,
+}
+
+/// What only the writer of a moment touches.
+pub(crate) struct Writer {
+    pub segment: Arc<Segment>,
+    /// Where the next frame goes.
+    pub end: u64,
+    pub sum: u32,
+    pub commit: u64,
+    pub head: Head,
+    pub superseded: Superseded,
+    pub dirty: BTreeSet<u32>,
+    /// The segment's shapes by their names.
+    pub shapes: HashMap<Arc<Shape>, u32>,
+    /// Memory of the last frame, to be filled again.
+    pub buffer: Vec<u8>,
+    /// A commit began to write and did not come to its end: what is on disk is not known.
+    pub torn: bool,
+    /// The newest commit of which something on disk says that it was durable.
+    pub witnessed: u64,
+    manifest: Manifest,
+    sealed_bytes: u64,
+    index_bytes: u64,
+    applied: u64,
+    /// What a failed sync may have left behind was cut off.
+    cut: bool,
+}
+
+/// The handle that callers hold.
+pub(crate) struct FileDataset(pub Arc<OpenDataset>);
+
+impl Dataset for FileDataset {
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(FileSnapshot::take(&self.0)?))
+    }
+
+    fn commit(&self, commit: Commit<'_>) -> Result<(Outcome, Ticket), StoreError> {
+        let (outcome, number) = commit::run(&self.0, &commit)?;
+        if let Some(committer) = &self.0.committer {
+            // Without the thread the ticket syncs; the thread only does it earlier.
+            let _ = committer.send(Arc::downgrade(&self.0));
+        }
+        let dataset = Arc::clone(&self.0);
+        Ok((outcome, Ticket::new(move || dataset.durable.reach(number))))
+    }
+}
+
+impl OpenDataset {
+    /// Opens the dataset in `dir`, as its log tells it.
+    pub fn open(
+        dir: &Path,
+        manifest: Manifest,
+        home: Home,
+    ) -> Result<Arc<OpenDataset>, StoreError> {
+        let options = home.options;
+        let index_at = |name: &str| {
+            let open = Arc::clone(&home.indexes);
+            Index::new(&manifest.name, dir.join(name), options.map_bytes, open)
+        };
+        let index = index_at("index");
+        let pool = ShapePool::default();
+        let place = Place {
+            disk: &*options.disk,
+            dir,
+            manifest: &manifest,
+            pool: &pool,
+            overlay_keys: options.overlay_keys,
+        };
+        let (found, index) = recovery::recover(&place, &index, &|| index_at("index-damaged"))?;
+        let Some(segment) = found.segments.last().map(Arc::clone) else {
+            return Err(StoreError::Damaged {
+                dataset: manifest.name,
+                found: found
+                    .damage
+                    .unwrap_or_else(|| "it has no segment".to_owned()),
+            });
+        };
+        let told = found.told;
+        let sealed = &found.segments[..found.segments.len() - 1];
+        let sealed_bytes = sealed
+            .iter()
+            .map(|segment| segment.file.size().unwrap_or(0))
+            .sum();
+        let head = Head {
+            name: manifest.name.clone(),
+            generation: manifest.generation,
+            next: told.next,
+            live: told.live,
+            deleted: told.deleted,
+            populated: told.populated,
+            bytes: 0,
+            last_ts: told.last_ts,
+        };
+        let shapes = segment.shapes();
+        let shapes = shapes
+            .iter()
+            .zip(0..)
+            .map(|(shape, number)| (Arc::clone(shape), number));
+        let mut writer = Writer {
+            shapes: shapes.collect(),
+            segment,
+            end: found.end,
+            sum: told.sum,
+            commit: told.commit,
+            head,
+            superseded: told.superseded,
+            dirty: told.dirty,
+            buffer: Vec::new(),
+            torn: false,
+            witnessed: found.witnessed,
+            manifest,
+            sealed_bytes,
+            index_bytes: index.bytes(),
+            applied: told.applied,
+            cut: false,
+        };
+        writer.head.bytes = writer.bytes();
+        let damage = OnceLock::new();
+        if let Some(found) = found.damage {
+            let _ = damage.set(found);
+        }
+        Ok(Arc::new(OpenDataset {
+            name: writer.head.name.clone(),
+            dir: dir.to_owned(),
+            options,
+            index,
+            pool,
+            segments: RwLock::new(Arc::new(found.segments)),
+            overlay: RwLock::new(told.overlay),
+            durable: Durable::new(writer.view()),
+            writer: Mutex::new(writer),
+            damage,
+            removed: AtomicBool::new(false),
+            committer: home.committer,
+            _lock: home.lock,
+        }))
+    }
+
+    /// Makes an empty dataset: all of it under a provisional name, then the name.
+    pub fn create(
+        datasets: &Path,
+        name: &str,
+        disk: &dyn Disk,
+    ) -> Result<(PathBuf, Manifest), StoreError> {
+        let generation = uuid::Uuid::new_v4();
+        let manifest = Manifest {
+            generation,
+            name: name.to_owned(),
+            segments: vec![1],
+        };
+        let dir = datasets.join(generation.to_string());
+        let fresh = datasets.join(format!("{generation}.new"));
+        let make = || {
+            disk.create_dir(&fresh)?;
+            let opening = Opening {
+                number: 1,
+                generation,
+                first_seq: 0,
+                commit: 0,
+                previous: 0,
+                name: name.to_owned(),
+            };
+            Segment::create(disk, &fresh, opening)?;
+            manifest.store(disk, &fresh)?;
+            disk.rename(&fresh, &dir)?;
+            disk.sync_dir(datasets)
+        };
+        make().map_err(|source| io_error("creating", &dir, source))?;
+        Ok((dir, manifest))
+    }
+
+    /// The shapes of all segments.
+    pub fn pool(&self) -> &ShapePool {
+        &self.pool
+    }
+
+    /// Refuses where the dataset was removed.
+    pub fn check_present(&self) -> Result<(), StoreError> {
+        if self.removed.load(Ordering::Acquire) {
+            return Err(StoreError::Missing(self.name.clone()));
+        }
+        Ok(())
+    }
+
+    pub fn writer(&self) -> MutexGuard<'_, Writer> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The dataset's head, as a snapshot taken now would have it.
+    pub fn head(&self) -> Result<Head, StoreError> {
+        self.durable.reach_all()?;
+        Ok(self.durable.published().head.clone())
+    }
+
+    /// The segment that holds `seq`, as far as there is one.
+    pub fn segment_of(segments: &[Arc<Segment>], seq: Seq) -> Option<usize> {
+        segments
+            .partition_point(|segment| segment.opening.first_seq <= seq)
+            .checked_sub(1)
+    }
+
+    pub fn all_segments(&self) -> Arc<Vec<Arc<Segment>>> {
+        Arc::clone(&self.segments.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Refuses writing where something is wrong, and says what.
+    pub fn check_writable(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        self.check_present()?;
+        if let Some(found) = self.damage.get() {
+            return Err(self.damaged(found.clone()));
+        }
+        if writer.torn {
+            let error = io::Error::other("a commit was interrupted while it was being written");
+            self.durable.fail(&writer.segment, &error);
+        }
+        self.cut_unsynced(writer);
+        self.durable.check()
+    }
+
+    /// Notes that bytes on disk are not what was written; no more is written after them.
+    pub fn note(&self, error: StoreError) -> StoreError {
+        if let StoreError::Damaged { found, .. } = &error {
+            let _ = self.damage.set(found.clone());
+        }
+        error
+    }
+
+    pub fn damaged(&self, found: String) -> StoreError {
+        StoreError::Damaged {
+            dataset: self.name.clone(),
+            found,
+        }
+    }
+
+    /// After a failed sync the disk may have lost what the page cache still shows. Nobody was
+    /// told that it was durable, so it is cut off before anything reads or extends it.
+    fn cut_unsynced(&self, writer: &mut Writer) {
+        if writer.cut || self.durable.check().is_ok() {
+            return;
+        }
+        let durable = self.durable.published();
+        writer.cut = durable.segment.file.cut(durable.end).is_ok();
+    }
+
+    /// Seals the segment and starts the next one.
+    pub fn roll(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        self.durable.reach(writer.commit)?;
+        let sealed = Arc::clone(&writer.segment);
+        let end = End {
+            at: writer.end,
+            commit: writer.commit,
+            next: writer.head.next,
+            sum: writer.sum,
+        };
+        sealed
+            .seal(end)
+            .map_err(|source| io_error("sealing", &sealed.path, source))?;
+        if let Err(error) = sealed.file.sync() {
+            self.durable.fail(&sealed, &error);
+            return self.durable.check();
+        }
+        let opening = Opening {
+            number: sealed.opening.number + 1,
+            generation: writer.head.generation,
+            first_seq: writer.head.next,
+            commit: writer.commit,
+            previous: writer.sum,
+            name: self.name.clone(),
+        };
+        let mut manifest = writer.manifest.clone();
+        manifest.segments.push(opening.number);
+        let disk = &*self.options.disk;
+        let segment = Segment::create(disk, &self.dir, opening)
+            .and_then(|segment| {
+                disk.sync_dir(&self.dir)?;
+                manifest.store(disk, &self.dir)?;
+                Ok(Arc::new(segment))
+            })
+            .map_err(|source| io_error("adding a segment to", &self.dir, source))?;
+        writer.sealed_bytes += sealed.file.size().unwrap_or(writer.end);
+        writer.witnessed = writer.commit;
+        writer.manifest = manifest;
+        writer.end = segment.start();
+        writer.segment = Arc::clone(&segment);
+        writer.shapes.clear();
+        let mut segments = self
+            .segments
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut segments).push(segment);
+        Ok(())
+    }
+
+    /// Writes the index up to the newest commit, which is made durable first: an index never
+    /// knows more than the log will after a power cut.
+    pub fn write_index(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        self.durable.reach(writer.commit)?;
+        {
+            let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
+            self.index.write(Flush {
+                overlay: &overlay,
+                superseded: &writer.superseded,
+                dirty: &mut writer.dirty.iter().copied(),
+                applied: &writer.applied(),
+            })?;
+        }
+        self.overlay
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .written();
+        writer.dirty.clear();
+        writer.applied = writer.commit;
+        writer.witnessed = writer.commit;
+        writer.index_bytes = self.index.bytes();
+        Ok(())
+    }
+
+    /// Whether the index has to be written before more may be committed.
+    pub fn overlay_full(&self) -> bool {
+        let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
+        overlay.len() >= self.options.overlay_keys
+            || overlay.state_bytes >= self.options.overlay_state_bytes
+    }
+
+    pub fn segment_full(&self, writer: &Writer) -> bool {
+        writer.end >= self.options.segment_bytes
+    }
+
+    /// Makes what was written durable. A failure is kept: tickets and later commits report it.
+    pub fn sync(&self) {
+        if self.durable.reach_all().is_err() {
+            self.cut_unsynced(&mut self.writer());
+        }
+    }
+
+    /// Writes the index of a dataset that has gone quiet, where it is worth it.
+    /// A failure is left to the next commit, which meets it again and reports it.
+    pub fn rest(&self) {
+        let mut writer = self.writer();
+        if self.check_writable(&mut writer).is_ok() && self.worth_an_index() {
+            let _ = self.write_index(&mut writer);
+        }
+    }
+
+    fn worth_an_index(&self) -> bool {
+        let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
+        overlay.len() >= self.options.idle_keys
+    }
+
+    /// Makes everything durable and leaves a trace of that, so that from now on a bad frame is
+    /// known to be damage and not a torn end.
+    pub fn close(&self) -> Result<(), StoreError> {
+        let mut writer = self.writer();
+        if self.removed.load(Ordering::Acquire) || self.damage.get().is_some() {
+            return Ok(());
+        }
+        self.check_writable(&mut writer)?;
+        self.durable.reach(writer.commit)?;
+        if self.worth_an_index() {
+            self.write_index(&mut writer)?;
+        } else if writer.witnessed < writer.commit {
+            self.mark(&mut writer)?;
+        }
+        self.index.close();
+        Ok(())
+    }
+
+    /// Writes an empty frame, which says that all before it are durable.
+    fn mark(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        let frame = FrameWriter::new(Vec::new(), writer.segment.salt);
+        let finished = frame.finish(&Closing {
+            commit: writer.commit + 1,
+            first_seq: writer.head.next,
+            last_ts: writer.head.last_ts,
+            previous: writer.sum,
+            behind: 0,
+            populated: false,
+            state: &[],
+        });
+        writer.append(&finished.bytes, self)?;
+        writer.note_frame(&finished, &[]);
+        writer.torn = false;
+        writer.head.bytes = writer.bytes();
+        self.durable.push(writer.view());
+        self.durable.reach(writer.commit)?;
+        // The mark itself holds nothing, so nothing needs to vouch for it.
+        writer.witnessed = writer.commit;
+        Ok(())
+    }
+
+    /// Whether another handle has to be opened: this one's disk failed.
+    pub fn failed(&self) -> bool {
+        self.durable.check().is_err()
+    }
+
+    /// Lets go of the files, so that the dataset can be opened anew.
+    pub fn retire(&self) {
+        let mut writer = self.writer();
+        self.cut_unsynced(&mut writer);
+        self.index.retire();
+    }
+
+    /// The dataset is gone; commits say so.
+    pub fn remove(&self) {
+        let _writer = self.writer();
+        self.removed.store(true, Ordering::Release);
+        self.index.retire();
+    }
+}
+
+impl Writer {
+    /// Writes a frame at the end. What a refused write left behind is cut off again.
+    pub fn append(&mut self, frame: &[u8], dataset: &OpenDataset) -> Result<(), StoreError> {
+        self.torn = true;
+        if let Err(source) = self.segment.file.write_at(frame, self.end) {
+            match self.segment.file.cut(self.end) {
+                Ok(()) => self.torn = false,
+                Err(error) => dataset.durable.fail(&self.segment, &error),
+            }
+            return Err(io_error("writing", &self.segment.path, source));
+        }
+        self.end += frame.len() as u64;
+        Ok(())
+    }
+
+    /// Takes in what a frame that was just appended brings: its blocks and shapes, its sum.
+    pub fn note_frame(&mut self, frame: &Finished, shapes: &[Arc<Shape>]) {
+        let start = self.end - frame.bytes.len() as u64;
+        let blocks = frame.blocks.iter();
+        let blocks = blocks.map(|(seq, at, len)| (*seq, start + u64::from(*at), *len));
+        self.segment.extend(shapes, blocks);
+        for shape in shapes {
+            let number = self.shapes.len() as u32;
+            self.shapes.insert(Arc::clone(shape), number);
+        }
+        self.commit += 1;
+        self.sum = frame.sum;
+    }
+
+    /// Keeps a frame's memory for the next one, unless it is unusually large.
+    pub fn keep_buffer(&mut self, buffer: Vec<u8>) {
+        if buffer.capacity() <= KEPT_BUFFER {
+            self.buffer = buffer;
+        }
+    }
+
+    /// The dataset as it is after the newest commit.
+    pub fn view(&self) -> View {
+        View {
+            commit: self.commit,
+            head: self.head.clone(),
+            superseded: self.superseded.clone(),
+            segment: Arc::clone(&self.segment),
+            end: self.end,
+        }
+    }
+
+    /// Bytes on disk.
+    pub fn bytes(&self) -> u64 {
+        self.sealed_bytes + self.end + self.index_bytes
+    }
+
+    fn applied(&self) -> Applied {
+        Applied {
+            generation: self.head.generation,
+            commit: self.commit,
+            sum: self.sum,
+            next: self.head.next,
+            live: self.head.live,
+            deleted: self.head.deleted,
+            populated: self.head.populated,
+            last_ts: self.head.last_ts,
+        }
+    }
+}
+
+pub(crate) fn io_error(doing: &str, path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io {
+        what: format!("{doing} {}", path.display()),
+        source,
+    }
+}

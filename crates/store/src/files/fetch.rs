@@ -1,0 +1,155 @@
+//! Reading versions: by key through overlay and index, by sequence through the segments' blocks.
+
+use std::borrow::Cow;
+use std::sync::{Arc, PoisonError};
+
+use tahini_entity::Shape;
+
+use super::block::{Block, Malformed, Stored};
+use super::dataset::OpenDataset;
+use super::segment::{Segment, Unreadable};
+use crate::rule::Prior;
+use crate::{Seq, StoreError};
+
+/// The latest version under each key, looked up in key order; `order` says which that is.
+pub(crate) fn look_up(
+    dataset: &OpenDataset,
+    keys: &[Cow<'_, [u8]>],
+    order: &[u32],
+) -> Result<Vec<Option<Prior>>, StoreError> {
+    let mut priors = vec![None; keys.len()];
+    // The index is read under the overlay's lock: what leaves the overlay is in the index by then.
+    let overlay = dataset
+        .overlay
+        .read()
+        .unwrap_or_else(PoisonError::into_inner);
+    let mut misses = Vec::with_capacity(order.len());
+    for at in order {
+        match overlay.latest.get(keys[*at as usize].as_ref()) {
+            Some(prior) => priors[*at as usize] = Some(*prior),
+            None => misses.push(*at as usize),
+        }
+    }
+    if !misses.is_empty() {
+        dataset.index.read(|tables, txn| {
+            for at in misses {
+                priors[at] = tables.prior(txn, &keys[at])?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(priors)
+}
+
+/// The order in which keys are looked up.
+pub(crate) fn key_order(keys: &[Cow<'_, [u8]>]) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+    let key = |at: &u32| &keys[*at as usize];
+    if !order.is_sorted_by(|one, two| key(one) <= key(two)) {
+        order.sort_by(|one, two| key(one).cmp(key(two)));
+    }
+    order
+}
+
+/// Reads versions from the log and keeps the block that it read last.
+pub(crate) struct Fetch<'d> {
+    dataset: &'d OpenDataset,
+    pub segments: Arc<Vec<Arc<Segment>>>,
+    at: Option<(usize, usize)>,
+    block: Block,
+    shapes: Arc<Vec<Arc<Shape>>>,
+    scratch: Vec<u8>,
+}
+
+impl<'d> Fetch<'d> {
+    /// To be made after the sequences are known, so that it knows their segments.
+    pub fn new(dataset: &'d OpenDataset) -> Fetch<'d> {
+        Fetch {
+            dataset,
+            segments: dataset.all_segments(),
+            at: None,
+            block: Block::default(),
+            shapes: Arc::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    /// Where the block is that holds `seq` or, where there is none, the rows before it.
+    pub fn place(&self, seq: Seq) -> Option<(usize, usize)> {
+        let segment = OpenDataset::segment_of(&self.segments, seq)?;
+        Some((segment, self.segments[segment].block_of(seq).unwrap_or(0)))
+    }
+
+    /// Makes block `number` of a segment the current one; `false` beyond the segment's last.
+    pub fn load(&mut self, segment: usize, number: usize) -> Result<bool, StoreError> {
+        if self.at == Some((segment, number)) {
+            return Ok(true);
+        }
+        self.at = None;
+        let from = &self.segments[segment];
+        let read = from.read(number, &mut self.scratch, &mut self.block);
+        let read =
+            read.map_err(|error: Unreadable| self.dataset.note(error.of(&self.dataset.name)))?;
+        if read.is_none() {
+            return Ok(false);
+        }
+        // Shapes are taken after the block is known, so that they include all of its own.
+        self.shapes = from.shapes();
+        self.at = Some((segment, number));
+        Ok(true)
+    }
+
+    pub fn block(&self) -> &Block {
+        &self.block
+    }
+
+    pub fn shapes(&self) -> &[Arc<Shape>] {
+        &self.shapes
+    }
+
+    /// Hands the version `seq` to `look`, with its segment's shapes.
+    pub fn with<R>(
+        &mut self,
+        seq: Seq,
+        look: impl FnOnce(&Stored<'_>, &[Arc<Shape>]) -> R,
+    ) -> Result<R, StoreError> {
+        if let Some((segment, number)) = self.place(seq)
+            && self.load(segment, number)?
+        {
+            let mut rows = self.block.rows();
+            while let Some(row) = rows.next().map_err(|found| self.malformed(&found))? {
+                if row.seq == seq {
+                    return Ok(look(&row, &self.shapes));
+                }
+            }
+        }
+        Err(StoreError::Index {
+            dataset: self.dataset.name.clone(),
+            message: format!(
+                "expected version {seq} in the log, found none; close the store and remove the dataset's index folder to have it rebuilt"
+            ),
+        })
+    }
+
+    /// The newest version before `next` in the chain that begins at `seq`.
+    pub fn as_of(&mut self, mut seq: Seq, next: Seq) -> Result<Option<Seq>, StoreError> {
+        while seq >= next {
+            match self.with(seq, |row, _| row.previous)? {
+                Some((previous, _)) => seq = previous,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(seq))
+    }
+
+    /// Bytes that passed their sum and make no sense.
+    pub fn malformed(&self, _found: &Malformed) -> StoreError {
+        let segment = self
+            .at
+            .map(|(segment, _)| self.segments[segment].path.display().to_string());
+        self.dataset.note(self.dataset.damaged(format!(
+            "a block of {} passes its sum and cannot be read",
+            segment.unwrap_or_default()
+        )))
+    }
+}

@@ -1,0 +1,445 @@
+//! The index: an LMDB environment per dataset, derived from the log and thrown away when in doubt.
+
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::{fs, io};
+
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+use uuid::Uuid;
+
+use super::overlay::Overlay;
+use super::superseded::Superseded;
+use super::wire::{Reader, put_bytes};
+use crate::keys::{index_key, is_cut};
+use crate::rule::Prior;
+use crate::{Seq, StoreError};
+
+/// The layout of the tables and the content hash in them; another one means a rebuild.
+const LAYOUT: u32 = 1;
+const APPLIED: &[u8] = b"applied";
+const READERS: u32 = 1024;
+
+type Table = Database<'static, Bytes, Bytes>;
+
+/// Up to where the index knows the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Applied {
+    pub generation: Uuid,
+    pub commit: u64,
+    /// The sum of that commit's frame.
+    pub sum: u32,
+    pub next: Seq,
+    pub live: u64,
+    pub deleted: u64,
+    pub populated: bool,
+    pub last_ts: i64,
+}
+
+/// One dataset's index. Its environment is opened when it is needed and may be closed between.
+pub(crate) struct Index {
+    dataset: String,
+    dir: PathBuf,
+    map_bytes: AtomicU64,
+    env: RwLock<Option<Tables>>,
+    /// Whether there is anything to open; a dataset too small to have an index never makes one.
+    exists: AtomicBool,
+    retired: AtomicBool,
+    used: AtomicU64,
+    open: Arc<OpenIndexes>,
+}
+
+/// An open environment and its tables.
+pub(crate) struct Tables {
+    env: Env<WithoutTls>,
+    /// Index key of an id to sequence, half hash and flags.
+    pub latest: Table,
+    /// Index key of a state key to its value.
+    pub state: Table,
+    superseded: Table,
+    meta: Table,
+}
+
+/// Bounds how many environments are open at a time.
+pub(crate) struct OpenIndexes {
+    limit: usize,
+    clock: AtomicU64,
+    open: Mutex<Vec<Weak<Index>>>,
+}
+
+impl OpenIndexes {
+    pub fn new(limit: usize) -> Arc<OpenIndexes> {
+        Arc::new(OpenIndexes {
+            limit: limit.max(1),
+            clock: AtomicU64::new(0),
+            open: Mutex::default(),
+        })
+    }
+
+    /// Notes that `index` is about to open, and closes the one that was idle longest if need be.
+    /// One that is in use just now is passed over, so the limit may be exceeded for a moment.
+    fn make_room(&self, index: &Arc<Index>) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|other| {
+            other
+                .upgrade()
+                .is_some_and(|other| !Arc::ptr_eq(&other, index))
+        });
+        let mut others: Vec<Arc<Index>> = open.iter().filter_map(Weak::upgrade).collect();
+        others.sort_by_key(|other| other.used.load(Ordering::Relaxed));
+        let mut surplus = (others.len() + 1).saturating_sub(self.limit);
+        for other in &others {
+            if surplus == 0 {
+                break;
+            }
+            if let Ok(mut env) = other.env.try_write() {
+                *env = None;
+                surplus -= 1;
+                open.retain(|kept| !std::ptr::eq(kept.as_ptr(), Arc::as_ptr(other)));
+            }
+        }
+        open.push(Arc::downgrade(index));
+    }
+}
+
+/// What an index write brings along beside the overlay.
+pub(crate) struct Flush<'a> {
+    pub overlay: &'a Overlay,
+    pub superseded: &'a Superseded,
+    pub dirty: &'a mut dyn Iterator<Item = u32>,
+    pub applied: &'a Applied,
+}
+
+impl Index {
+    pub fn new(dataset: &str, dir: PathBuf, map_bytes: u64, open: Arc<OpenIndexes>) -> Arc<Index> {
+        let exists = dir.join("data.mdb").exists();
+        Arc::new(Index {
+            dataset: dataset.to_owned(),
+            dir,
+            map_bytes: AtomicU64::new(map_bytes),
+            env: RwLock::new(None),
+            exists: AtomicBool::new(exists),
+            retired: AtomicBool::new(false),
+            used: AtomicU64::new(0),
+            open,
+        })
+    }
+
+    /// Reads; `None` when there is no index yet. Nothing that `look` returns borrows the index.
+    pub fn read<R>(
+        self: &Arc<Index>,
+        look: impl FnOnce(&Tables, &RoTxn<'_, WithoutTls>) -> heed::Result<R>,
+    ) -> Result<Option<R>, StoreError> {
+        if !self.exists.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        self.with(|tables| {
+            let txn = tables.env.read_txn()?;
+            look(tables, &txn)
+        })
+        .map(Some)
+    }
+
+    /// Writes the overlay in one transaction; a full map is opened again at twice the size.
+    pub fn write(self: &Arc<Index>, mut flush: Flush<'_>) -> Result<(), StoreError> {
+        if !self.exists.load(Ordering::Acquire) {
+            fs::create_dir_all(&self.dir).map_err(|source| self.io("creating", source))?;
+        }
+        let dirty: Vec<u32> = (&mut flush.dirty).collect();
+        loop {
+            let full = match self.with(|tables| match tables.write(&flush, &dirty) {
+                Err(heed::Error::Mdb(heed::MdbError::MapFull)) => Ok(true),
+                Err(error) => Err(error),
+                Ok(()) => Ok(false),
+            }) {
+                Ok(full) => full,
+                Err(error) => return Err(error),
+            };
+            if !full {
+                self.exists.store(true, Ordering::Release);
+                return Ok(());
+            }
+            self.close();
+            self.map_bytes
+                .fetch_add(self.map_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// What the index knows; an error means that it is no good.
+    pub fn applied(self: &Arc<Index>) -> Result<Option<(Applied, Superseded)>, StoreError> {
+        let loaded = self.read(|tables, txn| {
+            let Some(bytes) = tables.meta.get(txn, APPLIED)? else {
+                return Ok(None);
+            };
+            let Some(applied) = Applied::decode(bytes) else {
+                return Ok(None);
+            };
+            let mut superseded = Superseded::default();
+            for chunk in tables.superseded.iter(txn)? {
+                let (number, bytes) = chunk?;
+                let number = number.try_into().map(u32::from_be_bytes).map_err(bad_row)?;
+                superseded.restore(number, bytes).map_err(bad_row)?;
+            }
+            Ok(Some((applied, superseded)))
+        })?;
+        Ok(loaded.flatten())
+    }
+
+    /// Closes the environment; it opens again when needed.
+    pub fn close(&self) {
+        *self.env.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Closes the environment for good: another handle is going to open it.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+        self.close();
+    }
+
+    /// Removes what is on disk, so that it is built anew from the log.
+    pub fn discard(&self) -> Result<(), StoreError> {
+        self.close();
+        self.exists.store(false, Ordering::Release);
+        match fs::remove_dir_all(&self.dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.io("removing", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes on disk.
+    pub fn bytes(&self) -> u64 {
+        fs::metadata(self.dir.join("data.mdb")).map_or(0, |file| file.len())
+    }
+
+    fn with<R>(
+        self: &Arc<Index>,
+        work: impl FnOnce(&Tables) -> heed::Result<R>,
+    ) -> Result<R, StoreError> {
+        let now = self.open.clock.fetch_add(1, Ordering::Relaxed);
+        self.used.store(now, Ordering::Relaxed);
+        loop {
+            let env = self.env.read().unwrap_or_else(PoisonError::into_inner);
+            if let Some(tables) = env.as_ref() {
+                return work(tables).map_err(|error| self.error(&error));
+            }
+            drop(env);
+            self.open.make_room(self);
+            let mut env = self.env.write().unwrap_or_else(PoisonError::into_inner);
+            if self.retired.load(Ordering::Acquire) {
+                return Err(self.error(&"the dataset was opened anew after a failure"));
+            }
+            if env.is_none() {
+                let map_bytes = self.map_bytes.load(Ordering::Relaxed);
+                let tables = Tables::open(&self.dir, map_bytes as usize);
+                *env = Some(tables.map_err(|error| self.error(&error))?);
+            }
+        }
+    }
+
+    fn error(&self, error: &dyn std::fmt::Display) -> StoreError {
+        StoreError::Index {
+            dataset: self.dataset.clone(),
+            message: error.to_string(),
+        }
+    }
+
+    fn io(&self, doing: &str, source: io::Error) -> StoreError {
+        StoreError::Io {
+            what: format!("{doing} {}", self.dir.display()),
+            source,
+        }
+    }
+}
+
+impl Tables {
+    // LMDB maps the file: another process that changed it under us would change our memory.
+    // The store's lock file keeps other processes out, and nothing here touches the file but LMDB.
+    #[allow(unsafe_code)]
+    fn open(dir: &Path, map_bytes: usize) -> heed::Result<Tables> {
+        let mut options = EnvOpenOptions::new().read_txn_without_tls();
+        options.map_size(map_bytes).max_dbs(64).max_readers(READERS);
+        let env = unsafe { options.open(dir)? };
+        check_length(dir, &env)?;
+        let txn = env.write_txn()?;
+        let tables = env.create_databases_and_commit(txn, |opener, txn| -> heed::Result<_> {
+            Ok(CommitOrAbort::<_, ()>::Commit((
+                opener.create_database(txn, Some("latest"))?,
+                opener.create_database(txn, Some("state"))?,
+                opener.create_database(txn, Some("superseded"))?,
+                opener.create_database(txn, Some("meta"))?,
+            )))
+        })?;
+        let (latest, state, superseded, meta) = tables.unwrap_commit();
+        Ok(Tables {
+            env,
+            latest,
+            state,
+            superseded,
+            meta,
+        })
+    }
+
+    fn write(&self, flush: &Flush<'_>, dirty: &[u32]) -> heed::Result<()> {
+        let mut txn = self.env.write_txn()?;
+        for (key, prior) in &flush.overlay.latest {
+            self.latest.put(&mut txn, key, &encode_prior(prior))?;
+        }
+        for (key, value) in &flush.overlay.state {
+            self.write_state(&mut txn, key, value.as_deref())?;
+        }
+        for number in dirty {
+            let chunk = flush.superseded.chunk(*number);
+            self.superseded
+                .put(&mut txn, &number.to_be_bytes(), &chunk)?;
+        }
+        self.meta.put(&mut txn, APPLIED, &flush.applied.encode())?;
+        txn.commit()
+    }
+
+    fn write_state(
+        &self,
+        txn: &mut RwTxn<'_>,
+        whole: &[u8],
+        value: Option<&[u8]>,
+    ) -> heed::Result<()> {
+        let key = index_key(whole);
+        let Some(value) = value else {
+            return self.state.delete(txn, &key).map(|_| ());
+        };
+        let mut row = Vec::with_capacity(value.len() + 1);
+        if is_cut(&key) {
+            put_bytes(whole, &mut row);
+        } else {
+            row.push(0);
+        }
+        row.extend_from_slice(value);
+        self.state.put(txn, &key, &row)
+    }
+
+    /// The latest version under an index key.
+    pub fn prior(&self, txn: &RoTxn<'_, WithoutTls>, key: &[u8]) -> heed::Result<Option<Prior>> {
+        self.latest.get(txn, key)?.map(decode_prior).transpose()
+    }
+
+    /// Index keys after `after` with their latest versions.
+    pub fn priors<'t>(
+        &self,
+        txn: &'t RoTxn<'_, WithoutTls>,
+        after: Option<&[u8]>,
+    ) -> heed::Result<impl Iterator<Item = heed::Result<(&'t [u8], Prior)>>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let rows = self.latest.range(txn, &(from, Bound::Unbounded))?;
+        Ok(rows.map(|row| row.and_then(|(key, value)| Ok((key, decode_prior(value)?)))))
+    }
+
+    /// State under a key.
+    pub fn state_of(
+        &self,
+        txn: &RoTxn<'_, WithoutTls>,
+        whole: &[u8],
+    ) -> heed::Result<Option<Vec<u8>>> {
+        let key = index_key(whole);
+        let Some(row) = self.state.get(txn, &key)? else {
+            return Ok(None);
+        };
+        Ok(Some(decode_state(&key, row)?.1.to_vec()))
+    }
+
+    /// Calls `each` with whole keys and values of state whose index key starts with `prefix`.
+    pub fn states(
+        &self,
+        txn: &RoTxn<'_, WithoutTls>,
+        prefix: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]),
+    ) -> heed::Result<()> {
+        for row in self.state.prefix_iter(txn, prefix)? {
+            let (key, row) = row?;
+            let (whole, value) = decode_state(key, row)?;
+            each(whole, value);
+        }
+        Ok(())
+    }
+}
+
+/// A map that is longer than its file ends the process when it is read; so the file is measured.
+fn check_length(dir: &Path, env: &Env<WithoutTls>) -> heed::Result<()> {
+    let pages = env.info().last_page_number as u64 + 1;
+    let page = u64::from(env.unnamed_database_stat().page_size);
+    let found = fs::metadata(dir.join("data.mdb"))?.len();
+    if found < pages * page {
+        return Err(bad_row(format!(
+            "expected {} bytes of index, found {found}",
+            pages * page
+        )));
+    }
+    Ok(())
+}
+
+fn bad_row(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> heed::Error {
+    heed::Error::Decoding(error.into())
+}
+
+fn encode_prior(prior: &Prior) -> [u8; 17] {
+    let mut row = [0; 17];
+    row[..8].copy_from_slice(&prior.seq.to_le_bytes());
+    row[8..16].copy_from_slice(&prior.hash.to_le_bytes());
+    row[16] = u8::from(prior.deleted);
+    row
+}
+
+fn decode_prior(row: &[u8]) -> heed::Result<Prior> {
+    let mut reader = Reader(row);
+    let prior = (|| {
+        Some(Prior {
+            seq: reader.u64()?,
+            hash: reader.u64()?,
+            deleted: reader.u8()? == 1,
+        })
+    })();
+    prior.ok_or_else(|| bad_row("expected 17 bytes in a row of the table latest"))
+}
+
+/// Whole key and value. A row starts with the whole key where the index key is cut, else with 0.
+fn decode_state<'t>(key: &'t [u8], row: &'t [u8]) -> heed::Result<(&'t [u8], &'t [u8])> {
+    let mut reader = Reader(row);
+    let whole = reader
+        .bytes()
+        .ok_or_else(|| bad_row("expected a length in a row of state"))?;
+    Ok((if is_cut(key) { whole } else { key }, reader.0))
+}
+
+impl Applied {
+    fn encode(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(&LAYOUT.to_le_bytes());
+        bytes.extend_from_slice(&self.generation.as_u128().to_le_bytes());
+        for number in [self.commit, self.next, self.live, self.deleted] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&self.last_ts.to_le_bytes());
+        bytes.extend_from_slice(&self.sum.to_le_bytes());
+        bytes.push(u8::from(self.populated));
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Applied> {
+        let mut reader = Reader(bytes);
+        if reader.u32()? != LAYOUT {
+            return None;
+        }
+        Some(Applied {
+            generation: Uuid::from_u128(reader.u128()?),
+            commit: reader.u64()?,
+            next: reader.u64()?,
+            live: reader.u64()?,
+            deleted: reader.u64()?,
+            last_ts: reader.i64()?,
+            sum: reader.u32()?,
+            populated: reader.u8()? == 1,
+        })
+    }
+}

@@ -1,0 +1,166 @@
+//! A dataset's manifest: who it is and which segments belong to it, in order.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+
+use uuid::Uuid;
+
+use super::disk::{self, Disk};
+use super::segment::FORMAT;
+
+/// The manifest's file name.
+pub(crate) const NAME: &str = "MANIFEST";
+
+/// What a manifest says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Manifest {
+    pub generation: Uuid,
+    pub name: String,
+    /// Segment numbers in order; the last one is written to.
+    pub segments: Vec<u32>,
+}
+
+/// Why a manifest cannot be used.
+pub(crate) enum BadManifest {
+    Io(io::Error),
+    Format(u32),
+    Damaged,
+}
+
+impl Manifest {
+    /// Reads the manifest of the dataset in `dir`.
+    pub fn load(disk: &dyn Disk, dir: &Path) -> Result<Manifest, BadManifest> {
+        match disk::read_all(disk, &dir.join(NAME)) {
+            Ok(bytes) => Manifest::parse(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(BadManifest::Damaged),
+            Err(error) => Err(BadManifest::Io(error)),
+        }
+    }
+
+    /// Replaces the manifest, atomically and durably.
+    pub fn store(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        disk::replace(disk, &dir.join(NAME), self.text().as_bytes())
+    }
+
+    /// Lines of word and value; the last one is the CRC-32 of those above.
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "tahini dataset\nformat {FORMAT}\ngeneration {}\n",
+            self.generation
+        );
+        let name = self
+            .name
+            .replace('\\', "\\\\")
+            .replace('\n', "\\n")
+            .replace('\r', "\\r");
+        let _ = write!(text, "name {name}\nsegments");
+        for number in &self.segments {
+            let _ = write!(text, " {number}");
+        }
+        text.push('\n');
+        let sum = crc32fast::hash(text.as_bytes());
+        let _ = writeln!(text, "crc {sum:08x}");
+        text
+    }
+
+    fn parse(bytes: &[u8]) -> Result<Manifest, BadManifest> {
+        let text = std::str::from_utf8(bytes).map_err(|_| BadManifest::Damaged)?;
+        let mut lines = text.lines();
+        if lines.next() != Some("tahini dataset") {
+            return Err(BadManifest::Damaged);
+        }
+        let format = lines
+            .next()
+            .and_then(|line| line.strip_prefix("format ")?.parse().ok());
+        match format {
+            Some(FORMAT) => Manifest::parse_body(text).ok_or(BadManifest::Damaged),
+            Some(found) => Err(BadManifest::Format(found)),
+            None => Err(BadManifest::Damaged),
+        }
+    }
+
+    fn parse_body(text: &str) -> Option<Manifest> {
+        let (body, sum) = text.rsplit_once("crc ")?;
+        if u32::from_str_radix(sum.trim_end(), 16) != Ok(crc32fast::hash(body.as_bytes())) {
+            return None;
+        }
+        let mut lines = body.lines().skip(2);
+        let generation = lines.next()?.strip_prefix("generation ")?.parse().ok()?;
+        let name = unescape(lines.next()?.strip_prefix("name ")?)?;
+        let segments = lines.next()?.strip_prefix("segments")?;
+        let segments = segments
+            .split_whitespace()
+            .map(str::parse)
+            .collect::<Result<_, _>>();
+        Some(Manifest {
+            generation,
+            name,
+            segments: segments.ok()?,
+        })
+    }
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut name = String::with_capacity(text.len());
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        match char {
+            '\\' => match chars.next()? {
+                'n' => name.push('\n'),
+                'r' => name.push('\r'),
+                '\\' => name.push('\\'),
+                _ => return None,
+            },
+            other => name.push(other),
+        }
+    }
+    Some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn manifest(name: &str) -> Manifest {
+        Manifest {
+            generation: Uuid::from_u128(7),
+            name: name.to_owned(),
+            segments: vec![1, 2, 9],
+        }
+    }
+
+    #[test]
+    fn any_name_comes_back() {
+        for name in [
+            "orders",
+            "system:pump_execution:a b",
+            "crc \\n\n\\",
+            "æøå\r\n",
+            "",
+        ] {
+            let text = manifest(name).text();
+            assert!(Manifest::parse(text.as_bytes()).is_ok_and(|back| back == manifest(name)));
+        }
+    }
+
+    #[test]
+    fn every_changed_byte_is_noticed() {
+        let text = manifest("orders").text().into_bytes();
+        for at in 0..text.len() - 1 {
+            let mut changed = text.clone();
+            changed[at] ^= 1;
+            assert!(Manifest::parse(&changed).is_err(), "byte {at}");
+            assert!(Manifest::parse(&text[..at]).is_err(), "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn another_format_is_named() {
+        let text = manifest("orders").text().replace("format 1", "format 2");
+        assert!(matches!(
+            Manifest::parse(text.as_bytes()),
+            Err(BadManifest::Format(2))
+        ));
+    }
+}

@@ -1,0 +1,423 @@
+//! Datasets on disk: a log of segments is the truth, an index is derived from it.
+//!
+//! `docs/format.md` has the bytes. Layout of a store's folder:
+//!
+//! - `FORMAT`: the format's number; `LOCK`: held by the process that has the store open.
+//! - `datasets/<generation>/`: `MANIFEST`, segments `000001.log` …, `index/`.
+//!
+//! A commit is one frame in the newest segment. It is visible to snapshots and acknowledged by
+//! its ticket when it is durable; one sync serves all commits that were written by then.
+
+mod block;
+mod commit;
+mod committer;
+mod dataset;
+mod disk;
+mod durable;
+mod fetch;
+mod frame;
+mod index;
+mod manifest;
+mod overlay;
+mod recovery;
+mod segment;
+mod snapshot;
+mod superseded;
+mod wire;
+
+pub use disk::{Disk, DiskFile, RealDisk};
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use committer::Committer;
+use dataset::{FileDataset, Home, OpenDataset, io_error};
+use index::OpenIndexes;
+use manifest::{BadManifest, Manifest};
+use segment::{BadHeader, FORMAT, Segment};
+
+use crate::{Backend, Dataset, Head, StoreError};
+
+/// Limits of a store. The defaults suit a node; tests make them small.
+#[derive(Clone)]
+pub struct Options {
+    /// A segment that has reached this length is sealed before the next commit.
+    pub segment_bytes: u64,
+    /// The index is written when this many ids and state keys have changed since.
+    pub overlay_keys: usize,
+    /// The index is written when this many bytes of state have changed since.
+    pub overlay_state_bytes: usize,
+    /// An idle or closing dataset with fewer changes than this leaves them to its log:
+    /// reading them again is quicker than writing an index.
+    pub idle_keys: usize,
+    /// How many indexes are open at a time; each takes three file handles.
+    pub open_indexes: usize,
+    /// Address space an index reserves at first; a full one is opened again at twice the size.
+    pub map_bytes: u64,
+    /// Where the log is written.
+    pub disk: Arc<dyn Disk>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            segment_bytes: 64 << 20,
+            overlay_keys: 65_536,
+            overlay_state_bytes: 64 << 20,
+            idle_keys: 1024,
+            open_indexes: 256,
+            map_bytes: 16 << 30,
+            disk: Arc::new(RealDisk),
+        }
+    }
+}
+
+/// A store in a folder.
+pub struct Files {
+    root: PathBuf,
+    options: Options,
+    names: Mutex<BTreeMap<String, Arc<Slot>>>,
+    indexes: Arc<OpenIndexes>,
+    committer: Committer,
+    lock: Arc<StoreLock>,
+}
+
+/// Keeps other processes out.
+pub(crate) struct StoreLock(#[allow(dead_code)] File);
+
+/// A dataset's place in the store, open or not.
+struct Slot {
+    dir: PathBuf,
+    found: Found,
+    open: Mutex<Option<Arc<OpenDataset>>>,
+}
+
+/// What a dataset's folder says of itself.
+enum Found {
+    Good(Manifest),
+    /// The manifest has another format.
+    Format(u32),
+    /// The manifest cannot be read; the name is the segments'.
+    Damaged(String),
+}
+
+impl Files {
+    /// Opens the store in `dir`, or makes one.
+    ///
+    /// # Errors
+    /// `InUse` when another process has it open, `Format` when another version wrote it.
+    pub fn open(dir: &Path, options: Options) -> Result<Files, StoreError> {
+        fs::create_dir_all(dir).map_err(|source| io_error("creating", dir, source))?;
+        let lock = Arc::new(StoreLock::take(dir)?);
+        let disk = Arc::clone(&options.disk);
+        check_format(&*disk, dir)?;
+        let names = scan(&*disk, &dir.join("datasets"))?;
+        let committer = Committer::start();
+        let committer =
+            committer.map_err(|source| io_error("starting a thread for", dir, source))?;
+        Ok(Files {
+            root: dir.to_owned(),
+            indexes: OpenIndexes::new(options.open_indexes),
+            options,
+            names: Mutex::new(names),
+            committer,
+            lock,
+        })
+    }
+
+    fn names(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Slot>>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot(&self, name: &str) -> Option<Arc<Slot>> {
+        self.names().get(name).cloned()
+    }
+
+    fn create(&self, name: &str) -> Result<Arc<Slot>, StoreError> {
+        let mut names = self.names();
+        if let Some(slot) = names.get(name) {
+            return Ok(Arc::clone(slot));
+        }
+        let datasets = self.root.join("datasets");
+        let (dir, manifest) = OpenDataset::create(&datasets, name, &*self.options.disk)?;
+        let slot = Slot {
+            dir,
+            found: Found::Good(manifest),
+            open: Mutex::new(None),
+        };
+        let slot = Arc::new(slot);
+        names.insert(name.to_owned(), Arc::clone(&slot));
+        Ok(slot)
+    }
+
+    /// The slot's dataset; one whose disk failed is let go and opened anew from its log.
+    fn opened(&self, name: &str, slot: &Slot) -> Result<Arc<OpenDataset>, StoreError> {
+        let mut open = slot.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dataset) = open.as_ref() {
+            if !dataset.failed() {
+                return Ok(Arc::clone(dataset));
+            }
+            dataset.retire();
+            *open = None;
+        }
+        let home = Home {
+            options: self.options.clone(),
+            indexes: Arc::clone(&self.indexes),
+            committer: self.committer.sender(),
+            lock: Arc::clone(&self.lock),
+        };
+        // The segment list may have grown since the store was opened.
+        let manifest = match &slot.found {
+            Found::Good(_) => Manifest::load(&*self.options.disk, &slot.dir),
+            Found::Format(found) => Err(BadManifest::Format(*found)),
+            Found::Damaged(_) => Err(BadManifest::Damaged),
+        };
+        let manifest = manifest.map_err(|error| slot.error(name, error))?;
+        let dataset = OpenDataset::open(&slot.dir, manifest, home)?;
+        *open = Some(Arc::clone(&dataset));
+        Ok(dataset)
+    }
+
+    /// The datasets that are open.
+    fn open_datasets(&self) -> Vec<Arc<OpenDataset>> {
+        let slots: Vec<Arc<Slot>> = self.names().values().cloned().collect();
+        let open = slots
+            .iter()
+            .map(|slot| slot.open.lock().unwrap_or_else(PoisonError::into_inner));
+        open.filter_map(|open| open.clone()).collect()
+    }
+}
+
+impl Backend for Files {
+    fn open(&self, name: &str, create: bool) -> Result<Arc<dyn Dataset>, StoreError> {
+        let slot = match self.slot(name) {
+            Some(slot) => slot,
+            None if create => self.create(name)?,
+            None => return Err(StoreError::Missing(name.to_owned())),
+        };
+        Ok(Arc::new(FileDataset(self.opened(name, &slot)?)))
+    }
+
+    fn find(&self, name: &str) -> Result<Option<Arc<dyn Dataset>>, StoreError> {
+        match self.slot(name) {
+            None => Ok(None),
+            Some(slot) => Ok(Some(Arc::new(FileDataset(self.opened(name, &slot)?)))),
+        }
+    }
+
+    /// A dataset that cannot be opened is listed by its name, with zeros.
+    fn list(&self) -> Result<Vec<Head>, StoreError> {
+        let slots: Vec<(String, Arc<Slot>)> = self
+            .names()
+            .iter()
+            .map(|(name, slot)| (name.clone(), Arc::clone(slot)))
+            .collect();
+        let heads = slots
+            .iter()
+            .map(|(name, slot)| match self.opened(name, slot) {
+                Ok(dataset) => dataset.head().unwrap_or_else(|_| slot.blank(name)),
+                Err(_) => slot.blank(name),
+            });
+        Ok(heads.collect())
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let Some(slot) = self.names().remove(name) else {
+            return Ok(());
+        };
+        if let Some(open) = slot
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
+            open.remove();
+        }
+        let disk = &*self.options.disk;
+        let datasets = self.root.join("datasets");
+        let gone = slot.dir.with_extension("removed");
+        let remove = || {
+            disk.rename(&slot.dir, &gone)?;
+            disk.sync_dir(&datasets)?;
+            disk.remove_dir(&gone)
+        };
+        remove().map_err(|source| io_error("removing", &slot.dir, source))
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        let mut first = Ok(());
+        for dataset in self.open_datasets() {
+            let closed = dataset.close();
+            if first.is_ok() {
+                first = closed;
+            }
+        }
+        first
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        // Whoever needs to know of a failure calls close; the log has everything either way.
+        let _ = self.close();
+    }
+}
+
+impl StoreLock {
+    fn take(dir: &Path) -> Result<StoreLock, StoreError> {
+        let path = dir.join("LOCK");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path);
+        let file = file.map_err(|source| io_error("opening", &path, source))?;
+        match file.try_lock() {
+            Ok(()) => Ok(StoreLock(file)),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse {
+                path: dir.display().to_string(),
+            }),
+            Err(TryLockError::Error(source)) => Err(io_error("locking", &path, source)),
+        }
+    }
+}
+
+impl Slot {
+    fn error(&self, name: &str, error: BadManifest) -> StoreError {
+        let path = self.dir.join(manifest::NAME);
+        match error {
+            BadManifest::Io(source) => io_error("reading", &path, source),
+            BadManifest::Format(found) => StoreError::Format {
+                path: path.display().to_string(),
+                expected: FORMAT,
+                found,
+            },
+            BadManifest::Damaged => StoreError::Damaged {
+                dataset: name.to_owned(),
+                found: match &self.found {
+                    Found::Damaged(found) => found.clone(),
+                    _ => format!("{} does not match its sum", path.display()),
+                },
+            },
+        }
+    }
+
+    fn blank(&self, name: &str) -> Head {
+        let generation = match &self.found {
+            Found::Good(manifest) => manifest.generation,
+            _ => uuid::Uuid::nil(),
+        };
+        Head {
+            name: name.to_owned(),
+            generation,
+            next: 0,
+            live: 0,
+            deleted: 0,
+            populated: false,
+            bytes: 0,
+            last_ts: 0,
+        }
+    }
+}
+
+/// Reads the store's format, or writes it where there is nothing yet.
+fn check_format(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
+    let path = root.join("FORMAT");
+    let fail = |source| io_error("opening", &path, source);
+    let found = match disk::read_all(disk, &path) {
+        Ok(bytes) => {
+            let text = String::from_utf8_lossy(&bytes);
+            text.strip_prefix("tahini store ")
+                .and_then(|number| number.trim().parse().ok())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let names = disk.list(root).map_err(fail)?;
+            if names.iter().any(|name| name == "datasets") {
+                None
+            } else {
+                let text = format!("tahini store {FORMAT}\n");
+                disk::replace(disk, &path, text.as_bytes()).map_err(fail)?;
+                Some(FORMAT)
+            }
+        }
+        Err(error) => return Err(fail(error)),
+    };
+    match found {
+        Some(FORMAT) => Ok(()),
+        found => Err(StoreError::Format {
+            path: path.display().to_string(),
+            expected: FORMAT,
+            found: found.unwrap_or(0),
+        }),
+    }
+}
+
+/// Finds the datasets and clears away what was being made or removed when the process ended.
+fn scan(disk: &dyn Disk, datasets: &Path) -> Result<BTreeMap<String, Arc<Slot>>, StoreError> {
+    let fail = |source| io_error("reading", datasets, source);
+    let entries = match disk.list(datasets) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            disk.create_dir(datasets).map_err(fail)?;
+            disk.sync_dir(datasets.parent().expect("a store has a folder"))
+                .map_err(fail)?;
+            Vec::new()
+        }
+        Err(error) => return Err(fail(error)),
+    };
+    let mut names = BTreeMap::new();
+    for entry in entries {
+        let dir = datasets.join(&entry);
+        match dir.extension().and_then(|end| end.to_str()) {
+            Some("new" | "removed") => disk.remove_dir(&dir).map_err(fail)?,
+            _ => {
+                let (name, found) = look_at(disk, &dir).map_err(fail)?;
+                let slot = Slot {
+                    dir,
+                    found,
+                    open: Mutex::new(None),
+                };
+                names.insert(name, Arc::new(slot));
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// A dataset's name and manifest, as far as its folder still tells them.
+fn look_at(disk: &dyn Disk, dir: &Path) -> std::io::Result<(String, Found)> {
+    let found = match Manifest::load(disk, dir) {
+        Ok(manifest) => return Ok((manifest.name.clone(), Found::Good(manifest))),
+        Err(BadManifest::Io(error)) => return Err(error),
+        Err(BadManifest::Format(found)) => Found::Format(found),
+        Err(BadManifest::Damaged) => {
+            let path = dir.join(manifest::NAME);
+            Found::Damaged(format!(
+                "{} is missing or does not match its sum",
+                path.display()
+            ))
+        }
+    };
+    let mut logs: Vec<PathBuf> = disk
+        .list(dir)?
+        .into_iter()
+        .map(|name| dir.join(name))
+        .collect();
+    logs.retain(|path| path.extension().is_some_and(|end| end == "log"));
+    logs.sort();
+    let folder = dir
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    for path in logs {
+        match Segment::open(disk, path) {
+            Ok(segment) => return Ok((segment.opening.name, found)),
+            Err(BadHeader::Io(error)) => return Err(error),
+            Err(BadHeader::Format(_) | BadHeader::Damaged) => {}
+        }
+    }
+    Ok((folder, found))
+}

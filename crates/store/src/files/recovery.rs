@@ -1,0 +1,527 @@
+//! Opening a dataset: its segments are read, the index is brought up to them, a torn end is cut.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::block::{self, Block, Malformed};
+use super::disk::Disk;
+use super::frame::{self, Frame};
+use super::index::{Applied, Flush, Index};
+use super::manifest::Manifest;
+use super::overlay::Overlay;
+use super::segment::{BadHeader, FORMAT, Segment, ShapePool};
+use super::superseded::Superseded;
+use crate::keys::index_key;
+use crate::rule::{self, Prior};
+use crate::{Seq, StoreError};
+
+/// What recovery needs to know.
+pub(crate) struct Place<'a> {
+    pub disk: &'a dyn Disk,
+    pub dir: &'a Path,
+    pub manifest: &'a Manifest,
+    pub pool: &'a ShapePool,
+    /// The index is written whenever this many keys have changed.
+    pub overlay_keys: usize,
+}
+
+/// A dataset as its log tells it.
+pub(crate) struct Recovered {
+    pub segments: Vec<Arc<Segment>>,
+    /// Where the next frame goes.
+    pub end: u64,
+    pub told: Told,
+    /// The newest commit of which a later byte on disk says that it was durable.
+    pub witnessed: u64,
+    /// Why the dataset can be read but not written.
+    pub damage: Option<String>,
+}
+
+/// What the frames up to one say together.
+pub(crate) struct Told {
+    pub commit: u64,
+    pub sum: u32,
+    pub next: Seq,
+    pub live: u64,
+    pub deleted: u64,
+    pub populated: bool,
+    pub last_ts: i64,
+    pub superseded: Superseded,
+    pub dirty: BTreeSet<u32>,
+    pub overlay: Overlay,
+    /// The commit that the index has.
+    pub applied: u64,
+}
+
+impl Told {
+    fn nothing() -> Told {
+        Told {
+            commit: 0,
+            sum: 0,
+            next: 0,
+            live: 0,
+            deleted: 0,
+            populated: false,
+            last_ts: 0,
+            superseded: Superseded::default(),
+            dirty: BTreeSet::new(),
+            overlay: Overlay::default(),
+            applied: 0,
+        }
+    }
+
+    fn by_index(applied: &Applied, superseded: Superseded) -> Told {
+        Told {
+            commit: applied.commit,
+            sum: applied.sum,
+            next: applied.next,
+            live: applied.live,
+            deleted: applied.deleted,
+            populated: applied.populated,
+            last_ts: applied.last_ts,
+            superseded,
+            applied: applied.commit,
+            ..Told::nothing()
+        }
+    }
+
+    /// What the index has to note when it is written now.
+    pub fn applied(&self, generation: uuid::Uuid) -> Applied {
+        Applied {
+            generation,
+            commit: self.commit,
+            sum: self.sum,
+            next: self.next,
+            live: self.live,
+            deleted: self.deleted,
+            populated: self.populated,
+            last_ts: self.last_ts,
+        }
+    }
+
+    /// Takes a frame in, as the writer did when it wrote it.
+    fn replay(&mut self, frame: &Frame<'_>, salt: u32, segment: &Segment) -> Result<(), Malformed> {
+        let shapes = segment.shapes();
+        let mut block = Block::default();
+        for (_, at, len) in block::places(frame.blocks).ok_or(Malformed)? {
+            let stored = &frame.blocks[at as usize..(at + len) as usize];
+            block.fill(stored, salt).ok_or(Malformed)?;
+            let mut rows = block.rows();
+            while let Some(row) = rows.next()? {
+                let shape = row.shape(&shapes)?;
+                let hash =
+                    tahini_entity::hash::content(Some(row.id), row.deleted, &shape, row.body);
+                let prior = Prior {
+                    seq: row.seq,
+                    hash: rule::half(hash),
+                    deleted: row.deleted,
+                };
+                let key = index_key(row.id.as_bytes());
+                self.version(&key, prior, row.previous);
+                self.next = row.seq + 1;
+            }
+        }
+        for (key, value) in frame.state().ok_or(Malformed)? {
+            self.overlay.set_state(key, value);
+        }
+        self.commit = frame.header.commit;
+        self.sum = frame.sum;
+        self.populated |= frame.header.populated();
+        self.last_ts = frame.header.last_ts;
+        Ok(())
+    }
+
+    /// Notes a new version of the id with this key.
+    pub fn version(&mut self, key: &[u8], prior: Prior, previous: Option<(Seq, bool)>) {
+        if let Some((seq, deleted)) = previous {
+            *(if deleted {
+                &mut self.deleted
+            } else {
+                &mut self.live
+            }) -= 1;
+            self.dirty.insert(self.superseded.insert(seq));
+        }
+        *(if prior.deleted {
+            &mut self.deleted
+        } else {
+            &mut self.live
+        }) += 1;
+        self.overlay.set_latest(key, prior);
+    }
+
+    /// Writes the index as far as it is told; the log must be durable up to here.
+    pub fn write_index(
+        &mut self,
+        index: &Arc<Index>,
+        generation: uuid::Uuid,
+    ) -> Result<(), StoreError> {
+        index.write(Flush {
+            overlay: &self.overlay,
+            superseded: &self.superseded,
+            dirty: &mut self.dirty.iter().copied(),
+            applied: &self.applied(generation),
+        })?;
+        self.overlay.written();
+        self.dirty.clear();
+        self.applied = self.commit;
+        Ok(())
+    }
+}
+
+/// What came of one reading of the log.
+enum Reading {
+    Done(Recovered),
+    /// The index is not this log's.
+    Foreign,
+    /// The index knows commits that the log does not have in a readable form.
+    Behind(String),
+}
+
+/// Reads a dataset's log and makes the index fit.
+///
+/// # Errors
+/// When the disk refuses or a segment has another format. Damage is no error: it is reported in
+/// `Recovered::damage`, and what stands before it can be read, through `spare`.
+pub(crate) fn recover(
+    place: &Place<'_>,
+    index: &Arc<Index>,
+    spare: &dyn Fn() -> Arc<Index>,
+) -> Result<(Recovered, Arc<Index>), StoreError> {
+    let known = index.applied().ok().flatten();
+    let known = known.filter(|(applied, _)| applied.generation == place.manifest.generation);
+    if known.is_none() {
+        index.discard()?;
+    }
+    let damage = match read(place, index, known)? {
+        Reading::Done(recovered) => return Ok((recovered, Arc::clone(index))),
+        Reading::Foreign => {
+            index.discard()?;
+            match read(place, index, None)? {
+                Reading::Done(recovered) => return Ok((recovered, Arc::clone(index))),
+                Reading::Foreign | Reading::Behind(_) => {
+                    unreachable!("without an index there is nothing to disagree with")
+                }
+            }
+        }
+        Reading::Behind(damage) => damage,
+    };
+    // The index stays as it is: it is the evidence. What can be read gets one of its own.
+    let spare = spare();
+    spare.discard()?;
+    match read(place, &spare, None)? {
+        Reading::Done(mut recovered) => {
+            recovered.damage.get_or_insert(damage);
+            Ok((recovered, spare))
+        }
+        Reading::Foreign | Reading::Behind(_) => {
+            unreachable!("without an index there is nothing to disagree with")
+        }
+    }
+}
+
+/// Where the frames that were read so far end.
+#[derive(Clone, Copy)]
+struct Chain {
+    commit: u64,
+    next: Seq,
+    sum: u32,
+    witnessed: u64,
+}
+
+/// One reading of the log, from the first segment to the last.
+struct Reader<'a, 'p> {
+    place: &'a Place<'p>,
+    index: &'a Arc<Index>,
+    known: Option<Applied>,
+    told: Told,
+    chain: Chain,
+    foreign: bool,
+    /// A frame passed its sum and could not be read: no torn end, whatever it is.
+    malformed: bool,
+}
+
+fn read(
+    place: &Place<'_>,
+    index: &Arc<Index>,
+    known: Option<(Applied, Superseded)>,
+) -> Result<Reading, StoreError> {
+    let (known, told) = match known {
+        Some((applied, superseded)) => {
+            let told = Told::by_index(&applied, superseded);
+            (Some(applied), told)
+        }
+        None => (None, Told::nothing()),
+    };
+    let chain = Chain {
+        commit: 0,
+        next: 0,
+        sum: 0,
+        witnessed: 0,
+    };
+    Reader {
+        place,
+        index,
+        known,
+        told,
+        chain,
+        foreign: false,
+        malformed: false,
+    }
+    .run()
+}
+
+impl Reader<'_, '_> {
+    fn run(mut self) -> Result<Reading, StoreError> {
+        let mut segments = Vec::new();
+        let mut end = 0;
+        let mut damage = None;
+        let numbers = &self.place.manifest.segments;
+        for (at, number) in numbers.iter().enumerate() {
+            let segment = match self.open(*number)? {
+                Ok(segment) => segment,
+                Err(found) => {
+                    damage = Some(found);
+                    break;
+                }
+            };
+            let last = at + 1 == numbers.len();
+            let (reached, found) = if last {
+                self.last(&segment)?
+            } else {
+                (0, self.sealed(&segment)?)
+            };
+            end = reached;
+            segments.push(Arc::new(segment));
+            damage = found;
+            if self.foreign {
+                return Ok(Reading::Foreign);
+            }
+            if damage.is_some() {
+                break;
+            }
+        }
+        let known = self.known.as_ref().map_or(0, |known| known.commit);
+        if known > self.chain.commit {
+            let found = damage.unwrap_or_else(|| {
+                format!(
+                    "the log ends at commit {}, though its index has seen commit {known}",
+                    self.chain.commit
+                )
+            });
+            return Ok(Reading::Behind(found));
+        }
+        let witnessed = self.chain.witnessed.max(self.told.applied);
+        Ok(Reading::Done(Recovered {
+            segments,
+            end,
+            told: self.told,
+            witnessed,
+            damage,
+        }))
+    }
+
+    /// Opens a segment that has to follow the chain; the inner error is damage.
+    fn open(&self, number: u32) -> Result<Result<Segment, String>, StoreError> {
+        let path = Segment::path(self.place.dir, number);
+        let shown = path.display().to_string();
+        let segment = match Segment::open(self.place.disk, path) {
+            Ok(segment) => segment,
+            Err(BadHeader::Format(found)) => {
+                return Err(StoreError::Format {
+                    path: shown,
+                    expected: FORMAT,
+                    found,
+                });
+            }
+            Err(BadHeader::Damaged) => {
+                return Ok(Err(format!("the header of {shown} does not match its sum")));
+            }
+            Err(BadHeader::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Err(format!("{shown} is missing")));
+            }
+            Err(BadHeader::Io(source)) => {
+                return Err(StoreError::Io {
+                    what: format!("opening {shown}"),
+                    source,
+                });
+            }
+        };
+        let opening = &segment.opening;
+        let follows = opening.number == number
+            && opening.generation == self.place.manifest.generation
+            && opening.commit == self.chain.commit
+            && opening.first_seq == self.chain.next
+            && opening.previous == self.chain.sum;
+        if follows {
+            Ok(Ok(segment))
+        } else {
+            Ok(Err(format!(
+                "{shown} does not follow what stands before it"
+            )))
+        }
+    }
+
+    /// Reads a sealed segment: its footer is enough where the index has all of it.
+    fn sealed(&mut self, segment: &Segment) -> Result<Option<String>, StoreError> {
+        let known = self.known.as_ref().map_or(0, |known| known.commit);
+        let footer = segment
+            .load_footer(self.place.pool)
+            .map_err(|error| io(segment, error))?;
+        if let Some(end) = footer.filter(|end| end.commit <= known) {
+            self.check_known(end.commit, end.sum);
+            self.chain = Chain {
+                commit: end.commit,
+                next: end.next,
+                sum: end.sum,
+                witnessed: end.commit,
+            };
+            return Ok(None);
+        }
+        let at = self.scan(segment)?;
+        // Whether all frames are there tells the next segment, which names the last of them.
+        let whole = match footer {
+            Some(end) => end.at == at,
+            None => segment
+                .begins_footer(at)
+                .map_err(|error| io(segment, error))?,
+        };
+        Ok((!whole).then(|| bad_frame(segment, at)))
+    }
+
+    /// Reads the last segment and cuts a torn end off. Returns where the next frame goes.
+    fn last(&mut self, segment: &Segment) -> Result<(u64, Option<String>), StoreError> {
+        // What is read here counts as durable from now on, also if only the page cache has it.
+        segment.file.sync().map_err(|error| io(segment, error))?;
+        let at = self.scan(segment)?;
+        let size = segment.file.size().map_err(|error| io(segment, error))?;
+        if at == size || self.foreign {
+            return Ok((at, None));
+        }
+        let known = self.known.as_ref().map_or(0, |known| known.commit);
+        let witnessed = self.witness(segment, at, size)?.max(known);
+        if self.malformed || witnessed > self.chain.commit {
+            return Ok((at, Some(bad_frame(segment, at))));
+        }
+        segment.file.cut(at).map_err(|error| io(segment, error))?;
+        segment.file.sync().map_err(|error| io(segment, error))?;
+        Ok((at, None))
+    }
+
+    /// The newest commit of which something behind a bad frame says that it was durable.
+    fn witness(&self, segment: &Segment, at: u64, size: u64) -> Result<u64, StoreError> {
+        let mut rest = vec![0; (size - at) as usize];
+        segment
+            .file
+            .read_at(&mut rest, at)
+            .map_err(|error| io(segment, error))?;
+        let footer = segment.footer().map_err(|error| io(segment, error))?;
+        let mut newest = footer.map_or(0, |end| end.commit);
+        for offset in 0..rest.len().saturating_sub(frame::HEADER) {
+            if rest[offset..offset + 4] != frame::MAGIC {
+                continue;
+            }
+            let Some(header) = frame::Header::parse(&rest[offset..], segment.salt) else {
+                continue;
+            };
+            let bytes = (offset as u64).checked_add(header.len());
+            let bytes = bytes.and_then(|until| rest.get(offset..usize::try_from(until).ok()?));
+            if bytes
+                .and_then(|bytes| Frame::parse(bytes, segment.salt))
+                .is_some()
+            {
+                newest = newest.max(header.durable());
+            }
+        }
+        Ok(newest)
+    }
+
+    /// Reads frames for as long as they follow each other; returns where they end.
+    fn scan(&mut self, segment: &Segment) -> Result<u64, StoreError> {
+        segment.forget();
+        let size = segment.file.size().map_err(|error| io(segment, error))?;
+        let mut at = segment.start();
+        let mut bytes = Vec::new();
+        while at + ((frame::HEADER + frame::TRAILER) as u64) <= size {
+            let mut head = [0; frame::HEADER];
+            segment
+                .file
+                .read_at(&mut head, at)
+                .map_err(|error| io(segment, error))?;
+            let Some(header) = frame::Header::parse(&head, segment.salt) else {
+                break;
+            };
+            let follows = header.commit == self.chain.commit + 1
+                && header.first_seq == self.chain.next
+                && header.previous == self.chain.sum;
+            if !follows || header.len() > size - at || header.len() > frame::LONGEST as u64 {
+                break;
+            }
+            bytes.resize(header.len() as usize, 0);
+            segment
+                .file
+                .read_at(&mut bytes, at)
+                .map_err(|error| io(segment, error))?;
+            let Some(frame) = Frame::parse(&bytes, segment.salt) else {
+                break;
+            };
+            if self.take(segment, &frame, at).is_err() {
+                self.malformed = true;
+                break;
+            }
+            at += header.len();
+            if self.told.overlay.len() >= self.place.overlay_keys && !self.foreign {
+                self.told
+                    .write_index(self.index, self.place.manifest.generation)?;
+            }
+        }
+        Ok(at)
+    }
+
+    fn take(&mut self, segment: &Segment, frame: &Frame<'_>, at: u64) -> Result<(), Malformed> {
+        let shapes = frame.shapes().ok_or(Malformed)?;
+        let shapes: Vec<_> = shapes
+            .into_iter()
+            .map(|shape| self.place.pool.share(shape))
+            .collect();
+        let blocks = block::places(frame.blocks).ok_or(Malformed)?;
+        let base = at + frame::HEADER as u64;
+        let blocks = blocks.into_iter();
+        segment.extend(
+            &shapes,
+            blocks.map(|(seq, at, len)| (seq, base + u64::from(at), len)),
+        );
+        self.check_known(frame.header.commit, frame.sum);
+        if frame.header.commit > self.told.commit {
+            self.told.replay(frame, segment.salt, segment)?;
+        }
+        self.chain = Chain {
+            commit: frame.header.commit,
+            next: frame.header.first_seq + u64::from(frame.header.rows),
+            sum: frame.sum,
+            witnessed: self.chain.witnessed.max(frame.header.vouches()),
+        };
+        Ok(())
+    }
+
+    /// An index that noted another sum for a commit belongs to another log.
+    fn check_known(&mut self, commit: u64, sum: u32) {
+        if let Some(known) = &self.known {
+            self.foreign |= known.commit == commit && known.sum != sum;
+        }
+    }
+}
+
+fn bad_frame(segment: &Segment, at: u64) -> String {
+    format!(
+        "the frame at byte {at} of {} does not match its sum",
+        segment.path.display()
+    )
+}
+
+fn io(segment: &Segment, source: std::io::Error) -> StoreError {
+    StoreError::Io {
+        what: format!("reading {}", segment.path.display()),
+        source,
+    }
+}

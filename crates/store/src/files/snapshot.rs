@@ -1,0 +1,391 @@
+//! A consistent view of a dataset on disk.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError};
+
+use roaring::RoaringTreemap;
+use tahini_entity::{Batch, Str};
+
+use super::block::Stored;
+use super::dataset::OpenDataset;
+use super::durable::View as Published;
+use super::fetch::{Fetch, key_order, look_up};
+use crate::keys::{index_key, is_cut, state_key, sure_prefix};
+use crate::rule::Prior;
+use crate::{Head, Limit, Seq, Snapshot, StoreError, View};
+
+/// How many index keys one call of `unseen` looks at, found or not: readers of the overlay
+/// keep writers waiting.
+const SCAN: usize = 65_536;
+
+/// A view of what was durable when it was taken. The index may be newer: a version that it names
+/// and this view does not know leads back, by `_previous`, to the one that was the latest then.
+pub(crate) struct FileSnapshot {
+    dataset: Arc<OpenDataset>,
+    view: Arc<Published>,
+}
+
+impl Drop for FileSnapshot {
+    fn drop(&mut self) {
+        self.dataset.durable.leave(self.view.commit);
+    }
+}
+
+/// Counts what a reader has taken.
+struct Taken {
+    limit: Limit,
+    rows: usize,
+    bytes: usize,
+}
+
+impl Taken {
+    fn new(limit: Limit, out: &Batch) -> Taken {
+        Taken {
+            limit,
+            rows: out.len(),
+            bytes: out.bytes(),
+        }
+    }
+
+    fn enough(&self, out: &Batch) -> bool {
+        out.len() - self.rows >= self.limit.rows.max(1)
+            || out.bytes() - self.bytes >= self.limit.bytes.max(1)
+    }
+}
+
+impl FileSnapshot {
+    /// Takes a view that includes every commit that returned before.
+    ///
+    /// # Errors
+    /// When those could not be made durable.
+    pub fn take(dataset: &Arc<OpenDataset>) -> Result<FileSnapshot, StoreError> {
+        dataset.check_present()?;
+        dataset.durable.reach_all()?;
+        Ok(FileSnapshot {
+            dataset: Arc::clone(dataset),
+            view: dataset.durable.enter(),
+        })
+    }
+
+    fn next(&self) -> Seq {
+        self.view.head.next
+    }
+
+    fn wanted(&self, row: &Stored<'_>, view: View) -> bool {
+        (view.deleted || !row.deleted) && (view.history || !self.view.superseded.contains(row.seq))
+    }
+
+    /// The version of each id that was the latest in this view.
+    fn seqs(&self, ids: &[&str]) -> Result<(Vec<Option<Seq>>, Fetch<'_>), StoreError> {
+        let keys: Vec<Cow<'_, [u8]>> = ids.iter().map(|id| index_key(id.as_bytes())).collect();
+        let priors = look_up(&self.dataset, &keys, &key_order(&keys))?;
+        let mut fetch = Fetch::new(&self.dataset);
+        let mut seqs = Vec::with_capacity(ids.len());
+        for prior in priors {
+            seqs.push(match prior {
+                Some(prior) => fetch.as_of(prior.seq, self.next())?,
+                None => None,
+            });
+        }
+        Ok((seqs, fetch))
+    }
+
+    /// Appends version `seq` if it is a version of `id`; a cut key may have led to another one.
+    fn push_of(
+        &self,
+        fetch: &mut Fetch<'_>,
+        seq: Seq,
+        id: &str,
+        out: &mut Batch,
+    ) -> Result<bool, StoreError> {
+        let pushed = fetch.with(seq, |row, shapes| {
+            if row.id == id {
+                row.push_to(shapes, out).map(|()| true)
+            } else {
+                Ok(false)
+            }
+        })?;
+        let pushed = pushed.map_err(|found| fetch.malformed(&found))?;
+        if pushed || is_cut(&index_key(id.as_bytes())) {
+            return Ok(pushed);
+        }
+        Err(StoreError::Index {
+            dataset: self.dataset.name.clone(),
+            message: format!(
+                "expected version {seq} to be one of {id:?}; close the store and remove the \
+                 dataset's index folder to have it rebuilt"
+            ),
+        })
+    }
+
+    /// Index keys after `after` with their latest versions, overlay and index together, up to
+    /// `limit` that may be unseen; whether there may be more, and the last one looked at.
+    fn candidates(
+        &self,
+        seen: &RoaringTreemap,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Candidates, StoreError> {
+        let mut found = Candidates {
+            seqs: Vec::new(),
+            last: None,
+            more: false,
+        };
+        let mut looked = 0;
+        let mut look = |prior: Prior| {
+            looked += 1;
+            found.last = Some(prior.seq);
+            let current = prior.seq < self.next();
+            if !(current && (prior.deleted || seen.contains(prior.seq))) {
+                found.seqs.push(prior.seq);
+            }
+            found.more = found.seqs.len() >= limit || looked >= SCAN;
+            !found.more
+        };
+        let overlay = self
+            .dataset
+            .overlay
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut fresh = overlay
+            .latest
+            .range::<[u8], _>((from, Bound::Unbounded))
+            .peekable();
+        let going = self.dataset.index.read(|tables, txn| {
+            for row in tables.priors(txn, after)? {
+                let (key, prior) = row?;
+                while let Some((_, prior)) = fresh.next_if(|(other, _)| other.as_ref() < key) {
+                    if !look(*prior) {
+                        return Ok(false);
+                    }
+                }
+                let newer = fresh.next_if(|(other, _)| other.as_ref() == key);
+                if !look(newer.map_or(prior, |(_, prior)| *prior)) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        })?;
+        if going != Some(false) {
+            for (_, prior) in fresh {
+                if !look(*prior) {
+                    break;
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Sequences, newest of their ids, that may be unseen.
+struct Candidates {
+    seqs: Vec<Seq>,
+    last: Option<Seq>,
+    more: bool,
+}
+
+impl Snapshot for FileSnapshot {
+    fn head(&self) -> &Head {
+        &self.view.head
+    }
+
+    fn latest(&self, ids: &[&str], out: &mut Batch) -> Result<Vec<bool>, StoreError> {
+        let (seqs, mut fetch) = self.seqs(ids)?;
+        let mut found = vec![false; ids.len()];
+        let mut by_seq: Vec<usize> = (0..ids.len()).filter(|at| seqs[*at].is_some()).collect();
+        let in_order = by_seq.is_sorted_by_key(|at| seqs[*at]);
+        if in_order {
+            for at in by_seq {
+                let seq = seqs[at].unwrap_or_default();
+                found[at] = self.push_of(&mut fetch, seq, ids[at], out)?;
+            }
+            return Ok(found);
+        }
+        // Each block is read once, in the order of the log; the rows go out in the order of ids.
+        by_seq.sort_by_key(|at| seqs[*at]);
+        let mut rows = Batch::new();
+        let mut places = vec![0; ids.len()];
+        for at in by_seq {
+            let seq = seqs[at].unwrap_or_default();
+            places[at] = rows.len();
+            found[at] = self.push_of(&mut fetch, seq, ids[at], &mut rows)?;
+        }
+        for at in (0..ids.len()).filter(|at| found[*at]) {
+            out.push(rows.get(places[at]));
+        }
+        Ok(found)
+    }
+
+    fn changes(
+        &self,
+        after: Option<Seq>,
+        view: View,
+        limit: Limit,
+        out: &mut Batch,
+    ) -> Result<Option<Seq>, StoreError> {
+        let from = after.map_or(0, |after| after.saturating_add(1));
+        let taken = Taken::new(limit, out);
+        let mut fetch = Fetch::new(&self.dataset);
+        let mut last = None;
+        if from >= self.next() {
+            return Ok(None);
+        }
+        let Some((first, mut number)) = fetch.place(from) else {
+            return Ok(None);
+        };
+        for segment in first..fetch.segments.len() {
+            while fetch.load(segment, number)? {
+                let mut rows = fetch.block().rows();
+                while let Some(row) = rows.next().map_err(|found| fetch.malformed(&found))? {
+                    if row.seq < from {
+                        continue;
+                    }
+                    if row.seq >= self.next() {
+                        return Ok(None);
+                    }
+                    if taken.enough(out) {
+                        return Ok(last);
+                    }
+                    if self.wanted(&row, view) {
+                        let pushed = row.push_to(fetch.shapes(), out);
+                        pushed.map_err(|found| fetch.malformed(&found))?;
+                    }
+                    last = Some(row.seq);
+                }
+                number += 1;
+            }
+            number = 0;
+        }
+        Ok(None)
+    }
+
+    fn changes_reversed(
+        &self,
+        before: Option<Seq>,
+        view: View,
+        limit: Limit,
+        out: &mut Batch,
+    ) -> Result<Option<Seq>, StoreError> {
+        let until = before.unwrap_or(Seq::MAX).min(self.next());
+        let taken = Taken::new(limit, out);
+        let mut fetch = Fetch::new(&self.dataset);
+        let mut last = None;
+        let Some(newest) = until.checked_sub(1) else {
+            return Ok(None);
+        };
+        let Some((from, number)) = fetch.place(newest) else {
+            return Ok(None);
+        };
+        for segment in (0..=from).rev() {
+            let blocks = if segment == from {
+                number + 1
+            } else {
+                fetch.segments[segment].blocks()
+            };
+            for number in (0..blocks).rev() {
+                if !fetch.load(segment, number)? {
+                    continue;
+                }
+                let mut walk = fetch.block().rows();
+                let mut rows = Vec::new();
+                while let Some(row) = walk.next().map_err(|found| fetch.malformed(&found))? {
+                    rows.push(row);
+                }
+                for row in rows.iter().rev().filter(|row| row.seq < until) {
+                    if taken.enough(out) {
+                        return Ok(last);
+                    }
+                    if self.wanted(row, view) {
+                        let pushed = row.push_to(fetch.shapes(), out);
+                        pushed.map_err(|found| fetch.malformed(&found))?;
+                    }
+                    last = Some(row.seq);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn versions(&self, id: &str, out: &mut Batch) -> Result<(), StoreError> {
+        let (seqs, mut fetch) = self.seqs(&[id])?;
+        let mut chain = Vec::new();
+        let mut at = seqs[0];
+        while let Some(seq) = at {
+            chain.push(seq);
+            at = fetch
+                .with(seq, |row, _| row.previous)?
+                .map(|(previous, _)| previous);
+        }
+        for seq in chain.into_iter().rev() {
+            self.push_of(&mut fetch, seq, id, out)?;
+        }
+        Ok(())
+    }
+
+    fn unseen(
+        &self,
+        seen: &RoaringTreemap,
+        after: Option<&str>,
+        limit: Limit,
+        out: &mut Batch,
+    ) -> Result<Option<Str>, StoreError> {
+        let taken = Taken::new(limit, out);
+        let after = after.map(|id| index_key(id.as_bytes()));
+        let found = self.candidates(seen, after.as_deref(), limit.rows.max(1))?;
+        let mut fetch = Fetch::new(&self.dataset);
+        for (at, newest) in found.seqs.iter().enumerate() {
+            if let Some(seq) = fetch.as_of(*newest, self.next())? {
+                let pushed = fetch.with(seq, |row, shapes| {
+                    let known = row.deleted || seen.contains(seq);
+                    if known {
+                        Ok(())
+                    } else {
+                        row.push_to(shapes, out)
+                    }
+                })?;
+                pushed.map_err(|found| fetch.malformed(&found))?;
+            }
+            let behind = at + 1 < found.seqs.len();
+            if behind && taken.enough(out) {
+                return Ok(Some(fetch.with(*newest, |row, _| Str::from(row.id))?));
+            }
+        }
+        match found.last {
+            Some(last) if found.more => Ok(Some(fetch.with(last, |row, _| Str::from(row.id))?)),
+            _ => Ok(None),
+        }
+    }
+
+    fn state(&self, space: &str, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+        let start = state_key(space, prefix);
+        let overlay = self
+            .dataset
+            .overlay
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        let mut rows = BTreeMap::new();
+        self.dataset.index.read(|tables, txn| {
+            tables.states(txn, sure_prefix(&start), |whole, value| {
+                if whole.starts_with(&start) {
+                    rows.insert(whole.to_vec(), value.to_vec());
+                }
+            })
+        })?;
+        let fresh = overlay.state.range(start.clone()..);
+        for (key, value) in fresh.take_while(|(key, _)| key.starts_with(&start)) {
+            match value {
+                Some(value) => rows.insert(key.clone(), value.clone()),
+                None => rows.remove(key),
+            };
+        }
+        overlay.rewind(self.view.commit, &start, &mut rows);
+        let border = space.len() + 1;
+        Ok(rows
+            .into_iter()
+            .map(|(key, value)| (key[border..].to_vec(), value))
+            .collect())
+    }
+}
