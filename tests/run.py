@@ -168,6 +168,7 @@ def test_steps():
     return [
         FORMAT, ARROWS, ARROWS_TESTED, RUNNER_TESTED, LINTS, build, tests, docs, WAIT_FOR_RIG,
         Step("stand-ins, services, demo", [str(VENV / "python"), "-m", "unittest", "discover", "-s", "demo/tests"], unittest_count, env=with_node),
+        Step("the README's first pipe", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_readme.py"], unittest_count, env=with_node),
         *project_steps(),
         Step("demo", ["make", "--no-print-directory", "demo", "ONCE=1", f"TAHINI={TAHINI}"], limit=5 * MINUTE),
         Step("status page in a browser", ["node", "--test", "--test-reporter=spec", "--test-concurrency=1", *browser], node_test_count, env=with_node, limit=10 * MINUTE),
