@@ -4,6 +4,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tahini_hub::{Cancel, Class, Services};
 use tahini_node::microservices::{Redactor, State};
 
 use super::place::{LIMIT, Place, TestHost, engine_is_there, get, try_get};
@@ -328,4 +329,10 @@ fn waiting_for_it_can_be_cancelled(place: Place) {
         message.contains("within 0.1 s, found it starting"),
         "{message}"
     );
+    // The same as a pipe sees it.
+    let url = |wait, cancel: &Cancel| Services::url(&node.host, "one", wait, cancel).unwrap_err();
+    let cancel = Cancel::new();
+    assert_eq!(url(Duration::ZERO, &cancel).class, Class::Transient);
+    cancel.cancel();
+    assert_eq!(url(LIMIT, &cancel).class, Class::Cancelled);
 }
