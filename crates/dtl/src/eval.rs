@@ -41,7 +41,11 @@ pub(crate) static NULL: Value = Value::Null;
 impl<'e> Env<'e> {
     /// What a statement of this context sees.
     pub(crate) fn of(frame: &'e Frame<'e>) -> Env<'e> {
-        Env { frame, current: &NULL, aliases: &[] }
+        Env {
+            frame,
+            current: &NULL,
+            aliases: &[],
+        }
     }
 
     /// The same with another `_`.
@@ -49,7 +53,11 @@ impl<'e> Env<'e> {
     where
         'e: 'n,
     {
-        Env { frame: self.frame, current, aliases: self.aliases }
+        Env {
+            frame: self.frame,
+            current,
+            aliases: self.aliases,
+        }
     }
 }
 
@@ -350,8 +358,8 @@ impl<'m> Machine<'m> {
                 Some(frame) => target(&frame.target, path),
                 None => Value::Null,
             },
-            Root::RootSource => self.source(env.frame.root().source, path),
-            Root::RootTarget => target(&env.frame.root().target, path),
+            Root::OuterSource => self.source(env.frame.root().source, path),
+            Root::OuterTarget => target(&env.frame.root().target, path),
             Root::Current => path::follow(env.current, &path.elements),
             Root::Alias(at) => match env.aliases.get(at as usize) {
                 Some(entity) => path::follow(entity, &path.elements),
@@ -361,7 +369,7 @@ impl<'m> Machine<'m> {
                 Some(frame) => path::follow(&frame.to_value(true), &path.elements),
                 None => Value::Null,
             },
-            Root::Root => path::follow(&env.frame.root().to_value(false), &path.elements),
+            Root::Outer => path::follow(&env.frame.root().to_value(false), &path.elements),
             Root::Parameters => match self.context.parameters {
                 Some(dict) => path::follow(&Value::Dict(dict.clone()), &path.elements),
                 None => Value::Null,
@@ -378,7 +386,11 @@ impl<'m> Machine<'m> {
             return source.to_value();
         };
         let value = self.property(row, element, path.slot);
-        if rest.is_empty() { value } else { path::follow(&value, rest) }
+        if rest.is_empty() {
+            value
+        } else {
+            path::follow(&value, rest)
+        }
     }
 
     /// A property of an encoded source, by the cache of the path that reads it.
@@ -411,7 +423,11 @@ impl<'m> Machine<'m> {
     ) -> &Places {
         let cache = &mut self.caches[slot as usize];
         let shape = row.record.shape;
-        if !cache.shape.as_ref().is_some_and(|known| Arc::ptr_eq(known, shape)) {
+        if !cache
+            .shape
+            .as_ref()
+            .is_some_and(|known| Arc::ptr_eq(known, shape))
+        {
             cache.places.clear();
             cache.flags = 0;
             fill(cache, shape);
@@ -452,7 +468,11 @@ fn target(target: &Target<'_>, path: &Path) -> Value {
         return Value::Dict(target.to_dict());
     };
     let value = target.read(element).unwrap_or_default();
-    if rest.is_empty() { value } else { path::follow(&value, rest) }
+    if rest.is_empty() {
+        value
+    } else {
+        path::follow(&value, rest)
+    }
 }
 
 /// A value without the namespaces of its names, for `strip-ns`.

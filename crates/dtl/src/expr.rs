@@ -76,17 +76,39 @@ pub(crate) type Block = Box<[Statement]>;
 /// What a statement does.
 pub(crate) enum Action {
     Add(Name, Expr),
-    AddIf { name: Name, condition: Option<Expr>, value: Expr },
+    AddIf {
+        name: Name,
+        condition: Option<Expr>,
+        value: Expr,
+    },
     Default(Name, Expr),
     Copy(Copying),
     Remove(Box<[NamePattern]>),
-    Rename { from: NameArg, to: NameArg },
-    MakeNi { namespace: Expr, from: NameArg, to: Option<NameArg> },
+    Rename {
+        from: NameArg,
+        to: NameArg,
+    },
+    MakeNi {
+        namespace: Expr,
+        from: NameArg,
+        to: Option<NameArg>,
+    },
     Merge(Expr),
     MergeUnion(Expr),
-    If { condition: Expr, then: Block, otherwise: Block },
-    Case { arms: Box<[(Expr, Block)]>, otherwise: Block },
-    CaseEq { value: Expr, arms: Box<[(Expr, Block)]>, otherwise: Block },
+    If {
+        condition: Expr,
+        then: Block,
+        otherwise: Block,
+    },
+    Case {
+        arms: Box<[(Expr, Block)]>,
+        otherwise: Block,
+    },
+    CaseEq {
+        value: Expr,
+        arms: Box<[(Expr, Block)]>,
+        otherwise: Block,
+    },
     Create(Expr),
     CreateChild(Expr),
     Filter(Option<Expr>),

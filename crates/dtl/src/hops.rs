@@ -87,7 +87,7 @@ impl Machine<'_> {
                 (Some(entities), Some(recursion)) => {
                     self.recurse(spec, recursion, entities.clone(), env)?
                 }
-                (Some(entities), None) => self.from_each(spec, entities, env)?,
+                (Some(entities), None) => self.for_each(spec, entities, env)?,
             };
             input = Some(output);
         }
@@ -95,7 +95,7 @@ impl Machine<'_> {
     }
 
     /// One spec for each of many sources, in their order.
-    fn from_each(&mut self, spec: &Spec, sources: &[Value], env: Env<'_>) -> Result<Items, Stop> {
+    fn for_each(&mut self, spec: &Spec, sources: &[Value], env: Env<'_>) -> Result<Items, Stop> {
         let mut output = Items::new();
         for source in sources {
             self.step(1)?;
@@ -104,7 +104,11 @@ impl Machine<'_> {
                 target: Target::new(),
                 parent: Some(env.frame),
             };
-            let inner = Env { frame: &frame, current: env.current, aliases: env.aliases };
+            let inner = Env {
+                frame: &frame,
+                current: env.current,
+                aliases: env.aliases,
+            };
             output.extend(self.spec(spec, inner)?);
         }
         Ok(output)
@@ -129,8 +133,11 @@ impl Machine<'_> {
         let mut level = roots;
         let mut depth = 0;
         while !level.is_empty() && recursion.max_depth.is_none_or(|most| depth < most) {
-            let found = self.from_each(spec, &level, env)?;
-            level = found.into_iter().filter(|entity| seen.insert(&identity(entity))).collect();
+            let found = self.for_each(spec, &level, env)?;
+            level = found
+                .into_iter()
+                .filter(|entity| seen.insert(&identity(entity)))
+                .collect();
             output.extend(level.iter().cloned());
             depth += 1;
         }
@@ -141,7 +148,13 @@ impl Machine<'_> {
         let mut row = env.aliases.to_vec();
         row.resize(env.aliases.len() + spec.aliases, Value::Null);
         for condition in &spec.before {
-            if !self.truth(condition, Env { aliases: &row, ..env })? {
+            if !self.truth(
+                condition,
+                Env {
+                    aliases: &row,
+                    ..env
+                },
+            )? {
                 return Ok(Items::new());
             }
         }
@@ -156,7 +169,13 @@ impl Machine<'_> {
                     output.extend(aliases.iter().map(|&alias| row[alias].clone()));
                 }
                 Returns::Template(expr) => {
-                    output.push(self.eval(expr, Env { aliases: row, ..env })?);
+                    output.push(self.eval(
+                        expr,
+                        Env {
+                            aliases: row,
+                            ..env
+                        },
+                    )?);
                 }
             }
         }
@@ -166,11 +185,23 @@ impl Machine<'_> {
     fn bind(&mut self, step: &Step, rows: Rows, env: Env<'_>) -> Result<Rows, Stop> {
         let mut bound = Vec::new();
         for row in rows {
-            for entity in self.find(&step.access, Env { aliases: &row, ..env })? {
+            for entity in self.find(
+                &step.access,
+                Env {
+                    aliases: &row,
+                    ..env
+                },
+            )? {
                 self.step(1)?;
                 let mut row = row.clone();
                 row[step.alias] = entity;
-                if !self.passes(&step.filters, Env { aliases: &row, ..env })? {
+                if !self.passes(
+                    &step.filters,
+                    Env {
+                        aliases: &row,
+                        ..env
+                    },
+                )? {
                     continue;
                 }
                 if bound.len() >= MAX_HOPS_ROWS {
@@ -259,7 +290,9 @@ impl Machine<'_> {
                 let found = self.memo.get(Key::Completeness(via, of), || Value::Null);
                 let found = found.and_then(|found| found.first().cloned());
                 Ok(match found {
-                    Some(Value::Dict(dict)) => dict.get("completeness").cloned().unwrap_or_default(),
+                    Some(Value::Dict(dict)) => {
+                        dict.get("completeness").cloned().unwrap_or_default()
+                    }
                     _ => Value::Null,
                 })
             }
@@ -284,7 +317,10 @@ fn id_of(entity: &Value) -> Option<&str> {
 /// What makes an entity the same one for recursion: its `_id`, or all of it.
 fn identity(entity: &Value) -> Value {
     match entity {
-        Value::Dict(dict) => dict.get("_id").cloned().unwrap_or_else(|| Value::Dict(Dict::clone(dict))),
+        Value::Dict(dict) => dict
+            .get("_id")
+            .cloned()
+            .unwrap_or_else(|| Value::Dict(Dict::clone(dict))),
         other => other.clone(),
     }
 }

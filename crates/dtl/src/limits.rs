@@ -34,16 +34,27 @@ pub(crate) struct Limit(pub &'static str, pub u64);
 
 impl From<Limit> for Stop {
     fn from(Limit(what, most): Limit) -> Stop {
-        Stop::Error(EvalClass::Limit, format!("expected at most {most} {what}, found more"))
+        Stop::Error(
+            EvalClass::Limit,
+            format!("expected at most {most} {what}, found more"),
+        )
     }
 }
 
 /// Checks the length of a string that is about to be made.
 pub(crate) fn string(len: usize) -> Result<(), Limit> {
-    if len > MAX_STRING { Err(Limit("bytes in one string", MAX_STRING as u64)) } else { Ok(()) }
+    if len > MAX_STRING {
+        Err(Limit("bytes in one string", MAX_STRING as u64))
+    } else {
+        Ok(())
+    }
 }
 
 /// Checks the length of a list that is about to be made.
 pub(crate) fn list(len: usize) -> Result<(), Limit> {
-    if len > MAX_LIST { Err(Limit("items in one list", MAX_LIST as u64)) } else { Ok(()) }
+    if len > MAX_LIST {
+        Err(Limit("items in one list", MAX_LIST as u64))
+    } else {
+        Ok(())
+    }
 }

@@ -36,8 +36,6 @@ pub enum By<'a> {
     /// The live entities for which one of the index's keys equals this value (by
     /// `tahini_entity::order::eq`).
     Key(&'a Index, &'a Value),
-    /// All live entities.
-    All,
     /// The version of the source entity with this `_id` that `_previous` points to; deleted
     /// versions count. No entity when it is gone.
     Previous {

@@ -18,8 +18,6 @@ pub(crate) enum Key {
     Id(u32, Str),
     /// Index (by its place in the program) and a value's hash.
     Join(u32, u128),
-    /// Every entity of a dataset.
-    All(u32),
     /// `_id` and version of the source entity.
     Previous(Str, u64),
     /// Via dataset and dataset, by name.
@@ -79,16 +77,28 @@ impl Memo {
         for (key, value) in &missing {
             let dataset = |at: &u32| program.datasets[*at as usize].as_str();
             needs.push(match key {
-                Key::Id(at, id) => Need { dataset: dataset(at), by: By::Id(id) },
+                Key::Id(at, id) => Need {
+                    dataset: dataset(at),
+                    by: By::Id(id),
+                },
                 Key::Join(at, _) => {
                     let index = &program.indexes[*at as usize];
-                    Need { dataset: index.dataset(), by: By::Key(index, value) }
+                    Need {
+                        dataset: index.dataset(),
+                        by: By::Key(index, value),
+                    }
                 }
-                Key::All(at) => Need { dataset: dataset(at), by: By::All },
-                Key::Previous(id, version) => {
-                    Need { dataset: "", by: By::Previous { id, version: *version } }
-                }
-                Key::Completeness(via, of) => Need { dataset: via, by: By::Completeness(of) },
+                Key::Previous(id, version) => Need {
+                    dataset: "",
+                    by: By::Previous {
+                        id,
+                        version: *version,
+                    },
+                },
+                Key::Completeness(via, of) => Need {
+                    dataset: via,
+                    by: By::Completeness(of),
+                },
             });
         }
         let answers = lookup.fetch(&needs)?;

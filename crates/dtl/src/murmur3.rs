@@ -9,9 +9,17 @@ pub(crate) fn hash(bytes: &[u8], seed: u32) -> u128 {
     let mut blocks = bytes.chunks_exact(16);
     for block in &mut blocks {
         h1 ^= scramble1(word(&block[..8]));
-        h1 = h1.rotate_left(27).wrapping_add(h2).wrapping_mul(5).wrapping_add(0x52dc_e729);
+        h1 = h1
+            .rotate_left(27)
+            .wrapping_add(h2)
+            .wrapping_mul(5)
+            .wrapping_add(0x52dc_e729);
         h2 ^= scramble2(word(&block[8..]));
-        h2 = h2.rotate_left(31).wrapping_add(h1).wrapping_mul(5).wrapping_add(0x3849_5ab5);
+        h2 = h2
+            .rotate_left(31)
+            .wrapping_add(h1)
+            .wrapping_mul(5)
+            .wrapping_add(0x3849_5ab5);
     }
     let tail = blocks.remainder();
     let (low, high) = tail.split_at(tail.len().min(8));
@@ -33,7 +41,10 @@ pub(crate) fn hash(bytes: &[u8], seed: u32) -> u128 {
 
 /// Up to eight bytes, the first one lowest.
 fn word(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |word, byte| (word << 8) | u64::from(*byte))
+    bytes
+        .iter()
+        .rev()
+        .fold(0, |word, byte| (word << 8) | u64::from(*byte))
 }
 
 fn scramble1(word: u64) -> u64 {
@@ -60,7 +71,13 @@ mod tests {
     #[test]
     fn known_hashes() {
         assert_eq!(hash(b"", 0), 0);
-        assert_eq!(hash(b"abc", 0), 79_267_961_763_742_113_019_008_347_020_647_561_319);
-        assert_eq!(hash(b"def", 0), 114_697_464_648_834_432_121_201_791_580_882_983_835);
+        assert_eq!(
+            hash(b"abc", 0),
+            79_267_961_763_742_113_019_008_347_020_647_561_319
+        );
+        assert_eq!(
+            hash(b"def", 0),
+            114_697_464_648_834_432_121_201_791_580_882_983_835
+        );
     }
 }

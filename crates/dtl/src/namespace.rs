@@ -181,7 +181,9 @@ pub(crate) struct Adding {
 impl Adding {
     /// A dict with its names, and its `_id`'s value, qualified.
     pub(crate) fn dict(&self, dict: &Dict) -> Dict {
-        dict.iter().map(|(name, value)| (self.name(name), self.property(name, value))).collect()
+        dict.iter()
+            .map(|(name, value)| (self.name(name), self.property(name, value)))
+            .collect()
     }
 
     fn name(&self, name: &Str) -> Str {

@@ -4,7 +4,6 @@
 //! decimal gives a decimal, and dividing integers gives a decimal. A result that is no number
 //! (division by zero, overflow of a float) is null.
 
-use std::cmp::Ordering;
 use std::str::FromStr;
 
 use bigdecimal::{BigDecimal, RoundingMode};
@@ -193,9 +192,10 @@ pub(crate) fn divide(a: Number, b: Number) -> Result<Value, Limit> {
     match Number::pair(a, b)? {
         Pair::Float(a, b) => Ok(Value::float(a / b)),
         Pair::Int(a, b) => Ok(Value::decimal(quotient(a.into(), b.into()))),
-        Pair::Big(a, b) => {
-            Ok(Value::decimal(quotient(checked(Some(a.into()))?, checked(Some(b.into()))?)))
-        }
+        Pair::Big(a, b) => Ok(Value::decimal(quotient(
+            checked(Some(a.into()))?,
+            checked(Some(b.into()))?,
+        ))),
         Pair::Decimal(a, b) => Ok(Value::decimal(quotient(a, b))),
     }
 }
@@ -221,7 +221,11 @@ impl NormalizedPoint for BigDecimal {
     /// Without trailing zeros after the point, and never with a negative scale.
     fn normalized_point(self) -> BigDecimal {
         let plain = self.normalized();
-        if plain.fractional_digit_count() < 0 { plain.with_scale(0) } else { plain }
+        if plain.fractional_digit_count() < 0 {
+            plain.with_scale(0)
+        } else {
+            plain
+        }
     }
 }
 
@@ -248,7 +252,11 @@ pub(crate) fn remainder(a: Number, b: Number) -> Result<Value, Limit> {
 
 fn floor_mod(a: BigInt, b: BigInt) -> BigInt {
     let rest = &a % &b;
-    if !rest.is_zero() && rest.is_negative() != b.is_negative() { rest + b } else { rest }
+    if !rest.is_zero() && rest.is_negative() != b.is_negative() {
+        rest + b
+    } else {
+        rest
+    }
 }
 
 /// `a` to the power of `b`; null where that is no real number.
@@ -278,18 +286,30 @@ pub(crate) fn power(a: Number, b: Number) -> Result<Value, Limit> {
         }
         Some(base) => Number::Decimal(decimal_power(base, times)?),
     };
-    if negative { divide(Number::Int(1), positive) } else { Ok(positive.into_value()) }
+    if negative {
+        divide(Number::Int(1), positive)
+    } else {
+        Ok(positive.into_value())
+    }
 }
 
 /// An exponent of more than 32 bits: only 0, 1 and -1 have a power that fits.
 fn huge_power(a: &Number, negative: bool, exponent: &BigInt) -> Result<Value, Limit> {
     let decimal = a.to_decimal().unwrap_or_default();
     if decimal.is_zero() {
-        return Ok(if negative { Value::Null } else { a.clone().into_value() });
+        return Ok(if negative {
+            Value::Null
+        } else {
+            a.clone().into_value()
+        });
     }
-    if decimal.abs() == BigDecimal::from(1) {
+    if decimal.abs() == 1 {
         let odd = exponent.bit(0);
-        return Ok(Value::Int(if decimal.is_negative() && odd { -1 } else { 1 }));
+        return Ok(Value::Int(if decimal.is_negative() && odd {
+            -1
+        } else {
+            1
+        }));
     }
     Err(Limit("bits in one integer", MAX_INTEGER_BITS))
 }
@@ -346,7 +366,11 @@ pub(crate) fn round(number: Number, digits: i64, mode: RoundingMode) -> Result<V
     if float {
         return Ok(Value::float(rounded.to_f64().unwrap_or(f64::NAN)));
     }
-    Ok(Value::decimal(if digits < 0 { rounded.with_scale(0) } else { rounded }))
+    Ok(Value::decimal(if digits < 0 {
+        rounded.with_scale(0)
+    } else {
+        rounded
+    }))
 }
 
 /// Cuts a number to an integer, toward zero; `None` for other kinds.
@@ -392,8 +416,12 @@ fn parse_hex(hex: &str) -> Option<BigInt> {
         return None;
     }
     let number = BigInt::parse_bytes(hex.as_bytes(), 16)?;
-    let negative = hex.len() % 2 == 0 && hex.as_bytes()[0].to_ascii_lowercase() >= b'8';
-    Some(if negative { number - (BigInt::from(1) << (hex.len() * 4)) } else { number })
+    let negative = hex.len().is_multiple_of(2) && hex.as_bytes()[0].to_ascii_lowercase() >= b'8';
+    Some(if negative {
+        number - (BigInt::from(1) << (hex.len() * 4))
+    } else {
+        number
+    })
 }
 
 /// The two's complement of an integer in whole bytes, as `0x00ff`.
@@ -416,7 +444,9 @@ pub(crate) fn parse_float(text: &str) -> Option<f64> {
 
 fn looks_like_number(text: &str) -> bool {
     text.bytes().any(|byte| byte.is_ascii_digit())
-        && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e' | b'E'))
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-' | b'+' | b'e' | b'E'))
 }
 
 /// The plain digits of a decimal, its exponent written out.
@@ -426,12 +456,4 @@ pub(crate) fn decimal_text(number: &BigDecimal) -> Result<String, Limit> {
     } else {
         Err(Limit("digits in one decimal", MAX_DECIMAL_DIGITS))
     }
-}
-
-/// Compares two values that are both numbers; `None` otherwise.
-pub(crate) fn compare(a: &Value, b: &Value) -> Option<Ordering> {
-    let numbers = |value: &Value| {
-        matches!(value, Value::Int(_) | Value::BigInt(_) | Value::Float(_) | Value::Decimal(_))
-    };
-    (numbers(a) && numbers(b)).then(|| tahini_entity::order::compare(a, b))
 }

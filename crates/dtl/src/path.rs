@@ -15,11 +15,11 @@ pub(crate) enum Root {
     /// `_P`, that many parents up, as a dict.
     Parent(u16),
     /// `_R._S`.
-    RootSource,
+    OuterSource,
     /// `_R._T`.
-    RootTarget,
+    OuterTarget,
     /// `_R` as a dict.
-    Root,
+    Outer,
     /// `_B`.
     Parameters,
     /// `_`.
@@ -71,7 +71,9 @@ fn unquote(quoted: &str) -> Result<(String, Option<&str>), String> {
     let mut rest = quoted;
     loop {
         let Some((text, after)) = rest.split_once('\'') else {
-            return Err(format!("expected a closing ' in the path, found none in \"'{quoted}\""));
+            return Err(format!(
+                "expected a closing ' in the path, found none in \"'{quoted}\""
+            ));
         };
         element.push_str(text);
         match after.chars().next() {
@@ -121,7 +123,9 @@ fn find(dict: &Dict, element: &Read) -> Option<Value> {
     match element {
         Read::Exact(name) => dict.get(name).cloned(),
         Read::Any(identifier) => {
-            let named = dict.iter().filter(|(name, _)| has_identifier(name, identifier));
+            let named = dict
+                .iter()
+                .filter(|(name, _)| has_identifier(name, identifier));
             gather(named.map(|(_, value)| value.clone()))
         }
     }
@@ -156,7 +160,9 @@ pub(crate) fn elements(names: &[String], naming: &Naming) -> Box<[Read]> {
 /// no string is ignored.
 pub(crate) fn dynamic(value: &Value, naming: &Naming) -> Vec<Read> {
     let names = values::items(value).iter().filter_map(Value::as_str);
-    names.map(|name: &str| naming.read(&Str::from(name))).collect()
+    names
+        .map(|name: &str| naming.read(&Str::from(name)))
+        .collect()
 }
 
 #[cfg(test)]

@@ -150,14 +150,20 @@ impl Program {
             Value::Ni(_) => Some(value.clone()),
             Value::String(text) => Some(Value::Ni(text.clone())),
             Value::Uri(uri) => {
-                let known = self.prefixes.iter().find(|(prefix, _)| uri.starts_with(&**prefix));
+                let known = self
+                    .prefixes
+                    .iter()
+                    .find(|(prefix, _)| uri.starts_with(&**prefix));
                 if let Some((prefix, namespace)) = known {
                     let id = &uri[prefix.len()..];
                     return Some(Value::Ni(crate::namespace::qualified(namespace, id)));
                 }
                 let cut = uri.rfind(['/', '#']).map_or(0, |at| at + 1);
                 let namespace = format!("{}-1", self.pipe);
-                Some(Value::Ni(crate::namespace::qualified(&namespace, &uri[cut..])))
+                Some(Value::Ni(crate::namespace::qualified(
+                    &namespace,
+                    &uri[cut..],
+                )))
             }
             _ => None,
         }
@@ -187,16 +193,25 @@ impl Index {
         let (expr, program) = &*self.expr;
         let context = Context::new(jiff::Timestamp::UNIX_EPOCH, &NoLookup);
         let mut machine = Machine::new(program, &context);
-        let frame =
-            Frame { source: Source::Value(&Value::Null), target: Target::new(), parent: None };
+        let frame = Frame {
+            source: Source::Value(&Value::Null),
+            target: Target::new(),
+            parent: None,
+        };
         let aliases = [entity_value(entity)];
-        let env = Env { aliases: &aliases, ..Env::of(&frame) };
+        let env = Env {
+            aliases: &aliases,
+            ..Env::of(&frame)
+        };
         let Ok(keys) = machine.eval(expr, env) else {
             return;
         };
         let mut seen = values::Seen::default();
         let keys = values::items(&keys).iter();
-        out.extend(keys.filter(|key| !key.is_null() && seen.insert(key)).cloned());
+        out.extend(
+            keys.filter(|key| !key.is_null() && seen.insert(key))
+                .cloned(),
+        );
     }
 }
 
@@ -221,7 +236,9 @@ impl Trigger {
         let found = match source {
             Source::Row(row) => {
                 let place = row.record.shape.position(first);
-                place.map(|at| row.value(at)).or_else(|| row.reserved(first))
+                place
+                    .map(|at| row.value(at))
+                    .or_else(|| row.reserved(first))
             }
             Source::Value(Value::Dict(dict)) => dict.get(first).cloned(),
             Source::Value(_) => None,

@@ -36,20 +36,30 @@ impl Machine<'_> {
                 self.write(name, value, frame, false)
             }
             Action::Default(name, expr) => self.default(name, expr, frame),
-            Action::AddIf { name, condition, value } => {
+            Action::AddIf {
+                name,
+                condition,
+                value,
+            } => {
                 let value = self.eval(value, Env::of(frame))?;
                 let wanted = match condition {
                     Some(condition) => self.truth(condition, Env::of(frame).with(&value))?,
                     None => !value.is_null(),
                 };
-                if wanted { self.write(name, value, frame, false) } else { Ok(()) }
+                if wanted {
+                    self.write(name, value, frame, false)
+                } else {
+                    Ok(())
+                }
             }
             Action::Copy(copying) => {
                 self.copy(copying, frame);
                 Ok(())
             }
             Action::Remove(patterns) => {
-                frame.target.remove(|name| patterns.iter().any(|pattern| pattern.matches(name)));
+                frame
+                    .target
+                    .remove(|name| patterns.iter().any(|pattern| pattern.matches(name)));
                 Ok(())
             }
             Action::Filter(condition) => match self.unless(condition.as_ref(), frame)? {
@@ -60,8 +70,16 @@ impl Machine<'_> {
                 true => Ok(()),
                 false => Err(Stop::Discarded),
             },
-            Action::If { condition, then, otherwise } => {
-                let chosen = if self.truth(condition, Env::of(frame))? { then } else { otherwise };
+            Action::If {
+                condition,
+                then,
+                otherwise,
+            } => {
+                let chosen = if self.truth(condition, Env::of(frame))? {
+                    then
+                } else {
+                    otherwise
+                };
                 self.nested(chosen, frame)
             }
             Action::Case { arms, otherwise } => {
@@ -72,7 +90,11 @@ impl Machine<'_> {
                 }
                 self.nested(otherwise, frame)
             }
-            Action::CaseEq { value, arms, otherwise } => {
+            Action::CaseEq {
+                value,
+                arms,
+                otherwise,
+            } => {
                 let value = self.eval(value, Env::of(frame))?;
                 for (other, then) in arms {
                     if equal(&value, &self.eval(other, Env::of(frame))?) {
@@ -98,9 +120,11 @@ impl Machine<'_> {
     fn rare(&mut self, action: &Action, frame: &mut Frame<'_>) -> Result<(), Stop> {
         match action {
             Action::Rename { from, to } => self.rename(from, to, frame),
-            Action::MakeNi { namespace, from, to } => {
-                self.make_ni(namespace, from, to.as_ref(), frame)
-            }
+            Action::MakeNi {
+                namespace,
+                from,
+                to,
+            } => self.make_ni(namespace, from, to.as_ref(), frame),
             Action::Merge(expr) => {
                 let value = self.eval(expr, Env::of(frame))?;
                 for_each_property(&value, |name, value| {
@@ -162,7 +186,10 @@ impl Machine<'_> {
             Value::Float(seconds) => *seconds as u64,
             _ => 0,
         };
-        let pause = self.context.pause.filter(|_| seconds > 0 && !self.memo.missed());
+        let pause = self
+            .context
+            .pause
+            .filter(|_| seconds > 0 && !self.memo.missed());
         match pause {
             Some(pause) if !pause(Duration::from_secs(seconds)) => {
                 let words = "the run was stopped while it paused".to_owned();
@@ -207,7 +234,11 @@ impl Machine<'_> {
 
     fn put(&self, name: Str, value: Value, frame: &mut Frame<'_>) {
         let naming = &self.program.naming;
-        let value = if name == "_id" { naming.identity(value) } else { value };
+        let value = if name == "_id" {
+            naming.identity(value)
+        } else {
+            value
+        };
         frame.target.set(name, Slot::Value(value));
     }
 
@@ -232,7 +263,11 @@ impl Machine<'_> {
                 cache.flags |= u8::from(copying.takes(name)) << bit;
             }
             cache.flags |= if copying.takes("_id") { TAKES_ID } else { 0 };
-            cache.flags |= if copying.takes("_deleted") { TAKES_DELETED } else { 0 };
+            cache.flags |= if copying.takes("_deleted") {
+                TAKES_DELETED
+            } else {
+                0
+            };
         });
         let target = &mut frame.target;
         if found.flags & TAKES_ID != 0
@@ -332,7 +367,13 @@ impl Machine<'_> {
             return Ok(());
         }
         let mut all = Items::new();
-        values::extend(&mut all, frame.target.get("$children").unwrap_or(Value::List(Items::new())));
+        values::extend(
+            &mut all,
+            frame
+                .target
+                .get("$children")
+                .unwrap_or(Value::List(Items::new())),
+        );
         all.extend(children.into_iter().map(Value::Dict));
         let all = Value::List(values::distinct(all));
         frame.target.set("$children".into(), Slot::Value(all));
@@ -403,8 +444,9 @@ fn identifiers(namespace: &str, value: &Value) -> Option<Value> {
         Value::String(text) => Some(Value::Ni(qualified(namespace, text))),
         Value::List(items) => {
             let texts = items.iter().filter_map(Value::as_str);
-            let mut made: Vec<Value> =
-                texts.map(|text| Value::Ni(qualified(namespace, text))).collect();
+            let mut made: Vec<Value> = texts
+                .map(|text| Value::Ni(qualified(namespace, text)))
+                .collect();
             made.sort_by(order::compare);
             (!made.is_empty()).then(|| Value::List(EcoVec::from(made)))
         }

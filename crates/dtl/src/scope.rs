@@ -117,7 +117,9 @@ impl<'e> Row<'e> {
                 Some(tahini_entity::Offset::Text(text)) => Value::String(text.clone()),
                 None => Value::Null,
             },
-            "_previous" => meta.previous.map_or(Value::Null, |seq| Value::integer(seq.into())),
+            "_previous" => meta
+                .previous
+                .map_or(Value::Null, |seq| Value::integer(seq.into())),
             "_ts" if meta.ts != 0 => Value::Int(meta.ts),
             "_ts" => Value::Null,
             "_hash" => Value::string(format!("{:032x}", meta.hash)),
@@ -142,7 +144,7 @@ impl<'e> Row<'e> {
 
 impl Source<'_> {
     /// The whole source; an entity as a dict.
-    pub(crate) fn to_value(&self) -> Value {
+    pub(crate) fn to_value(self) -> Value {
         match self {
             Source::Row(row) => row.to_value(),
             Source::Value(value) => (*value).clone(),
@@ -150,7 +152,7 @@ impl Source<'_> {
     }
 
     /// The values that a name reads, for statements that copy: names in order.
-    pub(crate) fn matching(&self, element: &Read) -> Vec<(Str, Value)> {
+    pub(crate) fn matching(self, element: &Read) -> Vec<(Str, Value)> {
         let wanted = |name: &str| match element {
             Read::Exact(exact) => name == *exact,
             Read::Any(identifier) => path::has_identifier(name, identifier),
@@ -165,11 +167,15 @@ impl Source<'_> {
                 }
                 let names = row.record.shape.names().iter().enumerate();
                 let found = names.filter(|(_, name)| wanted(name));
-                found.map(|(at, name)| (name.clone(), row.value(at))).collect()
+                found
+                    .map(|(at, name)| (name.clone(), row.value(at)))
+                    .collect()
             }
             Source::Value(Value::Dict(dict)) => {
                 let found = dict.iter().filter(|(name, _)| wanted(name));
-                found.map(|(name, value)| (name.clone(), value.clone())).collect()
+                found
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect()
             }
             Source::Value(_) => Vec::new(),
         }
@@ -179,7 +185,10 @@ impl Source<'_> {
 impl<'e> Target<'e> {
     /// An empty target, in memory that is used again.
     pub(crate) fn new() -> Target<'e> {
-        Target { entries: Vec::new(), carried: 0 }
+        Target {
+            entries: Vec::new(),
+            carried: 0,
+        }
     }
 
     /// What the outermost context starts with: the source's `_id`, and `_deleted` when it is.
@@ -187,10 +196,14 @@ impl<'e> Target<'e> {
         let mut target = Target::new();
         target.entries.reserve(row.starts.len() + 4);
         if let Some(id) = row.record.id {
-            target.entries.push(("_id".into(), Slot::Value(Value::string(id))));
+            target
+                .entries
+                .push(("_id".into(), Slot::Value(Value::string(id))));
         }
         if row.record.meta.deleted {
-            target.entries.push(("_deleted".into(), Slot::Value(Value::Bool(true))));
+            target
+                .entries
+                .push(("_deleted".into(), Slot::Value(Value::Bool(true))));
         }
         target
     }
@@ -222,8 +235,13 @@ impl<'e> Target<'e> {
     /// Sets the properties of an encoded source, whose names are distinct and never reserved: a
     /// target that holds nothing but reserved names takes them without looking for known ones.
     pub(crate) fn set_all<'n>(&mut self, all: impl Iterator<Item = (&'n Str, Slot<'e>)>) {
-        if self.entries.iter().all(|(name, _)| name == "_id" || name == "_deleted") {
-            self.entries.extend(all.map(|(name, slot)| (name.clone(), slot)));
+        if self
+            .entries
+            .iter()
+            .all(|(name, _)| name == "_id" || name == "_deleted")
+        {
+            self.entries
+                .extend(all.map(|(name, slot)| (name.clone(), slot)));
         } else {
             for (name, slot) in all {
                 self.set(name.clone(), slot);

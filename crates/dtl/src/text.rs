@@ -7,9 +7,17 @@ use crate::limits::{self, Limit};
 use crate::number;
 
 /// JSON without tags, names sorted, spaces after commas and colons.
-const PLAIN: Text = Text { transit: false, sorted: true, spaced: true };
+const PLAIN: Text = Text {
+    transit: false,
+    sorted: true,
+    spaced: true,
+};
 /// The same with tags.
-const TAGGED: Text = Text { transit: true, sorted: true, spaced: true };
+const TAGGED: Text = Text {
+    transit: true,
+    sorted: true,
+    spaced: true,
+};
 
 /// What the `string` cast makes of a value; `None` for null and for bytes that are no text.
 pub(crate) fn string(value: &Value) -> Result<Option<Str>, Limit> {
@@ -46,10 +54,15 @@ fn write(value: &Value, form: Text) -> Result<String, Limit> {
 /// Types whose JSON is a string lose their quotes: dates, datetimes and UUIDs.
 fn unquote(text: String, value: &Value) -> Result<Str, Limit> {
     let quoted = matches!(value, Value::Date(_) | Value::Datetime(_) | Value::Uuid(_));
-    Ok(match text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
-        Some(bare) if quoted => bare.into(),
-        _ => text.into(),
-    })
+    Ok(
+        match text
+            .strip_prefix('"')
+            .and_then(|text| text.strip_suffix('"'))
+        {
+            Some(bare) if quoted => bare.into(),
+            _ => text.into(),
+        },
+    )
 }
 
 /// Counts what a value takes at least when it is written out, and stops early: lists that share

@@ -119,15 +119,28 @@ impl Program {
             writer.written += 1;
             return Ok(row.starts);
         }
-        let mut frame =
-            Frame { source: Source::Row(&row), target: Target::inherit(&row), parent: None };
+        let mut frame = Frame {
+            source: Source::Row(&row),
+            target: Target::inherit(&row),
+            parent: None,
+        };
         let result = machine.run(&self.rules[self.default], &mut frame);
         let fail = |machine: &Machine<'_>, class, words| {
-            self.error(record, at, self.paths.get(machine.at as usize), class, words)
+            self.error(
+                record,
+                at,
+                self.paths.get(machine.at as usize),
+                class,
+                words,
+            )
         };
         for dict in std::mem::take(&mut machine.created) {
             writer.created(&dict, out).map_err(|Limit(what, most)| {
-                fail(machine, EvalClass::Limit, format!("expected at most {most} {what}, found more"))
+                fail(
+                    machine,
+                    EvalClass::Limit,
+                    format!("expected at most {most} {what}, found more"),
+                )
             })?;
         }
         let filtered = match result {
@@ -164,7 +177,13 @@ impl Program {
         message: String,
     ) -> EvalError {
         let id = record.id.map(Str::from);
-        EvalError { position, id, message, path: path.cloned(), class }
+        EvalError {
+            position,
+            id,
+            message,
+            path: path.cloned(),
+            class,
+        }
     }
 }
 
@@ -354,9 +373,16 @@ impl Writer {
 }
 
 fn is_reserved(name: &str) -> bool {
-    matches!(name, "_id" | "_deleted" | "_updated" | "_previous" | "_ts" | "_hash" | "_filtered")
+    matches!(
+        name,
+        "_id" | "_deleted" | "_updated" | "_previous" | "_ts" | "_hash" | "_filtered"
+    )
 }
 
 fn entity_limit(bytes: usize) -> Result<(), Limit> {
-    if bytes > MAX_ENTITY { Err(Limit("bytes in one entity", MAX_ENTITY as u64)) } else { Ok(()) }
+    if bytes > MAX_ENTITY {
+        Err(Limit("bytes in one entity", MAX_ENTITY as u64))
+    } else {
+        Ok(())
+    }
 }

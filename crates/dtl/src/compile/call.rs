@@ -100,7 +100,11 @@ impl Compiler<'_> {
         json: &'j [Json],
     ) -> Option<Given<'j>> {
         match assign(function.args, json.len() - 1) {
-            Ok(places) => Some(Given { function, json, places }),
+            Ok(places) => Some(Given {
+                function,
+                json,
+                places,
+            }),
             Err(expected) => {
                 self.error(format!(
                     "expected {expected} for \"{}\" ({}), found {}",
@@ -162,7 +166,9 @@ impl Compiler<'_> {
             return;
         }
         if let Some(instead) = functions::retired(name) {
-            self.error(format!("expected a known function, found \"{name}\"; {instead}"));
+            self.error(format!(
+                "expected a known function, found \"{name}\"; {instead}"
+            ));
             return;
         }
         let help = suggest::nearest(name, functions::expression_names());
@@ -170,7 +176,10 @@ impl Compiler<'_> {
     }
 
     fn note_facts(&mut self, function: &Function) {
-        if matches!(function.name, "now" | "uuid" | "encrypt" | "encrypt-pgp" | "encrypt-pki") {
+        if matches!(
+            function.name,
+            "now" | "uuid" | "encrypt" | "encrypt-pgp" | "encrypt-pki"
+        ) {
             self.program.facts.nondeterministic = true;
         }
     }
@@ -189,7 +198,9 @@ impl Compiler<'_> {
                     .iter()
                     .map(|arg| match arg {
                         Expr::Absent => Some(Value::Null),
-                        other => other.constant().map(|value| crate::values::first(value).clone()),
+                        other => other
+                            .constant()
+                            .map(|value| crate::values::first(value).clone()),
                     })
                     .collect();
                 let mut item = None;
@@ -216,7 +227,8 @@ impl Compiler<'_> {
                 Many::PairEnd => {}
                 Many::Pairs => {
                     let end = &given.function.args[parameter + 1];
-                    for ((a, first), (b, second)) in given.all(parameter).zip(given.all(parameter + 1))
+                    for ((a, first), (b, second)) in
+                        given.all(parameter).zip(given.all(parameter + 1))
                     {
                         args.push(self.at(a, |compiler| compiler.argument(arg, first)));
                         args.push(self.at(b, |compiler| compiler.argument(end, second)));
@@ -269,13 +281,20 @@ impl Compiler<'_> {
             _ => None,
         };
         if let Some(expected) = expected {
-            self.error(format!("expected {expected} for {}, found {}", arg.name, describe(json)));
+            self.error(format!(
+                "expected {expected} for {}, found {}",
+                arg.name,
+                describe(json)
+            ));
         }
         expr
     }
 
     /// An expression in which `_` is known.
     pub(crate) fn function_expression(&mut self, json: &Json) -> Expr {
-        self.scoped(|scope| scope.function = true, |compiler| compiler.expression(json))
+        self.scoped(
+            |scope| scope.function = true,
+            |compiler| compiler.expression(json),
+        )
     }
 }

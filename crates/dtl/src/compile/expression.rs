@@ -61,7 +61,9 @@ impl Compiler<'_> {
         if !VARIABLES.contains(&head) {
             let mut letters = head.chars();
             let like_one = letters.next() == Some('_')
-                && letters.next().is_some_and(|letter| letter.is_ascii_uppercase())
+                && letters
+                    .next()
+                    .is_some_and(|letter| letter.is_ascii_uppercase())
                 && letters.next().is_none();
             if like_one {
                 self.error(format!(
@@ -115,21 +117,33 @@ impl Compiler<'_> {
 
     fn root(&mut self, tail: &str) -> Expr {
         match tail.split_once('.').unwrap_or((tail, "")) {
-            ("_S", after) => self.path(Root::RootSource, after),
-            ("_T", after) => self.path(Root::RootTarget, after),
-            _ => self.path(Root::Root, tail),
+            ("_S", after) => self.path(Root::OuterSource, after),
+            ("_T", after) => self.path(Root::OuterTarget, after),
+            _ => self.path(Root::Outer, tail),
         }
     }
 
     fn path(&mut self, root: Root, tail: &str) -> Expr {
-        let names = if tail.is_empty() { Ok(Vec::new()) } else { path::split(tail) };
+        let names = if tail.is_empty() {
+            Ok(Vec::new())
+        } else {
+            path::split(tail)
+        };
         match names {
             Ok(names) => {
                 let elements = path::elements(&names, &self.program.naming);
-                let reads_source = matches!(root, Root::Source(_) | Root::RootSource);
-                let slot = if reads_source && !elements.is_empty() { self.slot() } else { 0 };
+                let reads_source = matches!(root, Root::Source(_) | Root::OuterSource);
+                let slot = if reads_source && !elements.is_empty() {
+                    self.slot()
+                } else {
+                    0
+                };
                 self.note_path(root, &names);
-                Expr::Path(Path { root, elements, slot })
+                Expr::Path(Path {
+                    root,
+                    elements,
+                    slot,
+                })
             }
             Err(words) => {
                 self.error(format!("{words}; a property with dots is quoted: _S.'a.b'"));
@@ -143,7 +157,7 @@ impl Compiler<'_> {
         let bookkeeping = names.first().is_some_and(|name| {
             matches!(name.as_str(), "_updated" | "_previous" | "_ts" | "_hash")
         });
-        if bookkeeping && matches!(root, Root::Source(_) | Root::RootSource) {
+        if bookkeeping && matches!(root, Root::Source(_) | Root::OuterSource) {
             self.program.facts.nondeterministic = true;
         }
     }
@@ -153,7 +167,8 @@ impl Compiler<'_> {
         match json {
             Json::String(text) => {
                 let head = text.split_once('.')?.0;
-                let known = VARIABLES.contains(&head) || self.scope.aliases.iter().any(|a| a == head);
+                let known =
+                    VARIABLES.contains(&head) || self.scope.aliases.iter().any(|a| a == head);
                 known.then(|| text.clone())
             }
             Json::Array(items) => items.iter().find_map(|item| self.variable_inside(item)),

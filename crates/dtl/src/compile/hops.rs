@@ -60,7 +60,9 @@ impl Compiler<'_> {
             let last = nth + 1 == count;
             compiled.extend(self.at(at, |compiler| compiler.spec(json, last)));
         }
-        Hops { specs: compiled.into() }
+        Hops {
+            specs: compiled.into(),
+        }
     }
 
     fn spec(&mut self, json: &Json, last: bool) -> Option<Spec> {
@@ -71,15 +73,22 @@ impl Compiler<'_> {
             ));
             return None;
         };
-        for name in spec.keys().filter(|name| !PROPERTIES.contains(&name.as_str())) {
+        for name in spec
+            .keys()
+            .filter(|name| !PROPERTIES.contains(&name.as_str()))
+        {
             let help = suggest::nearest(name, PROPERTIES.into_iter());
             self.under(name, |compiler| {
-                compiler.warning(format!("expected a property of hops, found \"{name}\"{help}"));
+                compiler.warning(format!(
+                    "expected a property of hops, found \"{name}\"{help}"
+                ));
             });
         }
         let base = self.scope.aliases.len();
         let tracked = spec.get("track-dependencies") != Some(&Json::Bool(false));
-        let aliased = self.under("datasets", |compiler| compiler.aliased(spec.get("datasets")))?;
+        let aliased = self.under("datasets", |compiler| {
+            compiler.aliased(spec.get("datasets"))
+        })?;
         for alias in &aliased {
             self.dataset(&alias.dataset, tracked, true);
         }
@@ -160,7 +169,10 @@ impl Compiler<'_> {
             },
         };
         let exclude_root = spec.get("exclude_root") == Some(&Json::Bool(true));
-        Some(Recursion { exclude_root, max_depth })
+        Some(Recursion {
+            exclude_root,
+            max_depth,
+        })
     }
 
     fn returns(
@@ -216,7 +228,10 @@ impl Compiler<'_> {
         let mut steps: Vec<Step> = Vec::new();
         let mut bound: Vec<usize> = (0..base).collect();
         let mut joined: Vec<(usize, Option<usize>)> = Vec::new();
-        for condition in conditions.iter_mut().filter(|condition| condition.aliases.is_empty()) {
+        for condition in conditions
+            .iter_mut()
+            .filter(|condition| condition.aliases.is_empty())
+        {
             condition.used = true;
             before.push(self.condition(condition));
         }
@@ -226,7 +241,10 @@ impl Compiler<'_> {
                 return None;
             };
             conditions[at].used = true;
-            let sides = conditions[at].sides.as_ref().expect("only joins are chosen");
+            let sides = conditions[at]
+                .sides
+                .as_ref()
+                .expect("only joins are chosen");
             let alias = sides[side].aliases[0];
             let other = sides[1 - side].aliases.first().copied();
             joined.push((alias, other));
@@ -235,11 +253,17 @@ impl Compiler<'_> {
             let access = self.at_all(&path, |compiler| {
                 let aliased = &aliased[alias - base];
                 let key = compiler.at(2 - side, |compiler| compiler.expression(key_side));
-                compiler.at(1 + side, |compiler| compiler.access(aliased, index_side, key))
+                compiler.at(1 + side, |compiler| {
+                    compiler.access(aliased, index_side, key)
+                })
             });
             bound.push(alias);
             let filters = self.filters(&mut conditions, &bound, &mut joined);
-            steps.push(Step { alias, access, filters });
+            steps.push(Step {
+                alias,
+                access,
+                filters,
+            });
         }
         Some((before, steps))
     }
@@ -304,14 +328,17 @@ impl Compiler<'_> {
     }
 
     fn condition(&mut self, condition: &Condition<'_>) -> Expr {
-        self.at_all(&condition.path, |compiler| compiler.expression(condition.json))
+        self.at_all(&condition.path, |compiler| {
+            compiler.expression(condition.json)
+        })
     }
 
     /// Does something at a place below `where`.
     fn at_all<T>(&mut self, path: &[usize], work: impl FnOnce(&mut Self) -> T) -> T {
         let before = self.path.len();
         self.path.push(super::Segment::Name("where".to_owned()));
-        self.path.extend(path.iter().map(|at| super::Segment::Position(*at)));
+        self.path
+            .extend(path.iter().map(|at| super::Segment::Position(*at)));
         let result = work(self);
         self.path.truncate(before);
         result
@@ -344,14 +371,24 @@ impl Compiler<'_> {
             Json::Array(items) if items.len() == 3 && items[0] == "eq" => {
                 let side = |json: &'j Json| {
                     let (aliases, outer) = self.references(json);
-                    Side { json, aliases, outer }
+                    Side {
+                        json,
+                        aliases,
+                        outer,
+                    }
                 };
                 Some([side(&items[1]), side(&items[2])])
             }
             _ => None,
         };
         let sides = sides.filter(|[a, b]| pair_of(a, b).is_some());
-        Condition { json, path, aliases, sides, used: false }
+        Condition {
+            json,
+            path,
+            aliases,
+            sides,
+            used: false,
+        }
     }
 
     /// The aliases in an expression, and whether it refers to anything outside the datasets.
@@ -377,10 +414,14 @@ impl Compiler<'_> {
                 }
             }
             Json::Array(items) => {
-                items.iter().for_each(|item| self.collect(item, aliases, outer));
+                items
+                    .iter()
+                    .for_each(|item| self.collect(item, aliases, outer));
             }
             Json::Object(pairs) => {
-                pairs.values().for_each(|item| self.collect(item, aliases, outer));
+                pairs
+                    .values()
+                    .for_each(|item| self.collect(item, aliases, outer));
             }
             _ => {}
         }
@@ -412,7 +453,9 @@ impl Compiler<'_> {
             let filter = self.under("subsets", |compiler| {
                 compiler.under(name, |compiler| compiler.subset(name, json, aliased, base))
             });
-            let Some((alias, filter)) = filter else { continue };
+            let Some((alias, filter)) = filter else {
+                continue;
+            };
             if let Some(step) = plan.1.iter_mut().find(|step| step.alias == alias) {
                 let mut filters = vec![filter];
                 filters.extend(std::mem::take(&mut step.filters));
@@ -430,7 +473,9 @@ impl Compiler<'_> {
     ) -> Option<(usize, Filter)> {
         let Some(at) = aliased.iter().position(|alias| alias.alias == name) else {
             let help = suggest::nearest(name, aliased.iter().map(|alias| alias.alias.as_str()));
-            self.error(format!("expected an alias of \"datasets\", found \"{name}\"{help}"));
+            self.error(format!(
+                "expected an alias of \"datasets\", found \"{name}\"{help}"
+            ));
             return None;
         };
         let sides = match json {
@@ -471,13 +516,17 @@ fn pair_of(a: &Side<'_>, b: &Side<'_>) -> Option<(usize, Option<usize>)> {
 
 /// The first join with one side bound and one side not: its place, and the unbound side.
 fn next_join(conditions: &[Condition<'_>], bound: &[usize]) -> Option<(usize, usize)> {
-    conditions.iter().enumerate().filter(|(_, condition)| !condition.used).find_map(|(at, found)| {
-        let sides = found.sides.as_ref()?;
-        let is_bound = |side: &Side<'_>| side.aliases.iter().all(|alias| bound.contains(alias));
-        match (is_bound(&sides[0]), is_bound(&sides[1])) {
-            (true, false) => Some((at, 1)),
-            (false, true) => Some((at, 0)),
-            _ => None,
-        }
-    })
+    conditions
+        .iter()
+        .enumerate()
+        .filter(|(_, condition)| !condition.used)
+        .find_map(|(at, found)| {
+            let sides = found.sides.as_ref()?;
+            let is_bound = |side: &Side<'_>| side.aliases.iter().all(|alias| bound.contains(alias));
+            match (is_bound(&sides[0]), is_bound(&sides[1])) {
+                (true, false) => Some((at, 1)),
+                (false, true) => Some((at, 0)),
+                _ => None,
+            }
+        })
 }

@@ -55,7 +55,9 @@ fn anonymous(alias: &str, json: &Json) -> Json {
         },
         Json::Array(items) => items.iter().map(|item| anonymous(alias, item)).collect(),
         Json::Object(pairs) => {
-            let pairs = pairs.iter().map(|(name, item)| (name.clone(), anonymous(alias, item)));
+            let pairs = pairs
+                .iter()
+                .map(|(name, item)| (name.clone(), anonymous(alias, item)));
             Json::Object(pairs.collect::<Map<_, _>>())
         }
         other => other.clone(),

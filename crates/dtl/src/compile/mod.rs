@@ -99,7 +99,9 @@ impl<'c> Compiler<'c> {
     }
 
     fn failed(&self) -> bool {
-        self.problems.iter().any(|problem| problem.severity == Severity::Error)
+        self.problems
+            .iter()
+            .any(|problem| problem.severity == Severity::Error)
     }
 
     fn finish(mut self, rules: Vec<Block>, default: usize) -> Program {
@@ -126,7 +128,11 @@ impl<'c> Compiler<'c> {
 
     fn note(&mut self, severity: Severity, message: String) {
         let path = self.here();
-        self.problems.push(Problem { path, severity, message });
+        self.problems.push(Problem {
+            path,
+            severity,
+            message,
+        });
     }
 
     /// Does something one element deeper.
@@ -179,7 +185,10 @@ impl<'c> Compiler<'c> {
         let default = self.names.iter().position(|name| name == DEFAULT);
         let mut blocks = Vec::with_capacity(rules.len());
         for (rule, (name, body)) in rules.iter().enumerate() {
-            self.scope = Scope { rule, ..Scope::default() };
+            self.scope = Scope {
+                rule,
+                ..Scope::default()
+            };
             blocks.push(self.under(name, |compiler| compiler.block(body)));
         }
         self.scope = Scope::default();
@@ -210,17 +219,30 @@ impl<'c> Compiler<'c> {
                  nowhere",
                 self.names[rule]
             );
-            self.problems.push(Problem { path, severity: Severity::Warning, message });
+            self.problems.push(Problem {
+                path,
+                severity: Severity::Warning,
+                message,
+            });
         }
-        let is_applied =
-            |rule: usize| self.applied.iter().flatten().any(|(applied, ..)| *applied == rule);
+        let is_applied = |rule: usize| {
+            self.applied
+                .iter()
+                .flatten()
+                .any(|(applied, ..)| *applied == rule)
+        };
         for (rule, path) in &self.parents {
             if *rule == default && !is_applied(default) {
-                let message = "expected _P only in rules that are applied, found it in \"default\", \
+                let message =
+                    "expected _P only in rules that are applied, found it in \"default\", \
                                which has no parent; write _S or _T"
-                    .to_owned();
+                        .to_owned();
                 let path = path.clone();
-                self.problems.push(Problem { path, severity: Severity::Error, message });
+                self.problems.push(Problem {
+                    path,
+                    severity: Severity::Error,
+                    message,
+                });
             }
         }
         for (rule, path, from_hops) in self.applied.iter().flatten() {
@@ -231,7 +253,11 @@ impl<'c> Compiler<'c> {
                     self.names[*rule]
                 );
                 let path = path.clone();
-                self.problems.push(Problem { path, severity: Severity::Error, message });
+                self.problems.push(Problem {
+                    path,
+                    severity: Severity::Error,
+                    message,
+                });
             }
         }
     }
@@ -243,12 +269,17 @@ impl<'c> Compiler<'c> {
     /// The index of a rule's name, noting that the rule at work applies it.
     pub(crate) fn rule(&mut self, name: &Json, from_hops: bool) -> u32 {
         let Json::String(name) = name else {
-            self.error(format!("expected the name of a rule, found {}", describe(name)));
+            self.error(format!(
+                "expected the name of a rule, found {}",
+                describe(name)
+            ));
             return 0;
         };
         let Some(rule) = self.names.iter().position(|known| known == name) else {
             let help = suggest::nearest(name, self.names.iter().map(String::as_str));
-            self.error(format!("expected the name of a rule, found \"{name}\"{help}"));
+            self.error(format!(
+                "expected the name of a rule, found \"{name}\"{help}"
+            ));
             return 0;
         };
         let here = self.here();
@@ -269,14 +300,21 @@ impl<'c> Compiler<'c> {
             }
             None => {
                 let dataset = name.to_owned();
-                reads.push(crate::program::Read { dataset, tracked, populated });
+                reads.push(crate::program::Read {
+                    dataset,
+                    tracked,
+                    populated,
+                });
             }
         }
         let datasets = &mut self.program.datasets;
-        let place = datasets.iter().position(|known| known == name).unwrap_or_else(|| {
-            datasets.push(name.to_owned());
-            datasets.len() - 1
-        });
+        let place = datasets
+            .iter()
+            .position(|known| known == name)
+            .unwrap_or_else(|| {
+                datasets.push(name.to_owned());
+                datasets.len() - 1
+            });
         u32::try_from(place).expect("datasets are few")
     }
 
@@ -317,6 +355,10 @@ fn list_of(names: &[String]) -> String {
     if names.is_empty() {
         return "no rules".to_owned();
     }
-    let shown: Vec<String> = names.iter().take(10).map(|name| format!("\"{}\"", cut(name))).collect();
+    let shown: Vec<String> = names
+        .iter()
+        .take(10)
+        .map(|name| format!("\"{}\"", cut(name)))
+        .collect();
     shown.join(", ")
 }

@@ -49,7 +49,10 @@ impl Compiler<'_> {
 
     fn statement(&mut self, json: &Json) -> Option<Statement> {
         let Json::Array(call) = json else {
-            self.error(format!("expected a transform function, found {}", describe(json)));
+            self.error(format!(
+                "expected a transform function, found {}",
+                describe(json)
+            ));
             return None;
         };
         let name = match call.first() {
@@ -63,7 +66,9 @@ impl Compiler<'_> {
             }
             other => {
                 let found = other.map_or_else(|| "an empty list".to_owned(), describe);
-                self.error(format!("expected a transform function's name, found {found}"));
+                self.error(format!(
+                    "expected a transform function's name, found {found}"
+                ));
                 return None;
             }
         };
@@ -75,7 +80,9 @@ impl Compiler<'_> {
                 ));
             } else {
                 let help = suggest::nearest(name, functions::transform_names());
-                self.error(format!("expected a transform function, found \"{name}\"{help}"));
+                self.error(format!(
+                    "expected a transform function, found \"{name}\"{help}"
+                ));
             }
             return None;
         };

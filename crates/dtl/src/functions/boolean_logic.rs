@@ -90,12 +90,7 @@ fn or(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, Stop> {
 }
 
 /// The first of the values whose truth is `wanted`.
-fn has(
-    m: &mut Machine<'_>,
-    env: Env<'_>,
-    args: &[Expr],
-    wanted: bool,
-) -> Result<bool, Stop> {
+fn has(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr], wanted: bool) -> Result<bool, Stop> {
     let values = m.eval(&args[1], env)?;
     let items = sequence(&values).unwrap_or(std::slice::from_ref(&values));
     for item in items {

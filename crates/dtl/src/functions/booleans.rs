@@ -14,8 +14,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         examples: &[
             eg(r#"["boolean", "false"]"#, "false"),
             eg(r#"["boolean", null]"#, "null"),
-            eg(r#"["boolean", ["list", "true", "~rhttp://x.org/", "True", false, 1234]]"#, "[true, true, false]"),
-            eg(r#"["boolean", ["string", "n/a"], ["list", "true", "124.4"]]"#, r#"[true, "n/a"]"#),
+            eg(
+                r#"["boolean", ["list", "true", "~rhttp://x.org/", "True", false, 1234]]"#,
+                "[true, true, false]",
+            ),
+            eg(
+                r#"["boolean", ["string", "n/a"], ["list", "true", "124.4"]]"#,
+                r#"[true, "n/a"]"#,
+            ),
         ],
         call: Call::Cast(boolean),
     },

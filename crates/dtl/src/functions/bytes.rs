@@ -17,7 +17,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
               ignored.",
         examples: &[
             eg(r#"["base64-decode", "YWJj"]"#, r#""~bYWJj""#),
-            eg(r#"["base64-decode", ["list", 1, "YWJj", "?"]]"#, r#"["~bYWJj"]"#),
+            eg(
+                r#"["base64-decode", ["list", 1, "YWJj", "?"]]"#,
+                r#"["~bYWJj"]"#,
+            ),
         ],
         call: Call::Each(decode),
     },
@@ -36,7 +39,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[VALUES],
         doc: "Casts strings to their bytes in UTF-8. Bytes stay as they are, other values are \
               ignored.",
-        examples: &[eg(r#"["bytes", "abc"]"#, r#""~bYWJj""#), eg(r#"["bytes", 1]"#, "null")],
+        examples: &[
+            eg(r#"["bytes", "abc"]"#, r#""~bYWJj""#),
+            eg(r#"["bytes", 1]"#, "null"),
+        ],
         call: Call::Each(bytes),
     },
     Function {
@@ -61,7 +67,10 @@ fn decode(value: &Value) -> ItemResult {
     let Value::String(text) = value else {
         return Ok(None);
     };
-    Ok(BASE64.decode(text.as_bytes()).ok().map(|bytes| Value::Bytes(EcoVec::from(bytes))))
+    Ok(BASE64
+        .decode(text.as_bytes())
+        .ok()
+        .map(|bytes| Value::Bytes(EcoVec::from(bytes))))
 }
 
 fn encode(value: &Value) -> ItemResult {

@@ -20,7 +20,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
               when the sides share a value.",
         examples: &[
             of(r#"["eq", "_S.age", 42]"#, r#"{"age": 42}"#, "true"),
-            of(r#"["eq", "_S.h", ["list", "a", "b"]]"#, r#"{"h": ["b", "a"]}"#, "false"),
+            of(
+                r#"["eq", "_S.h", ["list", "a", "b"]]"#,
+                r#"{"h": ["b", "a"]}"#,
+                "false",
+            ),
             eg(r#"["eq", "a", ["list", "a"]]"#, "true"),
             eg(r#"["eq", null, ["list"]]"#, "false"),
         ],
@@ -53,7 +57,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: BOTH,
         doc: "True when the first value of VALUE1 is less than that of VALUE2.",
         examples: &[
-            eg(r#"["lt", "~t2015-01-01", "~t2015-01-01T00:00:01Z"]"#, "true"),
+            eg(
+                r#"["lt", "~t2015-01-01", "~t2015-01-01T00:00:01Z"]"#,
+                "true",
+            ),
             eg(r#"["lt", null, 2]"#, "false"),
         ],
         call: Call::Eager(|args| compare(args, Ordering::is_lt)),
@@ -62,7 +69,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "lte",
         args: BOTH,
         doc: "True when the first value of VALUE1 is less than or equal to that of VALUE2.",
-        examples: &[eg(r#"["lte", "a", "a"]"#, "true"), eg(r#"["lte", 3, 2]"#, "false")],
+        examples: &[
+            eg(r#"["lte", "a", "a"]"#, "true"),
+            eg(r#"["lte", 3, 2]"#, "false"),
+        ],
         call: Call::Eager(|args| compare(args, Ordering::is_le)),
     },
     Function {
@@ -79,7 +89,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 fn compare(args: &[Value], holds: fn(Ordering) -> bool) -> Result<Value, Limit> {
     let (a, b) = (first(&args[0]), first(&args[1]));
-    Ok(Value::Bool(kind(a).is_some() && kind(a) == kind(b) && holds(order::compare(a, b))))
+    Ok(Value::Bool(
+        kind(a).is_some() && kind(a) == kind(b) && holds(order::compare(a, b)),
+    ))
 }
 
 /// Kinds that have an order among each other.

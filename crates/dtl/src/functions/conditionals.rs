@@ -54,7 +54,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         ],
         doc: "THEN when the condition is true; otherwise ELSE, or null without it.",
         examples: &[
-            of(r#"["if", ["gt", "_S.age", 42], 1, 2]"#, r#"{"age": 43}"#, "1"),
+            of(
+                r#"["if", ["gt", "_S.age", 42], 1, 2]"#,
+                r#"{"age": 43}"#,
+                "1",
+            ),
             eg(r#"["if", false, 1]"#, "null"),
         ],
         call: Call::Form(choose),
@@ -62,7 +66,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
 ];
 
 fn choose(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, Stop> {
-    let chosen = if m.truth(&args[0], env)? { &args[1] } else { &args[2] };
+    let chosen = if m.truth(&args[0], env)? {
+        &args[1]
+    } else {
+        &args[2]
+    };
     m.eval(chosen, env)
 }
 

@@ -20,60 +20,110 @@ pub(super) const FUNCTIONS: &[Function] = &[
               since 1970, dates as their first instant in UTC. Other values are replaced by \
               FUNCTION, or ignored without it.",
         examples: &[
-            eg(r#"["datetime", 1438076760123450000]"#, r#""~t2015-07-28T09:46:00.12345Z""#),
-            eg(r#"["datetime", ["list", "2015-07-28T09:46:00Z", "hello"]]"#, r#"["~t2015-07-28T09:46:00Z"]"#),
+            eg(
+                r#"["datetime", 1438076760123450000]"#,
+                r#""~t2015-07-28T09:46:00.12345Z""#,
+            ),
+            eg(
+                r#"["datetime", ["list", "2015-07-28T09:46:00Z", "hello"]]"#,
+                r#"["~t2015-07-28T09:46:00Z"]"#,
+            ),
         ],
         call: Call::Cast(datetime),
     },
     Function {
         name: "datetime-diff",
-        args: &[one("DATEPART", Kind::DatePart), one("START", Kind::Value), one("END", Kind::Value)],
+        args: &[
+            one("DATEPART", Kind::DatePart),
+            one("START", Kind::Value),
+            one("END", Kind::Value),
+        ],
         doc: "How many whole DATEPARTs START is after END, cut toward zero. DATEPART is year, \
               month, week, day, hour, minute, second, millisecond, microsecond or nanosecond.",
         examples: &[
-            eg(r#"["datetime-diff", "day", "~t2015-07-28T00:00:00Z", "~t2015-07-29T00:00:00Z"]"#, "-1"),
-            eg(r#"["datetime-diff", "month", "~t2016-07-29T00:00:00Z", "~t2015-03-02T00:00:00Z"]"#, "16"),
+            eg(
+                r#"["datetime-diff", "day", "~t2015-07-28T00:00:00Z", "~t2015-07-29T00:00:00Z"]"#,
+                "-1",
+            ),
+            eg(
+                r#"["datetime-diff", "month", "~t2016-07-29T00:00:00Z", "~t2015-03-02T00:00:00Z"]"#,
+                "16",
+            ),
         ],
         call: Call::With(difference),
     },
     Function {
         name: "datetime-format",
-        args: &[optional("TIMEZONE", Kind::String), one("FORMAT", Kind::String), VALUES],
+        args: &[
+            optional("TIMEZONE", Kind::String),
+            one("FORMAT", Kind::String),
+            VALUES,
+        ],
         doc: "Datetimes as text by a format, in a time zone or UTC. The tokens are those of \
               \"datetime-parse\". Other values are ignored.",
         examples: &[
-            eg(r#"["datetime-format", "Europe/Oslo", "%d.%m.%Y %H:%M", "~t2018-08-18T12:39:01Z"]"#, r#""18.08.2018 14:39""#),
-            eg(r#"["datetime-format", "%e/%m/%y %I:%M %p", "~t2018-08-08T12:05:00Z"]"#, r#""8/08/18 12:05 PM""#),
+            eg(
+                r#"["datetime-format", "Europe/Oslo", "%d.%m.%Y %H:%M", "~t2018-08-18T12:39:01Z"]"#,
+                r#""18.08.2018 14:39""#,
+            ),
+            eg(
+                r#"["datetime-format", "%e/%m/%y %I:%M %p", "~t2018-08-08T12:05:00Z"]"#,
+                r#""8/08/18 12:05 PM""#,
+            ),
         ],
         call: Call::With(format),
     },
     Function {
         name: "datetime-parse",
-        args: &[optional("TIMEZONE", Kind::String), one("FORMAT", Kind::String), VALUES],
+        args: &[
+            optional("TIMEZONE", Kind::String),
+            one("FORMAT", Kind::String),
+            VALUES,
+        ],
         doc: "Reads strings by a format, in a time zone or UTC: %d %e day, %m month, %Y year, %y its \
               last two digits (69 is 1969, 68 is 2068), %H hour, %I hour of twelve with %p am or pm, \
               %M minute, %S second, %f fraction of a second, %z offset (last), %% a percent sign. \
               What does not fit is ignored.",
         examples: &[
-            eg(r#"["datetime-parse", "%d.%m.%Y", ["list", "28.07.2015", "x"]]"#, r#"["~t2015-07-28T00:00:00Z"]"#),
-            eg(r#"["datetime-parse", "Europe/Oslo", "%Y-%m-%dT%H:%M:%S", "2018-08-18T12:39:01"]"#, r#""~t2018-08-18T10:39:01Z""#),
+            eg(
+                r#"["datetime-parse", "%d.%m.%Y", ["list", "28.07.2015", "x"]]"#,
+                r#"["~t2015-07-28T00:00:00Z"]"#,
+            ),
+            eg(
+                r#"["datetime-parse", "Europe/Oslo", "%Y-%m-%dT%H:%M:%S", "2018-08-18T12:39:01"]"#,
+                r#""~t2018-08-18T10:39:01Z""#,
+            ),
         ],
         call: Call::With(parse),
     },
     Function {
         name: "datetime-plus",
-        args: &[one("DATEPART", Kind::DatePart), one("VALUE", Kind::Integer), VALUES],
+        args: &[
+            one("DATEPART", Kind::DatePart),
+            one("VALUE", Kind::Integer),
+            VALUES,
+        ],
         doc: "Datetimes VALUE DATEPARTs later, or earlier when it is negative. A day that its month \
               does not have becomes the month's last.",
         examples: &[
-            eg(r#"["datetime-plus", "hour", -1, "~t2016-03-01T00:00:00Z"]"#, r#""~t2016-02-29T23:00:00Z""#),
-            eg(r#"["datetime-plus", "month", 1, "~t2015-01-31T00:00:00Z"]"#, r#""~t2015-02-28T00:00:00Z""#),
+            eg(
+                r#"["datetime-plus", "hour", -1, "~t2016-03-01T00:00:00Z"]"#,
+                r#""~t2016-02-29T23:00:00Z""#,
+            ),
+            eg(
+                r#"["datetime-plus", "month", 1, "~t2015-01-31T00:00:00Z"]"#,
+                r#""~t2015-02-28T00:00:00Z""#,
+            ),
         ],
         call: Call::With(plus),
     },
     Function {
         name: "datetime-shift",
-        args: &[one("FROM_TIMEZONE", Kind::String), one("TO_TIMEZONE", Kind::String), VALUES],
+        args: &[
+            one("FROM_TIMEZONE", Kind::String),
+            one("TO_TIMEZONE", Kind::String),
+            VALUES,
+        ],
         doc: "Takes datetimes as wall times in one time zone and gives the wall times of the same \
               instants in another one. Other values are ignored.",
         examples: &[eg(
@@ -105,7 +155,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
 fn instant(value: &Value) -> Option<Timestamp> {
     match value {
         Value::Datetime(at) => Some(*at),
-        Value::Date(date) => TimeZone::UTC.to_timestamp(date.to_datetime(jiff::civil::Time::midnight())).ok(),
+        Value::Date(date) => TimeZone::UTC
+            .to_timestamp(date.to_datetime(jiff::civil::Time::midnight()))
+            .ok(),
         _ => None,
     }
 }
@@ -127,7 +179,9 @@ fn datetime(value: &Value) -> ItemResult {
 fn over_datetimes(
     call: impl Fn(Timestamp) -> Option<Value> + Send + Sync + 'static,
 ) -> Result<Item, String> {
-    Ok(Arc::new(move |value: &Value| Ok(instant(value).and_then(&call))))
+    Ok(Arc::new(move |value: &Value| {
+        Ok(instant(value).and_then(&call))
+    }))
 }
 
 fn part(value: &Value) -> Result<Part, String> {
@@ -147,7 +201,12 @@ fn plus(args: &[Value]) -> Result<Item, String> {
     let part = part(&args[0])?;
     let count = match &args[1] {
         Value::Int(count) => *count,
-        other => return Err(format!("expected an integer for VALUE, found a {}", other.kind())),
+        other => {
+            return Err(format!(
+                "expected an integer for VALUE, found a {}",
+                other.kind()
+            ));
+        }
     };
     over_datetimes(move |at| part.plus(at, count).map(Value::Datetime))
 }
@@ -157,7 +216,12 @@ fn zone_and_format(args: &[Value]) -> Result<(TimeZone, Format), String> {
     let zone = match &args[0] {
         Value::Null => TimeZone::UTC,
         Value::String(name) => zone(name)?,
-        other => return Err(format!("expected a time zone's name, found a {}", other.kind())),
+        other => {
+            return Err(format!(
+                "expected a time zone's name, found a {}",
+                other.kind()
+            ));
+        }
     };
     match &args[1] {
         Value::String(format) => Ok((zone, Format::new(format)?)),
@@ -181,7 +245,10 @@ fn parse(args: &[Value]) -> Result<Item, String> {
 fn shifted(args: &[Value]) -> Result<Item, String> {
     let named = |value: &Value| match value {
         Value::String(name) => zone(name),
-        other => Err(format!("expected a time zone's name, found a {}", other.kind())),
+        other => Err(format!(
+            "expected a time zone's name, found a {}",
+            other.kind()
+        )),
     };
     let (from, to) = (named(&args[0])?, named(&args[1])?);
     over_datetimes(move |at| shift(at, &from, &to).map(Value::Datetime))

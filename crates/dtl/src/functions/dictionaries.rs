@@ -47,8 +47,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
               ignored with its value.",
         examples: &[
             eg(r#"["dict"]"#, "{}"),
-            eg(r#"["dict", ["list", "X", 123, ["list", "A", 1]]]"#, r#"{"A": 1}"#),
-            eg(r#"["dict", "a", ["upper", "a"], ["lower", "B"], "B"]"#, r#"{"a": "A", "b": "B"}"#),
+            eg(
+                r#"["dict", ["list", "X", 123, ["list", "A", 1]]]"#,
+                r#"{"A": 1}"#,
+            ),
+            eg(
+                r#"["dict", "a", ["upper", "a"], ["lower", "B"], "B"]"#,
+                r#"{"a": "A", "b": "B"}"#,
+            ),
         ],
         call: Call::Special(dict),
     },
@@ -77,7 +83,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "items",
         args: &[one("DICTS", Kind::Value)],
         doc: "A list of [key, value] for everything in the dicts.",
-        examples: &[eg(r#"["items", ["list", "X", {"A": 1, "B": 2}]]"#, r#"[["A", 1], ["B", 2]]"#)],
+        examples: &[eg(
+            r#"["items", ["list", "X", {"A": 1, "B": 2}]]"#,
+            r#"[["A", 1], ["B", 2]]"#,
+        )],
         call: Call::Eager(|args| {
             each(&args[0], |name, value| {
                 Value::List(Items::from([Value::String(name.clone()), value.clone()]))
@@ -90,8 +99,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "A list of dicts with \"key\" and \"value\" for everything in the dicts; a single dict \
               with one key gives a single one.",
         examples: &[
-            eg(r#"["key-values", {"hello": "world"}]"#, r#"{"key": "hello", "value": "world"}"#),
-            eg(r#"["key-values", ["list", {"A": 1}, 123]]"#, r#"[{"key": "A", "value": 1}]"#),
+            eg(
+                r#"["key-values", {"hello": "world"}]"#,
+                r#"{"key": "hello", "value": "world"}"#,
+            ),
+            eg(
+                r#"["key-values", ["list", {"A": 1}, 123]]"#,
+                r#"[{"key": "A", "value": 1}]"#,
+            ),
         ],
         call: Call::Eager(key_values),
     },
@@ -99,7 +114,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "keys",
         args: &[one("DICTS", Kind::Value)],
         doc: "A list of all keys of the dicts.",
-        examples: &[eg(r#"["keys", ["list", {"A": 1, "B": 2}, {"A": 1}]]"#, r#"["A", "B", "A"]"#)],
+        examples: &[eg(
+            r#"["keys", ["list", {"A": 1, "B": 2}, {"A": 1}]]"#,
+            r#"["A", "B", "A"]"#,
+        )],
         call: Call::Eager(|args| each(&args[0], |name, _| Value::String(name.clone()))),
     },
     Function {
@@ -108,7 +126,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "Follows property names, one or a list of them, from each value, through lists, and \
               returns what stands at the end. Names that are no strings are ignored.",
         examples: &[
-            eg(r#"["path", "age", ["list", {"age": 23}, {"age": 24}]]"#, "[23, 24]"),
+            eg(
+                r#"["path", "age", ["list", {"age": 23}, {"age": 24}]]"#,
+                "[23, 24]",
+            ),
             eg(r#"["path", ["list", 1, "age"], {"age": 24}]"#, "24"),
             eg(r#"["path", "foo", {"bar": 123}]"#, "null"),
         ],
@@ -118,14 +139,20 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "strip-ns",
         args: &[VALUES],
         doc: "Removes the namespaces from the names of dicts, at every depth.",
-        examples: &[eg(r#"["strip-ns", {"a:b": 1, "c:d": {"e:f": 2}}]"#, r#"{"b": 1, "d": {"f": 2}}"#)],
+        examples: &[eg(
+            r#"["strip-ns", {"a:b": 1, "c:d": {"e:f": 2}}]"#,
+            r#"{"b": 1, "d": {"f": 2}}"#,
+        )],
         call: Call::Each(strip_ns),
     },
     Function {
         name: "values",
         args: &[one("DICTS", Kind::Value)],
         doc: "A list of all values of the dicts.",
-        examples: &[eg(r#"["values", ["list", {"A": 1, "B": 2}, "X"]]"#, "[1, 2]")],
+        examples: &[eg(
+            r#"["values", ["list", {"A": 1, "B": 2}, "X"]]"#,
+            "[1, 2]",
+        )],
         call: Call::Eager(|args| each(&args[0], |_, value| value.clone())),
     },
 ];
@@ -177,10 +204,12 @@ fn dict(compiler: &mut Compiler<'_>, given: &Given<'_>) -> Expr {
 }
 
 fn from_items(args: &[Value]) -> Result<Value, Limit> {
-    let pairs = items(&args[0]).iter().filter_map(|item| match sequence(item)? {
-        [Value::String(name), value] => Some((name.clone(), value.clone())),
-        _ => None,
-    });
+    let pairs = items(&args[0])
+        .iter()
+        .filter_map(|item| match sequence(item)? {
+            [Value::String(name), value] => Some((name.clone(), value.clone())),
+            _ => None,
+        });
     Ok(Value::Dict(pairs.collect()))
 }
 

@@ -33,7 +33,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "lookup-entity",
-        args: &[one("DATASET_ID", Kind::String), one("ENTITY_ID", Kind::String)],
+        args: &[
+            one("DATASET_ID", Kind::String),
+            one("ENTITY_ID", Kind::String),
+        ],
         doc: "The entity with that _id in another dataset, or null. Changes of it do not make the \
               pipe process anything again.",
         examples: &[],
@@ -47,7 +50,9 @@ fn lookup_entity(compiler: &mut Compiler<'_>, given: &Given<'_>) -> Expr {
         Json::String(name) => compiler.dataset(name, false, true),
         other => compiler.at(at, |compiler| {
             let found = describe(other);
-            compiler.error(format!("expected a dataset's id as a constant string, found {found}"));
+            compiler.error(format!(
+                "expected a dataset's id as a constant string, found {found}"
+            ));
             0
         }),
     };

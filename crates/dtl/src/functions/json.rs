@@ -15,7 +15,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
               dicts are sorted; a space follows commas and colons.",
         examples: &[
             eg(r#"["json", "hello"]"#, r#""\"hello\"""#),
-            eg(r#"["json", {"b": 2, "a": [1, null]}]"#, r#""{\"a\": [1, null], \"b\": 2}""#),
+            eg(
+                r#"["json", {"b": 2, "a": [1, null]}]"#,
+                r#""{\"a\": [1, null], \"b\": 2}""#,
+            ),
         ],
         call: Call::Each(|value| text::json(value, false).map(Value::String).map(Some)),
     },
@@ -26,7 +29,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
               FUNCTION, or ignored without it.",
         examples: &[
             eg(r#"["json-parse", "{\"a\": 1}"]"#, r#"{"a": 1}"#),
-            eg(r#"["json-parse", ["list", "hello", "123", "null"]]"#, "[123, null]"),
+            eg(
+                r#"["json-parse", ["list", "hello", "123", "null"]]"#,
+                "[123, null]",
+            ),
             eg(r#"["json-parse", "no-value", "hello"]"#, r#""no-value""#),
         ],
         call: Call::Cast(parse_plain),
@@ -35,7 +41,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "json-transit",
         args: &[VALUES],
         doc: "JSON text of each value, tagged as on the wire: like \"json\" otherwise.",
-        examples: &[eg(r#"["json-transit", ["uri", "http://x.org/"]]"#, r#""\"~rhttp://x.org/\"""#)],
+        examples: &[eg(
+            r#"["json-transit", ["uri", "http://x.org/"]]"#,
+            r#""\"~rhttp://x.org/\"""#,
+        )],
         call: Call::Each(|value| text::json(value, true).map(Value::String).map(Some)),
     },
     Function {
@@ -43,8 +52,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[optional("FUNCTION", Kind::Default), VALUES],
         doc: "Reads JSON text and decodes tagged strings: like \"json-parse\" otherwise.",
         examples: &[
-            eg(r#"["is-uri", ["json-transit-parse", "\"~rhttp://x.org/\""]]"#, "true"),
-            eg(r#"["json-transit-parse", "no-value", "~rhttp://x.org/"]"#, r#""no-value""#),
+            eg(
+                r#"["is-uri", ["json-transit-parse", "\"~rhttp://x.org/\""]]"#,
+                "true",
+            ),
+            eg(
+                r#"["json-transit-parse", "no-value", "~rhttp://x.org/"]"#,
+                r#""no-value""#,
+            ),
         ],
         call: Call::Cast(parse_tagged),
     },

@@ -18,7 +18,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "One list of all values of the arguments; lists are taken apart one level.",
         examples: &[
             eg(r#"["combine", null]"#, "[]"),
-            eg(r#"["combine", 1, ["list", 2, 3, ["list", 4]]]"#, "[1, 2, 3, [4]]"),
+            eg(
+                r#"["combine", 1, ["list", 2, 3, ["list", 4]]]"#,
+                "[1, 2, 3, [4]]",
+            ),
         ],
         call: Call::Eager(combine),
     },
@@ -40,7 +43,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
               that it gave before. The first ones stay.",
         examples: &[
             eg(r#"["distinct", ["list", 4, 2, 5, 4, 3]]"#, "[4, 2, 5, 3]"),
-            eg(r#"["distinct", ["upper", "_."], ["list", "a", "A", "B", "b"]]"#, r#"["a", "B"]"#),
+            eg(
+                r#"["distinct", ["upper", "_."], ["list", "a", "A", "B", "b"]]"#,
+                r#"["a", "B"]"#,
+            ),
         ],
         call: Call::Form(distinct),
     },
@@ -51,7 +57,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
               from 0.",
         examples: &[
             eg(r#"["enumerate", 1, "a"]"#, r#"{"key": 1, "value": "a"}"#),
-            eg(r#"["enumerate", ["list", 17, 32]]"#, r#"[{"key": 0, "value": 17}, {"key": 1, "value": 32}]"#),
+            eg(
+                r#"["enumerate", ["list", 17, 32]]"#,
+                r#"[{"key": 0, "value": 17}, {"key": 1, "value": 32}]"#,
+            ),
         ],
         call: Call::Eager(enumerate),
     },
@@ -60,7 +69,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[one("FUNCTION", Kind::Function), VALUES],
         doc: "The values for which FUNCTION is true.",
         examples: &[
-            eg(r#"["filter", ["gt", "_.age", 42], ["list", {"age": 30}, {"age": 50}]]"#, r#"[{"age": 50}]"#),
+            eg(
+                r#"["filter", ["gt", "_.age", 42], ["list", {"age": 30}, {"age": 50}]]"#,
+                r#"[{"age": 50}]"#,
+            ),
             eg(r#"["filter", ["eq", "_.", "b"], "a"]"#, "null"),
         ],
         call: Call::Form(filter),
@@ -80,9 +92,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[VALUES],
         doc: "A new list in which the lists among the values are replaced by their items, one \
               level deep.",
-        examples: &[
-            eg(r#"["flatten", ["list", ["list", 1, 2], ["list", 3, ["list", 4], 5]]]"#, "[1, 2, 3, [4], 5]"),
-        ],
+        examples: &[eg(
+            r#"["flatten", ["list", ["list", 1, 2], ["list", 3, ["list", 4], 5]]]"#,
+            "[1, 2, 3, [4], 5]",
+        )],
         call: Call::Eager(flatten),
     },
     Function {
@@ -94,9 +107,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         ],
         doc: "A list of [key, values]: for each key that KEY_FUNCTION gives, what VALUE_FUNCTION \
               gives for its values.",
-        examples: &[
-            eg(r#"["group", ["upper", "_."], ["lower", "_."], "Hello"]"#, r#"[["HELLO", ["hello"]]]"#),
-        ],
+        examples: &[eg(
+            r#"["group", ["upper", "_."], ["lower", "_."], "Hello"]"#,
+            r#"[["HELLO", ["hello"]]]"#,
+        )],
         call: Call::Form(group),
     },
     Function {
@@ -109,9 +123,18 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "A dict of the values by what KEY_FUNCTION gives for them. The names are the keys as \
               tagged JSON text, or what STRING_FUNCTION makes of the keys.",
         examples: &[
-            eg(r#"["group-by", ["length", "_."], ["list", "phi", "alpha", "rho"]]"#, r#"{"3": ["phi", "rho"], "5": ["alpha"]}"#),
-            eg(r#"["group-by", ["upper", "_."], ["list", "a"]]"#, r#"{"\"A\"": ["a"]}"#),
-            eg(r#"["group-by", ["upper", "_."], ["string", "_."], ["list", "a"]]"#, r#"{"A": ["a"]}"#),
+            eg(
+                r#"["group-by", ["length", "_."], ["list", "phi", "alpha", "rho"]]"#,
+                r#"{"3": ["phi", "rho"], "5": ["alpha"]}"#,
+            ),
+            eg(
+                r#"["group-by", ["upper", "_."], ["list", "a"]]"#,
+                r#"{"\"A\"": ["a"]}"#,
+            ),
+            eg(
+                r#"["group-by", ["upper", "_."], ["string", "_."], ["list", "a"]]"#,
+                r#"{"A": ["a"]}"#,
+            ),
         ],
         call: Call::Form(group_by),
     },
@@ -128,10 +151,17 @@ pub(super) const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "insert",
-        args: &[one("INDEX", Kind::Integer), one("VALUES", Kind::Value), one("OBJECT", Kind::Value)],
+        args: &[
+            one("INDEX", Kind::Integer),
+            one("VALUES", Kind::Value),
+            one("OBJECT", Kind::Value),
+        ],
         doc: "The values with OBJECT put in before INDEX, which counts from the end when negative.",
         examples: &[
-            eg(r#"["insert", 1, ["list", 1, 2], ["list", 3, 4]]"#, "[1, [3, 4], 2]"),
+            eg(
+                r#"["insert", 1, ["list", 1, 2], ["list", 3, 4]]"#,
+                "[1, [3, 4], 2]",
+            ),
             eg(r#"["insert", -2, ["list", 1, 2, 3], 4]"#, "[1, 4, 2, 3]"),
         ],
         call: Call::Eager(insert),
@@ -179,7 +209,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "A list of the arguments.",
         examples: &[
             eg(r#"["list"]"#, "[]"),
-            eg(r#"["list", "a", ["list", "b"], null]"#, r#"["a", ["b"], null]"#),
+            eg(
+                r#"["list", "a", ["list", "b"], null]"#,
+                r#"["a", ["b"], null]"#,
+            ),
         ],
         call: Call::Form(|m, env, args| Ok(Value::List(m.all(args, env)?.into()))),
     },
@@ -188,7 +221,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[one("FUNCTION", Kind::Function), VALUES],
         doc: "A list of what FUNCTION gives for each value.",
         examples: &[
-            eg(r#"["map", ["lower", "_."], ["list", "A", "B", 1]]"#, r#"["a", "b", null]"#),
+            eg(
+                r#"["map", ["lower", "_."], ["list", "A", "B", 1]]"#,
+                r#"["a", "b", null]"#,
+            ),
             eg(r#"["map", ["lower", "_."], null]"#, "[]"),
         ],
         call: Call::Form(map),
@@ -202,18 +238,21 @@ pub(super) const FUNCTIONS: &[Function] = &[
         ],
         doc: "Dicts with their names and values replaced by what the functions give for them. A \
               name that becomes no string goes with its value; empty dicts are ignored.",
-        examples: &[
-            eg(r#"["map-dict", ["upper", "_."], ["plus", 1, "_."], {"a": 1, "b": 2}]"#, r#"{"A": 2, "B": 3}"#),
-        ],
+        examples: &[eg(
+            r#"["map-dict", ["upper", "_."], ["plus", 1, "_."], {"a": 1, "b": 2}]"#,
+            r#"{"A": 2, "B": 3}"#,
+        )],
         call: Call::Form(map_dict),
     },
     Function {
         name: "map-values",
         args: &[one("VALUE_FUNCTION", Kind::Function), VALUES],
         doc: "A list of what VALUE_FUNCTION gives for each value of each dict.",
-        examples: &[
-            of(r#"["map-values", ["lower", "_."], ["list", "_S.d", 100]]"#, r#"{"d": {"k": "A", "l": "B"}}"#, r#"["a", "b"]"#),
-        ],
+        examples: &[of(
+            r#"["map-values", ["lower", "_."], ["list", "_S.d", 100]]"#,
+            r#"{"d": {"k": "A", "l": "B"}}"#,
+            r#"["a", "b"]"#,
+        )],
         call: Call::Form(map_values),
     },
     Function {
@@ -259,7 +298,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "The values from START to before END, every STRIDE-th of them. Negative indexes count \
               from the end, a negative STRIDE goes backwards.",
         examples: &[
-            eg(r#"["slice", 2, -2, 2, ["list", 0, 1, 2, 3, 4, 5, 6]]"#, "[2, 4]"),
+            eg(
+                r#"["slice", 2, -2, 2, ["list", 0, 1, 2, 3, 4, 5, 6]]"#,
+                "[2, 4]",
+            ),
             eg(r#"["slice", 2, ["list", 0, 1, 2, 3]]"#, "[2, 3]"),
         ],
         call: Call::Eager(slice),
@@ -358,9 +400,19 @@ fn grouped(
     for item in items(values) {
         m.step(1)?;
         let env = env.with(item);
-        let key = if key.is_absent() { item.clone() } else { m.eval(key, env)? };
-        let value = if value.is_absent() { item.clone() } else { m.eval(value, env)? };
-        let place = *places.entry(tahini_entity::order::key(&key)).or_insert(groups.len());
+        let key = if key.is_absent() {
+            item.clone()
+        } else {
+            m.eval(key, env)?
+        };
+        let value = if value.is_absent() {
+            item.clone()
+        } else {
+            m.eval(value, env)?
+        };
+        let place = *places
+            .entry(tahini_entity::order::key(&key))
+            .or_insert(groups.len());
         match groups.get_mut(place) {
             Some((_, group)) => group.push(value),
             None => groups.push((key, Items::from([value]))),
@@ -400,7 +452,9 @@ fn is_in(args: &[Value]) -> Result<Value, Limit> {
     let values = items(&args[0]);
     let all = match values {
         [] => return Ok(Value::Bool(false)),
-        [single] => items(&args[1]).iter().any(|item| tahini_entity::order::eq(item, single)),
+        [single] => items(&args[1])
+            .iter()
+            .any(|item| tahini_entity::order::eq(item, single)),
         many => {
             let known = Seen::of(items(&args[1]));
             many.iter().all(|value| known.contains(value))
@@ -466,7 +520,10 @@ fn nth(args: &[Value]) -> Result<Value, Limit> {
         return Ok(Value::Null);
     };
     let index = usize::try_from(*index).ok();
-    Ok(index.and_then(|index| items(&args[1]).get(index)).cloned().unwrap_or_default())
+    Ok(index
+        .and_then(|index| items(&args[1]).get(index))
+        .cloned()
+        .unwrap_or_default())
 }
 
 fn range(args: &[Value]) -> Result<Value, Limit> {
@@ -480,7 +537,11 @@ fn range(args: &[Value]) -> Result<Value, Limit> {
     };
     let (start, stop) = (i128::from(*start), i128::from(*stop));
     let distance = if step > 0 { stop - start } else { start - stop };
-    let count = if distance <= 0 { 0 } else { (distance - 1) / step.abs() + 1 };
+    let count = if distance <= 0 {
+        0
+    } else {
+        (distance - 1) / step.abs() + 1
+    };
     limits::list(usize::try_from(count).unwrap_or(usize::MAX))?;
     let number = |at: i128| i64::try_from(start + at * step).map_or(Value::Null, Value::Int);
     Ok(Value::List((0..count).map(number).collect()))
@@ -518,7 +579,10 @@ fn slice(args: &[Value]) -> Result<Value, Limit> {
     // Backwards, START and END name items rather than the gaps before them.
     let above = |index: i64| match index {
         _ if index < 0 => usize::try_from(index + all.len() as i64 + 1).unwrap_or(0),
-        _ => usize::try_from(index).unwrap_or(usize::MAX).saturating_add(1).min(all.len()),
+        _ => usize::try_from(index)
+            .unwrap_or(usize::MAX)
+            .saturating_add(1)
+            .min(all.len()),
     };
     let from = start.map_or(all.len(), above);
     let to = end.map_or(0, above);

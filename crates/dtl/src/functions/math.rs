@@ -33,7 +33,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "*",
         args: TWO,
         doc: "VALUE1 * VALUE2. Of lists the first values count.",
-        examples: &[eg(r#"["*", 2, ["list", 2, 4, 6]]"#, "4"), eg(r#"["*", null, 2]"#, "null")],
+        examples: &[
+            eg(r#"["*", 2, ["list", 2, 4, 6]]"#, "4"),
+            eg(r#"["*", null, 2]"#, "null"),
+        ],
         call: Call::Eager(|args| symbol(args, number::multiply)),
     },
     Function {
@@ -65,14 +68,20 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "^",
         args: TWO,
         doc: "VALUE1 to the power of VALUE2. Of lists the first values count.",
-        examples: &[eg(r#"["^", 5, 2]"#, "25"), eg(r#"["^", ["list", 2, 8], 3]"#, "8")],
+        examples: &[
+            eg(r#"["^", 5, 2]"#, "25"),
+            eg(r#"["^", ["list", 2, 8], 3]"#, "8"),
+        ],
         call: Call::Eager(|args| symbol(args, number::power)),
     },
     Function {
         name: "abs",
         args: &[VALUES],
         doc: "The absolute value of each number, of the same type.",
-        examples: &[eg(r#"["abs", ["list", -2, 4, "x", -2.23]]"#, "[2, 4, 2.23]")],
+        examples: &[eg(
+            r#"["abs", ["list", -2, 4, "x", -2.23]]"#,
+            "[2, 4, 2.23]",
+        )],
         call: Call::Each(|value| Ok(Number::of(value).map(number::absolute))),
     },
     Function {
@@ -97,7 +106,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[one("DIVISOR", Kind::Number), one("DIVIDENDS", Kind::Value)],
         doc: "Each number divided by DIVISOR, a decimal when both are integers; null when DIVISOR \
               is 0. Of a list of divisors the first counts.",
-        examples: &[eg(r#"["divide", 10, 20.0]"#, "2.0"), eg(r#"["divide", 0, 20]"#, "null")],
+        examples: &[
+            eg(r#"["divide", 10, 20.0]"#, "2.0"),
+            eg(r#"["divide", 0, 20]"#, "null"),
+        ],
         call: Call::With(|args| word(args, number::divide)),
     },
     Function {
@@ -152,7 +164,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "The nearest number, of two equally near ones the even one: an integer, or with \
               DIGITS after the point.",
         examples: &[
-            eg(r#"["round", ["list", 2.2, 3.5, 4.5, -4.5]]"#, "[2, 4, 4, -4]"),
+            eg(
+                r#"["round", ["list", 2.2, 3.5, 4.5, -4.5]]"#,
+                "[2, 4, 4, -4]",
+            ),
             eg(r#"["round", 1, 4.778]"#, "4.8"),
         ],
         call: Call::With(|args| rounding(args, RoundingMode::HalfEven)),
@@ -178,7 +193,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "tan",
         args: &[VALUES],
         doc: "The tangent of each number, in radians; null where it is undefined.",
-        examples: &[eg(r#"["tan", 0]"#, "0.0"), eg(r#"["tan", 1.5707963267948966]"#, "null")],
+        examples: &[
+            eg(r#"["tan", 0]"#, "0.0"),
+            eg(r#"["tan", 1.5707963267948966]"#, "null"),
+        ],
         call: Call::Each(|value| real(value, tangent)),
     },
 ];
@@ -210,7 +228,12 @@ fn rounding(args: &[Value], mode: RoundingMode) -> Result<Item, String> {
     let digits = match &args[0] {
         Value::Null => 0,
         Value::Int(digits) => *digits,
-        other => return Err(format!("expected an integer for DIGITS, found a {}", other.kind())),
+        other => {
+            return Err(format!(
+                "expected an integer for DIGITS, found a {}",
+                other.kind()
+            ));
+        }
     };
     Ok(Arc::new(move |value: &Value| match Number::of(value) {
         Some(number) => number::round(number, digits, mode).map(Some),
@@ -225,5 +248,9 @@ fn real(value: &Value, function: fn(f64) -> f64) -> ItemResult {
 /// At odd multiples of π/2 a double's tangent is a huge number that stands for infinity.
 fn tangent(radians: f64) -> f64 {
     let tangent = radians.tan();
-    if tangent.abs() > 1e15 { f64::NAN } else { tangent }
+    if tangent.abs() > 1e15 {
+        f64::NAN
+    } else {
+        tangent
+    }
 }

@@ -17,7 +17,10 @@ use crate::values::{Items, items};
 pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         name: "completeness",
-        args: &[one("VIA_DATASET_ID", Kind::String), one("DATASET_ID", Kind::String)],
+        args: &[
+            one("VIA_DATASET_ID", Kind::String),
+            one("DATASET_ID", Kind::String),
+        ],
         doc: "The completeness of a dataset as another dataset knows it, a datetime; null when it \
               knows none.",
         examples: &[],
@@ -25,7 +28,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "hash128",
-        args: &[one("ALGORITHM", Kind::String), optional("SEED", Kind::Integer), VALUES],
+        args: &[
+            one("ALGORITHM", Kind::String),
+            optional("SEED", Kind::Integer),
+            VALUES,
+        ],
         doc: "The 128-bit hash of strings and bytes, as an integer. ALGORITHM is \"murmur3\"; SEED \
               defaults to 0. Other values are ignored.",
         examples: &[eg(
@@ -49,7 +56,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "The argument as it is, not evaluated.",
         examples: &[
             eg(r#"["literal", "_S.foo"]"#, r#""_S.foo""#),
-            eg(r#"["literal", ["upper", "hello"]]"#, r#"["upper", "hello"]"#),
+            eg(
+                r#"["literal", ["upper", "hello"]]"#,
+                r#"["upper", "hello"]"#,
+            ),
         ],
         call: Call::Special(|compiler, given| compiler.expr(given, 0)),
     },
@@ -60,7 +70,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
               ignored. Good as a join's composite key.",
         examples: &[
             eg(r#"["tuples"]"#, "[]"),
-            eg(r#"["tuples", ["list", 1, 2], ["list", 3, null, 4]]"#, "[[1, 3], [1, 4], [2, 3], [2, 4]]"),
+            eg(
+                r#"["tuples", ["list", 1, 2], ["list", 3, null, 4]]"#,
+                "[[1, 3], [1, 4], [2, 3], [2, 4]]",
+            ),
         ],
         call: Call::Eager(tuples),
     },
@@ -87,14 +100,26 @@ fn hash128(args: &[Value]) -> Result<Item, String> {
     match &args[0] {
         Value::String(name) if name == "murmur3" => {}
         Value::String(name) => {
-            return Err(format!("expected the algorithm \"murmur3\", found \"{name}\""));
+            return Err(format!(
+                "expected the algorithm \"murmur3\", found \"{name}\""
+            ));
         }
-        other => return Err(format!("expected the algorithm \"murmur3\", found a {}", other.kind())),
+        other => {
+            return Err(format!(
+                "expected the algorithm \"murmur3\", found a {}",
+                other.kind()
+            ));
+        }
     }
     let seed = match &args[1] {
         Value::Null => 0,
         Value::Int(seed) => *seed as u32,
-        other => return Err(format!("expected an integer for SEED, found a {}", other.kind())),
+        other => {
+            return Err(format!(
+                "expected an integer for SEED, found a {}",
+                other.kind()
+            ));
+        }
     };
     Ok(Arc::new(move |value: &Value| {
         let bytes = match value {
@@ -102,15 +127,25 @@ fn hash128(args: &[Value]) -> Result<Item, String> {
             Value::Bytes(bytes) => bytes,
             _ => return Ok(None),
         };
-        Ok(Some(Value::integer(BigInt::from(murmur3::hash(bytes, seed)))))
+        Ok(Some(Value::integer(BigInt::from(murmur3::hash(
+            bytes, seed,
+        )))))
     }))
 }
 
 fn tuples(args: &[Value]) -> Result<Value, Limit> {
-    let mut rows: Vec<Items> = if args.is_empty() { Vec::new() } else { vec![Items::new()] };
+    let mut rows: Vec<Items> = if args.is_empty() {
+        Vec::new()
+    } else {
+        vec![Items::new()]
+    };
     for arg in args {
         let values: Vec<&Value> = items(arg).iter().filter(|value| !value.is_null()).collect();
-        limits::list(rows.len().saturating_mul(values.len()).saturating_mul(args.len()))?;
+        limits::list(
+            rows.len()
+                .saturating_mul(values.len())
+                .saturating_mul(args.len()),
+        )?;
         let longer = |row: &Items| {
             let row = row.clone();
             values.iter().map(move |value| {

@@ -9,6 +9,7 @@ mod comparisons;
 mod conditionals;
 mod dates;
 mod dictionaries;
+mod encryption;
 mod hops;
 mod json;
 mod lists;
@@ -175,32 +176,56 @@ impl Kind {
 
 /// A parameter that occurs once.
 const fn one(name: &'static str, kind: Kind) -> Arg {
-    Arg { name, kind, many: Many::One }
+    Arg {
+        name,
+        kind,
+        many: Many::One,
+    }
 }
 
 /// A parameter that may be left out.
 const fn optional(name: &'static str, kind: Kind) -> Arg {
-    Arg { name, kind, many: Many::Optional }
+    Arg {
+        name,
+        kind,
+        many: Many::Optional,
+    }
 }
 
 /// A parameter that occurs any number of times.
 const fn any(name: &'static str, kind: Kind) -> Arg {
-    Arg { name, kind, many: Many::Any }
+    Arg {
+        name,
+        kind,
+        many: Many::Any,
+    }
 }
 
 /// A parameter that occurs at least once.
 const fn some(name: &'static str, kind: Kind) -> Arg {
-    Arg { name, kind, many: Many::Some }
+    Arg {
+        name,
+        kind,
+        many: Many::Some,
+    }
 }
 
 /// The first parameter of pairs.
 const fn pairs(name: &'static str, kind: Kind) -> Arg {
-    Arg { name, kind, many: Many::Pairs }
+    Arg {
+        name,
+        kind,
+        many: Many::Pairs,
+    }
 }
 
 /// The second parameter of pairs.
 const fn pair_end(name: &'static str, kind: Kind) -> Arg {
-    Arg { name, kind, many: Many::PairEnd }
+    Arg {
+        name,
+        kind,
+        many: Many::PairEnd,
+    }
 }
 
 /// The usual last parameter.
@@ -208,40 +233,114 @@ const VALUES: Arg = one("VALUES", Kind::Value);
 
 /// A call that does not look at the source entity.
 const fn eg(call: &'static str, result: &'static str) -> Example {
-    Example { call, source: "{}", result }
+    Example {
+        call,
+        source: "{}",
+        result,
+    }
 }
 
 /// A call that looks at the source entity.
 const fn of(call: &'static str, source: &'static str, result: &'static str) -> Example {
-    Example { call, source, result }
+    Example {
+        call,
+        source,
+        result,
+    }
 }
 
 /// The transform functions: they change the target and give no value.
-pub const TRANSFORMS: &[Chapter] =
-    &[Chapter { title: "Transform functions", functions: transforms::FUNCTIONS }];
+pub const TRANSFORMS: &[Chapter] = &[Chapter {
+    title: "Transform functions",
+    functions: transforms::FUNCTIONS,
+}];
 
 /// The functions that give a value.
 pub const EXPRESSIONS: &[Chapter] = &[
-    Chapter { title: "Boolean logic", functions: boolean_logic::FUNCTIONS },
-    Chapter { title: "Booleans", functions: booleans::FUNCTIONS },
-    Chapter { title: "Bytes", functions: bytes::FUNCTIONS },
-    Chapter { title: "Comparisons", functions: comparisons::FUNCTIONS },
-    Chapter { title: "Conditionals", functions: conditionals::FUNCTIONS },
-    Chapter { title: "Date and time", functions: dates::FUNCTIONS },
-    Chapter { title: "Dictionaries", functions: dictionaries::FUNCTIONS },
-    Chapter { title: "Hops", functions: hops::FUNCTIONS },
-    Chapter { title: "JSON", functions: json::FUNCTIONS },
-    Chapter { title: "Lists", functions: lists::FUNCTIONS },
-    Chapter { title: "Lists: order", functions: ordering::FUNCTIONS },
-    Chapter { title: "Math", functions: math::FUNCTIONS },
-    Chapter { title: "Miscellaneous", functions: misc::FUNCTIONS },
-    Chapter { title: "Namespaced identifiers", functions: namespaced_identifiers::FUNCTIONS },
-    Chapter { title: "Nulls", functions: nulls::FUNCTIONS },
-    Chapter { title: "Numbers", functions: numbers::FUNCTIONS },
-    Chapter { title: "Sets", functions: sets::FUNCTIONS },
-    Chapter { title: "Strings", functions: strings::FUNCTIONS },
-    Chapter { title: "URIs", functions: uris::FUNCTIONS },
-    Chapter { title: "UUIDs", functions: uuids::FUNCTIONS },
+    Chapter {
+        title: "Boolean logic",
+        functions: boolean_logic::FUNCTIONS,
+    },
+    Chapter {
+        title: "Booleans",
+        functions: booleans::FUNCTIONS,
+    },
+    Chapter {
+        title: "Bytes",
+        functions: bytes::FUNCTIONS,
+    },
+    Chapter {
+        title: "Comparisons",
+        functions: comparisons::FUNCTIONS,
+    },
+    Chapter {
+        title: "Conditionals",
+        functions: conditionals::FUNCTIONS,
+    },
+    Chapter {
+        title: "Date and time",
+        functions: dates::FUNCTIONS,
+    },
+    Chapter {
+        title: "Dictionaries",
+        functions: dictionaries::FUNCTIONS,
+    },
+    Chapter {
+        title: "Encryption",
+        functions: encryption::FUNCTIONS,
+    },
+    Chapter {
+        title: "Hops",
+        functions: hops::FUNCTIONS,
+    },
+    Chapter {
+        title: "JSON",
+        functions: json::FUNCTIONS,
+    },
+    Chapter {
+        title: "Lists",
+        functions: lists::FUNCTIONS,
+    },
+    Chapter {
+        title: "Lists: order",
+        functions: ordering::FUNCTIONS,
+    },
+    Chapter {
+        title: "Math",
+        functions: math::FUNCTIONS,
+    },
+    Chapter {
+        title: "Miscellaneous",
+        functions: misc::FUNCTIONS,
+    },
+    Chapter {
+        title: "Namespaced identifiers",
+        functions: namespaced_identifiers::FUNCTIONS,
+    },
+    Chapter {
+        title: "Nulls",
+        functions: nulls::FUNCTIONS,
+    },
+    Chapter {
+        title: "Numbers",
+        functions: numbers::FUNCTIONS,
+    },
+    Chapter {
+        title: "Sets",
+        functions: sets::FUNCTIONS,
+    },
+    Chapter {
+        title: "Strings",
+        functions: strings::FUNCTIONS,
+    },
+    Chapter {
+        title: "URIs",
+        functions: uris::FUNCTIONS,
+    },
+    Chapter {
+        title: "UUIDs",
+        functions: uuids::FUNCTIONS,
+    },
 ];
 
 type Names = HashMap<&'static str, &'static Function>;
@@ -251,7 +350,9 @@ static TRANSFORM_NAMES: LazyLock<Names> = LazyLock::new(|| names(TRANSFORMS));
 
 fn names(chapters: &'static [Chapter]) -> Names {
     let functions = chapters.iter().flat_map(|chapter| chapter.functions);
-    functions.map(|function| (function.name, function)).collect()
+    functions
+        .map(|function| (function.name, function))
+        .collect()
 }
 
 /// The function of that name that gives a value.

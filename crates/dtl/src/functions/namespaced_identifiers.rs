@@ -27,9 +27,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
               they are, and URIs are collapsed: a prefix that was declared becomes its namespace, \
               any other one a namespace of the pipe. Other values are ignored.",
         examples: &[
-            eg(r#"["ni", "foo", ["list", "bar", "x:y", 1]]"#, r#"["~:foo:bar", "~:foo:x:y"]"#),
+            eg(
+                r#"["ni", "foo", ["list", "bar", "x:y", 1]]"#,
+                r#"["~:foo:bar", "~:foo:x:y"]"#,
+            ),
             eg(r#"["ni", "bar"]"#, r#""~:bar""#),
-            eg(r#"["ni", ["uri", "http://example.org/bar"]]"#, r#""~:_:bar""#),
+            eg(
+                r#"["ni", ["uri", "http://example.org/bar"]]"#,
+                r#""~:_:bar""#,
+            ),
         ],
         call: Call::Special(ni),
     },
@@ -38,7 +44,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[VALUES],
         doc: "The part of namespaced identifiers and strings after the first colon, or all of \
               them. Other values are ignored.",
-        examples: &[eg(r#"["ni-id", ["list", "~:foo:bar", "x:y", "z", 1]]"#, r#"["bar", "y", "z"]"#)],
+        examples: &[eg(
+            r#"["ni-id", ["list", "~:foo:bar", "x:y", "z", 1]]"#,
+            r#"["bar", "y", "z"]"#,
+        )],
         call: Call::Each(|value| part(value, false)),
     },
     Function {
@@ -46,7 +55,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[VALUES],
         doc: "The part of namespaced identifiers and strings before the first colon, or an empty \
               string. Other values are ignored.",
-        examples: &[eg(r#"["ni-ns", ["list", "~:foo:bar", "x:y", "z", 1]]"#, r#"["foo", "x", ""]"#)],
+        examples: &[eg(
+            r#"["ni-ns", ["list", "~:foo:bar", "x:y", "z", 1]]"#,
+            r#"["foo", "x", ""]"#,
+        )],
         call: Call::Each(|value| part(value, true)),
     },
 ];
@@ -57,7 +69,9 @@ fn ni(compiler: &mut Compiler<'_>, given: &Given<'_>) -> Expr {
     match &namespace {
         Expr::Absent => Expr::Collapse(Box::new(values)),
         expr => {
-            let known = expr.constant().map(|value| with_namespace(std::slice::from_ref(value)));
+            let known = expr
+                .constant()
+                .map(|value| with_namespace(std::slice::from_ref(value)));
             let item = known.and_then(Result::ok);
             Expr::With(with_namespace, item, [namespace, values].into())
         }
@@ -66,11 +80,16 @@ fn ni(compiler: &mut Compiler<'_>, given: &Given<'_>) -> Expr {
 
 fn with_namespace(args: &[Value]) -> Result<Item, String> {
     let Value::String(namespace) = &args[0] else {
-        return Err(format!("expected a string for NAMESPACE, found a {}", args[0].kind()));
+        return Err(format!(
+            "expected a string for NAMESPACE, found a {}",
+            args[0].kind()
+        ));
     };
     let namespace = namespace.clone();
     Ok(Arc::new(move |value: &Value| {
-        Ok(value.as_str().map(|text| Value::Ni(qualified(&namespace, text))))
+        Ok(value
+            .as_str()
+            .map(|text| Value::Ni(qualified(&namespace, text))))
     }))
 }
 

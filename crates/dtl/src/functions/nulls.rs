@@ -14,8 +14,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "The first value that is not null, or the first one for which FUNCTION is true. Null \
               when there is none.",
         examples: &[
-            of(r#"["coalesce", "_S.tags"]"#, r#"{"tags": [null, "a", "b"]}"#, r#""a""#),
-            eg(r#"["coalesce", ["gt", "_.", 10], ["list", 5, 20, 30]]"#, "20"),
+            of(
+                r#"["coalesce", "_S.tags"]"#,
+                r#"{"tags": [null, "a", "b"]}"#,
+                r#""a""#,
+            ),
+            eg(
+                r#"["coalesce", ["gt", "_.", 10], ["list", 5, 20, 30]]"#,
+                "20",
+            ),
             eg(r#"["coalesce", ["list", null, false, 0]]"#, "false"),
         ],
         call: Call::Form(coalesce),
@@ -92,5 +99,9 @@ fn coalesce_args(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Val
 
 fn if_null(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, Stop> {
     let value = m.eval(&args[0], env)?;
-    if first(&value).is_null() { m.eval(&args[1], env) } else { Ok(value) }
+    if first(&value).is_null() {
+        m.eval(&args[1], env)
+    } else {
+        Ok(value)
+    }
 }

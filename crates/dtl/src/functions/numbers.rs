@@ -17,7 +17,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
               that are no number, are replaced by FUNCTION, or ignored without it.",
         examples: &[
             eg(r#"["is-decimal", ["decimal", "1.0"]]"#, "true"),
-            eg(r#"["decimal", ["string", "n/a"], ["list", "x"]]"#, r#"["n/a"]"#),
+            eg(
+                r#"["decimal", ["string", "n/a"], ["list", "x"]]"#,
+                r#"["n/a"]"#,
+            ),
         ],
         call: Call::Cast(decimal),
     },
@@ -37,7 +40,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[VALUES],
         doc: "The two's complement of integers, in whole bytes, as hexadecimal text. Other values \
               are ignored.",
-        examples: &[eg(r#"["hex", ["list", 1, 255, -1, "x"]]"#, r#"["0x01", "0x00ff", "0xff"]"#)],
+        examples: &[eg(
+            r#"["hex", ["list", 1, 255, -1, "x"]]"#,
+            r#"["0x01", "0x00ff", "0xff"]"#,
+        )],
         call: Call::Each(hex),
     },
     Function {
@@ -47,8 +53,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
               two's complement; a datetime gives its nanoseconds since 1970. Other values are \
               replaced by FUNCTION, or ignored without it.",
         examples: &[
-            eg(r#"["integer", ["list", "1", "~rhttp://x.org/", 124.4]]"#, "[1, 124]"),
-            eg(r#"["integer", ["integer", 0], ["list", "1", "10^2"]]"#, "[1, 0]"),
+            eg(
+                r#"["integer", ["list", "1", "~rhttp://x.org/", 124.4]]"#,
+                "[1, 124]",
+            ),
+            eg(
+                r#"["integer", ["integer", 0], ["list", "1", "10^2"]]"#,
+                "[1, 0]",
+            ),
             eg(r#"["integer", ["list", "0x00ff", "0xff"]]"#, "[255, -1]"),
         ],
         call: Call::Cast(integer),
@@ -59,7 +71,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "True when the value, or the first item of a list, is a decimal.",
         examples: &[
             eg(r#"["is-decimal", 1.0]"#, "false"),
-            eg(r#"["is-decimal", ["list", ["decimal", "-1.0"], 1]]"#, "true"),
+            eg(
+                r#"["is-decimal", ["list", ["decimal", "-1.0"], 1]]"#,
+                "true",
+            ),
         ],
         call: Call::Test(|value| matches!(value, Value::Decimal(_))),
     },
@@ -67,7 +82,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "is-float",
         args: &[VALUES],
         doc: "True when the value, or the first item of a list, is a float.",
-        examples: &[eg(r#"["is-float", 1.0]"#, "true"), eg(r#"["is-float", 1]"#, "false")],
+        examples: &[
+            eg(r#"["is-float", 1.0]"#, "true"),
+            eg(r#"["is-float", 1]"#, "false"),
+        ],
         call: Call::Test(|value| matches!(value, Value::Float(_))),
     },
     Function {
@@ -85,7 +103,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
 fn decimal(value: &Value) -> ItemResult {
     Ok(match value {
         Value::String(text) => number::parse_decimal(text).map(Value::decimal),
-        other => Number::of(other).and_then(|number| number.to_decimal()).map(Value::decimal),
+        other => Number::of(other)
+            .and_then(|number| number.to_decimal())
+            .map(Value::decimal),
     })
 }
 

@@ -19,7 +19,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
               of equals.",
         examples: &[
             eg(r#"["max", ["list", "b", 2, "a", 3]]"#, r#""b""#),
-            eg(r#"["max", "_.n", ["list", {"n": 1}, {"n": 7}]]"#, r#"{"n": 7}"#),
+            eg(
+                r#"["max", "_.n", ["list", {"n": 1}, {"n": 7}]]"#,
+                r#"{"n": 7}"#,
+            ),
         ],
         call: Call::Form(|m, env, args| extreme(m, env, args, Ordering::Greater)),
     },
@@ -40,8 +43,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "The values in ascending order, or in that of what FUNCTION gives for them; equals \
               keep their order.",
         examples: &[
-            eg(r#"["sorted", ["list", "b", 2, {"x": 1}, "a", 4]]"#, r#"[2, 4, "a", "b", {"x": 1}]"#),
-            eg(r#"["sorted", "_.age", ["list", {"age": 30}, {"age": 20}]]"#, r#"[{"age": 20}, {"age": 30}]"#),
+            eg(
+                r#"["sorted", ["list", "b", 2, {"x": 1}, "a", 4]]"#,
+                r#"[2, 4, "a", "b", {"x": 1}]"#,
+            ),
+            eg(
+                r#"["sorted", "_.age", ["list", {"age": 30}, {"age": 20}]]"#,
+                r#"[{"age": 20}, {"age": 30}]"#,
+            ),
         ],
         call: Call::Form(|m, env, args| sorted(m, env, args, false)),
     },
@@ -50,7 +59,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: ARGS,
         doc: "The values in descending order, or in that of what FUNCTION gives for them; equals \
               keep their order.",
-        examples: &[eg(r#"["sorted-descending", ["list", 4, 2, 5, 4, 3]]"#, "[5, 4, 4, 3, 2]")],
+        examples: &[eg(
+            r#"["sorted-descending", ["list", 4, 2, 5, 4, 3]]"#,
+            "[5, 4, 4, 3, 2]",
+        )],
         call: Call::Form(|m, env, args| sorted(m, env, args, true)),
     },
 ];

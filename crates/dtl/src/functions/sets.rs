@@ -14,7 +14,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: BOTH,
         doc: "The values of VALUES1 that are not in VALUES2, in their order, duplicates kept.",
         examples: &[
-            eg(r#"["difference", ["list", "A", "B"], ["list", "B"]]"#, r#"["A"]"#),
+            eg(
+                r#"["difference", ["list", "A", "B"], ["list", "B"]]"#,
+                r#"["A"]"#,
+            ),
             eg(
                 r#"["difference", ["list", "D", "A", "D", "E", "B"], ["list", "A", "B"]]"#,
                 r#"["D", "D", "E"]"#,
@@ -37,7 +40,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: BOTH,
         doc: "True when both have a value in common.",
         examples: &[
-            eg(r#"["intersects", ["list", "A", "B"], ["list", "B", "C"]]"#, "true"),
+            eg(
+                r#"["intersects", ["list", "A", "B"], ["list", "B", "C"]]"#,
+                "true",
+            ),
             eg(r#"["intersects", null, ["list", "B"]]"#, "false"),
         ],
         call: Call::Eager(intersects),
@@ -47,7 +53,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: BOTH,
         doc: "The values of VALUES1, then those of VALUES2, each value once.",
         examples: &[
-            eg(r#"["union", "A", ["list", "B", "C"]]"#, r#"["A", "B", "C"]"#),
+            eg(
+                r#"["union", "A", ["list", "B", "C"]]"#,
+                r#"["A", "B", "C"]"#,
+            ),
             eg(
                 r#"["union", ["list", "B", "C", "B"], ["list", "A", "F", "B"]]"#,
                 r#"["B", "C", "A", "F"]"#,
@@ -59,13 +68,17 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 fn keep(args: &[Value], common: bool) -> Result<Value, Limit> {
     let others = Seen::of(items(&args[1]));
-    let kept = items(&args[0]).iter().filter(|item| others.contains(item) == common);
+    let kept = items(&args[0])
+        .iter()
+        .filter(|item| others.contains(item) == common);
     Ok(Value::List(kept.cloned().collect()))
 }
 
 fn intersects(args: &[Value]) -> Result<Value, Limit> {
     let others = Seen::of(items(&args[1]));
-    Ok(Value::Bool(items(&args[0]).iter().any(|item| others.contains(item))))
+    Ok(Value::Bool(
+        items(&args[0]).iter().any(|item| others.contains(item)),
+    ))
 }
 
 fn union(args: &[Value]) -> Result<Value, Limit> {

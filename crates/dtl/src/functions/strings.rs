@@ -17,8 +17,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[some("VALUES", Kind::Value)],
         doc: "All strings of the arguments in one string. Values that are no strings are ignored.",
         examples: &[
-            of(r#"["concat", "Hello ", "_S.name", "!"]"#, r#"{"name": "John"}"#, r#""Hello John!""#),
-            eg(r#"["concat", "a", ["list", "b", "c"], "d", 123, ["list", "!"]]"#, r#""abcd!""#),
+            of(
+                r#"["concat", "Hello ", "_S.name", "!"]"#,
+                r#"{"name": "John"}"#,
+                r#""Hello John!""#,
+            ),
+            eg(
+                r#"["concat", "a", ["list", "b", "c"], "d", 123, ["list", "!"]]"#,
+                r#""abcd!""#,
+            ),
             eg(r#"["concat", 123, 3.14]"#, r#""""#),
         ],
         call: Call::Eager(concat),
@@ -37,7 +44,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "join",
         args: &[one("SEPARATOR", Kind::String), VALUES],
         doc: "The strings among the values in one string, with SEPARATOR between them.",
-        examples: &[eg(r#"["join", "-", ["list", "a", "b", 123, "c"]]"#, r#""a-b-c""#)],
+        examples: &[eg(
+            r#"["join", "-", ["list", "a", "b", 123, "c"]]"#,
+            r#""a-b-c""#,
+        )],
         call: Call::Eager(join),
     },
     Function {
@@ -49,17 +59,26 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["length", "blåbær"]"#, "6"),
         ],
         call: Call::Each(|value| {
-            Ok(value.as_str().map(|text| Value::Int(text.chars().count() as i64)))
+            Ok(value
+                .as_str()
+                .map(|text| Value::Int(text.chars().count() as i64)))
         }),
     },
     Function {
         name: "ljust",
-        args: &[one("WIDTH", Kind::Integer), one("FILL_CHARACTER", Kind::String), VALUES],
+        args: &[
+            one("WIDTH", Kind::Integer),
+            one("FILL_CHARACTER", Kind::String),
+            VALUES,
+        ],
         doc: "Fills strings on the right up to WIDTH characters; longer ones stay. Null when WIDTH \
               is no integer or FILL_CHARACTER no single character.",
         examples: &[
             eg(r#"["ljust", 10, "0", "123"]"#, r#""1230000000""#),
-            eg(r#"["ljust", 2, " ", ["list", "a", "abc", 1]]"#, r#"["a ", "abc"]"#),
+            eg(
+                r#"["ljust", 2, " ", ["list", "a", "abc", 1]]"#,
+                r#"["a ", "abc"]"#,
+            ),
         ],
         call: Call::With(|args| justify(args, true)),
     },
@@ -75,7 +94,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[optional("CHARACTERS", Kind::String), VALUES],
         doc: "Removes CHARACTERS, or white space, from the start of strings.",
         examples: &[
-            eg(r#"["lstrip", ["list", " ab ", "cd "]]"#, r#"["ab ", "cd "]"#),
+            eg(
+                r#"["lstrip", ["list", " ab ", "cd "]]"#,
+                r#"["ab ", "cd "]"#,
+            ),
             eg(r#"["lstrip", "xy", "xy456yx"]"#, r#""456yx""#),
         ],
         call: Call::With(|args| strip(args, true, false)),
@@ -86,7 +108,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "True when there are values and all of them are strings that match PATTERN, in which \
               \"*\" stands for any text and \"?\" for one character.",
         examples: &[
-            eg(r#"["matches", "a*p*a", ["list", "alpha", "alpaca"]]"#, "true"),
+            eg(
+                r#"["matches", "a*p*a", ["list", "alpha", "alpaca"]]"#,
+                "true",
+            ),
             eg(r#"["matches", "*", null]"#, "false"),
             eg(r#"["matches", "*", ["list", "a", 1]]"#, "false"),
         ],
@@ -103,13 +128,20 @@ pub(super) const FUNCTIONS: &[Function] = &[
               REPLACEMENTS by its value, in one pass in which longer names win.",
         examples: &[
             eg(r#"["replace", ":", ".", "10:20:30"]"#, r#""10.20.30""#),
-            eg(r#"["replace", ["dict", "a", "b", "b", "a"], "abc"]"#, r#""bac""#),
+            eg(
+                r#"["replace", ["dict", "a", "b", "b", "a"], "abc"]"#,
+                r#""bac""#,
+            ),
         ],
         call: Call::With(replace),
     },
     Function {
         name: "rjust",
-        args: &[one("WIDTH", Kind::Integer), one("FILL_CHARACTER", Kind::String), VALUES],
+        args: &[
+            one("WIDTH", Kind::Integer),
+            one("FILL_CHARACTER", Kind::String),
+            VALUES,
+        ],
         doc: "Fills strings on the left up to WIDTH characters; longer ones stay. Null when WIDTH \
               is no integer or FILL_CHARACTER no single character.",
         examples: &[eg(r#"["rjust", 5, "0", "123"]"#, r#""00123""#)],
@@ -119,7 +151,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "rstrip",
         args: &[optional("CHARACTERS", Kind::String), VALUES],
         doc: "Removes CHARACTERS, or white space, from the end of strings.",
-        examples: &[eg(r#"["rstrip", "xy", ["list", "123xyx", 1]]"#, r#"["123"]"#)],
+        examples: &[eg(
+            r#"["rstrip", "xy", ["list", "123xyx", 1]]"#,
+            r#"["123"]"#,
+        )],
         call: Call::With(|args| strip(args, false, true)),
     },
     Function {
@@ -128,7 +163,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "The parts of strings between SEPARATORs, or between white space without it, in one \
               list. An empty SEPARATOR splits into characters.",
         examples: &[
-            eg(r#"["split", "-", ["list", "a-b", "c-d", "e"]]"#, r#"["a", "b", "c", "d", "e"]"#),
+            eg(
+                r#"["split", "-", ["list", "a-b", "c-d", "e"]]"#,
+                r#"["a", "b", "c", "d", "e"]"#,
+            ),
             eg(r#"["split", "", "abc"]"#, r#"["a", "b", "c"]"#),
             eg(r#"["split", " a  b "]"#, r#"["a", "b"]"#),
         ],
@@ -140,7 +178,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "Casts to strings: lists and dicts as JSON text, bytes as UTF-8, other types as their \
               bare text. Nulls are ignored.",
         examples: &[
-            eg(r#"["string", ["list", 1, null, 124.4, {"b": 2, "a": 1}]]"#, r#"["1", "124.4", "{\"a\": 1, \"b\": 2}"]"#),
+            eg(
+                r#"["string", ["list", 1, null, 124.4, {"b": 2, "a": 1}]]"#,
+                r#"["1", "124.4", "{\"a\": 1, \"b\": 2}"]"#,
+            ),
             eg(r#"["string", "~rhttp://x.org/"]"#, r#""http://x.org/""#),
         ],
         call: Call::Each(|value| Ok(text::string(value)?.map(Value::String))),
@@ -149,12 +190,19 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "strip",
         args: &[optional("CHARACTERS", Kind::String), VALUES],
         doc: "Removes CHARACTERS, or white space, from both ends of strings.",
-        examples: &[eg(r#"["strip", ["list", " ab ", "cd ", 1]]"#, r#"["ab", "cd"]"#)],
+        examples: &[eg(
+            r#"["strip", ["list", " ab ", "cd ", 1]]"#,
+            r#"["ab", "cd"]"#,
+        )],
         call: Call::With(|args| strip(args, true, true)),
     },
     Function {
         name: "substring",
-        args: &[one("START_INDEX", Kind::Integer), optional("END_INDEX", Kind::Integer), VALUES],
+        args: &[
+            one("START_INDEX", Kind::Integer),
+            optional("END_INDEX", Kind::Integer),
+            VALUES,
+        ],
         doc: "The characters of strings from START_INDEX to before END_INDEX, or to the end. \
               Negative indexes count from the end.",
         examples: &[
@@ -167,7 +215,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "upper",
         args: &[VALUES],
         doc: "Upper-cases strings. Values that are no strings are ignored.",
-        examples: &[eg(r#"["upper", "ada"]"#, r#""ADA""#), eg(r#"["upper", 1]"#, "null")],
+        examples: &[
+            eg(r#"["upper", "ada"]"#, r#""ADA""#),
+            eg(r#"["upper", 1]"#, "null"),
+        ],
         call: Call::Each(upper),
     },
 ];
@@ -214,31 +265,51 @@ fn join(args: &[Value]) -> Result<Value, Limit> {
 }
 
 fn lower(value: &Value) -> ItemResult {
-    Ok(value.as_str().map(|text| match text.bytes().any(|b| !b.is_ascii() || b.is_ascii_uppercase()) {
-        true => Value::string(text.to_lowercase()),
-        false => value.clone(),
+    Ok(value.as_str().map(|text| {
+        match text
+            .bytes()
+            .any(|b| !b.is_ascii() || b.is_ascii_uppercase())
+        {
+            true => Value::string(text.to_lowercase()),
+            false => value.clone(),
+        }
     }))
 }
 
 fn upper(value: &Value) -> ItemResult {
-    Ok(value.as_str().map(|text| match text.bytes().any(|b| !b.is_ascii() || b.is_ascii_lowercase()) {
-        true => Value::string(text.to_uppercase()),
-        false => value.clone(),
+    Ok(value.as_str().map(|text| {
+        match text
+            .bytes()
+            .any(|b| !b.is_ascii() || b.is_ascii_lowercase())
+        {
+            true => Value::string(text.to_uppercase()),
+            false => value.clone(),
+        }
     }))
 }
 
 fn justify(args: &[Value], left: bool) -> Result<Item, String> {
     let width = match &args[0] {
         Value::Int(width) => usize::try_from(*width).unwrap_or(0),
-        other => return Err(format!("expected an integer for WIDTH, found a {}", other.kind())),
+        other => {
+            return Err(format!(
+                "expected an integer for WIDTH, found a {}",
+                other.kind()
+            ));
+        }
     };
     let fill = match &args[1] {
         Value::String(text) if text.chars().count() == 1 => text.clone(),
         Value::String(text) => {
-            return Err(format!("expected a single character to fill with, found \"{text}\""));
+            return Err(format!(
+                "expected a single character to fill with, found \"{text}\""
+            ));
         }
         other => {
-            return Err(format!("expected a character to fill with, found a {}", other.kind()));
+            return Err(format!(
+                "expected a character to fill with, found a {}",
+                other.kind()
+            ));
         }
     };
     over_strings(move |text| {
@@ -246,7 +317,10 @@ fn justify(args: &[Value], left: bool) -> Result<Item, String> {
         if missing == 0 {
             return Ok(text.into());
         }
-        limits::string(text.len().saturating_add(missing.saturating_mul(fill.len())))?;
+        limits::string(
+            text.len()
+                .saturating_add(missing.saturating_mul(fill.len())),
+        )?;
         let filling = fill.repeat(missing);
         Ok(match left {
             true => [text, &filling].concat().into(),
@@ -259,15 +333,29 @@ fn strip(args: &[Value], start: bool, end: bool) -> Result<Item, String> {
     let characters: Option<Vec<char>> = match &args[0] {
         Value::Null => None,
         Value::String(text) => Some(text.chars().collect()),
-        other => return Err(format!("expected a string of characters, found a {}", other.kind())),
+        other => {
+            return Err(format!(
+                "expected a string of characters, found a {}",
+                other.kind()
+            ));
+        }
     };
     over_strings(move |text| {
         let taken = |c: char| match &characters {
             Some(characters) => characters.contains(&c),
             None => c.is_whitespace(),
         };
-        let text = if start { text.trim_start_matches(taken) } else { text };
-        Ok(if end { text.trim_end_matches(taken) } else { text }.into())
+        let text = if start {
+            text.trim_start_matches(taken)
+        } else {
+            text
+        };
+        Ok(if end {
+            text.trim_end_matches(taken)
+        } else {
+            text
+        }
+        .into())
     })
 }
 
@@ -278,7 +366,9 @@ fn matches(args: &[Value]) -> Result<Value, Limit> {
     let pattern = Pattern::new(pattern);
     let matched = |item: &Value| item.as_str().is_some_and(|text| pattern.matches(text));
     let values = items(&args[1]);
-    Ok(Value::Bool(!values.is_empty() && values.iter().all(matched)))
+    Ok(Value::Bool(
+        !values.is_empty() && values.iter().all(matched),
+    ))
 }
 
 fn replace(args: &[Value]) -> Result<Item, String> {
@@ -309,7 +399,9 @@ fn replace(args: &[Value]) -> Result<Item, String> {
         let (mut from, mut at) = (0, 0);
         while at < text.len() {
             let here = &text.as_bytes()[at..];
-            let found = pairs.iter().find(|(old, _)| here.starts_with(old.as_bytes()));
+            let found = pairs
+                .iter()
+                .find(|(old, _)| here.starts_with(old.as_bytes()));
             let Some((old, new)) = found else {
                 at += 1;
                 continue;
@@ -356,14 +448,21 @@ fn split(args: &[Value]) -> Result<Value, Limit> {
         limits::list(parts.len())?;
     }
     let ignored = sequence(&args[1]).is_none() && parts.is_empty() && args[1].as_str().is_none();
-    Ok(if ignored { Value::Null } else { Value::List(parts) })
+    Ok(if ignored {
+        Value::Null
+    } else {
+        Value::List(parts)
+    })
 }
 
 fn substring(args: &[Value]) -> Result<Item, String> {
     let index = |value: &Value| match value {
         Value::Int(index) => Ok(Some(*index)),
         Value::Null => Ok(None),
-        other => Err(format!("expected an integer for an index, found a {}", other.kind())),
+        other => Err(format!(
+            "expected an integer for an index, found a {}",
+            other.kind()
+        )),
     };
     let Some(start) = index(&args[0])? else {
         return Err("expected an integer for START_INDEX, found null".to_owned());
@@ -373,13 +472,21 @@ fn substring(args: &[Value]) -> Result<Item, String> {
         let count = text.chars().count();
         let from = place(start, count);
         let to = end.map_or(count, |end| place(end, count));
-        Ok(text.chars().skip(from).take(to.saturating_sub(from)).collect())
+        Ok(text
+            .chars()
+            .skip(from)
+            .take(to.saturating_sub(from))
+            .collect())
     })
 }
 
 /// The place that an index means among `count` things; negative ones count from the end.
 pub(super) fn place(index: i64, count: usize) -> usize {
     let count = i64::try_from(count).unwrap_or(i64::MAX);
-    let place = if index < 0 { index.saturating_add(count).max(0) } else { index.min(count) };
+    let place = if index < 0 {
+        index.saturating_add(count).max(0)
+    } else {
+        index.min(count)
+    };
     usize::try_from(place).expect("it is between 0 and the count")
 }

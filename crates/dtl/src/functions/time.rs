@@ -66,7 +66,11 @@ impl Format {
                 Token::Field(field) => parts.read(*field, rest)?,
             };
         }
-        if rest.is_empty() { parts.instant(zone) } else { None }
+        if rest.is_empty() {
+            parts.instant(zone)
+        } else {
+            None
+        }
     }
 
     /// The text of an instant in `zone`.
@@ -150,7 +154,11 @@ impl Parts {
             _ => {}
         }
         let most = if field == 'Y' { 4 } else { 2 };
-        let count = text.bytes().take_while(u8::is_ascii_digit).count().min(most);
+        let count = text
+            .bytes()
+            .take_while(u8::is_ascii_digit)
+            .count()
+            .min(most);
         if field == 'Y' && count != 4 {
             return None;
         }
@@ -159,7 +167,13 @@ impl Parts {
         let small = number as i8;
         match field {
             'Y' => self.year = Some(number),
-            'y' => self.year = Some(if number < 69 { 2000 + number } else { 1900 + number }),
+            'y' => {
+                self.year = Some(if number < 69 {
+                    2000 + number
+                } else {
+                    1900 + number
+                })
+            }
             'm' => self.month = Some(small),
             'd' | 'e' => self.day = Some(small),
             'H' => self.hour = Some(small),
@@ -268,7 +282,10 @@ impl Part {
         match self {
             Part::Nanoseconds(unit) => (start.as_nanosecond() - end.as_nanosecond()) / unit,
             Part::Months(unit) => {
-                let (a, b) = (TimeZone::UTC.to_datetime(start), TimeZone::UTC.to_datetime(end));
+                let (a, b) = (
+                    TimeZone::UTC.to_datetime(start),
+                    TimeZone::UTC.to_datetime(end),
+                );
                 let month = |at: DateTime| i64::from(at.year()) * 12 + i64::from(at.month());
                 let within = |at: DateTime| (at.day(), at.time());
                 let months = month(a) - month(b);
@@ -289,13 +306,18 @@ impl Part {
     pub(super) fn plus(self, at: Timestamp, count: i64) -> Option<Timestamp> {
         let moved = match self {
             Part::Nanoseconds(unit) => {
-                let sum = at.as_nanosecond().checked_add(unit.checked_mul(i128::from(count))?)?;
+                let sum = at
+                    .as_nanosecond()
+                    .checked_add(unit.checked_mul(i128::from(count))?)?;
                 Timestamp::from_nanosecond(sum).ok()?
             }
             Part::Months(unit) => {
                 let months = unit.checked_mul(count)?;
                 let months = i32::try_from(months).ok().filter(|m| m.abs() <= 120_000)?;
-                let civil = TimeZone::UTC.to_datetime(at).checked_add(months.months()).ok()?;
+                let civil = TimeZone::UTC
+                    .to_datetime(at)
+                    .checked_add(months.months())
+                    .ok()?;
                 TimeZone::UTC.to_timestamp(civil).ok()?
             }
         };
@@ -333,10 +355,18 @@ mod tests {
             ("%I:%M %p", "12:05 am", "1900-01-01T00:05:00Z"),
             ("%I:%M %p", "12:05   PM", "1900-01-01T12:05:00Z"),
             ("%H:%M:%S.%f", "01:02:03.5", "1900-01-01T01:02:03.5Z"),
-            ("%Y%m%d%H%M%S%z", "20150728094600+02:00", "2015-07-28T07:46:00Z"),
+            (
+                "%Y%m%d%H%M%S%z",
+                "20150728094600+02:00",
+                "2015-07-28T07:46:00Z",
+            ),
             ("100%% %Y", "100% 2000", "2000-01-01T00:00:00Z"),
         ] {
-            assert_eq!(parsed(format, text).as_deref(), Some(expected), "{format} {text}");
+            assert_eq!(
+                parsed(format, text).as_deref(),
+                Some(expected),
+                "{format} {text}"
+            );
         }
         for (format, text) in [
             ("%Y-%m-%d", "2015-02-29"),

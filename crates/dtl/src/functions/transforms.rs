@@ -10,7 +10,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "Sets a property of the target, or several when PROPERTY gives a list.",
         examples: &[
             of(r#"["add", "age", 26]"#, "{}", r#"{"age": 26}"#),
-            of(r#"["add", ["concat", "x-", "_S.key"], "_S.value"]"#, r#"{"key": "k", "value": 5}"#, r#"{"x-k": 5}"#),
+            of(
+                r#"["add", ["concat", "x-", "_S.key"], "_S.value"]"#,
+                r#"{"key": "k", "value": 5}"#,
+                r#"{"x-k": 5}"#,
+            ),
         ],
         call: Call::Statement(|c, given| {
             let name = c.name(given, 0);
@@ -28,7 +32,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
               when the value is not null.",
         examples: &[
             of(r#"["add-if", "foo", null]"#, "{}", "{}"),
-            of(r#"["add-if", "foo", ["gte", "_.", 18], 123]"#, "{}", r#"{"foo": 123}"#),
+            of(
+                r#"["add-if", "foo", ["gte", "_.", 18], 123]"#,
+                "{}",
+                r#"{"foo": 123}"#,
+            ),
         ],
         call: Call::Statement(|c, given| Action::AddIf {
             name: c.name(given, 0),
@@ -83,7 +91,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "copy",
-        args: &[one("INCLUDE", Kind::Patterns), optional("EXCLUDE", Kind::Patterns)],
+        args: &[
+            one("INCLUDE", Kind::Patterns),
+            optional("EXCLUDE", Kind::Patterns),
+        ],
         doc: "Copies the source's properties that match INCLUDE and not EXCLUDE, each a name or \
               pattern with * and ?, or a list of them.",
         examples: &[of(
@@ -134,7 +145,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[optional("UNLESS_CONDITION", Kind::Boolean)],
         doc: "Ends the rule and drops the target unless the condition is true. Nothing reaches the \
               sink, so a copy there stays.",
-        examples: &[of(r#"["discard", ["gt", "_S.age", 42]]"#, r#"{"age": 43}"#, "{}")],
+        examples: &[of(
+            r#"["discard", ["gt", "_S.age", 42]]"#,
+            r#"{"age": 43}"#,
+            "{}",
+        )],
         call: Call::Statement(|c, given| Action::Discard(c.optional(given, 0))),
     },
     Function {
@@ -149,7 +164,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[optional("UNLESS_CONDITION", Kind::Boolean)],
         doc: "Ends the rule unless the condition is true. The target is emitted as filtered, so \
               that a dataset deletes its copy.",
-        examples: &[of(r#"["filter", ["gt", "_S.age", 42]]"#, r#"{"age": 43}"#, "{}")],
+        examples: &[of(
+            r#"["filter", ["gt", "_S.age", 42]]"#,
+            r#"{"age": 43}"#,
+            "{}",
+        )],
         call: Call::Statement(|c, given| Action::Filter(c.optional(given, 0))),
     },
     Function {
@@ -198,7 +217,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[one("VALUES", Kind::Value)],
         doc: "Copies the properties of each dict among the values to the target, later ones over \
               earlier ones, without those that start with \"_\".",
-        examples: &[of(r#"["merge", ["list", {"a": 1}, {"a": 2, "_b": 3}]]"#, "{}", r#"{"a": 2}"#)],
+        examples: &[of(
+            r#"["merge", ["list", {"a": 1}, {"a": 2, "_b": 3}]]"#,
+            "{}",
+            r#"{"a": 2}"#,
+        )],
         call: Call::Statement(|c, given| Action::Merge(c.expr(given, 0))),
     },
     Function {
@@ -221,9 +244,16 @@ pub(super) const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "rename",
-        args: &[one("PROPERTY1", Kind::Property), one("PROPERTY2", Kind::Property)],
+        args: &[
+            one("PROPERTY1", Kind::Property),
+            one("PROPERTY2", Kind::Property),
+        ],
         doc: "Copies a property of the source to the target under another name.",
-        examples: &[of(r#"["rename", "age", "years"]"#, r#"{"age": 36}"#, r#"{"years": 36}"#)],
+        examples: &[of(
+            r#"["rename", "age", "years"]"#,
+            r#"{"age": 36}"#,
+            r#"{"years": 36}"#,
+        )],
         call: Call::Statement(|c, given| Action::Rename {
             from: c.name_arg(given, 0),
             to: c.name_arg(given, 1),

@@ -24,7 +24,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[VALUES],
         doc: "Casts strings to URIs, without any escaping. URIs stay as they are, other values are \
               ignored.",
-        examples: &[eg(r#"["uri", ["list", "http://x.org/", 12345]]"#, r#"["~rhttp://x.org/"]"#)],
+        examples: &[eg(
+            r#"["uri", ["list", "http://x.org/", 12345]]"#,
+            r#"["~rhttp://x.org/"]"#,
+        )],
         call: Call::Each(uri),
     },
     Function {
@@ -33,8 +36,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "Percent-encodes strings. Letters, digits, \"_\", \".\", \"-\", \"~\" and the ASCII \
               characters of SAFE_CHARS stay. Values that are no strings are ignored.",
         examples: &[
-            eg(r#"["url-quote", "/foo bar/baz"]"#, r#""%2Ffoo%20bar%2Fbaz""#),
-            eg(r#"["url-quote", "/", "/foo bar/baz"]"#, r#""/foo%20bar/baz""#),
+            eg(
+                r#"["url-quote", "/foo bar/baz"]"#,
+                r#""%2Ffoo%20bar%2Fbaz""#,
+            ),
+            eg(
+                r#"["url-quote", "/", "/foo bar/baz"]"#,
+                r#""/foo%20bar/baz""#,
+            ),
         ],
         call: Call::With(quote),
     },
@@ -43,8 +52,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[VALUES],
         doc: "Decodes percent-encoded strings. Values that are no strings are ignored.",
         examples: &[
-            eg(r#"["url-unquote", "%2Ffoo%20bar%2Fbaz"]"#, r#""/foo bar/baz""#),
-            eg(r#"["url-unquote", ["list", 1, "%C3%A5", "100%"]]"#, r#"["å", "100%"]"#),
+            eg(
+                r#"["url-unquote", "%2Ffoo%20bar%2Fbaz"]"#,
+                r#""/foo bar/baz""#,
+            ),
+            eg(
+                r#"["url-unquote", ["list", 1, "%C3%A5", "100%"]]"#,
+                r#"["å", "100%"]"#,
+            ),
         ],
         call: Call::Each(unquote),
     },
@@ -62,7 +77,12 @@ fn quote(args: &[Value]) -> Result<Item, String> {
     let safe = match &args[0] {
         Value::Null => String::new(),
         Value::String(text) => text.chars().filter(char::is_ascii).collect(),
-        other => return Err(format!("expected a string for SAFE_CHARS, found a {}", other.kind())),
+        other => {
+            return Err(format!(
+                "expected a string for SAFE_CHARS, found a {}",
+                other.kind()
+            ));
+        }
     };
     Ok(Arc::new(move |value: &Value| {
         let Value::String(text) = value else {
@@ -106,5 +126,7 @@ fn unquote(value: &Value) -> ItemResult {
             }
         }
     }
-    Ok(Some(Value::string(String::from_utf8_lossy(&plain).into_owned())))
+    Ok(Some(Value::string(
+        String::from_utf8_lossy(&plain).into_owned(),
+    )))
 }

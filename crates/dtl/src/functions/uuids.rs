@@ -13,8 +13,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[VALUES],
         doc: "True when the value, or the first item of a list, is a UUID.",
         examples: &[
-            eg(r#"["is-uuid", "~u9f598f65-eea5-4906-a8f5-82f6d8e69726"]"#, "true"),
-            eg(r#"["is-uuid", "9f598f65-eea5-4906-a8f5-82f6d8e69726"]"#, "false"),
+            eg(
+                r#"["is-uuid", "~u9f598f65-eea5-4906-a8f5-82f6d8e69726"]"#,
+                "true",
+            ),
+            eg(
+                r#"["is-uuid", "9f598f65-eea5-4906-a8f5-82f6d8e69726"]"#,
+                "false",
+            ),
         ],
         call: Call::Test(|value| matches!(value, Value::Uuid(_))),
     },

@@ -1,0 +1,175 @@
+//! What every test calls: compile rules, run entities through them, datasets in memory.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value as Json;
+use tahini_dtl::{
+    By, Context, EvalError, Lookup, LookupError, Need, Options, Problem, Program, compile,
+};
+use tahini_entity::json::{self, Numbers};
+use tahini_entity::{Batch, Entity, Str, Value, order};
+
+/// Datasets in memory, and the previous version of the source entity.
+#[derive(Default)]
+pub struct Datasets {
+    pub entities: BTreeMap<String, Vec<Arc<Entity>>>,
+    pub previous: Option<Arc<Entity>>,
+    /// How many needs each call had.
+    pub calls: RefCell<Vec<usize>>,
+}
+
+impl Datasets {
+    pub fn from_json(json: &Json) -> Datasets {
+        let mut datasets = Datasets::default();
+        for (name, entities) in json.as_object().into_iter().flatten() {
+            let entities = entities
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|e| Arc::new(entity(e)));
+            datasets.entities.insert(name.clone(), entities.collect());
+        }
+        datasets
+    }
+}
+
+impl Lookup for Datasets {
+    fn fetch(&self, needs: &[Need<'_>]) -> Result<Vec<Vec<Arc<Entity>>>, LookupError> {
+        self.calls.borrow_mut().push(needs.len());
+        Ok(needs.iter().map(|need| self.answer(need)).collect())
+    }
+}
+
+impl Datasets {
+    fn answer(&self, need: &Need<'_>) -> Vec<Arc<Entity>> {
+        let all = self
+            .entities
+            .get(need.dataset)
+            .map_or(&[][..], Vec::as_slice);
+        let matches = |entity: &Entity| match &need.by {
+            By::Id(id) => entity.id.as_deref() == Some(id),
+            By::Key(index, value) => {
+                let mut keys = Vec::new();
+                index.keys(entity, &mut keys);
+                keys.iter().any(|key| order::eq(key, value))
+            }
+            By::Previous { .. } | By::Completeness(_) => false,
+        };
+        if matches!(need.by, By::Previous { .. }) {
+            return self.previous.clone().into_iter().collect();
+        }
+        let mut found: Vec<Arc<Entity>> = all
+            .iter()
+            .filter(|entity| !entity.deleted && matches(entity))
+            .cloned()
+            .collect();
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        found
+    }
+}
+
+/// An entity from JSON, numbers with a point as floats.
+pub fn entity(json: &Json) -> Entity {
+    json::entity_from_config(json, Numbers::FLOATS, 0).unwrap()
+}
+
+/// Text to JSON.
+pub fn parse(text: &str) -> Json {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// A batch of entities.
+pub fn batch(entities: &[Json]) -> Batch {
+    let mut batch = Batch::new();
+    for json in entities {
+        batch.push_entity(&entity(json)).unwrap();
+    }
+    batch
+}
+
+/// Runs entities through a program; pauses are noted and not made.
+pub fn run(
+    program: &Program,
+    input: &Batch,
+    lookup: &dyn Lookup,
+    pauses: &RefCell<Vec<Duration>>,
+) -> Result<(Vec<Entity>, Vec<u32>), EvalError> {
+    let pause = |pause: Duration| {
+        pauses.borrow_mut().push(pause);
+        true
+    };
+    let now = "2024-02-29T12:30:00.5Z".parse().unwrap();
+    let mut context = Context::new(now, lookup);
+    context.pause = Some(&pause);
+    let (mut out, mut origins) = (Batch::new(), Vec::new());
+    program.transform(input, &context, &mut out, &mut origins)?;
+    Ok((
+        out.iter().map(|record| record.to_entity()).collect(),
+        origins,
+    ))
+}
+
+/// Compiles rules given as text.
+pub fn rules(text: &str, options: &Options) -> Result<Program, Vec<Problem>> {
+    compile(&parse(text), options)
+}
+
+/// What statements make of an entity with the `_id` "1" and these properties: the emitted
+/// entities as JSON text.
+pub fn outcome(statements: &str, source: &str, options: &Options) -> Vec<String> {
+    let rules = parse(&format!("{{\"default\": {statements}}}"));
+    let program = compile(&rules, options).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let mut source = parse(source);
+    if source.get("_id").is_none() {
+        source["_id"] = Json::from("1");
+    }
+    let datasets = Datasets::default();
+    let (entities, _) = run(&program, &batch(&[source]), &datasets, &RefCell::default()).unwrap();
+    entities.iter().map(text_of).collect()
+}
+
+/// The value of an expression for a source entity with these properties, as wire JSON.
+pub fn value(expression: &str, source: &str) -> String {
+    let program = rules(
+        &format!("{{\"default\": [[\"add\", \"r\", {expression}]]}}"),
+        &Options::default(),
+    );
+    let program = program.unwrap_or_else(|problems| panic!("{expression}: {problems:?}"));
+    let mut source = parse(source);
+    source["_id"] = Json::from("1");
+    let datasets = Datasets::default();
+    let (entities, _) = run(&program, &batch(&[source]), &datasets, &RefCell::default()).unwrap();
+    wire(entities[0].properties.get("r").unwrap_or(&Value::Null))
+}
+
+/// A value as wire JSON.
+pub fn wire(value: &Value) -> String {
+    let mut out = Vec::new();
+    json::write_value(value, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+/// An entity as wire JSON: its content, and `_filtered` when it is.
+pub fn text_of(entity: &Entity) -> String {
+    wire(&as_value(entity))
+}
+
+/// An entity as a dict: `_id`, `_deleted` and `_filtered` where true, properties.
+pub fn as_value(entity: &Entity) -> Value {
+    let mut dict = tahini_entity::Dict::new();
+    if let Some(id) = &entity.id {
+        dict.set("_id", Value::String(id.clone()));
+    }
+    for (name, flag) in [("_deleted", entity.deleted), ("_filtered", entity.filtered)] {
+        if flag {
+            dict.set(name, Value::Bool(true));
+        }
+    }
+    for (name, value) in entity.properties.iter() {
+        dict.set(Str::clone(name), value.clone());
+    }
+    Value::Dict(dict)
+}
