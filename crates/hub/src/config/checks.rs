@@ -49,7 +49,9 @@ fn pipe(map: &Map<String, Json>, root: &JsonPath, problems: &mut Vec<Problem>) {
     let empty = model::empty_map();
     let source = object(map, "source").unwrap_or(empty);
     let sink = object(map, "sink");
-    let sink_kind = sink.map_or("dataset", |sink| text(sink, "type").unwrap_or_default());
+    let sink_kind = sink
+        .and_then(|sink| text(sink, "type"))
+        .unwrap_or("dataset");
     if let Some(pump) = object(map, "pump") {
         self::pump(pump, &root.name("pump"), problems);
     }

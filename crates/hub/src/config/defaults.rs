@@ -42,11 +42,10 @@ pub fn system(mut system: Object, metadata: &Object, registry: &Registry) -> Obj
 /// The effective configuration of a pipe.
 pub fn pipe(id: &str, mut pipe: Object, metadata: &Object, registry: &Registry) -> Object {
     let globals = Globals::of(metadata);
-    let mut sink = match pipe.get("sink") {
-        None | Some(Json::Null) => Object::from_iter([("type".to_owned(), json!("dataset"))]),
-        Some(Json::Object(sink)) => sink.clone(),
-        Some(_) => Object::new(),
-    };
+    let mut sink = part(&pipe, "sink").cloned().unwrap_or_default();
+    if absent(&sink, "type") {
+        sink.insert("type".to_owned(), json!("dataset"));
+    }
     fill_sink(id, &mut sink, &globals, registry);
     let sink_kind = text(&sink, "type").to_owned();
     let mut source = part(&pipe, "source").cloned().unwrap_or_default();

@@ -470,7 +470,11 @@ pub const TRANSFORM_COMMON: &[Property] = &[
 
 /// What every sink takes.
 pub const SINK_COMMON: &[Property] = &[
-    Property::required("type", String, "The type of the sink."),
+    row(
+        "type",
+        String,
+        "The type of the sink; `dataset` by default.",
+    ),
     NAME,
     COMMENT,
     DESCRIPTION,

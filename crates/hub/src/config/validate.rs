@@ -133,6 +133,8 @@ impl Checker<'_> {
         };
         let kind = match map.get("type") {
             Some(Json::String(kind)) => kind.as_str(),
+            // A sink that says only how to write, writes a dataset.
+            None | Some(Json::Null) if role == Role::Sink => "dataset",
             None | Some(Json::Null) => return self.missing("type", path),
             Some(other) => {
                 let message = format!("expected text as type, found {}", found(other));
