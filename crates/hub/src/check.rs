@@ -5,41 +5,16 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 use tahini_entity::Offset;
 use tahini_entity::json::{self, Fields};
 
 use crate::hub::Hub;
+use crate::project::TestSpec;
 use crate::source::From;
 use crate::stage::{self, Stage};
 use crate::{Cancel, Failure};
-
-/// One `*.test.json`.
-#[derive(Clone, Debug)]
-pub struct Spec {
-    /// The file's stem, which names the test.
-    pub name: String,
-    /// The pipe that is looked at.
-    pub pipe: String,
-    /// The file with what is expected, beside the test's own.
-    pub file: PathBuf,
-    /// `json` by default; another endpoint is compared byte by byte.
-    pub endpoint: String,
-    /// The stage that is looked at, `sink` by default.
-    pub stage: Stage,
-    /// The test is left out.
-    pub ignore: bool,
-    /// Deleted entities that are not expected do not count.
-    pub ignore_deletes: bool,
-    /// Dotted paths of properties that do not count.
-    pub blacklist: Vec<Vec<String>>,
-    /// Request parameters for the pipe.
-    pub parameters: Map<String, Json>,
-    /// The properties that order the entities.
-    pub sort_by: Vec<String>,
-}
 
 /// What came of one test.
 #[derive(Clone, Debug)]
@@ -52,106 +27,52 @@ pub struct Checked {
     pub message: String,
 }
 
-impl Spec {
-    /// Reads a test.
-    ///
-    /// # Errors
-    /// Config, with the file and the property.
-    pub fn load(path: &Path) -> Result<Spec, Failure> {
-        let wrong = |words: String| Failure::config(format!("{}: {words}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
-        let text = text.trim_start_matches('\u{feff}');
-        let spec: Json = serde_json::from_str(text).map_err(|error| wrong(error.to_string()))?;
-        let spec = spec
-            .as_object()
-            .ok_or_else(|| wrong("expected an object".to_owned()))?;
-        let file_name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let name = file_name
-            .trim_end_matches(".json")
-            .trim_end_matches(".test")
-            .to_owned();
-        let text = |key: &str| spec.get(key).and_then(Json::as_str);
-        let flag =
-            |key: &str, default: bool| spec.get(key).and_then(Json::as_bool).unwrap_or(default);
-        let list = |key: &str| {
-            let items = spec.get(key).and_then(Json::as_array).into_iter().flatten();
-            items
-                .filter_map(Json::as_str)
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
-        let stage = match text("stage") {
-            None => Stage::Sink,
-            Some(stage) => Stage::of(stage).ok_or_else(|| {
-                wrong(format!(
-                    "$.stage: expected source, before-transforms, after-transforms or sink, found \
-                     {stage:?}"
-                ))
-            })?,
-        };
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let sort_by = list("fields_to_sort_by");
-        Ok(Spec {
-            pipe: text("pipe").unwrap_or(&name).to_owned(),
-            file: folder.join(text("file").unwrap_or(&format!("{name}.json"))),
-            endpoint: text("endpoint").unwrap_or("json").to_owned(),
-            stage,
-            ignore: flag("ignore", false),
-            ignore_deletes: flag("ignore_deletes", true),
-            blacklist: list("blacklist").iter().map(|path| dotted(path)).collect(),
-            parameters: spec
-                .get("parameters")
-                .and_then(Json::as_object)
-                .cloned()
-                .unwrap_or_default(),
-            sort_by: if sort_by.is_empty() {
-                vec!["_id".to_owned()]
-            } else {
-                sort_by
-            },
-            name,
-        })
-    }
+/// Runs a test against a settled hub. With `update` the expected file is written instead.
+pub fn check(spec: &TestSpec, hub: &Hub, update: bool) -> Checked {
+    let test = Test { spec, blacklist: spec.blacklist.iter().map(|path| dotted(path)).collect() };
+    let outcome = match test.found(hub) {
+        Ok(found) if update => test.update(&found).map(|()| None),
+        Ok(found) => test.compare(&found),
+        Err(failure) => Err(failure),
+    };
+    let message = match outcome {
+        Ok(None) => String::new(),
+        Ok(Some(difference)) => difference,
+        Err(failure) => failure.to_string(),
+    };
+    Checked { name: spec.name.clone(), passed: message.is_empty(), message }
+}
 
-    /// Runs the test against a settled hub. With `update` the expected file is written instead.
-    pub fn run(&self, hub: &Hub, update: bool) -> Checked {
-        let outcome = match self.found(hub) {
-            Ok(found) if update => self.update(&found).map(|()| None),
-            Ok(found) => self.compare(&found),
-            Err(failure) => Err(failure),
-        };
-        let message = match outcome {
-            Ok(None) => String::new(),
-            Ok(Some(difference)) => difference,
-            Err(failure) => failure.to_string(),
-        };
-        Checked {
-            name: self.name.clone(),
-            passed: message.is_empty(),
-            message,
-        }
-    }
+struct Test<'a> {
+    spec: &'a TestSpec,
+    blacklist: Vec<Vec<String>>,
+}
 
+impl Test<'_> {
     fn found(&self, hub: &Hub) -> Result<Vec<Json>, Failure> {
-        if !matches!(self.endpoint.as_str(), "json" | "excel" | "entities") {
+        if !matches!(self.spec.endpoint.as_str(), "json" | "excel" | "entities") {
             return Err(Failure::config(format!(
                 "test {:?}: the endpoint {:?} is not built yet; json is",
-                self.name, self.endpoint
+                self.spec.name, self.spec.endpoint
             )));
         }
         let live = hub
-            .pipe(&self.pipe)
+            .pipe(&self.spec.pipe)
             .map_err(|refusal| Failure::config(refusal.to_string()))?;
         let pipe = live
             .usable()
             .map_err(|refusal| Failure::config(refusal.to_string()))?;
+        let stage = self.spec.stage.as_deref().unwrap_or("sink");
+        let stage = Stage::of(stage).ok_or_else(|| {
+            Failure::config(format!(
+                "test {:?}: expected the stage source, before-transforms, after-transforms or \
+                 sink, found {stage:?}",
+                self.spec.name
+            ))
+        })?;
         let mut found = Vec::new();
         let mut text = Vec::new();
-        let since = self.parameters.get("since").and_then(|since| match since {
+        let since = self.spec.parameters.get("since").and_then(|since| match since {
             Json::String(text) => Some(Offset::Text(text.as_str().into())),
             number => number.as_i64().map(Offset::Int),
         });
@@ -163,7 +84,7 @@ impl Spec {
         stage::read(
             pipe,
             &hub.world,
-            self.stage,
+            stage,
             from,
             &Cancel::new(),
             |batch| {
@@ -179,8 +100,8 @@ impl Spec {
     }
 
     fn expected(&self) -> Result<Vec<Json>, Failure> {
-        let wrong = |words: String| Failure::config(format!("{}: {words}", self.file.display()));
-        let text = std::fs::read_to_string(&self.file).map_err(|error| {
+        let wrong = |words: String| Failure::config(format!("{}: {words}", self.spec.file.display()));
+        let text = std::fs::read_to_string(&self.spec.file).map_err(|error| {
             wrong(format!(
                 "{error}; write what is expected there, or run the tests with --update"
             ))
@@ -202,7 +123,7 @@ impl Spec {
         let difference = diff(&pretty(&expected), &pretty(&found));
         Ok(Some(format!(
             "pipe {:?}: expected {} entities, found {}\n{difference}",
-            self.pipe,
+            self.spec.pipe,
             expected.len(),
             found.len()
         )))
@@ -210,8 +131,8 @@ impl Spec {
 
     fn update(&self, found: &[Json]) -> Result<(), Failure> {
         let text = pretty(&self.canonical(found, Some(&[]))) + "\n";
-        std::fs::write(&self.file, text)
-            .map_err(|error| Failure::config(format!("{}: {error}", self.file.display())))
+        std::fs::write(&self.spec.file, text)
+            .map_err(|error| Failure::config(format!("{}: {error}", self.spec.file.display())))
     }
 
     /// Entities as they are compared; deleted ones that nobody expects are left out.
@@ -222,7 +143,7 @@ impl Spec {
                 let deleted = entity.get("_deleted") == Some(&Json::Bool(true));
                 let wanted = expected_ids
                     .is_none_or(|ids| entity.get("_id").is_some_and(|id| ids.contains(&id)));
-                !(deleted && self.ignore_deletes && !wanted)
+                !(deleted && self.spec.ignore_deletes && !wanted)
             })
             .map(|entity| {
                 let mut entity = clean(entity);
@@ -239,7 +160,7 @@ impl Spec {
     fn order(&self, a: &Json, b: &Json) -> Ordering {
         let key = |entity: &Json| -> Vec<String> {
             let field = |name: &String| entity.get(name).map(Json::to_string).unwrap_or_default();
-            self.sort_by.iter().map(field).collect()
+            self.spec.fields_to_sort_by.iter().map(field).collect()
         };
         key(a)
             .cmp(&key(b))

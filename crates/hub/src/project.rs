@@ -198,80 +198,95 @@ pub struct TestSpec {
 impl TestSpec {
     fn of(file: &Path, json: &Json) -> Result<TestSpec, Vec<Problem>> {
         let name = stem(file, ".test.json");
-        let mut problems = Vec::new();
-        let empty = Map::new();
-        let map = json.as_object().unwrap_or_else(|| {
-            let message = "expected a test (an object)".to_owned();
-            problems.push(Problem::error(JsonPath::default(), message));
-            &empty
-        });
-        let mut wrong = |property: &str, expected: &str| {
-            let path = JsonPath::default().name(property);
-            problems.push(Problem::error(path, format!("expected {expected}")));
-        };
-        let value = |property: &str| map.get(property).filter(|value| !value.is_null());
-        let mut text = |property: &str| match value(property) {
-            None => None,
-            Some(Json::String(text)) => Some(text.clone()),
-            Some(_) => {
-                wrong(property, "text");
-                None
-            }
-        };
-        let (pipe, expected) = (text("pipe"), text("file"));
-        let (endpoint, stage) = (text("endpoint"), text("stage"));
-        let mut flag = |property: &str, default: bool| match value(property) {
-            None => default,
-            Some(Json::Bool(flag)) => *flag,
-            Some(_) => {
-                wrong(property, "true or false");
-                default
-            }
-        };
-        let (ignore, ignore_deletes) = (flag("ignore", false), flag("ignore_deletes", true));
-        let mut texts = |property: &str| match value(property) {
-            None => Vec::new(),
-            Some(Json::Array(list)) if list.iter().all(Json::is_string) => list
-                .iter()
-                .filter_map(|item| Some(item.as_str()?.to_owned()))
-                .collect(),
-            Some(_) => {
-                wrong(property, "a list of texts");
-                Vec::new()
-            }
-        };
-        let blacklist = texts("blacklist");
-        let mut fields_to_sort_by = texts("fields_to_sort_by");
+        let mut reader = SpecReader::new(json);
+        let expected = reader.text("file");
+        let mut fields_to_sort_by = reader.texts("fields_to_sort_by");
         if fields_to_sort_by.is_empty() {
             fields_to_sort_by.push("_id".to_owned());
         }
-        let parameters = match value("parameters") {
-            None => Map::new(),
-            Some(Json::Object(parameters)) => parameters.clone(),
-            Some(_) => {
-                wrong("parameters", "an object");
-                Map::new()
-            }
-        };
-        if !problems.is_empty() {
-            return Err(problems
-                .into_iter()
-                .map(|problem| problem.in_file(file))
-                .collect());
-        }
-        Ok(TestSpec {
+        let test = TestSpec {
             spec: file.to_owned(),
-            pipe: pipe.unwrap_or_else(|| name.clone()),
+            pipe: reader.text("pipe").unwrap_or_else(|| name.clone()),
             file: file.with_file_name(expected.unwrap_or_else(|| format!("{name}.json"))),
             name,
-            endpoint: endpoint.unwrap_or_else(|| "json".to_owned()),
-            stage,
-            ignore,
-            ignore_deletes,
-            blacklist,
-            parameters,
+            endpoint: reader.text("endpoint").unwrap_or_else(|| "json".to_owned()),
+            stage: reader.text("stage"),
+            ignore: reader.flag("ignore", false),
+            ignore_deletes: reader.flag("ignore_deletes", true),
+            blacklist: reader.texts("blacklist"),
+            parameters: reader.object("parameters"),
             fields_to_sort_by,
-        })
+        };
+        if reader.problems.is_empty() {
+            return Ok(test);
+        }
+        Err(reader
+            .problems
+            .into_iter()
+            .map(|problem| problem.in_file(file))
+            .collect())
+    }
+}
+
+/// Reads a test's properties and notes what is wrong with them.
+struct SpecReader<'a> {
+    json: &'a Json,
+    problems: Vec<Problem>,
+}
+
+impl<'a> SpecReader<'a> {
+    fn new(json: &'a Json) -> SpecReader<'a> {
+        let mut problems = Vec::new();
+        if !json.is_object() {
+            problems.push(Problem::error(
+                JsonPath::default(),
+                "expected a test (an object)",
+            ));
+        }
+        SpecReader { json, problems }
+    }
+
+    /// The property, if it is there and what `read` makes of it.
+    fn read<T>(
+        &mut self,
+        name: &str,
+        expected: &str,
+        read: impl FnOnce(&'a Json) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.json.get(name).filter(|value| !value.is_null())?;
+        let read = read(value);
+        if read.is_none() {
+            let path = JsonPath::default().name(name);
+            self.problems.push(Problem::error(
+                path,
+                format!("expected {expected}, found {value}"),
+            ));
+        }
+        read
+    }
+
+    fn text(&mut self, name: &str) -> Option<String> {
+        self.read(name, "text", |value| Some(value.as_str()?.to_owned()))
+    }
+
+    fn flag(&mut self, name: &str, default: bool) -> bool {
+        self.read(name, "true or false", Json::as_bool)
+            .unwrap_or(default)
+    }
+
+    fn texts(&mut self, name: &str) -> Vec<String> {
+        let texts = self.read(name, "a list of texts", |value| {
+            let list = value.as_array()?.iter();
+            list.map(|item| Some(item.as_str()?.to_owned()))
+                .collect::<Option<Vec<String>>>()
+        });
+        texts.unwrap_or_default()
+    }
+
+    fn object(&mut self, name: &str) -> Map<String, Json> {
+        self.read(name, "an object", Json::as_object)
+            .cloned()
+            .unwrap_or_default()
     }
 }
 

@@ -3,4 +3,10 @@
 //! A library beside the binary, so that the integration tests reach the rooms they test.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod assembly;
+pub mod auth;
+pub mod cli;
+pub mod commands;
 pub mod microservices;
+pub mod say;
+pub mod serve;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The binary `tahini`.
+
+fn main() -> std::process::ExitCode {
+    tahini_node::cli::main()
+}

@@ -130,11 +130,9 @@ fn continuation(source: &Map<String, Json>, path: &JsonPath, problems: &mut Vec<
         && source.get("page_size").is_some_and(|size| !size.is_null())
         && !(supports && chronological && comparable)
     {
-        let message = "page_size is ignored: paging needs a place to go on from";
-        let problem = Problem::warning(path.name("page_size"), message).at_name();
-        problems.push(problem.with_help(
-            "set supports_since, is_chronological and is_since_comparable to true, if they are",
-        ));
+        let message = "paging needs supports_since, is_chronological and is_since_comparable";
+        let problem = Problem::error(path.name("page_size"), message).at_name();
+        problems.push(problem.with_help("set them to true if they are, or leave page_size out"));
     }
 }
 

@@ -1,0 +1,223 @@
+//! Putting a hub together: store, secrets, systems, hosted services.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use serde_json::{Map, Value as Json};
+use tahini_hub::config::{Component, Configuration, Input, Level, Problem, resolve_secrets};
+use tahini_hub::project::{Project, read_secrets};
+use tahini_hub::secrets::{EnvironmentSecrets, MemorySecrets, SecretChain, SecretSource};
+use tahini_hub::{Cancel, Clock, Failure, Hub, Registry, Services};
+use tahini_store::Backend;
+
+use crate::microservices::{Host, HostOptions, Redactor, ServiceSpec};
+
+/// All component types that this binary knows.
+pub const REGISTRY: Registry = Registry {
+    sources: &[tahini_hub::builtin::SOURCES, tahini_connectors::SOURCES],
+    sinks: &[tahini_hub::builtin::SINKS, tahini_connectors::SINKS],
+    transforms: &[tahini_hub::builtin::TRANSFORMS, tahini_connectors::TRANSFORMS],
+    systems: &[tahini_connectors::SYSTEMS],
+};
+
+/// The machine's clock.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+}
+
+/// A hub with the services it hosts.
+pub struct Assembly {
+    /// The hub.
+    pub hub: Arc<Hub>,
+    /// The hosted services.
+    pub host: Host,
+    /// Where secrets come from.
+    pub secrets: Arc<dyn SecretSource>,
+    /// Processes are accepted from configuration without a folder, too.
+    pub allow_process: bool,
+}
+
+/// Projects read from disk, together.
+pub struct Loaded {
+    /// The projects.
+    pub projects: Vec<Project>,
+    /// All their documents.
+    pub inputs: Vec<Input>,
+    /// Their variables, merged; later projects win.
+    pub env: Map<String, Json>,
+}
+
+impl Loaded {
+    /// Reads projects from their folders.
+    pub fn read(folders: &[PathBuf], profile: &str) -> anyhow::Result<Loaded> {
+        let mut loaded = Loaded { projects: Vec::new(), inputs: Vec::new(), env: Map::new() };
+        for folder in folders {
+            let project = Project::load(folder, profile)?;
+            loaded.inputs.extend(project.inputs.iter().cloned());
+            loaded.env.extend(project.env.clone());
+            loaded.projects.push(project);
+        }
+        Ok(loaded)
+    }
+
+    /// Their configuration.
+    pub fn configure(&self) -> Configuration {
+        Configuration::build(self.inputs.clone(), &self.env, &REGISTRY)
+    }
+
+    /// Everything that is wrong with files and configuration.
+    pub fn problems<'a>(&'a self, configuration: &'a Configuration) -> Vec<&'a Problem> {
+        let files = self.projects.iter().flat_map(|project| &project.problems);
+        files.chain(configuration.problems()).collect()
+    }
+}
+
+/// Secrets from files, then from the environment.
+pub fn secrets_from(files: &[PathBuf]) -> anyhow::Result<Arc<dyn SecretSource>> {
+    let mut chain: Vec<Arc<dyn SecretSource>> = Vec::new();
+    for file in files {
+        chain.push(Arc::new(read_secrets(file)?));
+    }
+    chain.push(Arc::new(EnvironmentSecrets::of(std::env::vars())));
+    chain.push(Arc::new(MemorySecrets::default()));
+    Ok(Arc::new(SecretChain(chain)))
+}
+
+impl Assembly {
+    /// A hub over `store` whose services run on this machine.
+    pub fn new(
+        store: Arc<dyn Backend>,
+        secrets: Arc<dyn SecretSource>,
+        options: HostOptions,
+        allow_process: bool,
+    ) -> Assembly {
+        let host = Host::new(tahini_connectors::http::runtime().handle().clone(), options);
+        let services: Arc<dyn Services> = Arc::new(Hosted(host.clone()));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let hub = Arc::new(Hub::new(store, services, clock, secrets.clone(), REGISTRY));
+        Assembly { hub, host, secrets, allow_process }
+    }
+
+    /// Takes over a configuration: pipes, systems, hosted services. Services that cannot be
+    /// hosted are told; the rest runs.
+    pub fn apply(&self, configuration: Configuration) -> Result<Vec<Problem>, Failure> {
+        let (specs, problems, known) = self.services(&configuration);
+        self.host.set_redactor(Redactor::new(known));
+        self.host.apply(specs);
+        self.hub.apply(configuration)?;
+        Ok(problems)
+    }
+
+    /// The services that a configuration wants, what is wrong with them, and the secrets they
+    /// were given.
+    fn services(
+        &self,
+        configuration: &Configuration,
+    ) -> (Vec<ServiceSpec>, Vec<Problem>, Vec<String>) {
+        let (mut specs, mut problems, mut known) = (Vec::new(), Vec::new(), Vec::new());
+        let microservices = configuration
+            .systems()
+            .filter(|system| system.type_name() == "system:microservice" && system.is_runnable());
+        for system in microservices {
+            known.extend(self.secrets_of(system));
+            match self.service(system) {
+                Ok(spec) => specs.push(spec),
+                Err(words) => {
+                    let mut problem = Problem::error(Default::default(), words);
+                    problem.component = Some(system.id.clone());
+                    problems.push(problem);
+                }
+            }
+        }
+        (specs, problems, known)
+    }
+
+    fn service(&self, system: &Component) -> Result<ServiceSpec, String> {
+        let filled = resolve_secrets(&system.effective, self.secrets.as_ref(), Some(&system.id))
+            .map_err(|failure| failure.to_string())?;
+        let runs_here = filled.get("process").is_some_and(|process| !process.is_null());
+        if runs_here && system.folder.is_none() && !self.allow_process {
+            return Err("expected a project on disk, or `serve --allow-process`, for a system \
+                 with `process`: it starts a program of this machine"
+                .to_owned());
+        }
+        let folder = system.folder.clone().unwrap_or_else(|| PathBuf::from("."));
+        let folder = folder.canonicalize().unwrap_or(folder);
+        ServiceSpec::from_config(&system.id, &filled, &folder)
+    }
+
+    fn secrets_of(&self, system: &Component) -> Vec<String> {
+        let text = system.effective.to_string();
+        let names = text.split("$SECRET(").skip(1).filter_map(|rest| rest.split(')').next());
+        let get = |name: &str| {
+            let own = self.secrets.get(Some(&system.id), name);
+            own.or_else(|| self.secrets.get(None, name))
+        };
+        names.filter_map(get).collect()
+    }
+
+    /// Stops all services.
+    pub fn close(&self) {
+        let host = self.host.clone();
+        tahini_connectors::http::runtime().block_on(async move { host.shutdown().await });
+    }
+}
+
+/// The hosted services as pipes see them.
+struct Hosted(Host);
+
+impl Services for Hosted {
+    fn url(&self, system: &str, wait: Duration, cancel: &Cancel) -> Result<String, Failure> {
+        self.0.ready_url(system, wait, &|| cancel.is_cancelled()).map_err(|words| {
+            cancel.check().err().unwrap_or_else(|| Failure::transient(words))
+        })
+    }
+}
+
+/// Prints problems, errors last, and tells whether there are errors.
+pub fn print_problems(problems: &[&Problem]) -> bool {
+    let mut sorted: Vec<&&Problem> = problems.iter().collect();
+    sorted.sort_by_key(|problem| problem.is_error());
+    for problem in &sorted {
+        crate::say::error_line(&problem.to_string());
+    }
+    sorted.iter().any(|problem| problem.is_error())
+}
+
+/// How many problems there are of each level.
+pub fn count(problems: &[&Problem]) -> (usize, usize) {
+    let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
+    (errors, problems.len() - errors)
+}
+
+/// Reads JSON objects from files and merges them; later files win.
+pub fn read_objects(files: &[PathBuf]) -> anyhow::Result<Map<String, Json>> {
+    let mut all = Map::new();
+    for file in files {
+        all.extend(read_object(file)?);
+    }
+    Ok(all)
+}
+
+fn read_object(file: &Path) -> anyhow::Result<Map<String, Json>> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    match serde_json::from_str(text.trim_start_matches('\u{feff}')) {
+        Ok(Json::Object(map)) => Ok(map),
+        Ok(_) => Err(anyhow!("{}: expected a JSON object", file.display())),
+        Err(error) => Err(anyhow!("{}: {error}", file.display())),
+    }
+}
+
+/// Which pipes of a configuration an unknown name may have meant.
+pub fn suggest(configuration: &Configuration, name: &str) -> Option<String> {
+    let ids: BTreeMap<&str, ()> = configuration.pipes().map(|p| (p.id.as_str(), ())).collect();
+    let ids: Vec<&str> = ids.into_keys().collect();
+    tahini_hub::config::nearest(name, ids.iter().copied()).map(str::to_owned)
+}

@@ -1,0 +1,288 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::commands;
+
+/// Everything asked for was done.
+pub const OK: u8 = 0;
+/// A run or a test failed.
+pub const FAILED: u8 = 1;
+/// The configuration has errors.
+pub const INVALID: u8 = 3;
+/// Ctrl-C.
+pub const INTERRUPTED: u8 = 130;
+
+/// An open data hub in one binary: collects, transforms, merges and shares data by configuration.
+///
+/// Compatible with Sesam's configuration and protocols; not affiliated with Sesam.
+#[derive(Parser)]
+#[command(name = "tahini", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a node: pipes on their schedules, the API, the status page.
+    Serve(Serve),
+    /// Load a project into a store and run its pipes until nothing changes.
+    Run(Run),
+    /// Run a project's tests (expected/*.test.json) in this process.
+    Test(Test),
+    /// Say everything that is wrong with a project's configuration.
+    Validate(Validate),
+    /// Transform entities from stdin by DTL rules, a line each.
+    Transform(Transform),
+    /// Print what a dataset holds, or what a pipe would give.
+    Entities(Entities),
+    /// Follow one entity on its way through a pipe.
+    Trace(Trace),
+    /// Make tokens for the API.
+    Token(Token),
+    /// Print a script that completes commands in your shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Where a project's variables and secrets come from.
+#[derive(Args, Clone)]
+pub struct Setting {
+    /// Which <profile>-env.json gives the variables.
+    #[arg(long, default_value = "test", env = "TAHINI_PROFILE")]
+    pub profile: String,
+    /// A JSON object of secrets (names and values); may be given several times. Secrets are also
+    /// taken from TAHINI_SECRET_<NAME>.
+    #[arg(long = "secrets", value_name = "FILE")]
+    pub secrets: Vec<PathBuf>,
+    /// A JSON object of variables that win over the profile's; may be given several times.
+    #[arg(long = "env", value_name = "FILE")]
+    pub env: Vec<PathBuf>,
+}
+
+/// Where datasets are kept.
+#[derive(Args, Clone)]
+pub struct Store {
+    /// The folder with the datasets.
+    #[arg(long, value_name = "DIR", default_value = "tahini-data", env = "TAHINI_DATA_DIR")]
+    pub data: PathBuf,
+}
+
+/// Options of `serve`.
+#[derive(Args, Clone)]
+pub struct Serve {
+    /// Project folders to load over the stored configuration.
+    pub projects: Vec<PathBuf>,
+    /// Where datasets are kept.
+    #[command(flatten)]
+    pub store: Store,
+    /// Where to listen; anything but loopback needs tokens.
+    #[arg(long, default_value = "127.0.0.1:9042", env = "TAHINI_LISTEN")]
+    pub listen: SocketAddr,
+    /// Variables and secrets.
+    #[command(flatten)]
+    pub setting: Setting,
+    /// Accept microservices that are local processes over the API, too.
+    #[arg(long)]
+    pub allow_process: bool,
+    /// Run pipes only when asked, never by schedule or signal.
+    #[arg(long)]
+    pub no_schedule: bool,
+    /// Run microservices as containers where they could also be local processes.
+    #[arg(long)]
+    pub prefer_docker: bool,
+    /// Also serve metrics, without a token, here.
+    #[arg(long, value_name = "ADDRESS")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Log lines for people or machines; people on a terminal by default.
+    #[arg(long, value_enum)]
+    pub log_format: Option<LogFormat>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Options of `run`.
+#[derive(Args, Clone)]
+pub struct Run {
+    /// The project's folder.
+    pub project: PathBuf,
+    /// Where datasets are kept.
+    #[command(flatten)]
+    pub store: Store,
+    /// Only these pipes; may be given several times.
+    #[arg(long = "pipe", value_name = "ID")]
+    pub pipes: Vec<String>,
+    /// The most passes over the pipes.
+    #[arg(long, default_value_t = 100)]
+    pub max_passes: usize,
+    /// Variables and secrets.
+    #[command(flatten)]
+    pub setting: Setting,
+    /// Print a JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `test`.
+#[derive(Args, Clone)]
+pub struct Test {
+    /// The project's folder.
+    pub project: PathBuf,
+    /// Variables and secrets.
+    #[command(flatten)]
+    pub setting: Setting,
+    /// Write what the pipes give as what is expected.
+    #[arg(long)]
+    pub update: bool,
+    /// Print a JSON object instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `validate`.
+#[derive(Args, Clone)]
+pub struct Validate {
+    /// The project's folder.
+    pub project: PathBuf,
+    /// Variables and secrets.
+    #[command(flatten)]
+    pub setting: Setting,
+    /// Print a JSON object instead of lines.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `transform`.
+#[derive(Args, Clone)]
+pub struct Transform {
+    /// A rules object, a dtl transform or a whole pipe.
+    pub rules: PathBuf,
+    /// Variables and secrets.
+    #[command(flatten)]
+    pub setting: Setting,
+}
+
+/// Options of `entities`.
+#[derive(Args, Clone)]
+pub struct Entities {
+    /// A dataset or, with --project, a pipe.
+    pub name: String,
+    /// Where datasets are kept.
+    #[command(flatten)]
+    pub store: Store,
+    /// The project whose pipe is evaluated; then NAME is a pipe.
+    #[arg(long)]
+    pub project: Option<PathBuf>,
+    /// All versions, not only the latest.
+    #[arg(long)]
+    pub history: bool,
+    /// Only what came after this offset.
+    #[arg(long)]
+    pub since: Option<String>,
+    /// At most this many.
+    #[arg(long)]
+    pub limit: Option<usize>,
+    /// source, before-transforms, after-transforms or sink.
+    #[arg(long, default_value = "sink")]
+    pub stage: String,
+    /// Variables and secrets.
+    #[command(flatten)]
+    pub setting: Setting,
+}
+
+/// Options of `trace`.
+#[derive(Args, Clone)]
+pub struct Trace {
+    /// The project's folder.
+    #[arg(long, default_value = ".")]
+    pub project: PathBuf,
+    /// The pipe.
+    pub pipe: String,
+    /// The entity's `_id` in the source.
+    pub id: String,
+    /// Where datasets are kept.
+    #[command(flatten)]
+    pub store: Store,
+    /// Variables and secrets.
+    #[command(flatten)]
+    pub setting: Setting,
+    /// Print a JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `token`.
+#[derive(Args, Clone)]
+pub struct Token {
+    #[command(subcommand)]
+    command: TokenCommand,
+}
+
+#[derive(Subcommand, Clone)]
+enum TokenCommand {
+    /// Make a token, and the node's key when there is none.
+    Create {
+        /// What the bearer may do.
+        #[arg(long, value_enum, default_value = "admin")]
+        role: Role,
+        /// How long it holds: 12h, 30d, 1y.
+        #[arg(long, default_value = "30d")]
+        expires: String,
+    },
+}
+
+/// What a token's bearer may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// Everything.
+    Admin,
+    /// Look, and change nothing.
+    Reader,
+}
+
+/// Runs the program; errors are printed here.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Serve(options) => crate::serve::serve(&options),
+        Command::Run(options) => commands::run::run(&options),
+        Command::Test(options) => commands::test::test(&options),
+        Command::Validate(options) => commands::validate::validate(&options),
+        Command::Transform(options) => commands::transform::transform(&options),
+        Command::Entities(options) => commands::entities::entities(&options),
+        Command::Trace(options) => commands::trace::trace(&options),
+        Command::Token(Token { command: TokenCommand::Create { role, expires } }) => {
+            crate::auth::create_token(role, &expires).map(|token| {
+                crate::say::line(&token);
+                OK
+            })
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "tahini", &mut script);
+            crate::say::bytes(&script);
+            Ok(OK)
+        }
+    };
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            crate::say::error_line(&format!("tahini: {error:#}"));
+            ExitCode::from(FAILED)
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The commands that work without a running node.
+
+pub mod entities;
+pub mod run;
+pub mod test;
+pub mod trace;
+pub mod transform;
+pub mod validate;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tahini_hub::Cancel;
+use tahini_store::{Backend, Files};
+
+/// Opens the store in `folder`, making it where there is none.
+pub fn open_store(folder: &Path) -> anyhow::Result<Arc<dyn Backend>> {
+    Ok(Arc::new(Files::open(folder, Default::default())?))
+}
+
+/// A stop request that Ctrl-C makes; the second Ctrl-C ends the program at once.
+pub fn until_interrupted() -> Cancel {
+    let cancel = Cancel::new();
+    let asked = cancel.clone();
+    tahini_connectors::http::runtime().spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            asked.cancel();
+        }
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(i32::from(crate::cli::INTERRUPTED));
+        }
+    });
+    cancel
+}

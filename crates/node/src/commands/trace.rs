@@ -1,0 +1,159 @@
+//! `tahini trace`: one entity's way through a pipe, and why it was written or not.
+
+use anyhow::anyhow;
+use serde_json::{Value as Json, json};
+use tahini_entity::Batch;
+use tahini_entity::json::{Fields, write_record};
+use tahini_hub::source::{From, Step};
+use tahini_hub::{Cancel, Hub, Pipe};
+
+use super::run::assemble;
+use crate::assembly::{Loaded, print_problems, read_objects};
+use crate::cli::{FAILED, OK, Trace};
+use crate::say;
+
+/// Reads the source up to the entity and shows every step.
+pub fn trace(options: &Trace) -> anyhow::Result<u8> {
+    let mut loaded = Loaded::read(std::slice::from_ref(&options.project), &options.setting.profile)?;
+    loaded.env.extend(read_objects(&options.setting.env)?);
+    let configuration = loaded.configure();
+    print_problems(&loaded.problems(&configuration));
+    let store = super::open_store(&options.store.data)?;
+    let assembly = assemble(store.clone(), &options.setting)?;
+    assembly.apply(configuration)?;
+    let outcome = follow(&assembly.hub, &options.pipe, &options.id);
+    assembly.close();
+    store.close()?;
+    let steps = outcome?;
+    if options.json {
+        say::line(&json!({"pipe": options.pipe, "entity": options.id, "steps": steps}).to_string());
+    } else {
+        for step in &steps {
+            say::line(&format!("{}:", step["step"].as_str().unwrap_or_default()));
+            let shown = step.get("entities").or_else(|| step.get("message"));
+            match shown {
+                Some(Json::Array(entities)) if entities.is_empty() => say::line("  nothing"),
+                Some(Json::Array(entities)) => {
+                    entities.iter().for_each(|entity| say::line(&format!("  {entity}")));
+                }
+                Some(message) => say::line(&format!("  {}", message.as_str().unwrap_or_default())),
+                None => {}
+            }
+        }
+    }
+    Ok(if steps.len() > 1 { OK } else { FAILED })
+}
+
+fn follow(hub: &Hub, pipe: &str, id: &str) -> anyhow::Result<Vec<Json>> {
+    let live = hub.pipe(pipe)?;
+    let pipe = live.usable()?;
+    let cancel = Cancel::new();
+    let mut steps = Vec::new();
+    let Some(source) = find(hub, pipe, id, &cancel)? else {
+        let words = format!("the source gives no entity that becomes or is {id:?}");
+        return Ok(vec![json!({"step": "source", "message": words})]);
+    };
+    steps.push(json!({"step": "source", "entities": shown(&source)}));
+    let mut current = source;
+    for (at, mut transform) in pipe.open_transforms(&hub.world, &cancel)?.into_iter().enumerate() {
+        let kind = pipe.transforms()[at]["type"].as_str().unwrap_or_default().to_owned();
+        let step = format!("transform {} ({kind})", at + 1);
+        let mut out = Batch::new();
+        if let Err(failure) = transform.apply(&current, &mut out, &mut Vec::new()) {
+            steps.push(json!({"step": step, "message": format!("failed: {failure}")}));
+            return Ok(steps);
+        }
+        steps.push(json!({"step": step, "entities": shown(&out)}));
+        current = out;
+    }
+    steps.push(json!({"step": "sink", "message": verdict(hub, pipe, &current)?}));
+    Ok(steps)
+}
+
+/// The entity by its id in the source; where the source gives none, by what it becomes.
+fn find(hub: &Hub, pipe: &Pipe, id: &str, cancel: &Cancel) -> anyhow::Result<Option<Batch>> {
+    let from = From { full: true, ..From::default() };
+    let mut source = pipe.open_source(&hub.world, cancel, from)?;
+    let mut transforms = pipe.open_transforms(&hub.world, cancel)?;
+    loop {
+        let mut batch = Batch::new();
+        let step = source.next_batch(100, &mut batch)?;
+        for record in batch.iter() {
+            let mut one = Batch::new();
+            one.push(record);
+            let is_it = match record.id {
+                Some(found) => found == id,
+                None => becomes(&one, id, &mut transforms),
+            };
+            if is_it {
+                return Ok(Some(one));
+            }
+        }
+        if step == Step::End {
+            return Ok(None);
+        }
+    }
+}
+
+fn becomes(one: &Batch, id: &str, transforms: &mut [Box<dyn tahini_hub::Transform>]) -> bool {
+    let mut current = one.clone();
+    for transform in transforms {
+        let mut out = Batch::new();
+        if transform.apply(&current, &mut out, &mut Vec::new()).is_err() {
+            return false;
+        }
+        current = out;
+    }
+    current.iter().any(|record| record.id == Some(id))
+}
+
+/// What the sink would do, and why.
+fn verdict(hub: &Hub, pipe: &Pipe, outputs: &Batch) -> anyhow::Result<String> {
+    if outputs.is_empty() {
+        return Ok("discarded: no transform gives an entity".to_owned());
+    }
+    let Some(name) = pipe.sink_dataset() else {
+        return Ok(format!("handed to the {} sink", pipe.kind("sink")));
+    };
+    let dataset = hub.world.store.find(name)?;
+    let mut lines = Vec::new();
+    for record in outputs.iter() {
+        let Some(id) = record.id else {
+            return Err(anyhow!("an entity without `_id` reaches the sink: the run would fail"));
+        };
+        let mut stored = Batch::new();
+        if let Some(dataset) = &dataset {
+            dataset.snapshot()?.latest(&[id], &mut stored)?;
+        }
+        let old = stored.iter().next().map(|stored| (stored.meta.hash, stored.meta.deleted));
+        let new = record.meta.hash;
+        lines.push(match (record.meta.filtered, old) {
+            (true, None) => format!("{id:?} is filtered and unknown: nothing is written"),
+            (true, Some((_, true))) => format!("{id:?} is filtered and deleted already"),
+            (true, Some(_)) => format!("{id:?} is filtered: the stored version is deleted"),
+            (false, None) if record.meta.deleted => {
+                format!("{id:?} is deleted and unknown: nothing is written")
+            }
+            (false, None) => format!("{id:?} is new: written with hash {new:032x}"),
+            (false, Some((hash, _))) if hash == new => {
+                format!("{id:?} is unchanged: hash {new:032x} before and after, nothing is written")
+            }
+            (false, Some((hash, _))) => {
+                format!("{id:?} changed: hash {hash:032x} before, {new:032x} after, written")
+            }
+        });
+    }
+    Ok(lines.join("\n  "))
+}
+
+fn shown(batch: &Batch) -> Vec<Json> {
+    let mut text = Vec::new();
+    batch
+        .iter()
+        .filter_map(|record| {
+            text.clear();
+            write_record(record, Fields::ALL, &mut text);
+            serde_json::from_slice(&text).ok()
+        })
+        .collect()
+}

@@ -1,0 +1,82 @@
+//! Printing: results to stdout, everything else to stderr. A closed pipe ends the program quietly.
+
+use std::io::{self, IsTerminal, Write};
+
+/// Prints a line of results.
+pub fn line(text: &str) {
+    end_if_closed(writeln!(io::stdout().lock(), "{text}"));
+}
+
+/// Prints bytes of results as they are.
+pub fn bytes(bytes: &[u8]) {
+    end_if_closed(io::stdout().lock().write_all(bytes));
+}
+
+/// Prints a line for the person at the terminal.
+pub fn error_line(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Shows progress in place on a terminal; says nothing elsewhere.
+pub fn progress(text: &str) {
+    if io::stderr().is_terminal() {
+        let _ = write!(io::stderr().lock(), "\r\x1b[2K{text}");
+        let _ = io::stderr().flush();
+    }
+}
+
+/// Takes the progress line away.
+pub fn progress_end() {
+    progress("");
+}
+
+/// Whether results may be coloured.
+pub fn colours() -> bool {
+    io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var("TERM").is_ok_and(|term| term != "dumb")
+}
+
+/// Somebody piped us into `head`: there is nobody left to print for.
+fn end_if_closed(outcome: io::Result<()>) {
+    if outcome.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+        std::process::exit(0);
+    }
+}
+
+/// A table with a header, columns aligned; `right` names the columns of numbers.
+pub fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
+    let mut widths: Vec<usize> = header.iter().map(|name| name.chars().count()).collect();
+    for row in rows {
+        for (at, cell) in row.iter().enumerate() {
+            widths[at] = widths[at].max(cell.chars().count());
+        }
+    }
+    let pad = |cells: Vec<&str>| -> String {
+        let mut out = String::new();
+        for (at, cell) in cells.iter().enumerate() {
+            let gap = " ".repeat(widths[at] - cell.chars().count());
+            if right.contains(&at) {
+                out.push_str(&gap);
+                out.push_str(cell);
+            } else {
+                out.push_str(cell);
+                out.push_str(&gap);
+            }
+            out.push_str("  ");
+        }
+        out.trim_end().to_owned()
+    };
+    let mut lines = vec![pad(header.to_vec())];
+    lines.extend(rows.iter().map(|row| pad(row.iter().map(String::as_str).collect())));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn columns_line_up_and_numbers_stand_right() {
+        let rows = vec![vec!["a".to_owned(), "10".to_owned()], vec!["long".to_owned(), "5".to_owned()]];
+        assert_eq!(super::table(&["pipe", "read"], &rows, &[1]), "pipe  read\na       10\nlong     5");
+    }
+}
