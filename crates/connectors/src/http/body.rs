@@ -3,7 +3,7 @@
 
 use std::io::{self, Read};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -28,7 +28,7 @@ enum Item {
 
 /// The runtime's side of a body.
 pub(super) struct Feed {
-    items: Sender<Item>,
+    items: SyncSender<Item>,
     room: Arc<Semaphore>,
 }
 
@@ -56,7 +56,9 @@ impl Drop for Task {
 
 /// Both ends of a body's way before its task exists.
 pub(super) fn feed() -> (Feed, impl FnOnce(String, Task, Cancel) -> Body) {
-    let (sender, items) = channel();
+    // The semaphore keeps chunks waiting, so a send into the channel itself never does; one more
+    // place is for the end.
+    let (sender, items) = sync_channel(CHUNKS_WAITING + 1);
     let room = Arc::new(Semaphore::new(CHUNKS_WAITING));
     let feed = Feed {
         items: sender,

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -128,7 +128,7 @@ impl Client {
     pub fn send(&self, request: Request, cancel: &Cancel) -> Result<Response, Failure> {
         cancel.check()?;
         let what = self.redact(&format!("{} {}", request.method, shown(&request.url)));
-        let (tell, head) = channel();
+        let (tell, head) = sync_channel(1);
         let (feed, body) = feed();
         let exchange = exchange(self.inner.clone(), request, self.options.read_timeout);
         let idle = self.options.read_timeout;

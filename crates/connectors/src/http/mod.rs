@@ -16,6 +16,6 @@ pub use client::{Client, Options, Request, Response};
 pub use retry::{MAX_RETRY_AFTER, PumpDefaults, Retries, RetryStrategy, retry_after};
 pub use runtime::runtime;
 pub use system::{Ask, HttpSystem};
-pub(crate) use system::{Place, headers};
+pub(crate) use system::{Place, headers, positive};
 pub use transform::HTTP;
 pub use url::URL;

@@ -329,6 +329,19 @@ pub(crate) fn headers(props: Props<'_>) -> Result<HeaderMap, Failure> {
     Ok(headers)
 }
 
+/// The whole number `name` of at least 1, if it is there.
+///
+/// # Errors
+/// Config, when it is something else.
+pub(crate) fn positive(props: Props<'_>, name: &str) -> Result<Option<usize>, Failure> {
+    let Some(number) = props.opt_int(name)? else {
+        return Ok(None);
+    };
+    let positive = usize::try_from(number).ok().filter(|number| *number > 0);
+    let wrong = || props.wrong(name, "a whole number of at least 1", props.get(name));
+    positive.map(Some).ok_or_else(wrong)
+}
+
 fn is_secret(name: &HeaderName) -> bool {
     SECRET_HEADERS
         .iter()

@@ -10,13 +10,13 @@ use tahini_hub::config::{Kind, Property};
 use tahini_hub::registry::TransformDef;
 use tahini_hub::{Cancel, Class, Ctx, Failure, Transform};
 
-use super::system::{Ask, HttpSystem, headers};
+use super::system::{Ask, HttpSystem, headers, positive};
 use super::trigger::{self, Trigger};
 use super::{PumpDefaults, failure_of};
 use crate::json::array;
 
 /// The most entities in one request where the configuration says nothing.
-const BATCH_SIZE: i64 = 100;
+const BATCH_SIZE: usize = 100;
 /// The most encoded bytes that one call may turn its input into.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024 * 1024;
 
@@ -84,19 +84,11 @@ impl HttpTransform {
     fn open(ctx: &Ctx<'_>) -> Result<HttpTransform, Failure> {
         let props = ctx.props;
         let system = HttpSystem::of(ctx)?;
-        let batch_size = props.int("batch_size", BATCH_SIZE)?;
-        let batch_size = usize::try_from(batch_size).ok().filter(|size| *size > 0);
         Ok(HttpTransform {
             pipe: ctx.owner.to_owned(),
             url: props.str("url")?.to_owned(),
             headers: headers(props)?,
-            batch_size: batch_size.ok_or_else(|| {
-                props.wrong(
-                    "batch_size",
-                    "a whole number of at least 1",
-                    props.get("batch_size"),
-                )
-            })?,
+            batch_size: positive(props, "batch_size")?.unwrap_or(BATCH_SIZE),
             trigger: Trigger::of(props)?,
             retries: PumpDefaults::of(system.retry_strategy(), ctx.whole),
             system,

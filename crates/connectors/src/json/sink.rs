@@ -11,10 +11,12 @@ use tahini_hub::sink::{End, Progress, Run, RunKind, Sink, Written};
 use tahini_hub::{Cancel, Class, Ctx, Failure};
 
 use super::push::Chain;
-use crate::http::{Ask, HttpSystem, PumpDefaults, headers};
+use crate::http::{Ask, HttpSystem, PumpDefaults, headers, positive};
 
 /// The status with which a receiver ends a sequence.
 const CONFLICT: u16 = 409;
+/// The most entities in one request where the configuration says nothing.
+const BATCH_SIZE: usize = 100;
 /// How much of an answer is read, so that its connection can be used again.
 const ANSWER_BYTES: usize = 64 * 1024;
 
@@ -48,16 +50,19 @@ pub const PUSH: SinkDef = SinkDef {
     open: |ctx| Ok(Box::new(JsonSink::open(ctx)?)),
 };
 
-/// An open sink; every write is one request.
+/// An open sink; a write is one request, or several when it has more than `batch_size` entities.
 struct JsonSink {
     system: HttpSystem,
     url: String,
     headers: HeaderMap,
     retries: PumpDefaults,
     cancel: Cancel,
+    batch_size: usize,
     chain: Chain,
-    /// Some entities did not get through; the receiver must not take them for deleted.
-    incomplete: bool,
+    /// Of a write that failed half-way: what it was, and how many entities were accepted.
+    half: Option<(u128, usize)>,
+    /// Entities that did not get through in this run.
+    unsent: usize,
 }
 
 impl JsonSink {
@@ -69,8 +74,10 @@ impl JsonSink {
             retries: PumpDefaults::of(system.retry_strategy(), ctx.whole),
             system,
             cancel: ctx.cancel.clone(),
+            batch_size: positive(ctx.props, "batch_size")?.unwrap_or(BATCH_SIZE),
             chain: Chain::default(),
-            incomplete: false,
+            half: None,
+            unsent: 0,
         })
     }
 
@@ -143,15 +150,29 @@ impl Sink for JsonSink {
         // would then delete the other half. So what is left of an interrupted run goes as changes.
         let full = run.kind.reads_everything() && !run.resumed;
         self.chain = Chain::new(uuid::Uuid::new_v4().to_string(), full);
-        self.incomplete = false;
+        self.half = None;
+        self.unsent = 0;
         Ok(())
     }
 
     fn write(&mut self, batch: &Batch, _: Option<&Progress>) -> Result<Written, Failure> {
-        if batch.is_empty() {
-            return Ok(Written::default());
+        let content = fingerprint(batch);
+        // Of a write that is repeated, what the receiver has already is not sent again.
+        let mut sent = match self.half.take() {
+            Some((same, sent)) if same == content => sent,
+            _ => 0,
+        };
+        while sent < batch.len() {
+            let mut part = Batch::new();
+            for record in batch.iter().skip(sent).take(self.batch_size) {
+                part.push(record);
+            }
+            if let Err(failure) = self.post(&part, false) {
+                self.half = Some((content, sent));
+                return Err(failure);
+            }
+            sent += part.len();
         }
-        self.post(batch, false)?;
         let deleted = batch.iter().filter(|record| record.meta.deleted).count();
         Ok(Written {
             changed: batch.len() as u64,
@@ -161,15 +182,15 @@ impl Sink for JsonSink {
     }
 
     fn finish(&mut self, end: &End) -> Result<Written, Failure> {
-        let whole = end.complete && !self.incomplete;
-        if self.chain.is_full() && !whole {
+        if self.unsent > 0 && self.chain.is_full() {
             tracing::warn!(
                 url = self.url,
-                "the full sequence is left open, because not every entity got through: the \
-                 receiver deletes nothing"
+                unsent = self.unsent,
+                "entities of a full sequence did not get through: a receiver that tracks \
+                 deletions takes them for deleted until they do"
             );
         }
-        self.post(&Batch::new(), whole)?;
+        self.post(&Batch::new(), end.complete)?;
         Ok(Written::default())
     }
 
@@ -184,7 +205,7 @@ impl Sink for JsonSink {
     }
 
     fn seen(&mut self, ids: &[&str]) -> Result<(), Failure> {
-        self.incomplete |= !ids.is_empty();
+        self.unsent += ids.len();
         Ok(())
     }
 }

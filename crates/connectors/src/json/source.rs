@@ -11,7 +11,7 @@ use tahini_hub::source::{From, Source, Step};
 use tahini_hub::{Cancel, Class, Ctx, Failure};
 
 use super::upstream::Upstream;
-use crate::http::{Ask, Body, HttpSystem, PumpDefaults, Response, failure_of, headers};
+use crate::http::{Ask, Body, HttpSystem, PumpDefaults, Response, failure_of, headers, positive};
 
 /// Encoded bytes after which a step is over even if fewer entities came than it may take.
 const STEP_BYTES: usize = 16 * 1024 * 1024;
@@ -95,11 +95,10 @@ struct JsonSource {
     url: String,
     headers: HeaderMap,
     subset: Option<String>,
-    page_size: Option<u64>,
+    page_size: Option<usize>,
     /// Where the next request goes on.
     since: Option<Offset>,
     supports_since: bool,
-    must_find: bool,
     retries: PumpDefaults,
     cancel: Cancel,
     parser: Parser,
@@ -107,7 +106,7 @@ struct JsonSource {
     /// What the first answer said of the dataset behind it.
     upstream: Upstream,
     /// Entities of all pages so far.
-    found: u64,
+    found: usize,
     ended: bool,
 }
 
@@ -116,7 +115,7 @@ struct Page {
     /// The request, as messages name it.
     request: String,
     elements: Elements<Body>,
-    found: u64,
+    found: usize,
     last: Option<Offset>,
 }
 
@@ -127,37 +126,21 @@ impl JsonSource {
         let supports_since = props.bool("supports_since", false)?;
         let comparable = props.bool("is_since_comparable", true)?;
         let chronological = props.bool("is_chronological", false)?;
-        let page_size = match props.opt_int("page_size")? {
-            None => None,
-            Some(_) if !(supports_since && comparable && chronological) => {
-                return Err(Failure::config(format!(
-                    "{}.page_size: expected supports_since, is_since_comparable and \
-                     is_chronological all true beside it, found {supports_since}, {comparable} \
-                     and {chronological}",
-                    props.path()
-                )));
-            }
-            Some(size) => Some(
-                u64::try_from(size)
-                    .ok()
-                    .filter(|size| *size > 0)
-                    .ok_or_else(|| {
-                        props.wrong(
-                            "page_size",
-                            "a whole number of at least 1",
-                            props.get("page_size"),
-                        )
-                    })?,
-            ),
-        };
-        let must_find = props.opt_str("if_source_empty")? == Some("fail");
+        let page_size = positive(props, "page_size")?;
+        if page_size.is_some() && !(supports_since && comparable && chronological) {
+            return Err(Failure::config(format!(
+                "{}.page_size: expected supports_since, is_since_comparable and \
+                 is_chronological all true beside it, found {supports_since}, {comparable} \
+                 and {chronological}",
+                props.path()
+            )));
+        }
         Ok(JsonSource {
             pipe: ctx.owner.to_owned(),
             url: props.str("url")?.to_owned(),
             headers: headers(props)?,
             subset: props.get("subset").map(ToString::to_string),
             page_size,
-            must_find: must_find && (from.full || from.since.is_none()),
             since: from.since,
             supports_since,
             retries: PumpDefaults::of(system.retry_strategy(), ctx.whole),
@@ -202,7 +185,7 @@ impl JsonSource {
                 }
             }
             if out.len() > start {
-                page.found += (out.len() - start) as u64;
+                page.found += out.len() - start;
                 page.last.clone_from(&out.get(out.len() - 1).meta.updated);
             }
             if whole {
@@ -324,17 +307,7 @@ impl Page {
 impl Source for JsonSource {
     fn next_batch(&mut self, limit: usize, out: &mut Batch) -> Result<Step, Failure> {
         let rows = out.len();
-        let step = self.read(limit, out).and_then(|step| {
-            if step == Step::End && self.must_find && self.found == 0 {
-                return Err(Failure::fatal(format!(
-                    "{}: expected at least one entity, because if_source_empty is \"fail\", \
-                     found none",
-                    self.url
-                )));
-            }
-            Ok(step)
-        });
-        step.map_err(|failure| {
+        self.read(limit, out).map_err(|failure| {
             out.truncate(rows);
             failure.context(format_args!("pipe {:?}", self.pipe))
         })

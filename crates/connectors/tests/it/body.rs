@@ -130,6 +130,7 @@ fn a_long_body_that_keeps_coming_is_not_cut() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "it only makes the test stricter")]
 fn a_stopped_run_stops_reading_within_a_second_and_closes_the_socket() {
     let server = Server::play([Reply::chunked().chunk("half").hang()]);
     let world = World::at(&server.url());

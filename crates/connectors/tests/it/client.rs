@@ -142,7 +142,7 @@ fn a_stopped_run_stops_waiting_within_a_second_and_closes_the_socket() {
 }
 
 #[test]
-fn a_stopped_run_asks_nothing() {
+fn a_run_that_was_stopped_before_gets_no_answer() {
     let server = Server::play([]);
     let world = World::at(&server.url());
     world.cancel.cancel();

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -133,7 +133,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let stopping = Arc::new(AtomicBool::new(false));
-        let (tell, hung_up) = channel();
+        let (tell, hung_up) = sync_channel(1);
         let script: Vec<Reply> = script.into_iter().collect();
         let thread = std::thread::spawn({
             let (seen, stopping) = (Arc::clone(&seen), Arc::clone(&stopping));
@@ -203,7 +203,11 @@ impl Drop for Server {
     }
 }
 
-fn answer(stream: TcpStream, reply: &Reply, seen: &Mutex<Vec<Seen>>, hung_up: &Sender<()>) {
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the pace of a slow server, not a wait for anything"
+)]
+fn answer(stream: TcpStream, reply: &Reply, seen: &Mutex<Vec<Seen>>, hung_up: &SyncSender<()>) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let request = read_request(&mut reader);
     seen.lock().unwrap().push(request);

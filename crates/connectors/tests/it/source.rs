@@ -202,21 +202,14 @@ fn a_refusal_is_a_failed_read_that_may_be_tried_again() {
 }
 
 #[test]
-fn nothing_is_a_failure_only_where_it_would_delete_and_the_source_says_so() {
-    let reply = || vec![Reply::ok("[]")];
-    let fail = || json!({ "if_source_empty": "fail", "supports_since": true });
-    assert_eq!(pull(reply(), json!({}), full()).1.unwrap().len(), 0);
-    let failure = pull(reply(), fail(), full()).1.unwrap_err();
-    assert!(failure.message.contains("if_source_empty"), "{failure}");
+fn nothing_is_a_natural_end() {
     assert_eq!(
-        pull(reply(), fail(), since(Offset::Int(3)))
+        pull(vec![Reply::ok("[]")], json!({}), full())
             .1
             .unwrap()
             .len(),
         0
     );
-    let some = vec![Reply::ok(&text(&numbered(0..1)))];
-    assert_eq!(pull(some, fail(), full()).1.unwrap().len(), 1);
 }
 
 #[test]
