@@ -200,7 +200,10 @@ fn judge(
     let judged = validate::component(component.kind, &resolved.json, systems, registry);
     component.unsupported = judged.unsupported;
     let mut problems = judged.problems;
-    let map = resolved.json.as_object().cloned().unwrap_or_default();
+    let map = match std::mem::take(&mut resolved.json) {
+        Json::Object(map) => map,
+        _ => Map::new(),
+    };
     component.effective = Json::Object(match component.kind {
         ComponentKind::Pipe => defaults::pipe(&component.id, map, metadata, registry),
         ComponentKind::System => defaults::system(map, metadata, registry),

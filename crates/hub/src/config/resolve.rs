@@ -1,5 +1,7 @@
 //! From what was written to what holds here: variables inserted, alternatives chosen.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value as Json};
 use tahini_dtl::{JsonPath, Segment};
 
@@ -48,6 +50,8 @@ pub fn resolve(original: &Json, env: &Map<String, Json>) -> Resolved {
         there: Vec::new(),
         problems: Vec::new(),
         moves: Vec::new(),
+        missed: BTreeSet::new(),
+        unresolved: 0,
     };
     let json = resolver.value(original, Reach::All);
     Resolved {
@@ -74,6 +78,10 @@ struct Resolver<'a> {
     there: Vec<Segment>,
     problems: Vec<(Problem, JsonPath)>,
     moves: Vec<(JsonPath, JsonPath)>,
+    /// The names of variables that were listed as missing.
+    missed: BTreeSet<String>,
+    /// How many texts held a variable that is missing.
+    unresolved: usize,
 }
 
 impl Resolver<'_> {
@@ -131,9 +139,10 @@ impl Resolver<'_> {
         match name {
             // Words for people: a variable that is not there does no harm.
             "comment" | "description" => {
-                let before = self.problems.len();
+                let before = (self.problems.len(), self.missed.clone());
                 let resolved = self.value(value, Reach::Data);
-                self.problems.truncate(before);
+                self.problems.truncate(before.0);
+                self.missed = before.1;
                 resolved
             }
             "rules" | "entities" => self.value(value, Reach::Data),
@@ -228,11 +237,11 @@ impl Resolver<'_> {
             self.problem("expected \"condition\" and an object \"alternatives\"".to_owned());
             return None;
         };
-        let before = self.problems.len();
+        let before = self.unresolved;
         self.there.push(Segment::Name("condition".to_owned()));
         let condition = self.value(condition, Reach::Data);
         self.there.pop();
-        if self.problems.len() > before {
+        if self.unresolved > before {
             return None;
         }
         let name = as_text(&condition);
@@ -285,7 +294,12 @@ impl Resolver<'_> {
         Json::String(out)
     }
 
+    /// Lists a variable that is missing, once a component: it is set in one place, too.
     fn missing(&mut self, name: &str, text: &str) -> Json {
+        self.unresolved += 1;
+        if !self.missed.insert(name.to_owned()) {
+            return Json::String(text.to_owned());
+        }
         let near = super::nearest(name, self.env.keys().map(String::as_str));
         let mut problem = Problem::error(
             JsonPath(self.here.clone()),
@@ -387,6 +401,20 @@ mod tests {
         assert!(problem.message.contains("gone2"), "{problem}");
         assert_eq!(there.to_string(), "$.source.alternatives.test.url");
         assert_eq!(result.written(&problem.path), *there);
+    }
+
+    #[test]
+    fn a_missing_one_is_listed_once_and_still_decides_nothing() {
+        let result = resolved(json!({
+            "comment": "$ENV(gone)",
+            "a": ["$ENV(gone)", "x $ENV(gone)"],
+            "sink": {"type": "conditional", "condition": "$ENV(gone)", "alternatives": {
+                "$ENV(gone)": {"type": "null"}
+            }}
+        }));
+        assert_eq!(result.problems.len(), 1);
+        assert_eq!(result.problems[0].0.path.to_string(), "$.a[0]");
+        assert_eq!(result.json["sink"]["type"], "conditional");
     }
 
     #[test]

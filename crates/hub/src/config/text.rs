@@ -1,6 +1,5 @@
 //! Configuration text: JSON, or JSON with comments, read losslessly and with positions.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,6 +30,7 @@ impl Text {
         let mut reader = Reader {
             problems: Vec::new(),
             path: Vec::new(),
+            shallow: false,
         };
         let mut read = Text {
             json: None,
@@ -110,7 +110,7 @@ struct Node {
 enum Children {
     #[default]
     None,
-    Names(HashMap<Box<str>, Node>),
+    Names(Vec<(Box<str>, Node)>),
     Positions(Vec<Node>),
 }
 
@@ -134,7 +134,11 @@ impl Spans {
         let mut found = true;
         for segment in &path.0 {
             let next = match (segment, &node.children) {
-                (Segment::Name(name), Children::Names(nodes)) => nodes.get(name.as_str()),
+                (Segment::Name(name), Children::Names(nodes)) => {
+                    // The last of a name counts.
+                    let named = nodes.iter().rev().find(|(own, _)| **own == **name);
+                    named.map(|(_, node)| node)
+                }
                 (Segment::Position(at), Children::Positions(nodes)) => nodes.get(*at),
                 _ => None,
             };
@@ -172,6 +176,8 @@ impl Spans {
 struct Reader {
     problems: Vec<(usize, Problem)>,
     path: Vec<Segment>,
+    /// Inside embedded entities: there may be very many, and nobody points into them.
+    shallow: bool,
 }
 
 impl Reader {
@@ -197,13 +203,15 @@ impl Reader {
             },
             Ast::Array(array) => {
                 let mut items = Vec::with_capacity(array.elements.len());
-                let mut nodes = Vec::with_capacity(array.elements.len());
+                let mut nodes = Vec::new();
                 for (at, element) in array.elements.iter().enumerate() {
                     self.path.push(Segment::Position(at));
                     let (item, child) = self.value(element);
                     self.path.pop();
                     items.push(item);
-                    nodes.push(child);
+                    if !self.shallow {
+                        nodes.push(child);
+                    }
                 }
                 let children = Children::Positions(nodes);
                 (
@@ -216,18 +224,23 @@ impl Reader {
             }
             Ast::Object(object) => {
                 let mut map = Map::new();
-                let mut nodes = HashMap::new();
+                let mut nodes = Vec::new();
                 for property in &object.properties {
                     let name = property.name.as_str();
                     self.path.push(Segment::Name(name.to_owned()));
                     if map.contains_key(name) {
                         self.duplicate(property.range.start, name);
                     }
+                    let shallow = self.shallow;
+                    self.shallow = shallow || name == "entities";
                     let (value, mut child) = self.value(&property.value);
+                    self.shallow = shallow;
                     self.path.pop();
                     child.name = property.range.start;
                     map.insert(name.to_owned(), value);
-                    nodes.insert(name.into(), child);
+                    if !shallow {
+                        nodes.push((name.into(), child));
+                    }
                 }
                 let children = Children::Names(nodes);
                 (
@@ -279,6 +292,18 @@ mod tests {
         assert_eq!(at(&text, x.clone(), Spot::Value), (4, 23));
         // What is not there is sought in what should hold it.
         assert_eq!(at(&text, source.name("missing"), Spot::Name), (3, 25));
+    }
+
+    #[test]
+    fn embedded_entities_are_one_place() {
+        let text = Text::parse("{\"entities\":\n [{\"a\": 1}],\n \"b\": [2]}", None);
+        let entities = JsonPath::default().name("entities");
+        assert_eq!(at(&text, entities.at(0).name("a"), Spot::Name), (2, 2));
+        assert_eq!(at(&text, entities, Spot::Name), (1, 2));
+        assert_eq!(
+            at(&text, JsonPath::default().name("b").at(0), Spot::Value),
+            (3, 8)
+        );
     }
 
     #[test]
