@@ -93,7 +93,7 @@ pub trait Snapshot: Send {
         out: &mut Batch,
     ) -> Result<Option<Str>, StoreError>;
     /// The state records of `space` whose key starts with `prefix`, in key order.
-    fn state(&self, space: &str, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+    fn state(&self, space: &str, prefix: &[u8]) -> Result<StateRows, StoreError>;
 }
 
 /// Which versions a reader wants.
@@ -140,6 +140,9 @@ pub enum Rule<'a> {
     /// As `IfChanged`, but rows whose latest sequence is in the set are left alone.
     UnlessTouched(&'a RoaringTreemap),
 }
+
+/// Keys and values of state, in key order.
+pub type StateRows = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A keyed record that lives and dies with its dataset.
 #[derive(Clone, Debug)]

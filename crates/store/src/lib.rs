@@ -13,7 +13,8 @@ mod memory;
 mod rule;
 
 pub use dataset::{
-    Backend, Commit, Dataset, Head, Limit, Outcome, Rule, Seq, Snapshot, StateWrite, Ticket, View,
+    Backend, Commit, Dataset, Head, Limit, Outcome, Rule, Seq, Snapshot, StateRows, StateWrite,
+    Ticket, View,
 };
 pub use error::StoreError;
 pub use files::{Disk, DiskFile, Files, Options, RealDisk};

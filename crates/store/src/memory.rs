@@ -11,8 +11,8 @@ use crate::content::Content;
 use crate::keys::{index_key, state_key};
 use crate::rule::{self, Prior, Verdict};
 use crate::{
-    Backend, Commit, Dataset, Head, Limit, Outcome, Seq, Snapshot, StateWrite, StoreError, Ticket,
-    View,
+    Backend, Commit, Dataset, Head, Limit, Outcome, Seq, Snapshot, StateRows, StateWrite,
+    StoreError, Ticket, View,
 };
 
 /// A store in memory.
@@ -87,11 +87,14 @@ struct All {
     /// Index key to the sequences of the id's versions, oldest first.
     ids: BTreeMap<Vec<u8>, Vec<Seq>>,
     /// State key to its values by commit.
-    state: BTreeMap<Vec<u8>, Vec<(u64, Option<Vec<u8>>)>>,
+    state: BTreeMap<Vec<u8>, Vec<StateAt>>,
     /// One clone for each living snapshot.
     readers: Arc<()>,
     removed: bool,
 }
+
+/// A commit and what a state key held after it.
+type StateAt = (u64, Option<Vec<u8>>);
 
 struct Version {
     id: Str,
@@ -441,7 +444,7 @@ impl Snapshot for MemorySnapshot {
         Ok(None)
     }
 
-    fn state(&self, space: &str, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn state(&self, space: &str, prefix: &[u8]) -> Result<StateRows, StoreError> {
         let all = self.all();
         let start = state_key(space, prefix);
         let mut rows = Vec::new();

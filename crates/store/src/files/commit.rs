@@ -8,7 +8,7 @@ use tahini_entity::Shape;
 use super::block::{Row, RowShape};
 use super::dataset::{OpenDataset, Writer};
 use super::fetch::{Fetch, key_order, look_up};
-use super::frame::{self, Closing, Finished, FrameWriter};
+use super::frame::{self, Closing, Finished, FrameWriter, StateChange};
 use crate::content::Content;
 use crate::keys::{index_key, is_cut, state_key};
 use crate::rule::{self, Prior, Verdict};
@@ -194,7 +194,7 @@ fn refuse_other(id: &str, other: &str) -> Result<(), StoreError> {
 fn old_state(
     dataset: &Arc<OpenDataset>,
     state: &[StateWrite],
-) -> Result<Vec<(Vec<u8>, Option<Vec<u8>>)>, StoreError> {
+) -> Result<Vec<StateChange>, StoreError> {
     let overlay = dataset
         .overlay
         .read()
@@ -325,7 +325,7 @@ fn publish(
     writer: &mut Writer,
     commit: &Commit<'_>,
     plan: &Plan<'_>,
-    undo: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    undo: Vec<StateChange>,
 ) {
     let mut overlay = dataset
         .overlay

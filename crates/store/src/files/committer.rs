@@ -1,8 +1,7 @@
 //! A thread that makes commits durable while their writers go on, and writes indexes when idle.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,71 +10,96 @@ use super::dataset::OpenDataset;
 /// How long a dataset must be quiet before its index is written.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// The thread's handle; dropping it stops the thread.
+/// The thread's handle; dropping it ends the thread.
 pub(crate) struct Committer {
-    sender: Mutex<Option<Sender<Weak<OpenDataset>>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    pub queue: Arc<Queue>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Datasets that were written to, each at most once however often it was.
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    written: HashMap<usize, Weak<OpenDataset>>,
+    ended: bool,
 }
 
 impl Committer {
     pub fn start() -> std::io::Result<Committer> {
-        let (sender, receiver) = channel();
+        let queue = Arc::new(Queue {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        });
         let thread = std::thread::Builder::new().name("store-sync".to_owned());
-        let thread = thread.spawn(move || run(&receiver))?;
+        let thread = thread.spawn({
+            let queue = Arc::clone(&queue);
+            move || run(&queue)
+        })?;
         Ok(Committer {
-            sender: Mutex::new(Some(sender)),
-            thread: Mutex::new(Some(thread)),
+            queue,
+            thread: Some(thread),
         })
-    }
-
-    /// A way to tell the thread that a dataset was written to.
-    pub fn sender(&self) -> Option<Sender<Weak<OpenDataset>>> {
-        self.sender
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
     }
 }
 
 impl Drop for Committer {
     fn drop(&mut self) {
-        self.sender
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        // Datasets may outlive the store and hold senders; the thread ends with the last of them.
-        drop(thread);
+        self.queue.lock().ended = true;
+        self.queue.changed.notify_one();
+        // A panic in the thread was reported when it happened; tickets sync without it.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-fn run(receiver: &Receiver<Weak<OpenDataset>>) {
-    let mut restless: HashMap<usize, (Weak<OpenDataset>, Instant)> = HashMap::new();
-    loop {
-        let wait = if restless.is_empty() {
-            Duration::from_secs(3600)
-        } else {
-            IDLE / 2
-        };
-        match receiver.recv_timeout(wait) {
-            Ok(first) => {
-                let mut written = HashMap::from([(first.as_ptr() as usize, first)]);
-                while let Ok(next) = receiver.try_recv() {
-                    written.insert(next.as_ptr() as usize, next);
-                }
-                for (key, dataset) in written {
-                    if let Some(open) = dataset.upgrade() {
-                        open.sync();
-                        restless.insert(key, (dataset, Instant::now()));
-                    }
-                }
+impl Queue {
+    /// Tells the thread that `dataset` was written to. Once the thread has ended, the tickets
+    /// are left to sync, as they do whenever they are waited for before the thread gets there.
+    pub fn push(&self, dataset: &Arc<OpenDataset>) {
+        let mut state = self.lock();
+        if !state.ended {
+            state
+                .written
+                .insert(Arc::as_ptr(dataset) as usize, Arc::downgrade(dataset));
+            self.changed.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for written datasets, or until `wait` is over; `None` when the thread has to end.
+    fn take(&self, wait: Option<Duration>) -> Option<HashMap<usize, Weak<OpenDataset>>> {
+        let mut state = self.lock();
+        let idle = |state: &mut State| state.written.is_empty() && !state.ended;
+        match wait {
+            None => {
+                state = self
+                    .changed
+                    .wait_while(state, idle)
+                    .unwrap_or_else(PoisonError::into_inner)
             }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
+            Some(wait) => {
+                let waited = self.changed.wait_timeout_while(state, wait, idle);
+                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
+        }
+        (!state.ended).then(|| std::mem::take(&mut state.written))
+    }
+}
+
+fn run(queue: &Queue) {
+    let mut restless: HashMap<usize, (Weak<OpenDataset>, Instant)> = HashMap::new();
+    while let Some(written) = queue.take((!restless.is_empty()).then_some(IDLE / 2)) {
+        for (key, dataset) in written {
+            if let Some(open) = dataset.upgrade() {
+                open.sync();
+                restless.insert(key, (dataset, Instant::now()));
+            }
         }
         restless.retain(|_, (dataset, since)| {
             if since.elapsed() < IDLE {

@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use tahini_entity::Shape;
 
 use super::commit;
+use super::committer::Queue;
 use super::disk::Disk;
 use super::durable::{Durable, View};
 use super::frame::{Closing, Finished, FrameWriter};
@@ -30,7 +30,7 @@ const KEPT_BUFFER: usize = 16 << 20;
 pub(crate) struct Home {
     pub options: Options,
     pub indexes: Arc<OpenIndexes>,
-    pub committer: Option<Sender<Weak<OpenDataset>>>,
+    pub committer: Arc<Queue>,
     /// Keeps other processes out for as long as any dataset is in use.
     pub lock: Arc<StoreLock>,
 }
@@ -48,7 +48,7 @@ pub(crate) struct OpenDataset {
     writer: Mutex<Writer>,
     damage: OnceLock<String>,
     removed: AtomicBool,
-    committer: Option<Sender<Weak<OpenDataset>>>,
+    committer: Arc<Queue>,
     _lock: Arc<StoreLock>,
 }
 
@@ -92,10 +92,7 @@ impl Dataset for FileDataset {
 
     fn commit(&self, commit: Commit<'_>) -> Result<(Outcome, Ticket), StoreError> {
         let (outcome, number) = commit::run(&self.0, &commit)?;
-        if let Some(committer) = &self.0.committer {
-            // Without the thread the ticket syncs; the thread only does it earlier.
-            let _ = committer.send(Arc::downgrade(&self.0));
-        }
+        self.0.committer.push(&self.0);
         let dataset = Arc::clone(&self.0);
         Ok((outcome, Ticket::new(move || dataset.durable.reach(number))))
     }
@@ -295,7 +292,14 @@ impl OpenDataset {
             return;
         }
         let durable = self.durable.published();
-        writer.cut = durable.segment.file.cut(durable.end).is_ok();
+        // Segments before the newest were synced when they were sealed.
+        let here = Arc::ptr_eq(&durable.segment, &writer.segment);
+        let end = if here {
+            durable.end
+        } else {
+            writer.segment.start()
+        };
+        writer.cut = writer.segment.file.cut(end).is_ok();
     }
 
     /// Seals the segment and starts the next one.

@@ -117,6 +117,9 @@ impl Header {
     }
 }
 
+/// A whole state key and its value; `None` means removed.
+pub(crate) type StateChange = (Vec<u8>, Option<Vec<u8>>);
+
 /// A frame that was read and checked.
 pub(crate) struct Frame<'a> {
     pub header: Header,
@@ -155,7 +158,7 @@ impl<'a> Frame<'a> {
     }
 
     /// State keys, with their space, and what became of them.
-    pub fn state(&self) -> Option<Vec<(Vec<u8>, Option<Vec<u8>>)>> {
+    pub fn state(&self) -> Option<Vec<StateChange>> {
         let unpacked;
         let section = if self.header.marks & STATE_COMPRESSED == 0 {
             self.state

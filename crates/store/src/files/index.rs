@@ -149,14 +149,10 @@ impl Index {
         }
         let dirty: Vec<u32> = (&mut flush.dirty).collect();
         loop {
-            let full = match self.with(|tables| match tables.write(&flush, &dirty) {
+            let full = self.with(|tables| match tables.write(&flush, &dirty) {
                 Err(heed::Error::Mdb(heed::MdbError::MapFull)) => Ok(true),
-                Err(error) => Err(error),
-                Ok(()) => Ok(false),
-            }) {
-                Ok(full) => full,
-                Err(error) => return Err(error),
-            };
+                written => written.map(|()| false),
+            })?;
             if !full {
                 self.exists.store(true, Ordering::Release);
                 return Ok(());

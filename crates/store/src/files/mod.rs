@@ -165,7 +165,7 @@ impl Files {
         let home = Home {
             options: self.options.clone(),
             indexes: Arc::clone(&self.indexes),
-            committer: self.committer.sender(),
+            committer: Arc::clone(&self.committer.queue),
             lock: Arc::clone(&self.lock),
         };
         // The segment list may have grown since the store was opened.

@@ -171,7 +171,7 @@ impl Told {
 
 /// What came of one reading of the log.
 enum Reading {
-    Done(Recovered),
+    Done(Box<Recovered>),
     /// The index is not this log's.
     Foreign,
     /// The index knows commits that the log does not have in a readable form.
@@ -194,11 +194,11 @@ pub(crate) fn recover(
         index.discard()?;
     }
     let damage = match read(place, index, known)? {
-        Reading::Done(recovered) => return Ok((recovered, Arc::clone(index))),
+        Reading::Done(recovered) => return Ok((*recovered, Arc::clone(index))),
         Reading::Foreign => {
             index.discard()?;
             match read(place, index, None)? {
-                Reading::Done(recovered) => return Ok((recovered, Arc::clone(index))),
+                Reading::Done(recovered) => return Ok((*recovered, Arc::clone(index))),
                 Reading::Foreign | Reading::Behind(_) => {
                     unreachable!("without an index there is nothing to disagree with")
                 }
@@ -212,7 +212,7 @@ pub(crate) fn recover(
     match read(place, &spare, None)? {
         Reading::Done(mut recovered) => {
             recovered.damage.get_or_insert(damage);
-            Ok((recovered, spare))
+            Ok((*recovered, spare))
         }
         Reading::Foreign | Reading::Behind(_) => {
             unreachable!("without an index there is nothing to disagree with")
@@ -312,13 +312,13 @@ impl Reader<'_, '_> {
             return Ok(Reading::Behind(found));
         }
         let witnessed = self.chain.witnessed.max(self.told.applied);
-        Ok(Reading::Done(Recovered {
+        Ok(Reading::Done(Box::new(Recovered {
             segments,
             end,
             told: self.told,
             witnessed,
             damage,
-        }))
+        })))
     }
 
     /// Opens a segment that has to follow the chain; the inner error is damage.

@@ -14,7 +14,7 @@ use super::durable::View as Published;
 use super::fetch::{Fetch, key_order, look_up};
 use crate::keys::{index_key, is_cut, state_key, sure_prefix};
 use crate::rule::Prior;
-use crate::{Head, Limit, Seq, Snapshot, StoreError, View};
+use crate::{Head, Limit, Seq, Snapshot, StateRows, StoreError, View};
 
 /// How many index keys one call of `unseen` looks at, found or not: readers of the overlay
 /// keep writers waiting.
@@ -359,7 +359,7 @@ impl Snapshot for FileSnapshot {
         }
     }
 
-    fn state(&self, space: &str, prefix: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    fn state(&self, space: &str, prefix: &[u8]) -> Result<StateRows, StoreError> {
         let start = state_key(space, prefix);
         let overlay = self
             .dataset

@@ -2,5 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod contract;
+mod crash;
+mod lying_disk;
 mod model;
 mod rows;

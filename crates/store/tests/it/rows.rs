@@ -137,7 +137,3 @@ pub fn changes(snapshot: &dyn Snapshot, view: View, limit: Limit) -> Vec<Short> 
         }
     }
 }
-
-pub fn history(dataset: &Arc<dyn Dataset>) -> Vec<Short> {
-    changes(&*dataset.snapshot().unwrap(), HISTORY, ALL)
-}

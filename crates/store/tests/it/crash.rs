@@ -1,0 +1,337 @@
+//! What is left after the power went, a sync failed or the disk was full: every acknowledged
+//! commit, and of the others a prefix.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tahini_entity::Batch;
+use tahini_store::{Backend, Commit, Dataset, Files, Options, StoreError};
+
+use crate::contract::tiny;
+use crate::lying_disk::{Loss, LyingDisk, Trouble};
+use crate::model::{Dice, Model, random_commit};
+use crate::rows::*;
+
+const COMMITS: usize = 14;
+
+/// A store on a disk that fails, and what it must and may hold.
+struct Crash {
+    root: PathBuf,
+    /// The model after each commit that was tried, from none on.
+    tried: Vec<Model>,
+    /// How many of them were acknowledged.
+    acknowledged: usize,
+    /// Whether the dataset itself was acknowledged.
+    made: bool,
+}
+
+fn options(disk: &LyingDisk) -> Options {
+    // Larger than the contract's, so that most commits do not write the index.
+    Options {
+        disk: Arc::new(disk.clone()),
+        overlay_keys: 25,
+        ..tiny()
+    }
+}
+
+impl Crash {
+    fn new(dir: &Path) -> Crash {
+        let root = dir.join("store.root");
+        Crash {
+            root,
+            tried: vec![Model::default()],
+            acknowledged: 0,
+            made: false,
+        }
+    }
+
+    /// Works until the end or the first error.
+    fn work(&mut self, disk: &LyingDisk, seed: u64) -> Result<(), StoreError> {
+        let files = Files::open(&self.root, options(disk))?;
+        let dataset = files.open("d", true)?;
+        self.made = true;
+        let mut dice = Dice(seed);
+        for _ in 0..COMMITS {
+            self.commit(&dataset, &mut dice)?;
+        }
+        files.close()?;
+        self.acknowledged = self.tried.len() - 1;
+        Ok(())
+    }
+
+    fn commit(&mut self, dataset: &Arc<dyn Dataset>, dice: &mut Dice) -> Result<(), StoreError> {
+        let (entities, state) = random_commit(dice);
+        let mut model = self.tried.last().unwrap().clone();
+        entities.iter().for_each(|entity| model.write(entity));
+        model.write_state(&state);
+        self.tried.push(model);
+        let rows = batch(entities);
+        let (_, ticket) = dataset.commit(Commit {
+            state: &state,
+            ..commit(&rows)
+        })?;
+        if dice.roll(3) > 0 {
+            ticket.wait()?;
+            self.acknowledged = self.tried.len() - 1;
+        }
+        Ok(())
+    }
+
+    /// Opens the store on what is left, checks it, and goes on working on it.
+    fn check(&self, disk: &LyingDisk, context: &str) {
+        let files = Files::open(&self.root, options(disk)).unwrap();
+        let Some(dataset) = files.find("d").unwrap() else {
+            assert!(
+                !self.made,
+                "the dataset was acknowledged and is gone: {context}"
+            );
+            return;
+        };
+        let snapshot = dataset.snapshot().unwrap();
+        let versions = changes(&*snapshot, HISTORY, ALL);
+        let state: std::collections::BTreeMap<_, _> =
+            snapshot.state("s", b"").unwrap().into_iter().collect();
+        let fits = |model: &&Model| model.versions == versions && model.state == state;
+        let found = self.tried[self.acknowledged..].iter().find(fits);
+        let Some(found) = found else {
+            panic!(
+                "expected one of the commits {}..={}, found {} versions: {context}",
+                self.acknowledged,
+                self.tried.len() - 1,
+                versions.len()
+            );
+        };
+        found.check(&*snapshot);
+        drop(snapshot);
+        let mut after = Crash {
+            tried: vec![found.clone()],
+            ..Crash::new(Path::new(""))
+        };
+        let mut dice = Dice(99);
+        for _ in 0..4 {
+            if let Err(error) = after.commit(&dataset, &mut dice) {
+                panic!("{error}: {context}");
+            }
+        }
+        drop((dataset, files));
+        let files = Files::open(&self.root, options(disk)).unwrap();
+        let dataset = files.open("d", false).unwrap();
+        after
+            .tried
+            .last()
+            .unwrap()
+            .check(&*dataset.snapshot().unwrap());
+    }
+}
+
+/// Pulls the plug at every operation of the work.
+fn pull_the_plug(loss: impl Fn(u64) -> Loss) {
+    let mut moment = 0;
+    loop {
+        let dir = tempfile::tempdir().unwrap();
+        let mut crash = Crash::new(dir.path());
+        let trouble = Trouble {
+            power_off_at: Some(moment),
+            ..Trouble::default()
+        };
+        let disk = LyingDisk::new(trouble);
+        let worked = crash.work(&disk, 1);
+        assert_eq!(
+            worked.is_err(),
+            disk.is_off() && crash.acknowledged < COMMITS
+        );
+        let loss = loss(moment);
+        crash.check(
+            &disk.reboot(loss),
+            &format!("power off at {moment}, losing {loss:?}"),
+        );
+        if !disk.is_off() {
+            assert!(moment > 50, "the work has many moments");
+            return;
+        }
+        moment += 1;
+    }
+}
+
+#[test]
+fn power_goes_and_unsynced_bytes_are_lost() {
+    pull_the_plug(|_| Loss::Everything);
+}
+
+#[test]
+fn power_goes_and_unsynced_bytes_are_there() {
+    pull_the_plug(|_| Loss::Nothing);
+}
+
+#[test]
+fn power_goes_and_unsynced_bytes_are_torn() {
+    for seed in [3, 17, 40] {
+        pull_the_plug(|moment| Loss::Some(seed * 1_000 + moment));
+    }
+}
+
+#[test]
+fn a_failed_sync_loses_nothing_that_was_acknowledged() {
+    let undisturbed = LyingDisk::new(Trouble::default());
+    let dir = tempfile::tempdir().unwrap();
+    Crash::new(dir.path()).work(&undisturbed, 2).unwrap();
+    for at in 0..undisturbed.counts().0 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut crash = Crash::new(dir.path());
+        let disk = LyingDisk::new(Trouble {
+            sync_fails_at: Some(at),
+            ..Trouble::default()
+        });
+        assert!(crash.work(&disk, 2).is_err() || crash.acknowledged == COMMITS);
+        for loss in [Loss::Everything, Loss::Nothing, Loss::Some(at)] {
+            // Each check works on; the power goes again after it.
+            crash.check(
+                &disk.reboot(loss),
+                &format!("sync {at} failed, then losing {loss:?}"),
+            );
+            let _ = std::fs::remove_dir_all(&crash.root);
+        }
+    }
+}
+
+#[test]
+fn after_a_failed_sync_the_dataset_is_closed_until_it_is_opened_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store.root");
+    let disk = LyingDisk::new(Trouble::default());
+    let files = Files::open(&root, options(&disk)).unwrap();
+    let other = files.open("other", true).unwrap();
+    let dataset = files.open("d", true).unwrap();
+    write(&dataset, [entity("a", 1)]);
+    let before = disk.counts().0;
+    drop((dataset, other, files));
+
+    let disk = disk.reboot(Loss::Everything);
+    assert!(before > 0);
+    let files = Files::open(&root, options(&disk)).unwrap();
+    let other = files.open("other", false).unwrap();
+    let dataset = files.open("d", false).unwrap();
+    disk.fail_next_sync();
+    let rows = batch([entity("a", 2)]);
+    let (_, ticket) = dataset.commit(commit(&rows)).unwrap();
+    let failed = ticket.wait().unwrap_err();
+    assert!(
+        matches!(&failed, StoreError::Io { source, .. } if source.to_string().contains("gave up"))
+    );
+    let again = batch([entity("b", 1)]);
+    assert!(matches!(
+        dataset.commit(commit(&again)),
+        Err(StoreError::Io { .. })
+    ));
+    write(&other, [entity("x", 1)]);
+
+    let anew = files.open("d", false).unwrap();
+    let snapshot = anew.snapshot().unwrap();
+    assert_eq!(
+        changes(&*snapshot, HISTORY, ALL),
+        [(0, "a".to_owned(), 1, false)]
+    );
+    write(&anew, [entity("a", 3)]);
+    assert!(
+        dataset.commit(commit(&again)).is_err(),
+        "the old handle stays closed"
+    );
+    drop((snapshot, anew, dataset, other, files));
+
+    let disk = disk.reboot(Loss::Everything);
+    let files = Files::open(&root, options(&disk)).unwrap();
+    let dataset = files.open("d", false).unwrap();
+    let expected = [(0, "a".to_owned(), 1, false), (1, "a".to_owned(), 3, false)];
+    assert_eq!(
+        changes(&*dataset.snapshot().unwrap(), HISTORY, ALL),
+        expected
+    );
+}
+
+#[test]
+fn a_full_disk_refuses_a_commit_and_goes_on() {
+    let undisturbed = LyingDisk::new(Trouble::default());
+    let dir = tempfile::tempdir().unwrap();
+    Crash::new(dir.path()).work(&undisturbed, 5).unwrap();
+    for at in 0..undisturbed.counts().1 {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store.root");
+        let disk = LyingDisk::new(Trouble {
+            full_at: Some(at),
+            ..Trouble::default()
+        });
+        let Ok(files) = Files::open(&root, options(&disk)) else {
+            continue;
+        };
+        let Ok(dataset) = files.open("d", true) else {
+            files.open("d", true).unwrap();
+            continue;
+        };
+        let (mut dice, mut model) = (Dice(5), Model::default());
+        for _ in 0..COMMITS {
+            let (entities, state) = random_commit(&mut dice);
+            let rows = batch(entities.iter().cloned());
+            let write = || Commit {
+                state: &state,
+                ..commit(&rows)
+            };
+            match run(&dataset, write()) {
+                Ok(_) => {}
+                Err(StoreError::Io { source, .. }) => {
+                    assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+                    model.check(&*dataset.snapshot().unwrap());
+                    run(&dataset, write()).unwrap();
+                }
+                Err(other) => panic!("{other}"),
+            }
+            entities.iter().for_each(|entity| model.write(entity));
+            model.write_state(&state);
+        }
+        drop((dataset, files));
+        let disk = disk.reboot(Loss::Everything);
+        let files = Files::open(&root, options(&disk)).unwrap();
+        model.check(&*files.open("d", false).unwrap().snapshot().unwrap());
+    }
+}
+
+#[test]
+fn a_disk_that_lies_leaves_a_prefix_or_a_damaged_dataset() {
+    for moment in (40..110).step_by(3) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut crash = Crash::new(dir.path());
+        let honest = LyingDisk::new(Trouble::default());
+        crash.work(&honest, 7).unwrap();
+        let disk = honest.reboot(Loss::Nothing);
+        disk.trouble(Trouble {
+            power_off_at: Some(moment),
+            lies: true,
+            ..Trouble::default()
+        });
+        let before = crash.tried.len() - 1;
+        let _ = crash.work(&disk, 8);
+        let disk = disk.reboot(Loss::Some(moment));
+        let files = Files::open(&crash.root, options(&disk)).unwrap();
+        let Ok(Some(dataset)) = files.find("d") else {
+            continue;
+        };
+        let snapshot = dataset.snapshot().unwrap();
+        let versions = changes(&*snapshot, HISTORY, ALL);
+        assert!(
+            versions.len() >= crash.tried[before].versions.len(),
+            "honest syncs hold"
+        );
+        let fits = crash.tried.iter().any(|model| model.versions == versions);
+        assert!(fits, "what can be read is a prefix");
+        let mut out = Batch::new();
+        let newest = crash
+            .tried
+            .iter()
+            .find(|model| model.versions == versions)
+            .unwrap();
+        for id in newest.versions.iter().map(|version| version.1.as_str()) {
+            out.clear();
+            snapshot.latest(&[id], &mut out).unwrap();
+            assert_eq!(short(&out).first(), newest.latest(id));
+        }
+    }
+}
