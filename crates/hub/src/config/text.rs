@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use jsonc_parser::ast::Value as Ast;
+use jsonc_parser::ast::{Object, Value as Ast};
 use jsonc_parser::common::Range;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde_json::{Map, Number, Value as Json};
@@ -222,36 +222,40 @@ impl Reader {
                     },
                 )
             }
-            Ast::Object(object) => {
-                let mut map = Map::new();
-                let mut nodes = Vec::new();
-                for property in &object.properties {
-                    let name = property.name.as_str();
-                    self.path.push(Segment::Name(name.to_owned()));
-                    if map.contains_key(name) {
-                        self.duplicate(property.range.start, name);
-                    }
-                    let shallow = self.shallow;
-                    self.shallow = shallow || name == "entities";
-                    let (value, mut child) = self.value(&property.value);
-                    self.shallow = shallow;
-                    self.path.pop();
-                    child.name = property.range.start;
-                    map.insert(name.to_owned(), value);
-                    if !shallow {
-                        nodes.push((name.into(), child));
-                    }
-                }
-                let children = Children::Names(nodes);
-                (
-                    Json::Object(map),
-                    Node {
-                        children,
-                        ..node(object.range)
-                    },
-                )
+            Ast::Object(object) => self.object(object),
+        }
+    }
+
+    fn object(&mut self, object: &Object<'_>) -> (Json, Node) {
+        let mut map = Map::new();
+        let mut nodes = Vec::new();
+        for property in &object.properties {
+            let name = property.name.as_str();
+            self.path.push(Segment::Name(name.to_owned()));
+            if map.contains_key(name) {
+                self.duplicate(property.range.start, name);
+            }
+            let shallow = self.shallow;
+            self.shallow = shallow || name == "entities";
+            let (value, mut child) = self.value(&property.value);
+            self.shallow = shallow;
+            self.path.pop();
+            child.name = property.range.start;
+            map.insert(name.to_owned(), value);
+            if !shallow {
+                nodes.push((name.into(), child));
             }
         }
+        let start = object.range.start;
+        let children = Children::Names(nodes);
+        (
+            Json::Object(map),
+            Node {
+                name: start,
+                value: start,
+                children,
+            },
+        )
     }
 
     fn problem(&mut self, offset: usize, message: String) {
