@@ -391,11 +391,11 @@ impl Machine<'_> {
                         entities.push(dict.clone());
                         continue;
                     }
-                    Some(id) => format!("an _id that is a {}", id.kind()),
+                    Some(id) => format!("an _id that is {}", crate::values::a_kind(id)),
                     None => "a dict without _id".to_owned(),
                 },
                 Value::Null => continue,
-                other => format!("a {}", other.kind()),
+                other => crate::values::a_kind(other),
             };
             if self.program.id_required {
                 let words = format!(

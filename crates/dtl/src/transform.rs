@@ -290,7 +290,7 @@ impl Writer {
         }
         let id = match &reserved.id {
             Some(Value::String(_)) => None,
-            Some(other) => Some(format!("a {}", other.kind())),
+            Some(other) => Some(crate::values::a_kind(other)),
             None => Some("none".to_owned()),
         };
         if let Some(found) = id {

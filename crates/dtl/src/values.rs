@@ -8,6 +8,16 @@ use tahini_entity::{Value, order};
 /// The items of a list.
 pub(crate) type Items = EcoVec<Value>;
 
+/// A value's kind with its article, for messages: `an integer`, `null`.
+pub(crate) fn a_kind(value: &Value) -> String {
+    match value.kind() {
+        null @ "null" => null.to_owned(),
+        bytes @ "bytes" => bytes.to_owned(),
+        integer @ "integer" => format!("an {integer}"),
+        kind => format!("a {kind}"),
+    }
+}
+
 /// Only false, null and the empty list are false.
 pub(crate) fn is_true(value: &Value) -> bool {
     match value {

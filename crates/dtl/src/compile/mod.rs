@@ -99,9 +99,15 @@ impl<'c> Compiler<'c> {
     }
 
     fn failed(&self) -> bool {
-        self.problems
-            .iter()
-            .any(|problem| problem.severity == Severity::Error)
+        self.errors() > 0
+    }
+
+    /// How many errors were noted so far.
+    fn errors(&self) -> usize {
+        let errors = self.problems.iter();
+        errors
+            .filter(|problem| problem.severity == Severity::Error)
+            .count()
     }
 
     fn finish(mut self, rules: Vec<Block>, default: usize) -> Program {

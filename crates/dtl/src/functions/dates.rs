@@ -203,8 +203,8 @@ fn plus(args: &[Value]) -> Result<Item, String> {
         Value::Int(count) => *count,
         other => {
             return Err(format!(
-                "expected an integer for VALUE, found a {}",
-                other.kind()
+                "expected an integer for VALUE, found {}",
+                crate::values::a_kind(other)
             ));
         }
     };
@@ -218,14 +218,17 @@ fn zone_and_format(args: &[Value]) -> Result<(TimeZone, Format), String> {
         Value::String(name) => zone(name)?,
         other => {
             return Err(format!(
-                "expected a time zone's name, found a {}",
-                other.kind()
+                "expected a time zone's name, found {}",
+                crate::values::a_kind(other)
             ));
         }
     };
     match &args[1] {
         Value::String(format) => Ok((zone, Format::new(format)?)),
-        other => Err(format!("expected a format, found a {}", other.kind())),
+        other => Err(format!(
+            "expected a format, found {}",
+            crate::values::a_kind(other)
+        )),
     }
 }
 
@@ -246,8 +249,8 @@ fn shifted(args: &[Value]) -> Result<Item, String> {
     let named = |value: &Value| match value {
         Value::String(name) => zone(name),
         other => Err(format!(
-            "expected a time zone's name, found a {}",
-            other.kind()
+            "expected a time zone's name, found {}",
+            crate::values::a_kind(other)
         )),
     };
     let (from, to) = (named(&args[0])?, named(&args[1])?);

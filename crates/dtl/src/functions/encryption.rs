@@ -124,8 +124,8 @@ fn encrypt(args: &[Value]) -> Result<Value, Limit> {
 fn decrypt(args: &[Value]) -> Result<Item, String> {
     let Value::String(password) = &args[0] else {
         return Err(format!(
-            "expected a string for KEY, found a {}",
-            args[0].kind()
+            "expected a string for KEY, found {}",
+            crate::values::a_kind(&args[0])
         ));
     };
     let key = Key::of(password);

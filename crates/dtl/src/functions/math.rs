@@ -215,7 +215,10 @@ fn word(args: &[Value], operation: Operation) -> Result<Item, String> {
     let Some(right) = Number::of(&args[0]) else {
         return match &args[0] {
             Value::Null => Ok(Arc::new(|_| Ok(None))),
-            other => Err(format!("expected a number, found a {}", other.kind())),
+            other => Err(format!(
+                "expected a number, found {}",
+                crate::values::a_kind(other)
+            )),
         };
     };
     Ok(Arc::new(move |value: &Value| match Number::of(value) {
@@ -230,8 +233,8 @@ fn rounding(args: &[Value], mode: RoundingMode) -> Result<Item, String> {
         Value::Int(digits) => *digits,
         other => {
             return Err(format!(
-                "expected an integer for DIGITS, found a {}",
-                other.kind()
+                "expected an integer for DIGITS, found {}",
+                crate::values::a_kind(other)
             ));
         }
     };

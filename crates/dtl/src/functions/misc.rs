@@ -106,8 +106,8 @@ fn hash128(args: &[Value]) -> Result<Item, String> {
         }
         other => {
             return Err(format!(
-                "expected the algorithm \"murmur3\", found a {}",
-                other.kind()
+                "expected the algorithm \"murmur3\", found {}",
+                crate::values::a_kind(other)
             ));
         }
     }
@@ -116,8 +116,8 @@ fn hash128(args: &[Value]) -> Result<Item, String> {
         Value::Int(seed) => *seed as u32,
         other => {
             return Err(format!(
-                "expected an integer for SEED, found a {}",
-                other.kind()
+                "expected an integer for SEED, found {}",
+                crate::values::a_kind(other)
             ));
         }
     };

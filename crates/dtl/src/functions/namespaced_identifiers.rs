@@ -81,8 +81,8 @@ fn ni(compiler: &mut Compiler<'_>, given: &Given<'_>) -> Expr {
 fn with_namespace(args: &[Value]) -> Result<Item, String> {
     let Value::String(namespace) = &args[0] else {
         return Err(format!(
-            "expected a string for NAMESPACE, found a {}",
-            args[0].kind()
+            "expected a string for NAMESPACE, found {}",
+            crate::values::a_kind(&args[0])
         ));
     };
     let namespace = namespace.clone();

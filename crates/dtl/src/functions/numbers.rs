@@ -31,7 +31,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
               that are no number, are replaced by FUNCTION, or ignored without it.",
         examples: &[
             eg(r#"["float", ["list", "1.0", "one", 2]]"#, "[1.0, 2.0]"),
-            eg(r#"["float", ["boolean", false], "one"]"#, "null"),
+            eg(r#"["float", ["boolean", false], "one"]"#, "false"),
         ],
         call: Call::Cast(float),
     },

@@ -293,8 +293,8 @@ fn justify(args: &[Value], left: bool) -> Result<Item, String> {
         Value::Int(width) => usize::try_from(*width).unwrap_or(0),
         other => {
             return Err(format!(
-                "expected an integer for WIDTH, found a {}",
-                other.kind()
+                "expected an integer for WIDTH, found {}",
+                crate::values::a_kind(other)
             ));
         }
     };
@@ -307,8 +307,8 @@ fn justify(args: &[Value], left: bool) -> Result<Item, String> {
         }
         other => {
             return Err(format!(
-                "expected a character to fill with, found a {}",
-                other.kind()
+                "expected a character to fill with, found {}",
+                crate::values::a_kind(other)
             ));
         }
     };
@@ -335,8 +335,8 @@ fn strip(args: &[Value], start: bool, end: bool) -> Result<Item, String> {
         Value::String(text) => Some(text.chars().collect()),
         other => {
             return Err(format!(
-                "expected a string of characters, found a {}",
-                other.kind()
+                "expected a string of characters, found {}",
+                crate::values::a_kind(other)
             ));
         }
     };
@@ -387,9 +387,9 @@ fn replace(args: &[Value]) -> Result<Item, String> {
         (Value::String(old), Value::String(new)) => pairs.push((old.clone(), new.clone())),
         (a, b) => {
             return Err(format!(
-                "expected a dict of replacements or two strings, found a {} and a {}",
-                a.kind(),
-                b.kind()
+                "expected a dict of replacements or two strings, found {} and {}",
+                crate::values::a_kind(a),
+                crate::values::a_kind(b)
             ));
         }
     }
@@ -460,8 +460,8 @@ fn substring(args: &[Value]) -> Result<Item, String> {
         Value::Int(index) => Ok(Some(*index)),
         Value::Null => Ok(None),
         other => Err(format!(
-            "expected an integer for an index, found a {}",
-            other.kind()
+            "expected an integer for an index, found {}",
+            crate::values::a_kind(other)
         )),
     };
     let Some(start) = index(&args[0])? else {

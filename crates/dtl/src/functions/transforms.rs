@@ -239,7 +239,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "remove",
         args: &[one("PROPERTY", Kind::Patterns)],
         doc: "Removes the target's properties that match a name or pattern, or a list of them.",
-        examples: &[of(r#"["remove", "_*"]"#, "{}", "null")],
+        examples: &[of(
+            r#"[["copy", "*"], ["remove", ["list", "a", "t_*"]]]"#,
+            r#"{"a": 1, "t_x": 2, "b": 3}"#,
+            r#"{"b": 3}"#,
+        )],
         call: Call::Statement(|c, given| Action::Remove(c.patterns(given, 0))),
     },
     Function {

@@ -79,8 +79,8 @@ fn quote(args: &[Value]) -> Result<Item, String> {
         Value::String(text) => text.chars().filter(char::is_ascii).collect(),
         other => {
             return Err(format!(
-                "expected a string for SAFE_CHARS, found a {}",
-                other.kind()
+                "expected a string for SAFE_CHARS, found {}",
+                crate::values::a_kind(other)
             ));
         }
     };

@@ -1,5 +1,10 @@
 //! Tests of the language from outside: rules in, entities out.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod limits;
+mod problems;
+mod program;
+mod rows;
+mod spec;
 mod support;
 mod vectors;

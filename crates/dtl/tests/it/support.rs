@@ -133,16 +133,27 @@ pub fn outcome(statements: &str, source: &str, options: &Options) -> Vec<String>
 
 /// The value of an expression for a source entity with these properties, as wire JSON.
 pub fn value(expression: &str, source: &str) -> String {
-    let program = rules(
-        &format!("{{\"default\": [[\"add\", \"r\", {expression}]]}}"),
-        &Options::default(),
-    );
-    let program = program.unwrap_or_else(|problems| panic!("{expression}: {problems:?}"));
+    try_value(expression, source).unwrap_or_else(|words| panic!("{expression}: {words}"))
+}
+
+/// The same; what is wrong with the expression is an error.
+pub fn try_value(expression: &str, source: &str) -> Result<String, String> {
+    let text = format!("{{\"default\": [[\"add\", \"r\", {expression}]]}}");
+    let program = rules(&text, &Options::default()).map_err(|problems| {
+        problems
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
+    })?;
     let mut source = parse(source);
     source["_id"] = Json::from("1");
     let datasets = Datasets::default();
-    let (entities, _) = run(&program, &batch(&[source]), &datasets, &RefCell::default()).unwrap();
-    wire(entities[0].properties.get("r").unwrap_or(&Value::Null))
+    let ran = run(&program, &batch(&[source]), &datasets, &RefCell::default());
+    let (entities, _) = ran.map_err(|error| error.to_string())?;
+    Ok(wire(
+        entities[0].properties.get("r").unwrap_or(&Value::Null),
+    ))
 }
 
 /// A value as wire JSON.
