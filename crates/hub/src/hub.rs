@@ -57,9 +57,11 @@ pub struct LivePipe {
     pub component: Component,
     /// Its settings; why not, where they cannot be read.
     pub pipe: Result<Pipe, String>,
-    state: Mutex<LiveState>,
+    /// Shared with what the pipe becomes when its configuration changes: a run that is under way
+    /// then still counts, and two runs of one pipe never meet.
+    state: Arc<Mutex<LiveState>>,
     /// Posts to one pipe are taken in order.
-    pub(crate) receiving: Mutex<()>,
+    pub(crate) receiving: Arc<Mutex<()>>,
 }
 
 /// What is known of a pipe's runs since the node started.
@@ -222,22 +224,26 @@ impl Hub {
         let registry = &self.world.registry;
         let folder = component.folder.clone();
         let pipe = Pipe::of(&component.id, &component.effective, folder, registry);
-        let mut state = old.map(LivePipe::state).unwrap_or_default();
+        let state = old.map(|old| old.state.clone()).unwrap_or_default();
+        let receiving = old.map(|old| old.receiving.clone()).unwrap_or_default();
+        let mut disabled = None;
         let log = crate::execution_log::dataset_id(&component.id);
         if let Some(dataset) = self.world.store.find(&log)? {
             let rows = dataset
                 .snapshot()?
                 .state(&progress::space(&component.id), DISABLED)?;
             let comment = rows.into_iter().next().map(|(_, comment)| comment);
-            state.disabled = comment.map(|text| String::from_utf8_lossy(&text).into_owned());
+            disabled = comment.map(|text| String::from_utf8_lossy(&text).into_owned());
         }
         let pipe = pipe.map_err(|failure| failure.to_string());
-        Ok(LivePipe {
+        let live = LivePipe {
             component: component.clone(),
             pipe,
-            state: Mutex::new(state),
-            receiving: Mutex::default(),
-        })
+            state,
+            receiving,
+        };
+        live.lock().disabled = disabled;
+        Ok(live)
     }
 
     /// The dataset behind a receiver exists, and counts as populated, before anything is posted.
@@ -292,8 +298,7 @@ impl Hub {
 
     /// Marks a pipe as running, so that a caller can hand the run to another thread.
     pub fn begin(&self, live: &LivePipe) -> Result<Cancel, Refusal> {
-        let mut state = live.lock();
-        if let Some(comment) = &state.disabled {
+        if let Some(comment) = &live.lock().disabled {
             let comment = if comment.is_empty() {
                 String::new()
             } else {
@@ -301,6 +306,12 @@ impl Hub {
             };
             return Err(Refusal::Disabled(live.id().to_owned(), comment));
         }
+        self.begin_by_hand(live)
+    }
+
+    /// The same for a person, who may run a disabled pipe, too.
+    pub fn begin_by_hand(&self, live: &LivePipe) -> Result<Cancel, Refusal> {
+        let mut state = live.lock();
         if state.running {
             return Err(Refusal::Running(live.id().to_owned()));
         }

@@ -60,6 +60,13 @@ impl Place {
     }
 }
 
+/// The offset of `pipe` alone, without what else is kept with it.
+pub fn offset(snapshot: &dyn Snapshot, pipe: &str) -> Result<Option<Offset>, StoreError> {
+    let rows = snapshot.state(&space(pipe), OFFSET)?;
+    let found = rows.into_iter().find(|(key, _)| key == OFFSET);
+    Ok(found.and_then(|(_, value)| decode(&value)))
+}
+
 /// The write that saves an offset; `None` removes it.
 pub fn save_offset(pipe: &str, offset: Option<&Offset>) -> StateWrite {
     write(pipe, OFFSET, offset.map(encode))

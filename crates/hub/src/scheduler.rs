@@ -142,14 +142,17 @@ impl Scheduler {
         self.changed.notify_all();
     }
 
-    /// Starts a run now.
+    /// Starts a run now. A user may start a disabled pipe, too.
     ///
     /// # Errors
     /// When the pipe is running, disabled, or cannot run.
     pub fn start_run(&self, id: &str, request: Request) -> Result<(), Refusal> {
         let live = self.hub.pipe(id)?;
         live.runnable()?;
-        let cancel = self.hub.begin(&live)?;
+        let cancel = match request.user {
+            Some(_) => self.hub.begin_by_hand(&live)?,
+            None => self.hub.begin(&live)?,
+        };
         self.dispatch(Job {
             live,
             request,

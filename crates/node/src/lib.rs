@@ -3,10 +3,14 @@
 //! A library beside the binary, so that the integration tests reach the rooms they test.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod api;
 pub mod assembly;
 pub mod auth;
 pub mod cli;
 pub mod commands;
+pub mod configuration;
+pub mod metrics;
 pub mod microservices;
+pub mod openapi;
 pub mod say;
 pub mod serve;

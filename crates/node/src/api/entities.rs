@@ -1,0 +1,282 @@
+//! Streams of entities: what datasets hold, and what pipes would give.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, header};
+use axum::response::Response;
+use futures_util::stream::{self, Stream, StreamExt as _};
+use tahini_entity::json::{Fields, write_record};
+use tahini_entity::{Batch, Offset};
+use tahini_hub::hub::LivePipe;
+use tahini_hub::source::From;
+use tahini_hub::stage::{self, Stage};
+use tahini_hub::{Cancel, Failure};
+use tahini_store::{Head, Limit, Snapshot, View};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::{Answer, Call, Node, Problem};
+
+/// Entities of one chunk of an answer.
+const ROWS: usize = 1_000;
+/// Encoded bytes of one chunk, about.
+const BYTES: usize = 1 << 20;
+/// Chunks that wait for a slow reader.
+const QUEUE: usize = 4;
+/// How long a reader may take nothing before it is given up.
+const STALLED: Duration = Duration::from_secs(120);
+
+/// A JSON body that is ready.
+pub fn json_body(bytes: Bytes) -> Response {
+    let mut response = Response::new(Body::from(bytes));
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}
+
+/// The versions of a dataset in the order of their offsets.
+pub async fn of_dataset(node: Arc<Node>, call: Call) -> Answer {
+    let name = call.id("dataset_id").to_owned();
+    let known = move |_: &Node| Err(Problem::missing("dataset", &name));
+    let name = call.id("dataset_id").to_owned();
+    read_dataset(node, call, name, known).await
+}
+
+/// A pipe's execution log; a pipe that has logged nothing has an empty one.
+pub async fn of_log(node: Arc<Node>, call: Call) -> Answer {
+    let pipe = call.id("pipe_id").to_owned();
+    let name = tahini_hub::execution_log::dataset_id(&pipe);
+    let empty = move |node: &Node| {
+        node.assembly.hub.pipe(&pipe)?;
+        Ok(json_body(Bytes::from_static(b"[]")))
+    };
+    read_dataset(node, call, name, empty).await
+}
+
+async fn read_dataset(
+    node: Arc<Node>,
+    call: Call,
+    name: String,
+    absent: impl FnOnce(&Node) -> Answer + Send + 'static,
+) -> Answer {
+    if call.get("subset").is_some_and(|subset| !subset.is_empty()) {
+        return Err(Problem::missing("subset", call.get("subset").unwrap_or_default()));
+    }
+    let history = call.flag("history", true)?;
+    let view = View { history, deleted: history || call.flag("deleted", true)? };
+    let (since, left) = (call.number("since")?, call.number("limit")?);
+    let reverse = call.flag("reverse", false)?;
+    let must_be_populated = call.flag("populated", false)?;
+    let open = move |node: &Node| -> Result<Result<Reader, Response>, Problem> {
+        let Some(dataset) = node.store.find(&name)? else { return Ok(Err(absent(node)?)) };
+        let snapshot = dataset.snapshot()?;
+        if must_be_populated && !snapshot.head().populated {
+            let words = format!("dataset {name:?} is not populated yet");
+            return Err(Problem::new(axum::http::StatusCode::NOT_FOUND, words));
+        }
+        let left = left.unwrap_or(u64::MAX);
+        Ok(Ok(Reader { snapshot, view, reverse, at: since, left, more: left > 0, first: true }))
+    };
+    let reader = match node.work(open).await?? {
+        Ok(reader) => reader,
+        Err(response) => return Ok(response),
+    };
+    let head = reader.snapshot.head().clone();
+    // The first chunk is read before the answer begins, so that what fails at once has a status.
+    let (first, reader) = next_chunk(&node, reader).await?;
+    let rest = stream::unfold(Some((node, reader)), |state| async {
+        let (node, reader) = state?;
+        let reader = reader?;
+        match next_chunk(&node, reader).await {
+            Ok((chunk, reader)) => Some((Ok(chunk), Some((node, reader)))),
+            Err(problem) => Some((Err(io::Error::other(problem.detail)), None)),
+        }
+    });
+    let mut response = stream_body(stream::once(async { Ok(first) }).chain(rest));
+    dataset_headers(&head, &mut response);
+    Ok(response)
+}
+
+/// A dataset on its way into an answer.
+struct Reader {
+    snapshot: Box<dyn Snapshot>,
+    view: View,
+    reverse: bool,
+    at: Option<u64>,
+    left: u64,
+    more: bool,
+    first: bool,
+}
+
+/// Reads on; without a reader, that was the end.
+async fn next_chunk(
+    node: &Arc<Node>,
+    mut reader: Reader,
+) -> Result<(Bytes, Option<Reader>), Problem> {
+    node.work(move |_| {
+        let mut text = Vec::new();
+        if reader.first {
+            text.push(b'[');
+        }
+        while reader.more && text.len() < BYTES {
+            reader.step(&mut text)?;
+        }
+        if reader.more {
+            return Ok((Bytes::from(text), Some(reader)));
+        }
+        text.push(b']');
+        Ok((Bytes::from(text), None))
+    })
+    .await?
+}
+
+impl Reader {
+    fn step(&mut self, text: &mut Vec<u8>) -> Result<(), Problem> {
+        let mut batch = Batch::new();
+        let rows = usize::try_from(self.left).unwrap_or(ROWS).min(ROWS);
+        let limit = Limit { rows, bytes: BYTES };
+        let next = if self.reverse {
+            self.snapshot.changes_reversed(self.at, self.view, limit, &mut batch)?
+        } else {
+            self.snapshot.changes(self.at, self.view, limit, &mut batch)?
+        };
+        put(&batch, &mut self.first, text);
+        self.left -= (batch.len() as u64).min(self.left);
+        self.at = next;
+        self.more = next.is_some() && self.left > 0;
+        Ok(())
+    }
+}
+
+fn put(batch: &Batch, first: &mut bool, text: &mut Vec<u8>) {
+    for record in batch.iter() {
+        if !std::mem::replace(first, false) {
+            text.extend_from_slice(b",\n");
+        }
+        write_record(record, Fields::ALL, text);
+    }
+}
+
+/// What the headers of the pull protocol say of a dataset.
+pub fn dataset_headers(head: &Head, response: &mut Response) {
+    let mut set = |name: &'static str, value: String| {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            response.headers_mut().insert(name, value);
+        }
+    };
+    set("x-dataset-populated", head.populated.to_string());
+    set("x-dataset-generation", head.generation.to_string());
+    if let Some(last) = head.next.checked_sub(1) {
+        set("x-dataset-max-updated", last.to_string());
+    }
+}
+
+/// What a pipe would give, from `since`, as JSON; the sink is never touched.
+pub async fn of_pipe(
+    node: Arc<Node>,
+    live: Arc<LivePipe>,
+    stage: Stage,
+    since: Option<Offset>,
+    limit: Option<u64>,
+) -> Answer {
+    live.usable()?;
+    let cancel = Cancel::new();
+    let (send, receive) = mpsc::channel::<Result<Bytes, Failure>>(QUEUE);
+    let gone = (send.clone(), cancel.clone());
+    // Ends with the job, however that ends; else its sender would keep the answer open.
+    let mut watch = JoinSet::new();
+    watch.spawn(async move {
+        gone.0.closed().await;
+        gone.1.cancel();
+    });
+    let job = {
+        let (node, runtime) = (Arc::clone(&node), tokio::runtime::Handle::current());
+        move || {
+            let from = From { full: since.is_none(), since, state: Vec::new() };
+            let mut out = Outgoing { send, runtime, text: vec![b'['], first: true };
+            let outcome = read_pipe(&node, &live, stage, from, limit, &cancel, &mut out);
+            let last = match outcome {
+                Ok(()) => {
+                    out.text.push(b']');
+                    Ok(Bytes::from(std::mem::take(&mut out.text)))
+                }
+                Err(failure) => Err(failure),
+            };
+            out.send(last);
+            drop(watch);
+        }
+    };
+    let pool = Arc::clone(&node.pool);
+    tokio::spawn(async move { super::run_within(&pool, job).await });
+    first_then_rest(receive).await
+}
+
+async fn first_then_rest(mut receive: mpsc::Receiver<Result<Bytes, Failure>>) -> Answer {
+    let first = match receive.recv().await {
+        Some(Ok(first)) => first,
+        Some(Err(failure)) => return Err(failure.into()),
+        None => return Err(Failure::fatal("the evaluation ended without a word").into()),
+    };
+    let rest = stream::unfold(receive, |mut receive| async {
+        let next = receive.recv().await?;
+        Some((next.map_err(|failure| io::Error::other(failure.to_string())), receive))
+    });
+    Ok(stream_body(stream::once(async { Ok(first) }).chain(rest)))
+}
+
+fn read_pipe(
+    node: &Node,
+    live: &LivePipe,
+    stage: Stage,
+    from: From,
+    limit: Option<u64>,
+    cancel: &Cancel,
+    out: &mut Outgoing,
+) -> Result<(), Failure> {
+    let pipe = live.pipe.as_ref().map_err(|why| Failure::config(why.clone()))?;
+    let mut left = limit.unwrap_or(u64::MAX);
+    if left == 0 {
+        return Ok(());
+    }
+    stage::read(pipe, &node.assembly.hub.world, stage, from, cancel, |batch| {
+        let mut wanted = Batch::new();
+        let count = usize::try_from(left).unwrap_or(usize::MAX);
+        batch.iter().take(count).for_each(|record| wanted.push(record));
+        left -= wanted.len() as u64;
+        put(&wanted, &mut out.first, &mut out.text);
+        left > 0 && (out.text.len() < BYTES / 4 || out.flush())
+    })
+}
+
+/// The way from a blocking thread to the reader.
+struct Outgoing {
+    send: mpsc::Sender<Result<Bytes, Failure>>,
+    runtime: tokio::runtime::Handle,
+    text: Vec<u8>,
+    first: bool,
+}
+
+impl Outgoing {
+    fn flush(&mut self) -> bool {
+        let text = std::mem::take(&mut self.text);
+        self.send(Ok(text.into()))
+    }
+
+    /// `false` when nobody takes it any more.
+    fn send(&self, chunk: Result<Bytes, Failure>) -> bool {
+        let sending = tokio::time::timeout(STALLED, self.send.send(chunk));
+        matches!(self.runtime.block_on(sending), Ok(Ok(())))
+    }
+}
+
+fn stream_body(
+    chunks: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
+) -> Response {
+    let mut response = Response::new(Body::from_stream(chunks));
+    let kind = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}

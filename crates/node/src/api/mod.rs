@@ -1,0 +1,301 @@
+//! The API: one table of routes (`routes`), everything else is read from it.
+//!
+//! ```text
+//! request ──▶ gate (who asks?) ──▶ Call (parameters, body) ──▶ the row's handler ──▶ Answer
+//! ```
+//! Handlers that block run on a small pool of their own, never on the runtime's workers.
+
+mod answer;
+mod call;
+mod datasets;
+mod entities;
+mod gate;
+mod page;
+mod pipes;
+mod publishers;
+mod pump;
+mod receivers;
+pub mod routes;
+mod runtime;
+mod status;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::{ConnectInfo, Request};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use jiff::Timestamp;
+use tahini_hub::scheduler::Scheduler;
+use tahini_hub::secrets::Vault;
+use tahini_store::Backend;
+use tokio::sync::Semaphore;
+
+pub use answer::{Answer, Problem};
+pub use call::Call;
+pub use gate::Gate;
+pub use receivers::queue as receiver_queue;
+pub use runtime::queue;
+
+use crate::assembly::Assembly;
+use crate::configuration::Stored;
+
+/// Everything that requests reach.
+pub struct Node {
+    /// Hub, hosted services, secrets.
+    pub assembly: Assembly,
+    /// The datasets.
+    pub store: Arc<dyn Backend>,
+    /// The secrets that were set through the API.
+    pub vault: Arc<Vault>,
+    /// What starts runs.
+    pub scheduler: Arc<Scheduler>,
+    /// The configuration as it is kept and changed.
+    pub stored: Stored,
+    /// Who may ask for what.
+    pub gate: Gate,
+    /// When the node started.
+    pub started: Timestamp,
+    /// Whether schedules start runs.
+    pub automatic: bool,
+    /// The node is shutting down.
+    pub stopping: AtomicBool,
+    /// For proxied requests.
+    pub client: reqwest::Client,
+    /// Bounds the work that blocks.
+    pub pool: Arc<Semaphore>,
+    /// Bounds the posts that are taken at a time.
+    pub receiving: Arc<Semaphore>,
+    /// Bounds the posts that are taken or wait.
+    pub queue: Arc<Semaphore>,
+}
+
+/// Blocking jobs of the API that may be under way.
+pub const POOL: usize = 8;
+/// Posts to receivers that may be under way.
+pub const RECEIVING: usize = 8;
+/// Bytes that a body may have, but for posted entities.
+const BODY_BYTES: usize = 64 << 20;
+
+impl Node {
+    /// Whether the node takes requests.
+    pub fn is_ready(&self) -> bool {
+        !self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Runs a job that blocks, on the pool.
+    pub async fn work<T: Send + 'static>(
+        self: &Arc<Node>,
+        job: impl FnOnce(&Node) -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let node = Arc::clone(self);
+        run_within(&self.pool, move || job(&node)).await
+    }
+}
+
+/// Runs a job that blocks, once one of the permits is free.
+pub(crate) async fn run_within<T: Send + 'static>(
+    permits: &Arc<Semaphore>,
+    job: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let permit = Arc::clone(permits).acquire_owned().await;
+    let permit = permit.expect("the pool is never closed");
+    let job = tokio::task::spawn_blocking(move || {
+        let done = job();
+        drop(permit);
+        done
+    });
+    job.await.map_err(|error| {
+        let words = format!("the request met a defect in the program: {error}");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, words)
+    })
+}
+
+/// A row of the table.
+pub struct Route {
+    /// The method.
+    pub method: Verb,
+    /// The path; `{name}` is one part, `{*name}` all the rest.
+    pub path: &'static str,
+    /// One sentence.
+    pub summary: &'static str,
+    /// The parameters, those of the path included.
+    pub params: &'static [Param],
+    /// Who may ask.
+    pub access: Access,
+    /// What answers.
+    pub handle: Handle,
+}
+
+/// The methods of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verb {
+    /// GET, and HEAD.
+    Get,
+    /// POST.
+    Post,
+    /// PUT.
+    Put,
+    /// PATCH.
+    Patch,
+    /// DELETE.
+    Delete,
+}
+
+impl Verb {
+    /// The method as OpenAPI writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verb::Get => "get",
+            Verb::Post => "post",
+            Verb::Put => "put",
+            Verb::Patch => "patch",
+            Verb::Delete => "delete",
+        }
+    }
+
+    fn filter(self) -> MethodFilter {
+        match self {
+            Verb::Get => MethodFilter::GET,
+            Verb::Post => MethodFilter::POST,
+            Verb::Put => MethodFilter::PUT,
+            Verb::Patch => MethodFilter::PATCH,
+            Verb::Delete => MethodFilter::DELETE,
+        }
+    }
+}
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody, without a token.
+    Open,
+    /// Readers where the method only looks, else admins.
+    Usual,
+    /// Admins only.
+    Admin,
+}
+
+/// A parameter of a route.
+#[derive(Clone, Copy, Debug)]
+pub struct Param {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// Where a parameter stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the path.
+    Path,
+    /// In the query.
+    Query,
+    /// In a posted form.
+    Form,
+    /// It is the body.
+    Body,
+}
+
+/// An answer in the making.
+pub type Flow = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// What answers a route.
+pub enum Handle {
+    /// Answers from memory, at once.
+    Now(fn(&Node, &Call) -> Answer),
+    /// Blocks: runs on the pool, with the body read.
+    Work(fn(&Node, &Call) -> Answer),
+    /// Streams, or waits for the network.
+    Flow(fn(Arc<Node>, Call) -> Flow),
+}
+
+/// The router of all routes, the status page included.
+pub fn router(node: Arc<Node>) -> Router {
+    let mut paths: BTreeMap<&'static str, MethodRouter> = BTreeMap::new();
+    for route in routes::ROUTES {
+        let node = Arc::clone(&node);
+        let answer = move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
+            respond(node.clone(), route, peer, request)
+        };
+        let methods = paths.remove(route.path).unwrap_or_default();
+        paths.insert(route.path, methods.merge(on(route.method.filter(), answer)));
+    }
+    let mut router = Router::new();
+    for (path, methods) in paths {
+        router = router.route(path, methods.fallback(not_allowed));
+    }
+    router.fallback(nothing_here)
+}
+
+async fn respond(
+    node: Arc<Node>,
+    route: &'static Route,
+    peer: SocketAddr,
+    request: Request,
+) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let id = request.headers().get(REQUEST_ID).cloned();
+    let id = id.unwrap_or_else(new_id);
+    let begun = std::time::Instant::now();
+    let answer = carry_out(node, route, peer, request).await;
+    let mut response = answer.unwrap_or_else(Problem::into_response);
+    response.headers_mut().insert(REQUEST_ID, id);
+    tracing::debug!(
+        %method,
+        %path,
+        status = response.status().as_u16(),
+        seconds = begun.elapsed().as_secs_f64(),
+        "request"
+    );
+    response
+}
+
+async fn carry_out(
+    node: Arc<Node>,
+    route: &'static Route,
+    peer: SocketAddr,
+    request: Request,
+) -> Answer {
+    let (parts, body) = request.into_parts();
+    let user = node.gate.admit(route, &parts, peer)?;
+    let mut call = Call::of(Request::from_parts(parts, body), user).await?;
+    match route.handle {
+        Handle::Now(handle) => handle(&node, &call),
+        Handle::Work(handle) => {
+            if !matches!(call.method, Method::GET | Method::HEAD) {
+                call.read_body(BODY_BYTES).await?;
+            }
+            node.work(move |node| handle(node, &call)).await?
+        }
+        Handle::Flow(handle) => handle(node, call).await,
+    }
+}
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+fn new_id() -> HeaderValue {
+    let text = uuid::Uuid::new_v4().simple().to_string();
+    HeaderValue::from_str(&text).expect("hex digits are a header's value")
+}
+
+async fn not_allowed(request: Request) -> Problem {
+    let words = format!("{} cannot be used with {}", request.method(), request.uri().path());
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, words)
+}
+
+async fn nothing_here(request: Request) -> Problem {
+    let path = request.uri().path();
+    let help = if path.contains("/api/api") || path.contains("//") {
+        "; the API's address ends with /api, given once and without a slash behind it"
+    } else {
+        "; /api/openapi.json lists what there is"
+    };
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}{help}"))
+}

@@ -1,0 +1,90 @@
+//! `/api/pipes/{pipe_id}/pump`: starting, stopping, resetting.
+
+use tahini_entity::Offset;
+use tahini_hub::hub::LivePipe;
+use tahini_hub::pump::Request;
+
+use super::answer::json_answer;
+use super::call::Form;
+use super::pipes::named;
+use super::runtime::{is_dataset_source, operations, pump_json};
+use super::{Answer, Call, Node, Problem};
+
+/// How the pump is doing.
+pub fn show(node: &Node, call: &Call) -> Answer {
+    json_answer(&pump_json(node, &*named(node, call)?))
+}
+
+/// Carries out an operation and shows the pump as it is then.
+pub fn operate(node: &Node, call: &Call) -> Answer {
+    let live = named(node, call)?;
+    let form = call.form();
+    let Some(operation) = form.get("operation") else {
+        return Err(Problem::bad("expected a form with the field `operation`, found none"));
+    };
+    let known = operations(&live);
+    if !known.contains(&operation) {
+        return Err(Problem::bad(format!(
+            "the pump of pipe {:?} doesn't support the operation {operation:?}; it supports {}",
+            live.id(),
+            known.join(", ")
+        )));
+    }
+    carry_out(node, call, &live, operation, &form)?;
+    json_answer(&pump_json(node, &live))
+}
+
+fn carry_out(
+    node: &Node,
+    call: &Call,
+    live: &LivePipe,
+    operation: &str,
+    form: &Form,
+) -> Result<(), Problem> {
+    let (hub, id) = (&node.assembly.hub, live.id());
+    let run = |rescan| Request { rescan, user: Some(call.user.clone()), next_interval: None };
+    let comment = form.get("comment").unwrap_or_default();
+    match operation {
+        "start" => node.scheduler.start_run(id, run(false))?,
+        "start-rescan" => node.scheduler.start_run(id, run(true))?,
+        "stop" => {
+            hub.stop(id)?;
+        }
+        "enable" => hub.switch(id, true, comment, &call.user)?,
+        "disable" => hub.switch(id, false, comment, &call.user)?,
+        "update-last-seen" => {
+            let Some(text) = form.get("last-seen") else {
+                return Err(Problem::bad(
+                    "expected the field `last-seen` (empty resets the pipe), found none",
+                ));
+            };
+            let offset = read_offset(node, live, text)?;
+            hub.set_offset(id, offset, &call.user)?;
+        }
+        "set-last-seen-to-end" => {
+            hub.set_offset_to_end(id, &call.user)?;
+        }
+        other => unreachable!("{other} is not among the operations"),
+    }
+    Ok(())
+}
+
+/// The offset that a form's text means. Digits are a number, unless the saved offset is text;
+/// text in quotes is text. Empty is none.
+fn read_offset(node: &Node, live: &LivePipe, text: &str) -> Result<Option<Offset>, Problem> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if let Ok(serde_json::Value::String(quoted)) = serde_json::from_str(text) {
+        return Ok(Some(Offset::Text(quoted.as_str().into())));
+    }
+    let was_text = matches!(node.offset(live)?, Some(Offset::Text(_)));
+    match text.parse() {
+        Ok(number) if !was_text => Ok(Some(Offset::Int(number))),
+        _ if is_dataset_source(live) => Err(Problem::bad(format!(
+            "expected the offset of a dataset to be a whole number, found {text:?}"
+        ))),
+        _ => Ok(Some(Offset::Text(text.into()))),
+    }
+}

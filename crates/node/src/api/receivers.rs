@@ -1,0 +1,57 @@
+//! `/api/receivers`: taking what is posted (JSON push protocol).
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tahini_hub::receiver::{Push, receive};
+
+use super::answer::json_answer;
+use super::pipes::named;
+use super::{Answer, Call, Node, Problem, run_within};
+
+/// Bytes of entities that one post may bring.
+const POST_BYTES: usize = 64 << 20;
+/// Posts that may wait for their turn.
+const WAITING: usize = 24;
+
+/// Takes one post; the answer comes when what it brought is durable.
+pub async fn take(node: Arc<Node>, mut call: Call) -> Answer {
+    let live = named(&node, &call)?;
+    let push = push_of(&call)?;
+    let Ok(_place) = Arc::clone(&node.queue).try_acquire_owned() else {
+        return Err(Problem::later(format!("{WAITING} posts wait already"), 1));
+    };
+    call.read_body(POST_BYTES).await?;
+    let body = call.body;
+    let job = {
+        let node = Arc::clone(&node);
+        move || {
+            let posted = receive(&node.assembly.hub, &live, &push, body.as_ref())?;
+            if posted.changed > 0
+                && let Some(dataset) = live.component.sink_dataset()
+            {
+                node.scheduler.signal(dataset);
+            }
+            Ok::<(), Problem>(())
+        }
+    };
+    run_within(&node.receiving, job).await??;
+    json_answer(&json!({}))
+}
+
+fn push_of(call: &Call) -> Result<Push, Problem> {
+    let text = |name: &str| call.get(name).map(str::to_owned);
+    Ok(Push {
+        sequence_id: text("sequence_id"),
+        is_full: call.flag("is_full", false)?,
+        request_id: text("request_id"),
+        previous_request_id: text("previous_request_id"),
+        is_first: call.flag("is_first", false)?,
+        is_last: call.flag("is_last", false)?,
+    })
+}
+
+/// The places of posts that are taken or wait.
+pub fn queue() -> Arc<tokio::sync::Semaphore> {
+    Arc::new(tokio::sync::Semaphore::new(WAITING + super::RECEIVING))
+}

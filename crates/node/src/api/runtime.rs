@@ -1,0 +1,218 @@
+//! Pipes and pumps as the API shows them.
+
+use jiff::Timestamp;
+use serde_json::{Map, Value as Json, json};
+use tahini_entity::Offset;
+use tahini_hub::execution_log::{self, Summary};
+use tahini_hub::hub::{LivePipe, LiveState};
+use tahini_hub::{Pipe, progress};
+use tahini_store::StoreError;
+
+use super::Node;
+use crate::commands::run::summary_json;
+
+/// Which parts of a pipe's JSON are wanted (`fields`): `runtime,config` or `-graph`.
+pub struct Parts<'a>(Option<&'a str>);
+
+impl<'a> Parts<'a> {
+    /// As the parameter says; all without one.
+    pub fn of(fields: Option<&'a str>) -> Parts<'a> {
+        Parts(fields.filter(|fields| !fields.is_empty()))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let Some(fields) = self.0 else { return true };
+        let mut names = fields.split(',').map(str::trim);
+        if fields.starts_with('-') {
+            names.all(|field| field.strip_prefix('-') != Some(name))
+        } else {
+            names.any(|field| field == name)
+        }
+    }
+}
+
+/// A pipe: its configuration, how it is doing, what it takes on disk.
+pub fn pipe_json(node: &Node, live: &LivePipe, parts: &Parts<'_>) -> Json {
+    let component = &live.component;
+    let mut pipe = Map::new();
+    pipe.insert("_id".to_owned(), json!(component.id));
+    if parts.has("config") {
+        let config = json!({
+            "original": component.original,
+            "effective": component.effective,
+            "audit": {},
+        });
+        pipe.insert("config".to_owned(), config);
+    }
+    if parts.has("runtime") {
+        pipe.insert("runtime".to_owned(), runtime_json(node, live));
+    }
+    if parts.has("storage") {
+        let head = component.sink_dataset().and_then(|name| node.head(name).ok().flatten());
+        pipe.insert("storage".to_owned(), json!(head.map_or(0, |head| head.bytes)));
+    }
+    Json::Object(pipe)
+}
+
+/// The pump of a pipe.
+pub fn pump_json(node: &Node, live: &LivePipe) -> Json {
+    json!({ "_id": format!("pump:{}", live.id()), "runtime": runtime_json(node, live) })
+}
+
+/// How a pipe is doing. A place that cannot be read is told, and hides nothing else.
+fn runtime_json(node: &Node, live: &LivePipe) -> Json {
+    let state = live.state();
+    let place = node.offset(live);
+    let (offset, trouble) = match place {
+        Ok(offset) => (offset, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let mut runtime = Map::new();
+    let mut set = |name: &str, value: Json| {
+        runtime.insert(name.to_owned(), value);
+    };
+    let last = state.last.as_ref();
+    let failure = last.and_then(|summary| summary.failure.as_ref());
+    set("state", json!(state_name(live, &state)));
+    set("is-running", json!(state.running));
+    set("is-disabled", json!(state.disabled.is_some()));
+    set("disabled-comment", json!(state.disabled));
+    set("last-started", moment(state.running_since.or(last.map(|summary| summary.started))));
+    set("last-run", moment(last.map(|summary| summary.ended)));
+    set("next-run", moment(state.next.filter(|_| node.automatic && state.disabled.is_none())));
+    set("current-time", moment(Some(node.assembly.hub.world.clock.now())));
+    set("success", last.map_or(Json::Null, |summary| json!(summary.success())));
+    set("last-message", json!(trouble.or(failure.map(|failure| failure.message.clone()))));
+    set("last-original-error-message", json!(failure.and_then(|failure| failure.original.clone())));
+    set("last-run-summary", last.map_or(Json::Null, summary_json));
+    set("average-process-time", average(last));
+    // A place that cannot be read was told above.
+    let waiting = queue(node, live, offset.as_ref()).ok().flatten();
+    set("queues", json!({ "source": waiting, "dependencies": {} }));
+    set("last-seen", offset.as_ref().map_or(Json::Null, offset_json));
+    set("progress", progress_json(last));
+    set("execution-dataset", json!(execution_log::dataset_id(live.id())));
+    set("supported-operations", json!(operations(live)));
+    set("dependencies", json!([]));
+    set("origin", json!("user"));
+    set("version", json!(1));
+    set("has-circuit-breaker", json!(false));
+    for (name, value) in config_facts(live) {
+        set(name, value);
+    }
+    Json::Object(runtime)
+}
+
+fn config_facts(live: &LivePipe) -> Vec<(&'static str, Json)> {
+    let component = &live.component;
+    let mut errors: Vec<Json> = component.problems.iter().map(|one| one.to_json()).collect();
+    if component.is_valid()
+        && let Err(why) = &live.pipe
+    {
+        errors.push(json!({ "level": "error", "msg": why, "elements": "$" }));
+    }
+    let continuation = live.pipe.as_ref().ok().map(|pipe| pipe.continuation.name());
+    let protected = component.props().bool("disable_set_last_seen", false).unwrap_or(false);
+    vec![
+        ("is-valid-config", json!(component.is_valid() && live.pipe.is_ok())),
+        ("config-errors", Json::Array(errors)),
+        ("unsupported", json!(component.unsupported)),
+        ("continuation", json!(continuation)),
+        ("supports-since", json!(continuation.is_some_and(|name| name != "none"))),
+        ("disable-set-last-seen", json!(protected)),
+    ]
+}
+
+fn state_name(live: &LivePipe, state: &LiveState) -> Option<&'static str> {
+    if live.component.is_endpoint() {
+        None
+    } else if state.running {
+        Some("running")
+    } else if state.disabled.is_some() {
+        Some("disabled")
+    } else if state.last.is_some() {
+        Some("finished")
+    } else {
+        Some("stopped")
+    }
+}
+
+/// What the pump of a pipe can be asked for.
+pub fn operations(live: &LivePipe) -> Vec<&'static str> {
+    if live.component.is_endpoint() {
+        return vec!["enable", "disable"];
+    }
+    let mut all = vec!["start", "start-rescan", "stop", "enable", "disable", "update-last-seen"];
+    if live.component.source_datasets().len() == 1 && is_dataset_source(live) {
+        all.push("set-last-seen-to-end");
+    }
+    all
+}
+
+/// Whether the source is `dataset`, whose offsets are sequence numbers.
+pub fn is_dataset_source(live: &LivePipe) -> bool {
+    live.component.source().map().get("type").is_some_and(|kind| kind == "dataset")
+}
+
+/// How many versions wait in the source's dataset; `None` where nobody can know.
+pub fn queue(
+    node: &Node,
+    live: &LivePipe,
+    offset: Option<&Offset>,
+) -> Result<Option<u64>, StoreError> {
+    if live.component.is_endpoint() || !is_dataset_source(live) {
+        return Ok(None);
+    }
+    let Some(name) = live.component.source_datasets().first().copied() else { return Ok(None) };
+    let next = node.head(name)?.map_or(0, |head| head.next);
+    let read = match offset {
+        Some(Offset::Int(seq)) => u64::try_from(*seq).map_or(0, |seq| seq + 1),
+        _ => 0,
+    };
+    Ok(Some(next.saturating_sub(read)))
+}
+
+fn average(last: Option<&Summary>) -> Json {
+    match last {
+        Some(summary) if summary.read > 0 => json!(summary.total_seconds() / summary.read as f64),
+        _ => Json::Null,
+    }
+}
+
+fn progress_json(last: Option<&Summary>) -> Json {
+    let processed = last.map(|summary| summary.read);
+    json!({ "processed": processed, "total-estimate": null, "remaining": null, "last-run": processed })
+}
+
+/// An offset in its bare form.
+pub fn offset_json(offset: &Offset) -> Json {
+    match offset {
+        Offset::Int(number) => json!(number),
+        Offset::Text(text) => json!(text.as_str()),
+    }
+}
+
+/// A moment as the API prints it: ISO, microseconds, UTC.
+pub fn moment(at: Option<Timestamp>) -> Json {
+    at.map_or(Json::Null, |at| json!(format!("{at:.6}")))
+}
+
+impl Node {
+    /// The head of a dataset, without making one.
+    pub fn head(&self, name: &str) -> Result<Option<tahini_store::Head>, StoreError> {
+        match self.store.find(name)? {
+            Some(dataset) => Ok(Some(dataset.snapshot()?.head().clone())),
+            None => Ok(None),
+        }
+    }
+
+    /// A pipe's offset, without making the dataset that keeps it.
+    pub fn offset(&self, live: &LivePipe) -> Result<Option<Offset>, StoreError> {
+        let log = execution_log::dataset_id(live.id());
+        let home = live.pipe.as_ref().ok().and_then(Pipe::sink_dataset).unwrap_or(&log);
+        match self.store.find(home)? {
+            Some(dataset) => progress::offset(dataset.snapshot()?.as_ref(), live.id()),
+            None => Ok(None),
+        }
+    }
+}

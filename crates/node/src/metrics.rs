@@ -1,0 +1,196 @@
+//! Metrics in the text format that Prometheus reads.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use tahini_hub::hub::{LivePipe, LiveState};
+use tahini_store::StoreError;
+
+use crate::api::{Node, Problem};
+use crate::microservices::State;
+
+/// The media type of the text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// A router that serves `/metrics` only, for `--metrics-listen`.
+pub fn router(node: Arc<Node>) -> Router {
+    Router::new().route("/metrics", get(move || answer(node.clone())))
+}
+
+async fn answer(node: Arc<Node>) -> Response {
+    match node.work(text).await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Ok(Err(error)) => Problem::from(error).into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// All metrics of the node.
+pub fn text(node: &Node) -> Result<String, StoreError> {
+    let mut page = Page::default();
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    page.put("tahini_build_info", Kind::Gauge, "The running version.", &version, 1.0);
+    let started = node.started.as_microsecond() as f64 / 1e6;
+    page.put(
+        "tahini_start_time_seconds",
+        Kind::Gauge,
+        "When the node started, in seconds since 1970.",
+        &[],
+        started,
+    );
+    for live in node.assembly.hub.pipes() {
+        pipe(node, &live, &mut page)?;
+    }
+    for head in node.store.list()? {
+        let labels = [("dataset", head.name.as_str())];
+        page.put("tahini_dataset_bytes", Kind::Gauge, "Bytes on disk.", &labels, head.bytes as f64);
+        for (state, count) in [("live", head.live), ("deleted", head.deleted)] {
+            let labels = [("dataset", head.name.as_str()), ("state", state)];
+            let help = "Entities by the state of their latest version.";
+            page.put("tahini_dataset_entities", Kind::Gauge, help, &labels, count as f64);
+        }
+        let help = "Versions that were ever written.";
+        page.put("tahini_dataset_versions_total", Kind::Counter, help, &labels, head.next as f64);
+    }
+    for id in node.assembly.host.ids() {
+        let Some(now) = node.assembly.host.snapshot(&id) else { continue };
+        let labels = [("system", id.as_str())];
+        let up = f64::from(u8::from(now.state == State::Running));
+        page.put("tahini_microservice_up", Kind::Gauge, "Whether it listens.", &labels, up);
+        let help = "Starts after the first one.";
+        let restarts = now.restarts as f64;
+        page.put("tahini_microservice_restarts_total", Kind::Counter, help, &labels, restarts);
+    }
+    Ok(page.text())
+}
+
+fn pipe(node: &Node, live: &LivePipe, page: &mut Page) -> Result<(), StoreError> {
+    let state = live.state();
+    let labels = [("pipe", live.id())];
+    let flag = |on: bool| f64::from(u8::from(on));
+    let mut gauge = |name, help, value| page.put(name, Kind::Gauge, help, &labels, value);
+    gauge("tahini_pipe_running", "Whether a run is under way.", flag(state.running));
+    gauge("tahini_pipe_disabled", "Whether it was disabled.", flag(state.disabled.is_some()));
+    gauge(
+        "tahini_pipe_valid",
+        "Whether its configuration has no errors.",
+        flag(live.component.is_valid()),
+    );
+    if let Some(lag) = lag(node, live)? {
+        gauge("tahini_pipe_lag_versions", "Versions that wait in its source.", lag as f64);
+    }
+    let help = "Runs since the node started.";
+    page.put("tahini_pipe_runs_total", Kind::Counter, help, &labels, state.runs as f64);
+    last_run(live.id(), &state, page);
+    Ok(())
+}
+
+fn last_run(pipe: &str, state: &LiveState, page: &mut Page) {
+    let Some(last) = &state.last else { return };
+    let labels = [("pipe", pipe)];
+    let mut gauge = |name, help, value| page.put(name, Kind::Gauge, help, &labels, value);
+    gauge(
+        "tahini_pipe_last_run_success",
+        "Whether the last run reached its end.",
+        f64::from(u8::from(last.success())),
+    );
+    gauge(
+        "tahini_pipe_last_run_duration_seconds",
+        "How long the last run took.",
+        last.total_seconds(),
+    );
+    gauge(
+        "tahini_pipe_last_run_timestamp_seconds",
+        "When the last run ended, in seconds since 1970.",
+        last.ended.as_microsecond() as f64 / 1e6,
+    );
+    let counts = [
+        ("read", last.read),
+        ("changed", last.changed),
+        ("deleted", last.deleted),
+        ("unchanged", last.unchanged),
+        ("failed", last.failed),
+    ];
+    for (outcome, count) in counts {
+        let labels = [("pipe", pipe), ("outcome", outcome)];
+        let help = "Entities of the last run.";
+        page.put("tahini_pipe_last_run_entities", Kind::Gauge, help, &labels, count as f64);
+    }
+    for (stage, seconds) in ["source", "transform", "sink"].iter().zip(last.seconds) {
+        let labels = [("pipe", pipe), ("stage", *stage)];
+        let help = "Seconds of the last run by stage.";
+        page.put("tahini_pipe_last_run_stage_seconds", Kind::Gauge, help, &labels, seconds);
+    }
+}
+
+/// How many versions wait in the dataset that a pipe reads.
+fn lag(node: &Node, live: &LivePipe) -> Result<Option<u64>, StoreError> {
+    crate::api::queue(node, live, node.offset(live)?.as_ref())
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Gauge,
+    Counter,
+}
+
+/// The page under way: a family of samples has its name, its help and its kind once.
+#[derive(Default)]
+struct Page {
+    families: BTreeMap<&'static str, String>,
+}
+
+impl Page {
+    fn put(
+        &mut self,
+        name: &'static str,
+        kind: Kind,
+        help: &str,
+        labels: &[(&str, &str)],
+        value: f64,
+    ) {
+        let family = self.families.entry(name).or_insert_with(|| {
+            let kind = match kind {
+                Kind::Gauge => "gauge",
+                Kind::Counter => "counter",
+            };
+            format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
+        });
+        let labels: Vec<String> =
+            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        let labels = match labels.as_slice() {
+            [] => String::new(),
+            some => format!("{{{}}}", some.join(",")),
+        };
+        writeln!(family, "{name}{labels} {value}").expect("writing to memory cannot fail");
+    }
+
+    fn text(self) -> String {
+        self.families.into_values().collect()
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_family_has_its_help_once_and_labels_are_escaped() {
+        let mut page = Page::default();
+        page.put("b", Kind::Gauge, "Bees.", &[("x", "a\"b\\c\nd")], 1.5);
+        page.put("a", Kind::Counter, "As.", &[], 2.0);
+        page.put("b", Kind::Gauge, "Bees.", &[("x", "e"), ("y", "f")], 0.0);
+        let expected = "# HELP a As.\n# TYPE a counter\na 2\n\
+             # HELP b Bees.\n# TYPE b gauge\nb{x=\"a\\\"b\\\\c\\nd\"} 1.5\nb{x=\"e\",y=\"f\"} 0\n";
+        assert_eq!(page.text(), expected);
+    }
+}

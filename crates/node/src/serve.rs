@@ -1,0 +1,345 @@
+//! `tahini serve`: a node, from its start to its graceful end.
+
+use std::io::IsTerminal as _;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use axum::Router;
+use jiff::Timestamp;
+use serde_json::{Map, Value as Json};
+use tahini_connectors::http::runtime;
+use tahini_hub::scheduler::{self, Scheduler};
+use tahini_hub::secrets::{SecretChain, SecretSource, Vault};
+use tokio::sync::{Semaphore, watch};
+use tracing_subscriber::EnvFilter;
+
+use crate::api::{self, Gate, Node};
+use crate::assembly::{Assembly, Loaded, SystemClock, count, print_problems, read_objects, secrets_from};
+use crate::auth::{self, TokenKey};
+use crate::cli::{INTERRUPTED, LogFormat, OK, Serve};
+use crate::configuration::Stored;
+use crate::microservices::HostOptions;
+use crate::{commands, metrics, say};
+
+/// What a node needs to start.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder of the datasets.
+    pub data: PathBuf,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Projects to load over the kept configuration.
+    pub projects: Vec<PathBuf>,
+    /// Which variables of the projects hold.
+    pub profile: String,
+    /// Variables that win over the projects'.
+    pub env: Map<String, Json>,
+    /// Files of secrets.
+    pub secrets: Vec<PathBuf>,
+    /// Systems with `process` are accepted over the API.
+    pub allow_process: bool,
+    /// Schedules and signals start runs.
+    pub automatic: bool,
+    /// Containers where processes would do, too.
+    pub prefer_docker: bool,
+    /// Where to serve metrics without a token, too.
+    pub metrics_listen: Option<SocketAddr>,
+    /// The key of the secrets.
+    pub master_key: PathBuf,
+    /// The key of the tokens.
+    pub token_key: PathBuf,
+}
+
+/// How long runs and answers may take to end when the node stops.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// Open files that a node asks for: each open dataset takes a few.
+const OPEN_FILES: u64 = 65_536;
+
+/// Runs a node until it is asked to stop.
+pub fn serve(options: &Serve) -> anyhow::Result<u8> {
+    start_logging(options.log_format);
+    raise_open_files();
+    let running = Running::start(Options::of(options)?)?;
+    let url = running.url();
+    say::line(&format!("Tahini listens on {url}"));
+    runtime().block_on(until_asked())?;
+    say::error_line("Stopping: runs finish their batch. Ask again to stop at once.");
+    runtime().spawn(async {
+        if until_asked().await.is_ok() {
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+    });
+    running.stop(DEADLINE)?;
+    Ok(OK)
+}
+
+impl Options {
+    fn of(options: &Serve) -> anyhow::Result<Options> {
+        let variable = |name: &str| std::env::var_os(name);
+        Ok(Options {
+            data: options.store.data.clone(),
+            listen: options.listen,
+            projects: options.projects.clone(),
+            profile: options.setting.profile.clone(),
+            env: read_objects(&options.setting.env)?,
+            secrets: options.setting.secrets.clone(),
+            allow_process: options.allow_process,
+            automatic: !options.no_schedule,
+            prefer_docker: options.prefer_docker,
+            metrics_listen: options.metrics_listen,
+            master_key: tahini_hub::secrets::key_file(variable)?,
+            token_key: auth::key_file(variable)?,
+        })
+    }
+}
+
+/// A node that runs.
+pub struct Running {
+    node: Arc<Node>,
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    servers: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Running {
+    /// Opens the store, loads the configuration, starts schedules and services, and listens.
+    pub fn start(options: Options) -> anyhow::Result<Running> {
+        let started = Timestamp::now();
+        let gate = gate(&options)?;
+        let listener = bind(options.listen)?;
+        let metrics_listener = options.metrics_listen.map(bind).transpose()?;
+        let address = listener.local_addr()?;
+        let node = Arc::new(open(&options, gate, address, started)?);
+        let (stop, stopped) = watch::channel(false);
+        let mut servers = vec![spawn(listener, api::router(node.clone()), stopped.clone())?];
+        if let Some(listener) = metrics_listener {
+            servers.push(spawn(listener, metrics::router(node.clone()), stopped)?);
+        }
+        Ok(Running { node, address, stop, servers })
+    }
+
+    /// The node behind the API.
+    pub fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address of the status page.
+    pub fn url(&self) -> String {
+        format!("http://{}/", own_address(self.address))
+    }
+
+    /// Stops everything: no new requests and runs; runs end with their batch, answers are
+    /// finished, services are stopped, datasets are closed. What takes longer is cut off.
+    pub fn stop(mut self, deadline: Duration) -> anyhow::Result<()> {
+        self.node.stopping.store(true, Ordering::SeqCst);
+        // Nobody listens any more only if a server ended by itself.
+        let _ = self.stop.send(true);
+        if !self.node.scheduler.shutdown(deadline) {
+            tracing::warn!("some runs did not end in time and are cut off");
+        }
+        let servers = std::mem::take(&mut self.servers);
+        runtime().block_on(async {
+            let until = tokio::time::Instant::now() + deadline;
+            for server in servers {
+                let abort = server.abort_handle();
+                if tokio::time::timeout_at(until, server).await.is_err() {
+                    abort.abort();
+                }
+            }
+        });
+        self.node.assembly.close();
+        self.node.store.close()?;
+        Ok(())
+    }
+}
+
+/// Beyond loopback, requests need tokens, and tokens a key.
+fn gate(options: &Options) -> anyhow::Result<Gate> {
+    let key = TokenKey::open(&options.token_key)?;
+    let demands_token = !options.listen.ip().is_loopback();
+    if demands_token && key.is_none() {
+        bail!(
+            "expected a key for tokens in {}, found none: beyond loopback ({}) every request needs \
+             a token. Make key and token with `tahini token create --role admin --expires 30d`, or \
+             listen on 127.0.0.1",
+            options.token_key.display(),
+            options.listen
+        );
+    }
+    Ok(Gate { key, demands_token })
+}
+
+fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let listener = TcpListener::bind(address)
+        .with_context(|| format!("cannot listen on {address}; choose another with --listen"))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn open(
+    options: &Options,
+    gate: Gate,
+    address: SocketAddr,
+    started: Timestamp,
+) -> anyhow::Result<Node> {
+    let mut loaded = Loaded::read(&options.projects, &options.profile)?;
+    loaded.env.extend(options.env.clone());
+    let store = commands::open_store(&options.data)
+        .with_context(|| format!("cannot open the data folder {}", options.data.display()))?;
+    let vault = Arc::new(Vault::open(&options.data, &options.master_key)?);
+    let own: Arc<dyn SecretSource> = vault.clone();
+    let secrets = SecretChain(vec![own, secrets_from(&options.secrets)?]);
+    let host = HostOptions {
+        node_id: node_id(&options.data)?,
+        node_url: Some(format!("http://{}", own_address(address))),
+        prefer_docker: options.prefer_docker,
+        ..HostOptions::default()
+    };
+    let assembly =
+        Assembly::new(store.clone(), Arc::new(secrets), host, options.allow_process);
+    let stored = Stored::load(store.clone(), Arc::new(SystemClock))?;
+    stored.overlay(&loaded);
+    let configuration = stored.apply(&assembly)?;
+    tell_problems(&loaded, &configuration);
+    let hub = assembly.hub.clone();
+    let schedule = scheduler::Options { automatic: options.automatic, ..Default::default() };
+    Ok(Node {
+        assembly,
+        store,
+        vault,
+        scheduler: Scheduler::start(hub, schedule),
+        stored,
+        gate,
+        started,
+        automatic: options.automatic,
+        stopping: AtomicBool::new(false),
+        client: client()?,
+        pool: Arc::new(Semaphore::new(api::POOL)),
+        receiving: Arc::new(Semaphore::new(api::RECEIVING)),
+        queue: api::receiver_queue(),
+    })
+}
+
+/// A broken component does not keep the node from starting; it is told and marked.
+fn tell_problems(loaded: &Loaded, configuration: &tahini_hub::Configuration) {
+    let files = loaded.projects.iter().flat_map(|project| &project.problems);
+    let problems: Vec<_> = files.chain(configuration.problems()).collect();
+    print_problems(&problems);
+    let (errors, warnings) = count(&problems);
+    tracing::info!(
+        pipes = configuration.pipes().count(),
+        systems = configuration.systems().count(),
+        errors,
+        warnings,
+        "configuration loaded"
+    );
+}
+
+/// A client for proxied requests: they go where we say and come back as they are.
+fn client() -> anyhow::Result<reqwest::Client> {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .no_gzip()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(Duration::from_secs(60))
+        .build();
+    client.map_err(|error| anyhow!("cannot set up the HTTP client: {error}"))
+}
+
+fn spawn(
+    listener: TcpListener,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    let _inside = runtime().enter();
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let service = router.into_make_service_with_connect_info::<SocketAddr>();
+    Ok(runtime().spawn(async move {
+        let until = async move {
+            // An error means that the node was dropped, which is as good a reason.
+            let _ = stopped.wait_for(|stopped| *stopped).await;
+        };
+        let server = axum::serve(listener, service).with_graceful_shutdown(until);
+        if let Err(error) = server.await {
+            tracing::error!(%error, "the server ended");
+        }
+    }))
+}
+
+/// The address under which this machine reaches the node.
+fn own_address(listen: SocketAddr) -> SocketAddr {
+    let mut own = listen;
+    if listen.ip().is_unspecified() {
+        own.set_ip(match listen {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    own
+}
+
+/// The node's identity, made with its data folder.
+fn node_id(data: &Path) -> anyhow::Result<String> {
+    let file = data.join("node-id");
+    let read = || std::fs::read_to_string(&file).map(|text| text.trim().to_owned());
+    match read() {
+        Ok(id) if !id.is_empty() => Ok(id),
+        _ => {
+            let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
+            std::fs::write(&file, &id).with_context(|| file.display().to_string())?;
+            Ok(id)
+        }
+    }
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn until_asked() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn start_logging(format: Option<LogFormat>) {
+    let filter = ["TAHINI_LOG", "RUST_LOG"]
+        .iter()
+        .find_map(|name| EnvFilter::try_from_env(name).ok())
+        .unwrap_or_else(|| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let for_people = std::io::stderr().is_terminal();
+    // Somebody who set a subscriber before us keeps it.
+    let _ = match format {
+        Some(LogFormat::Text) => log.with_ansi(for_people).try_init(),
+        None if for_people => log.try_init(),
+        _ => log.json().flatten_event(true).try_init(),
+    };
+}
+
+/// Raises the limit of open files as far as the system lets us.
+#[allow(unsafe_code, reason = "there is no safe way in the standard library to set a limit")]
+fn raise_open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both calls get a pointer to a whole struct that lives until they return.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max.min(OPEN_FILES).max(limit.rlim_cur);
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {
+                tracing::warn!("the limit of open files could not be raised");
+            }
+        }
+    }
+}
+
