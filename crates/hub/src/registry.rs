@@ -33,6 +33,15 @@ pub struct Ctx<'a> {
     pub registry: &'a Registry,
 }
 
+/// Opens a source for a run.
+pub type OpenSource = fn(&Ctx<'_>, From) -> Result<Box<dyn Source>, Failure>;
+/// Opens a sink for a run.
+pub type OpenSink = fn(&Ctx<'_>) -> Result<Box<dyn Sink>, Failure>;
+/// Opens a transform for a run.
+pub type OpenTransform = fn(&Ctx<'_>) -> Result<Box<dyn Transform>, Failure>;
+/// Opens a system.
+pub type OpenSystem = fn(&Ctx<'_>) -> Result<Arc<dyn System>, Failure>;
+
 /// A source type.
 pub struct SourceDef {
     /// The `type`.
@@ -44,7 +53,7 @@ pub struct SourceDef {
     /// Documented continuation defaults.
     pub continuation: ContinuationDef,
     /// Opens it for a run.
-    pub open: fn(&Ctx<'_>, From) -> Result<Box<dyn Source>, Failure>,
+    pub open: OpenSource,
 }
 
 /// What a source type says about `supports_since`, `is_since_comparable`, `is_chronological`.
@@ -69,7 +78,7 @@ pub struct SinkDef {
     /// Its properties.
     pub properties: &'static [Property],
     /// Opens it for a run.
-    pub open: fn(&Ctx<'_>) -> Result<Box<dyn Sink>, Failure>,
+    pub open: OpenSink,
 }
 
 /// A transform type.
@@ -81,7 +90,7 @@ pub struct TransformDef {
     /// Its properties.
     pub properties: &'static [Property],
     /// Opens it for a run.
-    pub open: fn(&Ctx<'_>) -> Result<Box<dyn Transform>, Failure>,
+    pub open: OpenTransform,
 }
 
 /// A system type.
@@ -93,7 +102,7 @@ pub struct SystemDef {
     /// Its properties.
     pub properties: &'static [Property],
     /// Opens it when the first pipe asks.
-    pub open: fn(&Ctx<'_>) -> Result<Arc<dyn System>, Failure>,
+    pub open: OpenSystem,
 }
 
 /// All component types of a node: the built-in ones and the connectors'.

@@ -323,9 +323,8 @@ impl Sink for DatasetSink {
             self.seen = None;
             written += self.commit(&state, populated)?;
         }
-        match self.durable.take() {
-            Some(ticket) => ticket.wait()?,
-            None => {}
+        if let Some(ticket) = self.durable.take() {
+            ticket.wait()?;
         }
         Ok(written)
     }
