@@ -69,9 +69,15 @@ impl TokenKey {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| file.display().to_string()),
         };
-        let secret = BASE64.decode(text.trim()).ok().filter(|secret| secret.len() == KEY_BYTES);
+        let secret = BASE64
+            .decode(text.trim())
+            .ok()
+            .filter(|secret| secret.len() == KEY_BYTES);
         let secret = secret.ok_or_else(|| {
-            anyhow!("{} is no key: expected {KEY_BYTES} bytes in base64", file.display())
+            anyhow!(
+                "{} is no key: expected {KEY_BYTES} bytes in base64",
+                file.display()
+            )
         })?;
         Ok(Some(TokenKey { secret }))
     }
@@ -127,9 +133,16 @@ impl TokenKey {
         let role = match content.role.as_str() {
             "admin" => Role::Admin,
             "reader" => Role::Reader,
-            other => return Err(format!("expected the role admin or reader, found {other:?}")),
+            other => {
+                return Err(format!(
+                    "expected the role admin or reader, found {other:?}"
+                ));
+            }
         };
-        Ok(Claims { subject: content.sub, role })
+        Ok(Claims {
+            subject: content.sub,
+            role,
+        })
     }
 }
 
@@ -185,7 +198,9 @@ mod tests {
     use super::*;
 
     fn key(byte: u8) -> TokenKey {
-        TokenKey { secret: vec![byte; KEY_BYTES] }
+        TokenKey {
+            secret: vec![byte; KEY_BYTES],
+        }
     }
 
     #[test]
@@ -222,7 +237,9 @@ mod tests {
     fn the_content_names_nobody_to_others() {
         let token = key(1).issue(Role::Admin, 60, now()).unwrap();
         let middle = token.split('.').nth(1).unwrap();
-        let text = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(middle).unwrap();
+        let text = base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(middle)
+            .unwrap();
         let content: serde_json::Value = serde_json::from_slice(&text).unwrap();
         assert!(content.is_object() && content.get("principals").is_none());
     }
@@ -232,7 +249,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config").join("token.key");
         assert!(TokenKey::open(&file).unwrap().is_none());
-        let token = TokenKey::open_or_create(&file).unwrap().issue(Role::Admin, 60, now()).unwrap();
+        let token = TokenKey::open_or_create(&file)
+            .unwrap()
+            .issue(Role::Admin, 60, now())
+            .unwrap();
         let again = TokenKey::open_or_create(&file).unwrap();
         assert!(again.verify(&token).is_ok());
         #[cfg(unix)]

@@ -88,16 +88,28 @@ impl Stored {
                 env.extend(variables);
             }
         }
-        let held = Held { inputs, env, services: Vec::new() };
-        Ok(Stored { store, clock, held: Mutex::new(held) })
+        let held = Held {
+            inputs,
+            env,
+            services: Vec::new(),
+        };
+        Ok(Stored {
+            store,
+            clock,
+            held: Mutex::new(held),
+        })
     }
 
     /// Puts projects from disk over what is kept; the later one of an id wins.
     pub fn overlay(&self, loaded: &Loaded) {
         let fresh: Vec<Input> = loaded.inputs.iter().flat_map(split).collect();
-        let ids: BTreeSet<&str> = fresh.iter().filter_map(|input| id_of(&input.json)).collect();
+        let ids: BTreeSet<&str> = fresh
+            .iter()
+            .filter_map(|input| id_of(&input.json))
+            .collect();
         let mut held = self.lock();
-        held.inputs.retain(|input| id_of(&input.json).is_none_or(|id| !ids.contains(id)));
+        held.inputs
+            .retain(|input| id_of(&input.json).is_none_or(|id| !ids.contains(id)));
         held.inputs.extend(fresh);
         held.env.extend(loaded.env.clone());
     }
@@ -110,7 +122,10 @@ impl Stored {
     /// What is wrong with the hosted service of a system.
     pub fn service_problems(&self, system: &str) -> Vec<Problem> {
         let held = self.lock();
-        let own = held.services.iter().filter(|one| one.component.as_deref() == Some(system));
+        let own = held
+            .services
+            .iter()
+            .filter(|one| one.component.as_deref() == Some(system));
         own.cloned().collect()
     }
 
@@ -156,7 +171,9 @@ impl Stored {
         let own = held.inputs.iter().filter(|input| input.folder.is_none());
         let mut entities = Vec::new();
         for (at, input) in own.enumerate() {
-            let Some(id) = id_of(&input.json) else { continue };
+            let Some(id) = id_of(&input.json) else {
+                continue;
+            };
             let mut entity = written(id, &input.json);
             let at = i64::try_from(at).unwrap_or(i64::MAX);
             entity.properties.set("position", Value::Int(at));
@@ -166,25 +183,41 @@ impl Stored {
         if old.env == held.env {
             return Ok(());
         }
-        self.replace(ENV, vec![written(VARIABLES, &Json::Object(held.env.clone()))])
+        self.replace(
+            ENV,
+            vec![written(VARIABLES, &Json::Object(held.env.clone()))],
+        )
     }
 
     /// Makes a dataset hold exactly these entities, in one step.
     fn replace(&self, name: &str, mut entities: Vec<Entity>) -> Result<(), Failure> {
-        let wanted: BTreeSet<String> =
-            entities.iter().filter_map(|one| one.id.as_ref().map(ToString::to_string)).collect();
+        let wanted: BTreeSet<String> = entities
+            .iter()
+            .filter_map(|one| one.id.as_ref().map(ToString::to_string))
+            .collect();
         for old in read(self.store.as_ref(), name)? {
             if old.id.as_deref().is_some_and(|id| !wanted.contains(id)) {
-                entities.push(Entity { id: old.id, deleted: true, ..Entity::default() });
+                entities.push(Entity {
+                    id: old.id,
+                    deleted: true,
+                    ..Entity::default()
+                });
             }
         }
         let mut rows = Batch::new();
         for entity in &entities {
-            rows.push_entity(entity).map_err(|error| Failure::fatal(error.to_string()))?;
+            rows.push_entity(entity)
+                .map_err(|error| Failure::fatal(error.to_string()))?;
         }
         let dataset = self.store.open(name, true)?;
         let now = self.clock.micros();
-        let commit = Commit { rows: &rows, rule: Rule::IfChanged, state: &[], populated: true, now };
+        let commit = Commit {
+            rows: &rows,
+            rule: Rule::IfChanged,
+            state: &[],
+            populated: true,
+            now,
+        };
         dataset.commit(commit)?.1.wait()?;
         Ok(())
     }
@@ -196,17 +229,24 @@ impl Held {
         Configuration::build(self.inputs.clone(), &self.env, &REGISTRY)
     }
 
-    /// The component of that id.
-    pub fn get(&self, id: &str) -> Option<&Json> {
-        self.inputs.iter().map(|input| &input.json).find(|json| id_of(json) == Some(id))
+    /// The components as they were written, in order.
+    pub fn components(&self) -> Vec<&Json> {
+        let documents = self.inputs.iter().map(|input| &input.json);
+        documents
+            .flat_map(|json| match json {
+                Json::Array(list) => list.iter().collect(),
+                one => vec![one],
+            })
+            .collect()
     }
 
     /// Puts a component in the place of the one with its id, or at the end.
     pub fn put(&mut self, component: Json) {
         let id = id_of(&component).map(str::to_owned);
-        let place = self.inputs.iter_mut().find(|input| {
-            id.is_some() && id_of(&input.json) == id.as_deref()
-        });
+        let place = self
+            .inputs
+            .iter_mut()
+            .find(|input| id.is_some() && id_of(&input.json) == id.as_deref());
         match place {
             Some(place) => *place = Input::new(component),
             None => self.inputs.push(Input::new(component)),
@@ -244,7 +284,9 @@ impl Judge {
             Judge::These(ids) => {
                 let without_id = |one: &Problem| one.component.is_none() && one.is_error();
                 configuration.problems().any(without_id)
-                    || ids.iter().any(|id| configuration.get(id).is_none_or(|one| !one.is_valid()))
+                    || ids
+                        .iter()
+                        .any(|id| configuration.get(id).is_none_or(|one| !one.is_valid()))
             }
         }
     }
@@ -260,7 +302,10 @@ impl Judge {
 /// What clients read of a configuration's problems: one item a component that has some.
 fn report(configuration: &Configuration, judge: &Judge) -> Vec<Json> {
     let mut items = Vec::new();
-    for problem in configuration.problems().filter(|problem| problem.component.is_none()) {
+    for problem in configuration
+        .problems()
+        .filter(|problem| problem.component.is_none())
+    {
         let errors = [problem];
         items.push(item(json!({ "_id": "" }), !problem.is_error(), &errors));
     }
@@ -269,7 +314,11 @@ fn report(configuration: &Configuration, judge: &Judge) -> Vec<Json> {
             continue;
         }
         let errors: Vec<&Problem> = component.problems.iter().collect();
-        items.push(item(component.original.clone(), component.is_valid(), &errors));
+        items.push(item(
+            component.original.clone(),
+            component.is_valid(),
+            &errors,
+        ));
     }
     items
 }
@@ -286,7 +335,11 @@ fn split(input: &Input) -> Vec<Input> {
         // than a wrong one.
         Json::Array(list) if list.len() != 1 => list
             .iter()
-            .map(|json| Input { json: json.clone(), spans: None, ..input.clone() })
+            .map(|json| Input {
+                json: json.clone(),
+                spans: None,
+                ..input.clone()
+            })
             .collect(),
         _ => vec![input.clone()],
     }
@@ -303,11 +356,16 @@ fn id_of(json: &Json) -> Option<&str> {
 
 /// An entity that keeps JSON as it was written: numbers, order and unknown names included.
 fn written(id: &str, json: &Json) -> Entity {
-    let mut entity = Entity { id: Some(id.into()), ..Entity::default() };
+    let mut entity = Entity {
+        id: Some(id.into()),
+        ..Entity::default()
+    };
     if let Some(kind) = json.get("type").and_then(Json::as_str) {
         entity.properties.set("type", Value::string(kind));
     }
-    entity.properties.set("json", Value::string(json.to_string()));
+    entity
+        .properties
+        .set("json", Value::string(json.to_string()));
     entity
 }
 
@@ -316,16 +374,26 @@ fn parse(entity: &Entity) -> Result<Json, Failure> {
     let parsed = text.and_then(|text| serde_json::from_str(text).ok());
     parsed.ok_or_else(|| {
         let id = entity.id.as_deref().unwrap_or_default();
-        Failure::fatal(format!("expected the configuration of {id:?} in its `json`, found none"))
+        Failure::fatal(format!(
+            "expected the configuration of {id:?} in its `json`, found none"
+        ))
     })
 }
 
 /// The latest versions of a small dataset; none where there is no such dataset.
 fn read(store: &dyn Backend, name: &str) -> Result<Vec<Entity>, Failure> {
-    let Some(dataset) = store.find(name)? else { return Ok(Vec::new()) };
+    let Some(dataset) = store.find(name)? else {
+        return Ok(Vec::new());
+    };
     let snapshot = dataset.snapshot()?;
-    let view = View { history: false, deleted: false };
-    let limit = Limit { rows: 1_000, bytes: 8 << 20 };
+    let view = View {
+        history: false,
+        deleted: false,
+    };
+    let limit = Limit {
+        rows: 1_000,
+        bytes: 8 << 20,
+    };
     let (mut after, mut all) = (None, Vec::new());
     loop {
         let mut batch = Batch::new();

@@ -34,7 +34,13 @@ async fn answer(node: Arc<Node>) -> Response {
 pub fn text(node: &Node) -> Result<String, StoreError> {
     let mut page = Page::default();
     let version = [("version", env!("CARGO_PKG_VERSION"))];
-    page.put("tahini_build_info", Kind::Gauge, "The running version.", &version, 1.0);
+    page.put(
+        "tahini_build_info",
+        Kind::Gauge,
+        "The running version.",
+        &version,
+        1.0,
+    );
     let started = node.started.as_microsecond() as f64 / 1e6;
     page.put(
         "tahini_start_time_seconds",
@@ -48,23 +54,55 @@ pub fn text(node: &Node) -> Result<String, StoreError> {
     }
     for head in node.store.list()? {
         let labels = [("dataset", head.name.as_str())];
-        page.put("tahini_dataset_bytes", Kind::Gauge, "Bytes on disk.", &labels, head.bytes as f64);
+        page.put(
+            "tahini_dataset_bytes",
+            Kind::Gauge,
+            "Bytes on disk.",
+            &labels,
+            head.bytes as f64,
+        );
         for (state, count) in [("live", head.live), ("deleted", head.deleted)] {
             let labels = [("dataset", head.name.as_str()), ("state", state)];
             let help = "Entities by the state of their latest version.";
-            page.put("tahini_dataset_entities", Kind::Gauge, help, &labels, count as f64);
+            page.put(
+                "tahini_dataset_entities",
+                Kind::Gauge,
+                help,
+                &labels,
+                count as f64,
+            );
         }
         let help = "Versions that were ever written.";
-        page.put("tahini_dataset_versions_total", Kind::Counter, help, &labels, head.next as f64);
+        page.put(
+            "tahini_dataset_versions_total",
+            Kind::Counter,
+            help,
+            &labels,
+            head.next as f64,
+        );
     }
     for id in node.assembly.host.ids() {
-        let Some(now) = node.assembly.host.snapshot(&id) else { continue };
+        let Some(now) = node.assembly.host.snapshot(&id) else {
+            continue;
+        };
         let labels = [("system", id.as_str())];
         let up = f64::from(u8::from(now.state == State::Running));
-        page.put("tahini_microservice_up", Kind::Gauge, "Whether it listens.", &labels, up);
+        page.put(
+            "tahini_microservice_up",
+            Kind::Gauge,
+            "Whether it listens.",
+            &labels,
+            up,
+        );
         let help = "Starts after the first one.";
         let restarts = now.restarts as f64;
-        page.put("tahini_microservice_restarts_total", Kind::Counter, help, &labels, restarts);
+        page.put(
+            "tahini_microservice_restarts_total",
+            Kind::Counter,
+            help,
+            &labels,
+            restarts,
+        );
     }
     Ok(page.text())
 }
@@ -74,18 +112,36 @@ fn pipe(node: &Node, live: &LivePipe, page: &mut Page) -> Result<(), StoreError>
     let labels = [("pipe", live.id())];
     let flag = |on: bool| f64::from(u8::from(on));
     let mut gauge = |name, help, value| page.put(name, Kind::Gauge, help, &labels, value);
-    gauge("tahini_pipe_running", "Whether a run is under way.", flag(state.running));
-    gauge("tahini_pipe_disabled", "Whether it was disabled.", flag(state.disabled.is_some()));
+    gauge(
+        "tahini_pipe_running",
+        "Whether a run is under way.",
+        flag(state.running),
+    );
+    gauge(
+        "tahini_pipe_disabled",
+        "Whether it was disabled.",
+        flag(state.disabled.is_some()),
+    );
     gauge(
         "tahini_pipe_valid",
         "Whether its configuration has no errors.",
         flag(live.component.is_valid()),
     );
     if let Some(lag) = lag(node, live)? {
-        gauge("tahini_pipe_lag_versions", "Versions that wait in its source.", lag as f64);
+        gauge(
+            "tahini_pipe_lag_versions",
+            "Versions that wait in its source.",
+            lag as f64,
+        );
     }
     let help = "Runs since the node started.";
-    page.put("tahini_pipe_runs_total", Kind::Counter, help, &labels, state.runs as f64);
+    page.put(
+        "tahini_pipe_runs_total",
+        Kind::Counter,
+        help,
+        &labels,
+        state.runs as f64,
+    );
     last_run(live.id(), &state, page);
     Ok(())
 }
@@ -119,12 +175,24 @@ fn last_run(pipe: &str, state: &LiveState, page: &mut Page) {
     for (outcome, count) in counts {
         let labels = [("pipe", pipe), ("outcome", outcome)];
         let help = "Entities of the last run.";
-        page.put("tahini_pipe_last_run_entities", Kind::Gauge, help, &labels, count as f64);
+        page.put(
+            "tahini_pipe_last_run_entities",
+            Kind::Gauge,
+            help,
+            &labels,
+            count as f64,
+        );
     }
     for (stage, seconds) in ["source", "transform", "sink"].iter().zip(last.seconds) {
         let labels = [("pipe", pipe), ("stage", *stage)];
         let help = "Seconds of the last run by stage.";
-        page.put("tahini_pipe_last_run_stage_seconds", Kind::Gauge, help, &labels, seconds);
+        page.put(
+            "tahini_pipe_last_run_stage_seconds",
+            Kind::Gauge,
+            help,
+            &labels,
+            seconds,
+        );
     }
 }
 
@@ -161,8 +229,10 @@ impl Page {
             };
             format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
         });
-        let labels: Vec<String> =
-            labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+            .collect();
         let labels = match labels.as_slice() {
             [] => String::new(),
             some => format!("{{{}}}", some.join(",")),
@@ -176,7 +246,9 @@ impl Page {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    text.replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
 }
 
 #[cfg(test)]

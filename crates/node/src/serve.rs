@@ -18,7 +18,9 @@ use tokio::sync::{Semaphore, watch};
 use tracing_subscriber::EnvFilter;
 
 use crate::api::{self, Gate, Node};
-use crate::assembly::{Assembly, Loaded, SystemClock, count, print_problems, read_objects, secrets_from};
+use crate::assembly::{
+    Assembly, Loaded, SystemClock, count, print_problems, read_objects, secrets_from,
+};
 use crate::auth::{self, TokenKey};
 use crate::cli::{INTERRUPTED, LogFormat, OK, Serve};
 use crate::configuration::Stored;
@@ -119,7 +121,12 @@ impl Running {
         if let Some(listener) = metrics_listener {
             servers.push(spawn(listener, metrics::router(node.clone()), stopped)?);
         }
-        Ok(Running { node, address, stop, servers })
+        Ok(Running {
+            node,
+            address,
+            stop,
+            servers,
+        })
     }
 
     /// The node behind the API.
@@ -204,14 +211,21 @@ fn open(
         prefer_docker: options.prefer_docker,
         ..HostOptions::default()
     };
-    let assembly =
-        Assembly::new(store.clone(), Arc::new(secrets), host, options.allow_process);
+    let assembly = Assembly::new(
+        store.clone(),
+        Arc::new(secrets),
+        host,
+        options.allow_process,
+    );
     let stored = Stored::load(store.clone(), Arc::new(SystemClock))?;
     stored.overlay(&loaded);
     let configuration = stored.apply(&assembly)?;
     tell_problems(&loaded, &configuration);
     let hub = assembly.hub.clone();
-    let schedule = scheduler::Options { automatic: options.automatic, ..Default::default() };
+    let schedule = scheduler::Options {
+        automatic: options.automatic,
+        ..Default::default()
+    };
     Ok(Node {
         assembly,
         store,
@@ -304,8 +318,10 @@ fn node_id(data: &Path) -> anyhow::Result<String> {
 /// Waits for SIGTERM or SIGINT.
 async fn until_asked() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) =
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -318,7 +334,9 @@ fn start_logging(format: Option<LogFormat>) {
         .iter()
         .find_map(|name| EnvFilter::try_from_env(name).ok())
         .unwrap_or_else(|| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let for_people = std::io::stderr().is_terminal();
     // Somebody who set a subscriber before us keeps it.
     let _ = match format {
@@ -329,9 +347,15 @@ fn start_logging(format: Option<LogFormat>) {
 }
 
 /// Raises the limit of open files as far as the system lets us.
-#[allow(unsafe_code, reason = "there is no safe way in the standard library to set a limit")]
+#[allow(
+    unsafe_code,
+    reason = "there is no safe way in the standard library to set a limit"
+)]
 fn raise_open_files() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
     // SAFETY: both calls get a pointer to a whole struct that lives until they return.
     unsafe {
         if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
@@ -342,4 +366,3 @@ fn raise_open_files() {
         }
     }
 }
-

@@ -29,7 +29,12 @@ pub struct Problem {
 impl Problem {
     /// A problem with that status and these words.
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
-        Problem { status, detail: detail.into(), more: Map::new(), retry_after: None }
+        Problem {
+            status,
+            detail: detail.into(),
+            more: Map::new(),
+            retry_after: None,
+        }
     }
 
     /// 400: the request is not what was expected.
@@ -39,7 +44,10 @@ impl Problem {
 
     /// 404: there is no such thing.
     pub fn missing(what: &str, id: &str) -> Problem {
-        Problem::new(StatusCode::NOT_FOUND, format!("expected a {what} {id:?}, found none"))
+        Problem::new(
+            StatusCode::NOT_FOUND,
+            format!("expected a {what} {id:?}, found none"),
+        )
     }
 
     /// 409: it cannot be done as things stand.
@@ -50,7 +58,10 @@ impl Problem {
     /// 503: it may be done later.
     pub fn later(detail: impl Into<String>, seconds: u64) -> Problem {
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail);
-        Problem { retry_after: Some(seconds), ..problem }
+        Problem {
+            retry_after: Some(seconds),
+            ..problem
+        }
     }
 
     /// The same problem with one more member.
@@ -79,10 +90,14 @@ impl IntoResponse for Problem {
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         if self.status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
         }
         if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

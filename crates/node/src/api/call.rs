@@ -38,7 +38,10 @@ impl Call {
         let (mut parts, stream) = request.into_parts();
         let params = parts.extract::<RawPathParams>().await;
         let params = params.map_err(|error| Problem::bad(error.to_string()))?;
-        let path = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let path = params
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
         let raw_query = parts.uri.query().map(str::to_owned);
         Ok(Call {
             method: parts.method,
@@ -70,9 +73,9 @@ impl Call {
             None | Some("") => Ok(default),
             Some(text) if text.eq_ignore_ascii_case("true") || text == "1" => Ok(true),
             Some(text) if text.eq_ignore_ascii_case("false") || text == "0" => Ok(false),
-            Some(text) => {
-                Err(Problem::bad(format!("expected {name} to be true or false, found {text:?}")))
-            }
+            Some(text) => Err(Problem::bad(format!(
+                "expected {name} to be true or false, found {text:?}"
+            ))),
         }
     }
 
@@ -81,14 +84,19 @@ impl Call {
         match self.get(name) {
             None | Some("") => Ok(None),
             Some(text) => text.parse().map(Some).map_err(|_| {
-                Problem::bad(format!("expected {name} to be a whole number, found {text:?}"))
+                Problem::bad(format!(
+                    "expected {name} to be a whole number, found {text:?}"
+                ))
             }),
         }
     }
 
     /// A header as text.
     pub fn header(&self, name: impl header::AsHeaderName) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 
     /// Whether the body is of that media type.
@@ -99,7 +107,8 @@ impl Call {
     /// Whether the client names that media type among those it takes.
     pub fn accepts(&self, kind: &str) -> bool {
         let list = self.header(header::ACCEPT);
-        list.split(',').any(|item| media_type(item).eq_ignore_ascii_case(kind))
+        list.split(',')
+            .any(|item| media_type(item).eq_ignore_ascii_case(kind))
     }
 
     /// Reads the body to its end, at most `limit` bytes. Of a multipart form that holds a file,
@@ -123,10 +132,13 @@ impl Call {
         let mut request = Request::new(Body::from(body));
         *request.headers_mut() = self.headers.clone();
         let wrong = |error: &dyn std::fmt::Display| {
-            Problem::bad(format!("expected a multipart form, found a broken one: {error}"))
+            Problem::bad(format!(
+                "expected a multipart form, found a broken one: {error}"
+            ))
         };
-        let mut form =
-            Multipart::from_request(request, &()).await.map_err(|error| wrong(&error))?;
+        let mut form = Multipart::from_request(request, &())
+            .await
+            .map_err(|error| wrong(&error))?;
         let mut fields = Vec::new();
         while let Some(field) = form.next_field().await.map_err(|error| wrong(&error))? {
             let name = field.name().unwrap_or_default().to_owned();
@@ -158,7 +170,10 @@ impl Call {
 
     /// The body as JSON.
     pub fn json(&self) -> Result<Json, Problem> {
-        let bytes = self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.body);
+        let bytes = self
+            .body
+            .strip_prefix(b"\xef\xbb\xbf")
+            .unwrap_or(&self.body);
         serde_json::from_slice(bytes)
             .map_err(|error| Problem::bad(format!("expected JSON in the body: {error}")))
     }
@@ -169,7 +184,9 @@ impl Call {
             Json::Object(map) => Ok(map),
             other => {
                 let found = kind_of(&other);
-                Err(Problem::bad(format!("expected a JSON object in the body, found {found}")))
+                Err(Problem::bad(format!(
+                    "expected a JSON object in the body, found {found}"
+                )))
             }
         }
     }
@@ -186,7 +203,11 @@ impl Form {
 }
 
 fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    pairs.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    pairs
+        .iter()
+        .rev()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.as_str())
 }
 
 fn media_type(text: &str) -> &str {
@@ -209,7 +230,9 @@ pub fn kind_of(json: &Json) -> &'static str {
 pub fn pairs(text: &str) -> Vec<(String, String)> {
     let mut url = blank();
     url.set_query(Some(text));
-    url.query_pairs().map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
+    url.query_pairs()
+        .map(|(name, value)| (name.into_owned(), value.into_owned()))
+        .collect()
 }
 
 /// A URL that only lends its query's syntax.
@@ -243,6 +266,9 @@ mod tests {
             ("last-seen", "a=b c&"),
             ("comment", "æ#x"),
         ];
-        assert_eq!(found, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(
+            found,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
     }
 }

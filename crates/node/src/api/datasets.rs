@@ -27,8 +27,14 @@ pub fn one(node: &Node, call: &Call) -> Answer {
 }
 
 fn dataset_json(head: &Head) -> Json {
-    let changed = Timestamp::from_microsecond(head.last_ts).ok().filter(|_| head.last_ts > 0);
-    let origin = if head.name.starts_with("system:") { "system" } else { "user" };
+    let changed = Timestamp::from_microsecond(head.last_ts)
+        .ok()
+        .filter(|_| head.last_ts > 0);
+    let origin = if head.name.starts_with("system:") {
+        "system"
+    } else {
+        "user"
+    };
     json!({
         "_id": head.name,
         "storage": head.bytes,
@@ -63,7 +69,10 @@ pub fn delete(node: &Node, call: &Call) -> Answer {
                 || tahini_hub::execution_log::dataset_id(live.id()) == id)
     });
     if let Some(live) = busy {
-        let words = format!("pipe {:?} is writing to dataset {id:?}; stop it first", live.id());
+        let words = format!(
+            "pipe {:?} is writing to dataset {id:?}; stop it first",
+            live.id()
+        );
         return Err(Problem::conflict(words));
     }
     node.store.remove(id)?;
@@ -74,9 +83,14 @@ pub fn delete(node: &Node, call: &Call) -> Answer {
 pub fn entity(node: &Node, call: &Call) -> Answer {
     let name = call.id("dataset_id");
     let Some(id) = call.get("entity_id") else {
-        return Err(Problem::bad("expected the parameter `entity_id`, found none"));
+        return Err(Problem::bad(
+            "expected the parameter `entity_id`, found none",
+        ));
     };
-    let dataset = node.store.find(name)?.ok_or_else(|| Problem::missing("dataset", name))?;
+    let dataset = node
+        .store
+        .find(name)?
+        .ok_or_else(|| Problem::missing("dataset", name))?;
     let snapshot = dataset.snapshot()?;
     let mut batch = Batch::new();
     match call.number("offset")? {
@@ -99,13 +113,20 @@ fn version_at(
     offset: u64,
     out: &mut Batch,
 ) -> Result<(), Problem> {
-    let view = View { history: true, deleted: true };
-    let limit = Limit { rows: 1, bytes: 1 << 20 };
+    let view = View {
+        history: true,
+        deleted: true,
+    };
+    let limit = Limit {
+        rows: 1,
+        bytes: 1 << 20,
+    };
     snapshot.changes(offset.checked_sub(1), view, limit, out)?;
     let updated = i64::try_from(offset).ok().map(tahini_entity::Offset::Int);
-    let is_it = out.iter().next().is_some_and(|record| {
-        record.id == Some(id) && record.meta.updated == updated
-    });
+    let is_it = out
+        .iter()
+        .next()
+        .is_some_and(|record| record.id == Some(id) && record.meta.updated == updated);
     if !is_it {
         out.clear();
     }

@@ -63,22 +63,38 @@ async fn read_dataset(
     absent: impl FnOnce(&Node) -> Answer + Send + 'static,
 ) -> Answer {
     if call.get("subset").is_some_and(|subset| !subset.is_empty()) {
-        return Err(Problem::missing("subset", call.get("subset").unwrap_or_default()));
+        return Err(Problem::missing(
+            "subset",
+            call.get("subset").unwrap_or_default(),
+        ));
     }
     let history = call.flag("history", true)?;
-    let view = View { history, deleted: history || call.flag("deleted", true)? };
+    let view = View {
+        history,
+        deleted: history || call.flag("deleted", true)?,
+    };
     let (since, left) = (call.number("since")?, call.number("limit")?);
     let reverse = call.flag("reverse", false)?;
     let must_be_populated = call.flag("populated", false)?;
     let open = move |node: &Node| -> Result<Result<Reader, Response>, Problem> {
-        let Some(dataset) = node.store.find(&name)? else { return Ok(Err(absent(node)?)) };
+        let Some(dataset) = node.store.find(&name)? else {
+            return Ok(Err(absent(node)?));
+        };
         let snapshot = dataset.snapshot()?;
         if must_be_populated && !snapshot.head().populated {
             let words = format!("dataset {name:?} is not populated yet");
             return Err(Problem::new(axum::http::StatusCode::NOT_FOUND, words));
         }
         let left = left.unwrap_or(u64::MAX);
-        Ok(Ok(Reader { snapshot, view, reverse, at: since, left, more: left > 0, first: true }))
+        Ok(Ok(Reader {
+            snapshot,
+            view,
+            reverse,
+            at: since,
+            left,
+            more: left > 0,
+            first: true,
+        }))
     };
     let reader = match node.work(open).await?? {
         Ok(reader) => reader,
@@ -139,9 +155,11 @@ impl Reader {
         let rows = usize::try_from(self.left).unwrap_or(ROWS).min(ROWS);
         let limit = Limit { rows, bytes: BYTES };
         let next = if self.reverse {
-            self.snapshot.changes_reversed(self.at, self.view, limit, &mut batch)?
+            self.snapshot
+                .changes_reversed(self.at, self.view, limit, &mut batch)?
         } else {
-            self.snapshot.changes(self.at, self.view, limit, &mut batch)?
+            self.snapshot
+                .changes(self.at, self.view, limit, &mut batch)?
         };
         put(&batch, &mut self.first, text);
         self.left -= (batch.len() as u64).min(self.left);
@@ -195,8 +213,17 @@ pub async fn of_pipe(
     let job = {
         let (node, runtime) = (Arc::clone(&node), tokio::runtime::Handle::current());
         move || {
-            let from = From { full: since.is_none(), since, state: Vec::new() };
-            let mut out = Outgoing { send, runtime, text: vec![b'['], first: true };
+            let from = From {
+                full: since.is_none(),
+                since,
+                state: Vec::new(),
+            };
+            let mut out = Outgoing {
+                send,
+                runtime,
+                text: vec![b'['],
+                first: true,
+            };
             let outcome = read_pipe(&node, &live, stage, from, limit, &cancel, &mut out);
             let last = match outcome {
                 Ok(()) => {
@@ -222,7 +249,10 @@ async fn first_then_rest(mut receive: mpsc::Receiver<Result<Bytes, Failure>>) ->
     };
     let rest = stream::unfold(receive, |mut receive| async {
         let next = receive.recv().await?;
-        Some((next.map_err(|failure| io::Error::other(failure.to_string())), receive))
+        Some((
+            next.map_err(|failure| io::Error::other(failure.to_string())),
+            receive,
+        ))
     });
     Ok(stream_body(stream::once(async { Ok(first) }).chain(rest)))
 }
@@ -236,19 +266,32 @@ fn read_pipe(
     cancel: &Cancel,
     out: &mut Outgoing,
 ) -> Result<(), Failure> {
-    let pipe = live.pipe.as_ref().map_err(|why| Failure::config(why.clone()))?;
+    let pipe = live
+        .pipe
+        .as_ref()
+        .map_err(|why| Failure::config(why.clone()))?;
     let mut left = limit.unwrap_or(u64::MAX);
     if left == 0 {
         return Ok(());
     }
-    stage::read(pipe, &node.assembly.hub.world, stage, from, cancel, |batch| {
-        let mut wanted = Batch::new();
-        let count = usize::try_from(left).unwrap_or(usize::MAX);
-        batch.iter().take(count).for_each(|record| wanted.push(record));
-        left -= wanted.len() as u64;
-        put(&wanted, &mut out.first, &mut out.text);
-        left > 0 && (out.text.len() < BYTES / 4 || out.flush())
-    })
+    stage::read(
+        pipe,
+        &node.assembly.hub.world,
+        stage,
+        from,
+        cancel,
+        |batch| {
+            let mut wanted = Batch::new();
+            let count = usize::try_from(left).unwrap_or(usize::MAX);
+            batch
+                .iter()
+                .take(count)
+                .for_each(|record| wanted.push(record));
+            left -= wanted.len() as u64;
+            put(&wanted, &mut out.first, &mut out.text);
+            left > 0 && (out.text.len() < BYTES / 4 || out.flush())
+        },
+    )
 }
 
 /// The way from a blocking thread to the reader.
@@ -272,9 +315,7 @@ impl Outgoing {
     }
 }
 
-fn stream_body(
-    chunks: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
-) -> Response {
+fn stream_body(chunks: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static) -> Response {
     let mut response = Response::new(Body::from_stream(chunks));
     let kind = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);

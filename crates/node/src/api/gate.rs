@@ -23,7 +23,10 @@ impl Gate {
     /// Lets a request in, or says why not.
     pub fn admit(&self, route: &Route, parts: &Parts, peer: SocketAddr) -> Result<User, Problem> {
         let remote_addr = peer.ip().to_string();
-        let anonymous = || User { user_id: "anonymous".to_owned(), remote_addr: remote_addr.clone() };
+        let anonymous = || User {
+            user_id: "anonymous".to_owned(),
+            remote_addr: remote_addr.clone(),
+        };
         if route.access == Access::Open {
             return Ok(anonymous());
         }
@@ -48,16 +51,23 @@ impl Gate {
                 "expected a token with the role admin, found reader",
             ));
         }
-        Ok(User { user_id: claims.subject, remote_addr })
+        Ok(User {
+            user_id: claims.subject,
+            remote_addr,
+        })
     }
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let Some(value) = headers.get(header::AUTHORIZATION) else {
+        return Ok(None);
+    };
     let text = value.to_str().unwrap_or_default();
     match text.split_once(' ') {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(token.trim())),
-        _ => Err(unauthorized("expected `Authorization: Bearer <token>`, found another form")),
+        _ => Err(unauthorized(
+            "expected `Authorization: Bearer <token>`, found another form",
+        )),
     }
 }
 
@@ -78,9 +88,13 @@ fn refuse_foreign_pages(headers: &HeaderMap) -> Result<(), Problem> {
         ));
     }
     if let Some(origin) = text(header::ORIGIN) {
-        let own = origin.split_once("://").is_some_and(|(_, authority)| authority == host);
+        let own = origin
+            .split_once("://")
+            .is_some_and(|(_, authority)| authority == host);
         if !own {
-            return forbidden(format!("expected no page but the node's own, found {origin:?}"));
+            return forbidden(format!(
+                "expected no page but the node's own, found {origin:?}"
+            ));
         }
     }
     if text(header::HeaderName::from_static("sec-fetch-site")) == Some("cross-site") {
@@ -97,7 +111,9 @@ fn is_loopback(authority: &str) -> bool {
     };
     let bare = name.trim_start_matches('[').trim_end_matches(']');
     name.eq_ignore_ascii_case("localhost")
-        || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+        || bare
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -106,10 +122,21 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_loopback() {
-        for host in ["localhost:9042", "LOCALHOST", "127.0.0.1:1", "[::1]:9042", "127.8.8.8"] {
+        for host in [
+            "localhost:9042",
+            "LOCALHOST",
+            "127.0.0.1:1",
+            "[::1]:9042",
+            "127.8.8.8",
+        ] {
             assert!(is_loopback(host), "{host}");
         }
-        for host in ["evil.example:9042", "localhost.evil.example", "10.0.0.1:9042", ""] {
+        for host in [
+            "evil.example:9042",
+            "localhost.evil.example",
+            "10.0.0.1:9042",
+            "",
+        ] {
             assert!(!is_loopback(host), "{host}");
         }
     }

@@ -6,18 +6,25 @@
 //! Handlers that block run on a small pool of their own, never on the runtime's workers.
 
 mod answer;
+mod archive;
 mod call;
+mod components;
+mod config;
 mod datasets;
 mod entities;
+mod env;
 mod gate;
 mod page;
 mod pipes;
+mod proxy;
 mod publishers;
 mod pump;
 mod receivers;
 pub mod routes;
 mod runtime;
+mod secrets;
 mod status;
+mod systems;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -286,7 +293,11 @@ fn new_id() -> HeaderValue {
 }
 
 async fn not_allowed(request: Request) -> Problem {
-    let words = format!("{} cannot be used with {}", request.method(), request.uri().path());
+    let words = format!(
+        "{} cannot be used with {}",
+        request.method(),
+        request.uri().path()
+    );
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, words)
 }
 
@@ -297,5 +308,8 @@ async fn nothing_here(request: Request) -> Problem {
     } else {
         "; /api/openapi.json lists what there is"
     };
-    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}{help}"))
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        format!("there is nothing at {path}{help}"),
+    )
 }

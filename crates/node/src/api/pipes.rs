@@ -18,7 +18,10 @@ pub fn named(node: &Node, call: &Call) -> Result<Arc<LivePipe>, Problem> {
 pub fn list(node: &Node, call: &Call) -> Answer {
     let parts = Parts::of(call.get("fields"));
     let pipes = node.assembly.hub.pipes();
-    let all = pipes.iter().map(|live| pipe_json(node, live, &parts)).collect();
+    let all = pipes
+        .iter()
+        .map(|live| pipe_json(node, live, &parts))
+        .collect();
     json_answer(&Json::Array(all))
 }
 

@@ -32,16 +32,26 @@ pub async fn publish(node: Arc<Node>, call: Call) -> Answer {
     let live = named(&node, &call)?;
     let sink = live.component.sink().map();
     if sink.get("type").is_none_or(|kind| kind != "http_endpoint") {
-        let words = format!("pipe {:?} publishes nothing: its sink is no http_endpoint", live.id());
+        let words = format!(
+            "pipe {:?} publishes nothing: its sink is no http_endpoint",
+            live.id()
+        );
         return Err(Problem::new(StatusCode::NOT_FOUND, words));
     }
     let (since, limit) = (read_since(&live, &call)?, call.number("limit")?);
-    let dataset = live.component.source_datasets().first().map(|name| (*name).to_owned());
+    let dataset = live
+        .component
+        .source_datasets()
+        .first()
+        .map(|name| (*name).to_owned());
     let head = match dataset.filter(|_| is_dataset_source(&live)) {
         Some(name) => node.work(move |node| node.head(&name)).await??,
         None => None,
     };
-    let filtered = live.pipe.as_ref().is_ok_and(|pipe| !pipe.transforms().is_empty());
+    let filtered = live
+        .pipe
+        .as_ref()
+        .is_ok_and(|pipe| !pipe.transforms().is_empty());
     let disposition = disposition(&live, call.id("filename"));
     let mut response = of_pipe(node, live, Stage::Sink, since, limit).await?;
     if let Some(head) = head {
@@ -52,27 +62,44 @@ pub async fn publish(node: Arc<Node>, call: Call) -> Answer {
         response.headers_mut().insert("x-dataset-filtered", yes);
     }
     if let Some(value) = disposition {
-        response.headers_mut().insert(header::CONTENT_DISPOSITION, value);
+        response
+            .headers_mut()
+            .insert(header::CONTENT_DISPOSITION, value);
     }
     Ok(response)
 }
 
 /// The file name that the sink suggests.
 fn disposition(live: &LivePipe, asked: &str) -> Option<HeaderValue> {
-    let text = |name: &str| live.component.sink().map().get(name).and_then(|value| value.as_str());
+    let text = |name: &str| {
+        live.component
+            .sink()
+            .map()
+            .get(name)
+            .and_then(|value| value.as_str())
+    };
     let name = text("filename").unwrap_or(asked);
     let way = text("content_disposition");
     if name.is_empty() && way.is_none() {
         return None;
     }
     let way = way.unwrap_or("inline");
-    let safe: String = name.chars().filter(|c| !c.is_control() && *c != '"' && *c != '\\').collect();
-    let value = if safe.is_empty() { way.to_owned() } else { format!("{way}; filename=\"{safe}\"") };
+    let safe: String = name
+        .chars()
+        .filter(|c| !c.is_control() && *c != '"' && *c != '\\')
+        .collect();
+    let value = if safe.is_empty() {
+        way.to_owned()
+    } else {
+        format!("{way}; filename=\"{safe}\"")
+    };
     HeaderValue::from_str(&value).ok()
 }
 
 fn read_since(live: &LivePipe, call: &Call) -> Result<Option<Offset>, Problem> {
-    let Some(text) = call.get("since").filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = call.get("since").filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
     match text.parse() {
         Ok(number) => Ok(Some(Offset::Int(number))),
         Err(_) if is_dataset_source(live) => Err(Problem::bad(format!(

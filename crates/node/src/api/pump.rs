@@ -20,7 +20,9 @@ pub fn operate(node: &Node, call: &Call) -> Answer {
     let live = named(node, call)?;
     let form = call.form();
     let Some(operation) = form.get("operation") else {
-        return Err(Problem::bad("expected a form with the field `operation`, found none"));
+        return Err(Problem::bad(
+            "expected a form with the field `operation`, found none",
+        ));
     };
     let known = operations(&live);
     if !known.contains(&operation) {
@@ -42,7 +44,11 @@ fn carry_out(
     form: &Form,
 ) -> Result<(), Problem> {
     let (hub, id) = (&node.assembly.hub, live.id());
-    let run = |rescan| Request { rescan, user: Some(call.user.clone()), next_interval: None };
+    let run = |rescan| Request {
+        rescan,
+        user: Some(call.user.clone()),
+        next_interval: None,
+    };
     let comment = form.get("comment").unwrap_or_default();
     match operation {
         "start" => node.scheduler.start_run(id, run(false))?,

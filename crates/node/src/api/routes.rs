@@ -2,20 +2,29 @@
 //! `/api/openapi.json`.
 
 use super::{
-    Access, Handle, Param, Place, Route, Verb, datasets, entities, page, pipes, publishers, pump,
-    receivers, status,
+    Access, Handle, Param, Place, Route, Verb, components, config, datasets, entities, env, page,
+    pipes, proxy, publishers, pump, receivers, secrets, status, systems,
 };
 
 const fn path(name: &'static str) -> Param {
-    Param { name, place: Place::Path }
+    Param {
+        name,
+        place: Place::Path,
+    }
 }
 
 const fn query(name: &'static str) -> Param {
-    Param { name, place: Place::Query }
+    Param {
+        name,
+        place: Place::Query,
+    }
 }
 
 const fn form(name: &'static str) -> Param {
-    Param { name, place: Place::Form }
+    Param {
+        name,
+        place: Place::Form,
+    }
 }
 
 const fn route(
@@ -25,29 +34,116 @@ const fn route(
     handle: Handle,
     summary: &'static str,
 ) -> Route {
-    Route { method, path, summary, params, access: Access::Usual, handle }
+    Route {
+        method,
+        path,
+        summary,
+        params,
+        access: Access::Usual,
+        handle,
+    }
 }
 
 const fn open(path: &'static str, handle: Handle, summary: &'static str) -> Route {
-    Route { method: Verb::Get, path, summary, params: &[], access: Access::Open, handle }
+    Route {
+        method: Verb::Get,
+        path,
+        summary,
+        params: &[],
+        access: Access::Open,
+        handle,
+    }
+}
+
+const fn body() -> Param {
+    Param {
+        name: "body",
+        place: Place::Body,
+    }
+}
+
+/// The row of a method of the proxy, for admins only.
+const fn proxied(method: Verb, path: &'static str, params: &'static [Param]) -> Route {
+    Route {
+        method,
+        path,
+        summary: "Passes the request on to a system's service.",
+        params,
+        access: Access::Admin,
+        handle: Handle::Flow(|node, call| Box::pin(proxy::pass(node, call))),
+    }
 }
 
 const PIPE: Param = path("pipe_id");
 const DATASET: Param = path("dataset_id");
+const SYSTEM: Param = path("system_id");
+const PROXY: &str = "/api/systems/{system_id}/proxy/{*rest_of_path}";
+const PROXY_ROOT: &str = "/api/systems/{system_id}/proxy/";
+const REST: &[Param] = &[SYSTEM, path("rest_of_path")];
 
 /// All routes.
 pub static ROUTES: &[Route] = &[
     open("/", Handle::Now(page::show), "The status page."),
-    open("/livez", Handle::Now(status::live), "Whether the process lives."),
-    open("/readyz", Handle::Now(status::ready), "Whether the node takes requests."),
-    open("/healthz", Handle::Now(status::ready), "Whether the node takes requests."),
-    open("/api/health", Handle::Now(status::health), "Whether the node does its work."),
-    open("/api/ping", Handle::Now(status::ping), "Whether anybody is there."),
-    route(Verb::Get, "/api", &[], Handle::Now(status::root), "What this is."),
-    route(Verb::Get, "/api/", &[], Handle::Now(status::root), "What this is."),
-    route(Verb::Get, "/api/status", &[], Handle::Now(status::status), "When the node started."),
-    route(Verb::Get, "/api/metrics", &[], Handle::Work(status::metrics), "Metrics as text."),
-    route(Verb::Get, "/api/openapi.json", &[], Handle::Now(status::openapi), "This description."),
+    open(
+        "/livez",
+        Handle::Now(status::live),
+        "Whether the process lives.",
+    ),
+    open(
+        "/readyz",
+        Handle::Now(status::ready),
+        "Whether the node takes requests.",
+    ),
+    open(
+        "/healthz",
+        Handle::Now(status::ready),
+        "Whether the node takes requests.",
+    ),
+    open(
+        "/api/health",
+        Handle::Now(status::health),
+        "Whether the node does its work.",
+    ),
+    open(
+        "/api/ping",
+        Handle::Now(status::ping),
+        "Whether anybody is there.",
+    ),
+    route(
+        Verb::Get,
+        "/api",
+        &[],
+        Handle::Now(status::root),
+        "What this is.",
+    ),
+    route(
+        Verb::Get,
+        "/api/",
+        &[],
+        Handle::Now(status::root),
+        "What this is.",
+    ),
+    route(
+        Verb::Get,
+        "/api/status",
+        &[],
+        Handle::Now(status::status),
+        "When the node started.",
+    ),
+    route(
+        Verb::Get,
+        "/api/metrics",
+        &[],
+        Handle::Work(status::metrics),
+        "Metrics as text.",
+    ),
+    route(
+        Verb::Get,
+        "/api/openapi.json",
+        &[],
+        Handle::Now(status::openapi),
+        "This description.",
+    ),
     route(
         Verb::Get,
         "/api/pipes",
@@ -86,11 +182,24 @@ pub static ROUTES: &[Route] = &[
     route(
         Verb::Get,
         "/api/pipes/{pipe_id}/log",
-        &[PIPE, query("limit"), query("since"), query("history"), query("reverse"), query("deleted")],
+        &[
+            PIPE,
+            query("limit"),
+            query("since"),
+            query("history"),
+            query("reverse"),
+            query("deleted"),
+        ],
         Handle::Flow(|node, call| Box::pin(entities::of_log(node, call))),
         "A pipe's execution log.",
     ),
-    route(Verb::Get, "/api/datasets", &[], Handle::Work(datasets::list), "All datasets."),
+    route(
+        Verb::Get,
+        "/api/datasets",
+        &[],
+        Handle::Work(datasets::list),
+        "All datasets.",
+    ),
     route(
         Verb::Get,
         "/api/datasets/{dataset_id}",
@@ -156,4 +265,259 @@ pub static ROUTES: &[Route] = &[
         Handle::Flow(|node, call| Box::pin(receivers::take(node, call))),
         "Takes what is posted to a pipe (JSON push protocol).",
     ),
+    route(
+        Verb::Post,
+        "/api/pipes",
+        &[body(), query("force")],
+        Handle::Work(components::add_pipes),
+        "Adds pipes.",
+    ),
+    route(
+        Verb::Delete,
+        "/api/pipes/{pipe_id}",
+        &[PIPE],
+        Handle::Work(components::delete_pipe),
+        "Deletes a pipe; its datasets stay.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/config",
+        &[PIPE],
+        Handle::Work(components::pipe_config),
+        "A pipe's configuration as it was written.",
+    ),
+    route(
+        Verb::Put,
+        "/api/pipes/{pipe_id}/config",
+        &[PIPE, query("force"), body()],
+        Handle::Work(components::put_pipe),
+        "Replaces a pipe's configuration.",
+    ),
+    route(
+        Verb::Delete,
+        "/api/pipes/{pipe_id}/config",
+        &[PIPE],
+        Handle::Work(components::delete_pipe),
+        "Deletes a pipe; its datasets stay.",
+    ),
+    route(
+        Verb::Get,
+        "/api/systems",
+        &[],
+        Handle::Work(systems::list),
+        "All systems.",
+    ),
+    route(
+        Verb::Post,
+        "/api/systems",
+        &[body(), query("force")],
+        Handle::Work(components::add_systems),
+        "Adds systems.",
+    ),
+    route(
+        Verb::Get,
+        "/api/systems/{system_id}",
+        &[SYSTEM],
+        Handle::Work(systems::one),
+        "One system.",
+    ),
+    route(
+        Verb::Delete,
+        "/api/systems/{system_id}",
+        &[SYSTEM],
+        Handle::Work(components::delete_system),
+        "Deletes a system.",
+    ),
+    route(
+        Verb::Get,
+        "/api/systems/{system_id}/config",
+        &[SYSTEM],
+        Handle::Work(components::system_config),
+        "A system's configuration as it was written.",
+    ),
+    route(
+        Verb::Put,
+        "/api/systems/{system_id}/config",
+        &[SYSTEM, query("force"), body()],
+        Handle::Work(components::put_system),
+        "Replaces a system's configuration.",
+    ),
+    route(
+        Verb::Delete,
+        "/api/systems/{system_id}/config",
+        &[SYSTEM],
+        Handle::Work(components::delete_system),
+        "Deletes a system.",
+    ),
+    route(
+        Verb::Get,
+        "/api/systems/{system_id}/status",
+        &[SYSTEM],
+        Handle::Flow(|node, call| Box::pin(systems::status(node, call))),
+        "How a system's service is doing.",
+    ),
+    route(
+        Verb::Get,
+        "/api/systems/{system_id}/logs",
+        &[SYSTEM, query("since")],
+        Handle::Work(systems::logs),
+        "What a system's service wrote, as text.",
+    ),
+    route(
+        Verb::Post,
+        "/api/systems/{system_id}/reload",
+        &[SYSTEM],
+        Handle::Work(systems::reload),
+        "Restarts a system's service.",
+    ),
+    route(
+        Verb::Get,
+        "/api/systems/{system_id}/secrets",
+        &[SYSTEM],
+        Handle::Work(secrets::names),
+        "The names of a system's secrets.",
+    ),
+    route(
+        Verb::Put,
+        "/api/systems/{system_id}/secrets",
+        &[SYSTEM, body()],
+        Handle::Work(secrets::put),
+        "Replaces a system's secrets.",
+    ),
+    route(
+        Verb::Post,
+        "/api/systems/{system_id}/secrets",
+        &[SYSTEM, body()],
+        Handle::Work(secrets::add),
+        "Adds secrets to a system.",
+    ),
+    route(
+        Verb::Delete,
+        "/api/systems/{system_id}/secrets/{secret_key}",
+        &[SYSTEM, path("secret_key")],
+        Handle::Work(secrets::delete),
+        "Deletes a secret of a system.",
+    ),
+    route(
+        Verb::Get,
+        "/api/secrets",
+        &[],
+        Handle::Work(secrets::names),
+        "The names of the global secrets.",
+    ),
+    route(
+        Verb::Put,
+        "/api/secrets",
+        &[],
+        Handle::Work(secrets::put),
+        "Sets global secrets.",
+    ),
+    route(
+        Verb::Post,
+        "/api/secrets",
+        &[],
+        Handle::Work(secrets::add),
+        "Adds global secrets.",
+    ),
+    route(
+        Verb::Delete,
+        "/api/secrets/{secret_key}",
+        &[path("secret_key")],
+        Handle::Work(secrets::delete),
+        "Deletes a global secret.",
+    ),
+    route(
+        Verb::Get,
+        "/api/env",
+        &[],
+        Handle::Work(env::show),
+        "The variables.",
+    ),
+    route(
+        Verb::Put,
+        "/api/env",
+        &[],
+        Handle::Work(env::replace),
+        "Replaces all variables.",
+    ),
+    route(
+        Verb::Post,
+        "/api/env",
+        &[],
+        Handle::Work(env::add),
+        "Adds variables.",
+    ),
+    route(
+        Verb::Patch,
+        "/api/env",
+        &[],
+        Handle::Work(env::add),
+        "Adds variables.",
+    ),
+    route(
+        Verb::Delete,
+        "/api/env/{env_var}",
+        &[path("env_var")],
+        Handle::Work(env::delete),
+        "Deletes a variable.",
+    ),
+    route(
+        Verb::Get,
+        "/api/config",
+        &[],
+        Handle::Work(config::show),
+        "The whole configuration: a JSON array, or a zip.",
+    ),
+    route(
+        Verb::Put,
+        "/api/config",
+        &[query("force")],
+        Handle::Work(config::replace),
+        "Replaces the whole configuration.",
+    ),
+    route(
+        Verb::Get,
+        "/api/config-all",
+        &[],
+        Handle::Work(config::show),
+        "The whole configuration: a JSON array, or a zip.",
+    ),
+    route(
+        Verb::Put,
+        "/api/config-all",
+        &[query("force")],
+        Handle::Work(config::replace),
+        "Replaces the whole configuration.",
+    ),
+    route(
+        Verb::Get,
+        "/api/metadata",
+        &[],
+        Handle::Work(components::metadata),
+        "The node's metadata.",
+    ),
+    route(
+        Verb::Put,
+        "/api/metadata",
+        &[],
+        Handle::Work(components::put_metadata),
+        "Replaces the metadata.",
+    ),
+    route(
+        Verb::Delete,
+        "/api/metadata",
+        &[],
+        Handle::Work(components::delete_metadata),
+        "Deletes the metadata.",
+    ),
+    proxied(Verb::Get, PROXY, REST),
+    proxied(Verb::Post, PROXY, REST),
+    proxied(Verb::Put, PROXY, REST),
+    proxied(Verb::Patch, PROXY, REST),
+    proxied(Verb::Delete, PROXY, REST),
+    proxied(Verb::Get, PROXY_ROOT, &[SYSTEM]),
+    proxied(Verb::Post, PROXY_ROOT, &[SYSTEM]),
+    proxied(Verb::Put, PROXY_ROOT, &[SYSTEM]),
+    proxied(Verb::Patch, PROXY_ROOT, &[SYSTEM]),
+    proxied(Verb::Delete, PROXY_ROOT, &[SYSTEM]),
 ];

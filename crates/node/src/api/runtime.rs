@@ -48,8 +48,13 @@ pub fn pipe_json(node: &Node, live: &LivePipe, parts: &Parts<'_>) -> Json {
         pipe.insert("runtime".to_owned(), runtime_json(node, live));
     }
     if parts.has("storage") {
-        let head = component.sink_dataset().and_then(|name| node.head(name).ok().flatten());
-        pipe.insert("storage".to_owned(), json!(head.map_or(0, |head| head.bytes)));
+        let head = component
+            .sink_dataset()
+            .and_then(|name| node.head(name).ok().flatten());
+        pipe.insert(
+            "storage".to_owned(),
+            json!(head.map_or(0, |head| head.bytes)),
+        );
     }
     Json::Object(pipe)
 }
@@ -77,13 +82,35 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
     set("is-running", json!(state.running));
     set("is-disabled", json!(state.disabled.is_some()));
     set("disabled-comment", json!(state.disabled));
-    set("last-started", moment(state.running_since.or(last.map(|summary| summary.started))));
+    set(
+        "last-started",
+        moment(state.running_since.or(last.map(|summary| summary.started))),
+    );
     set("last-run", moment(last.map(|summary| summary.ended)));
-    set("next-run", moment(state.next.filter(|_| node.automatic && state.disabled.is_none())));
-    set("current-time", moment(Some(node.assembly.hub.world.clock.now())));
-    set("success", last.map_or(Json::Null, |summary| json!(summary.success())));
-    set("last-message", json!(trouble.or(failure.map(|failure| failure.message.clone()))));
-    set("last-original-error-message", json!(failure.and_then(|failure| failure.original.clone())));
+    set(
+        "next-run",
+        moment(
+            state
+                .next
+                .filter(|_| node.automatic && state.disabled.is_none()),
+        ),
+    );
+    set(
+        "current-time",
+        moment(Some(node.assembly.hub.world.clock.now())),
+    );
+    set(
+        "success",
+        last.map_or(Json::Null, |summary| json!(summary.success())),
+    );
+    set(
+        "last-message",
+        json!(trouble.or(failure.map(|failure| failure.message.clone()))),
+    );
+    set(
+        "last-original-error-message",
+        json!(failure.and_then(|failure| failure.original.clone())),
+    );
     set("last-run-summary", last.map_or(Json::Null, summary_json));
     set("average-process-time", average(last));
     // A place that cannot be read was told above.
@@ -91,7 +118,10 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
     set("queues", json!({ "source": waiting, "dependencies": {} }));
     set("last-seen", offset.as_ref().map_or(Json::Null, offset_json));
     set("progress", progress_json(last));
-    set("execution-dataset", json!(execution_log::dataset_id(live.id())));
+    set(
+        "execution-dataset",
+        json!(execution_log::dataset_id(live.id())),
+    );
     set("supported-operations", json!(operations(live)));
     set("dependencies", json!([]));
     set("origin", json!("user"));
@@ -112,13 +142,22 @@ fn config_facts(live: &LivePipe) -> Vec<(&'static str, Json)> {
         errors.push(json!({ "level": "error", "msg": why, "elements": "$" }));
     }
     let continuation = live.pipe.as_ref().ok().map(|pipe| pipe.continuation.name());
-    let protected = component.props().bool("disable_set_last_seen", false).unwrap_or(false);
+    let protected = component
+        .props()
+        .bool("disable_set_last_seen", false)
+        .unwrap_or(false);
     vec![
-        ("is-valid-config", json!(component.is_valid() && live.pipe.is_ok())),
+        (
+            "is-valid-config",
+            json!(component.is_valid() && live.pipe.is_ok()),
+        ),
         ("config-errors", Json::Array(errors)),
         ("unsupported", json!(component.unsupported)),
         ("continuation", json!(continuation)),
-        ("supports-since", json!(continuation.is_some_and(|name| name != "none"))),
+        (
+            "supports-since",
+            json!(continuation.is_some_and(|name| name != "none")),
+        ),
         ("disable-set-last-seen", json!(protected)),
     ]
 }
@@ -142,7 +181,14 @@ pub fn operations(live: &LivePipe) -> Vec<&'static str> {
     if live.component.is_endpoint() {
         return vec!["enable", "disable"];
     }
-    let mut all = vec!["start", "start-rescan", "stop", "enable", "disable", "update-last-seen"];
+    let mut all = vec![
+        "start",
+        "start-rescan",
+        "stop",
+        "enable",
+        "disable",
+        "update-last-seen",
+    ];
     if live.component.source_datasets().len() == 1 && is_dataset_source(live) {
         all.push("set-last-seen-to-end");
     }
@@ -151,7 +197,11 @@ pub fn operations(live: &LivePipe) -> Vec<&'static str> {
 
 /// Whether the source is `dataset`, whose offsets are sequence numbers.
 pub fn is_dataset_source(live: &LivePipe) -> bool {
-    live.component.source().map().get("type").is_some_and(|kind| kind == "dataset")
+    live.component
+        .source()
+        .map()
+        .get("type")
+        .is_some_and(|kind| kind == "dataset")
 }
 
 /// How many versions wait in the source's dataset; `None` where nobody can know.
@@ -163,7 +213,9 @@ pub fn queue(
     if live.component.is_endpoint() || !is_dataset_source(live) {
         return Ok(None);
     }
-    let Some(name) = live.component.source_datasets().first().copied() else { return Ok(None) };
+    let Some(name) = live.component.source_datasets().first().copied() else {
+        return Ok(None);
+    };
     let next = node.head(name)?.map_or(0, |head| head.next);
     let read = match offset {
         Some(Offset::Int(seq)) => u64::try_from(*seq).map_or(0, |seq| seq + 1),
@@ -209,7 +261,12 @@ impl Node {
     /// A pipe's offset, without making the dataset that keeps it.
     pub fn offset(&self, live: &LivePipe) -> Result<Option<Offset>, StoreError> {
         let log = execution_log::dataset_id(live.id());
-        let home = live.pipe.as_ref().ok().and_then(Pipe::sink_dataset).unwrap_or(&log);
+        let home = live
+            .pipe
+            .as_ref()
+            .ok()
+            .and_then(Pipe::sink_dataset)
+            .unwrap_or(&log);
         match self.store.find(home)? {
             Some(dataset) => progress::offset(dataset.snapshot()?.as_ref(), live.id()),
             None => Ok(None),

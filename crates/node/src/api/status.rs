@@ -43,7 +43,10 @@ pub fn live(_: &Node, _: &Call) -> Answer {
 /// that fail do not change that.
 pub fn ready(node: &Node, call: &Call) -> Answer {
     if !node.is_ready() {
-        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the node is shutting down"));
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the node is shutting down",
+        ));
     }
     if call.get("verbose").is_some() {
         return json_answer(&json!({
@@ -59,7 +62,10 @@ pub fn ready(node: &Node, call: &Call) -> Answer {
 /// The metrics as text.
 pub fn metrics(node: &Node, _: &Call) -> Answer {
     let text = crate::metrics::text(node)?;
-    let kind = [(axum::http::header::CONTENT_TYPE, crate::metrics::CONTENT_TYPE)];
+    let kind = [(
+        axum::http::header::CONTENT_TYPE,
+        crate::metrics::CONTENT_TYPE,
+    )];
     Ok(axum::response::IntoResponse::into_response((kind, text)))
 }
 

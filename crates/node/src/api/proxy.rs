@@ -1,0 +1,120 @@
+//! `/api/systems/{system_id}/proxy`: requests passed on to a hosted service, and answers back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::Response;
+use futures_util::TryStreamExt as _;
+
+use super::systems::named;
+use super::{Answer, Call, Node, Problem};
+
+/// How long a service that is still starting is waited for.
+const START: Duration = Duration::from_secs(60);
+
+/// Headers that belong to one connection, or to us: the token is the node's, not the service's.
+const OWN: &[&str] = &[
+    "authorization",
+    "connection",
+    "cookie",
+    "expect",
+    "host",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Passes one request on; both bodies are streamed.
+pub async fn pass(node: Arc<Node>, call: Call) -> Answer {
+    let system = named(&node, &call)?;
+    if system.type_name() != "system:microservice" {
+        let words = format!(
+            "system {:?} is no microservice that this node runs",
+            system.id
+        );
+        return Err(Problem::bad(words));
+    }
+    let ready = node.assembly.host.ready(&system.id, START, &|| false).await;
+    let base = ready.map_err(|words| Problem::later(words, 5))?;
+    let url = format!("{base}/{}{}", rest_of(&call.raw_path), query_of(&call));
+    let unreachable = |error: reqwest::Error| {
+        let words = format!(
+            "the service of system {:?} did not answer: {error}",
+            system.id
+        );
+        Problem::new(StatusCode::BAD_GATEWAY, words)
+    };
+    let answer = node
+        .client
+        .request(call.method.clone(), url)
+        .headers(passed_on(&call.headers))
+        .body(reqwest::Body::wrap_stream(call.stream.into_data_stream()))
+        .send()
+        .await
+        .map_err(unreachable)?;
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = passed_on(answer.headers());
+    *response.body_mut() = Body::from_stream(answer.bytes_stream().map_err(std::io::Error::other));
+    Ok(response)
+}
+
+/// The path behind `/proxy/`, as it came: what is encoded stays encoded.
+fn rest_of(path: &str) -> &str {
+    // An id may hold the word as well, so that only what follows the id counts.
+    let after_id = path.splitn(5, '/').nth(4).unwrap_or_default();
+    after_id
+        .strip_prefix("proxy")
+        .unwrap_or_default()
+        .trim_start_matches('/')
+}
+
+fn query_of(call: &Call) -> String {
+    call.raw_query
+        .as_ref()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default()
+}
+
+fn passed_on(headers: &HeaderMap) -> HeaderMap {
+    let named = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok());
+    let named: Vec<String> = named
+        .flat_map(|list| list.split(','))
+        .map(|name| name.trim().to_lowercase())
+        .collect();
+    let is_own = |name: &str| OWN.contains(&name) || named.iter().any(|other| other == name);
+    let mut passed = HeaderMap::new();
+    for (name, value) in headers {
+        if !is_own(name.as_str()) {
+            passed.append(name.clone(), value.clone());
+        }
+    }
+    passed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_behind_the_proxy_stays_as_it_came() {
+        for (path, rest) in [
+            ("/api/systems/s/proxy", ""),
+            ("/api/systems/s/proxy/", ""),
+            ("/api/systems/s/proxy/a%2Fb/c", "a%2Fb/c"),
+            ("/api/systems/proxy/proxy/proxy/x", "proxy/x"),
+        ] {
+            assert_eq!(rest_of(path), rest, "{path}");
+        }
+    }
+}
