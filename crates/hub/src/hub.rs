@@ -396,6 +396,7 @@ impl Hub {
         } else {
             state.push(progress::save_unfinished(id, None));
         }
+        state.push(progress::write(id, progress::BOUNDARY, None));
         state.retain(|write| write.key != b"offset");
         state.push(progress::save_offset(id, offset.as_ref()));
         commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;

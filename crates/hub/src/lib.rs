@@ -2,6 +2,7 @@
 //! Ordinary blocking code; the world is reached through the store and the traits here.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod boundary;
 pub mod builtin;
 pub mod check;
 pub mod config;

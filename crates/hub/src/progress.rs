@@ -13,6 +13,8 @@ pub fn space(pipe: &str) -> String {
 }
 
 const OFFSET: &[u8] = b"offset";
+/// The hashes of what was processed at the offset itself (see `boundary`).
+pub(crate) const BOUNDARY: &[u8] = b"boundary";
 const UNFINISHED: &[u8] = b"unfinished";
 const RUNS: &[u8] = b"runs";
 /// Prefix of the keys that hold the ids seen in an unfinished full run, as sequence bitmaps.
@@ -29,6 +31,8 @@ pub struct Place {
     pub unfinished: Option<RunKind>,
     /// Completed runs since the last full run or rescan.
     pub runs: u64,
+    /// What was processed at the offset itself, as saved.
+    pub boundary: Vec<u8>,
     /// State of the source, keys without their prefix.
     pub source: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -40,6 +44,7 @@ impl Place {
         for (key, value) in snapshot.state(&space(pipe), b"")? {
             match key.as_slice() {
                 OFFSET => place.offset = decode(&value),
+                BOUNDARY => place.boundary = value,
                 UNFINISHED => {
                     place.unfinished = match value.as_slice() {
                         b"full" => Some(RunKind::Full),

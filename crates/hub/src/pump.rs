@@ -12,6 +12,7 @@ use std::time::Instant;
 use tahini_entity::{Batch, Offset};
 use tahini_store::{Dataset, StateWrite};
 
+use crate::boundary::Boundary;
 use crate::execution_log::{ExecutionLog, RunLog, Summary, User};
 use crate::pipe::{Pipe, World};
 use crate::policy::{Doing, Standing, Verdict, verdict};
@@ -192,6 +193,7 @@ fn run_planned(
         seconds: 0.0,
     };
     let distinct = source.as_ref().is_ok_and(|source| source.distinct());
+    let boundary = Boundary::new(plan.from.since.clone(), &plan.place.boundary);
     let tracker = Tracker::new(pipe.continuation, plan.from.since.clone(), distinct);
     let mut work = Work {
         pipe,
@@ -200,6 +202,7 @@ fn run_planned(
         run_log,
         writer,
         tracker,
+        boundary,
         transforms,
         cancel,
         summary,
@@ -220,6 +223,7 @@ struct Work<'a, 'b> {
     run_log: &'a mut RunLog<'b>,
     writer: Writer<'a>,
     tracker: Tracker,
+    boundary: Boundary,
     transforms: Vec<Box<dyn Transform>>,
     cancel: &'a Cancel,
     summary: &'a mut Summary,
@@ -249,6 +253,7 @@ impl Work<'_, '_> {
             batch.clear();
             let step = self.read(&mut source, &mut batch)?;
             self.tracker.observe(&batch)?;
+            self.leave_out_processed(&mut batch);
             let outputs = self.transform(&batch)?;
             since_checkpoint += 1;
             let due = since_checkpoint >= self.pipe.checkpoint_interval && step == Step::More;
@@ -276,7 +281,6 @@ impl Work<'_, '_> {
             self.summary.seconds[0] += started.elapsed().as_secs_f64();
             match step {
                 Ok(step) => {
-                    self.summary.read += out.len() as u64;
                     return Ok(step);
                 }
                 Err(failure) => {
@@ -285,6 +289,17 @@ impl Work<'_, '_> {
                 }
             }
         }
+    }
+
+    /// Counts what is processed; what was processed at the start offset before is left out.
+    fn leave_out_processed(&mut self, batch: &mut Batch) {
+        if self.pipe.continuation == Continuation::Max {
+            if let Some(fresh) = self.boundary.without_processed(batch) {
+                *batch = fresh;
+            }
+            self.boundary.observe(batch);
+        }
+        self.summary.read += batch.len() as u64;
     }
 
     fn opened(
@@ -395,6 +410,10 @@ impl Work<'_, '_> {
         let offset = source.offset();
         if let Some(offset) = offset.as_ref().or(self.tracker.end()) {
             state.push(progress::save_offset(id, Some(offset)));
+        }
+        if self.pipe.continuation == Continuation::Max {
+            let edge = Some(self.boundary.save()).filter(|edge| !edge.is_empty());
+            state.push(progress::write(id, progress::BOUNDARY, edge));
         }
         if self.plan.place.unfinished.is_some() || self.plan.kind.reads_everything() {
             state.push(progress::save_unfinished(id, None));

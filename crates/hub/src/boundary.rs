@@ -1,0 +1,130 @@
+//! The entities at the edge: those whose `_updated` is the saved offset itself.
+//!
+//! A source that is asked for everything from an offset on, that value included, loses nothing
+//! when two records change in the same moment, one before and one after a run. It also gives the
+//! last records of the run before again. Their content hashes are kept beside the offset, so that
+//! a record that was processed at that offset already is not processed a second time.
+
+use std::collections::HashSet;
+
+use tahini_entity::{Batch, Offset, Record};
+
+/// Entities at one offset that are remembered; beyond that they are simply processed again.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// What was processed at the highest offset.
+#[derive(Debug, Default)]
+pub struct Boundary {
+    start: Option<Offset>,
+    processed: HashSet<u128>,
+    at: Option<Offset>,
+    seen: HashSet<u128>,
+}
+
+impl Boundary {
+    /// For a run that starts at `start`, with what the run before saved.
+    pub fn new(start: Option<Offset>, saved: &[u8]) -> Boundary {
+        let processed: HashSet<u128> = match start {
+            Some(_) => saved.as_chunks::<16>().0.iter().map(|b| u128::from_le_bytes(*b)).collect(),
+            None => HashSet::new(),
+        };
+        Boundary { at: start.clone(), seen: processed.clone(), start, processed }
+    }
+
+    /// The batch without what was processed at the start offset before; `None` keeps all.
+    pub fn without_processed(&self, batch: &Batch) -> Option<Batch> {
+        if self.processed.is_empty() || !batch.iter().any(|record| self.is_processed(record)) {
+            return None;
+        }
+        let mut fresh = Batch::new();
+        let kept = batch.iter().filter(|record| !self.is_processed(*record));
+        kept.for_each(|record| fresh.push(record));
+        Some(fresh)
+    }
+
+    fn is_processed(&self, record: Record<'_>) -> bool {
+        record.meta.updated == self.start && self.processed.contains(&record.meta.hash)
+    }
+
+    /// Takes note of what is processed.
+    pub fn observe(&mut self, batch: &Batch) {
+        for record in batch.iter() {
+            let Some(updated) = &record.meta.updated else {
+                continue;
+            };
+            let order = self.at.as_ref().map(|at| updated.compare(at));
+            match order {
+                None | Some(Some(std::cmp::Ordering::Greater)) => {
+                    self.at = Some(updated.clone());
+                    self.seen.clear();
+                }
+                Some(Some(std::cmp::Ordering::Equal)) => {}
+                _ => continue,
+            }
+            if self.seen.len() < MAX_REMEMBERED {
+                self.seen.insert(record.meta.hash);
+            }
+        }
+    }
+
+    /// What to save beside the offset; ordered, so that equal sets are equal bytes.
+    pub fn save(&self) -> Vec<u8> {
+        let mut hashes: Vec<u128> = self.seen.iter().copied().collect();
+        hashes.sort_unstable();
+        hashes.iter().flat_map(|hash| hash.to_le_bytes()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tahini_entity::Entity;
+
+    use super::*;
+
+    fn batch(rows: &[(&str, i64)]) -> Batch {
+        let mut batch = Batch::new();
+        for (id, updated) in rows {
+            let entity = Entity {
+                id: Some((*id).into()),
+                updated: Some(Offset::Int(*updated)),
+                ..Entity::default()
+            };
+            batch.push_entity(&entity).unwrap();
+        }
+        batch
+    }
+
+    #[test]
+    fn the_last_records_of_a_run_are_processed_once() {
+        let mut first = Boundary::new(None, b"");
+        first.observe(&batch(&[("a", 1), ("b", 2), ("c", 2)]));
+        let second = Boundary::new(Some(Offset::Int(2)), &first.save());
+        let fresh = second.without_processed(&batch(&[("b", 2), ("c", 2), ("late", 2), ("d", 3)]));
+        let fresh = fresh.unwrap();
+        let ids: Vec<_> = fresh.iter().map(|record| record.id.unwrap()).collect();
+        assert_eq!(ids, ["late", "d"]);
+    }
+
+    #[test]
+    fn what_came_late_at_the_same_offset_is_remembered_too() {
+        let mut first = Boundary::new(None, b"");
+        first.observe(&batch(&[("a", 2)]));
+        let mut second = Boundary::new(Some(Offset::Int(2)), &first.save());
+        second.observe(&batch(&[("late", 2)]));
+        let third = Boundary::new(Some(Offset::Int(2)), &second.save());
+        let fresh = third.without_processed(&batch(&[("a", 2), ("late", 2)]));
+        assert_eq!(fresh.map(|batch| batch.len()), Some(0));
+    }
+
+    #[test]
+    fn an_edit_at_the_same_offset_is_processed() {
+        let mut first = Boundary::new(None, b"");
+        first.observe(&batch(&[("a", 2)]));
+        let second = Boundary::new(Some(Offset::Int(2)), &first.save());
+        let mut edited = Batch::new();
+        let mut entity = batch(&[("a", 2)]).get(0).to_entity();
+        entity.properties.set("name", tahini_entity::Value::string("Ada"));
+        edited.push_entity(&entity).unwrap();
+        assert!(second.without_processed(&edited).is_none());
+    }
+}
