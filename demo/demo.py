@@ -63,10 +63,12 @@ def play(options, folder):
             name, fault = BREAKS[options.broken]
             standins.control(name, "fault", **fault)
             print(f"The stand-in for {name} is broken on purpose: {fault}\n")
+        for name in standins.elsewhere():
+            print(f"The usual port of the stand-in for {name} is taken; it is at {standins.url(name)}.\n")
         port = free_port(options.port)
         if port != options.port:
             print(f"Port {options.port} is taken; the node listens on {port}.\n")
-        with stopped(Node(options.tahini, folder, port)) as node:
+        with stopped(Node(options.tahini, folder, standins, port)) as node:
             print("The first run of every pipe:\n")
             first = run_all(node)
             standins.control("hubspot", "edit", **EDITED)
@@ -74,7 +76,7 @@ def play(options, folder):
             second = run_all(node)
             changed = sum(row["changed"] for row in second)
             print(f"\n{changed} {'entity' if changed == 1 else 'entities'} changed. What was read and had not changed "
-                  "wrote nothing:\na source that cannot tell reads again what came at the moment of its offset.")
+                  "wrote nothing.")
             if options.once:
                 code = verdict(first, second)
                 print(f"{time.monotonic() - started:.1f} s in all.")

@@ -19,7 +19,7 @@ READY_WITHIN_SECONDS = 30
 RUN_WITHIN_SECONDS = 120
 STOP_WITHIN_SECONDS = 30
 LOOK_EVERY_SECONDS = 0.02
-STANDIN_PORTS = {"hubspot": 9251, "github": 9252, "crm": 9253, "postcode": 9254}
+STANDIN_PORTS = {"hubspot": 9251, "github": 9252, "crm": 9253, "postcode": 9254}  # As in the test-env.json files.
 
 
 class Trouble(Exception):
@@ -73,23 +73,40 @@ def end(process):
 
 
 class StandIns:
-    """The four stand-ins, on the ports that the examples' test-env.json name."""
+    """The four stand-ins, on their usual ports or, where one is taken, on another."""
 
     def __init__(self):
         # A session of its own: Ctrl-C is for the demo, which stops things in order.
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "demo" / "standins" / "run.py"), "--until-eof"],
+            [sys.executable, str(ROOT / "demo" / "standins" / "run.py"), "--until-eof", "--any-port"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )
+        self.urls = {}
         for line in self.process.stdout:
             if line.strip() == "ready":
                 return
+            name, url = line.split()
+            self.urls[name] = url
         why = self.process.stderr.read().strip()
         self.stop()
         raise Trouble(f"the stand-ins did not start: {why}")
 
     def url(self, name):
-        return f"http://127.0.0.1:{STANDIN_PORTS[name]}"
+        return self.urls[name]
+
+    def elsewhere(self):
+        """The names of those that are not on their usual ports."""
+        return [name for name, url in self.urls.items() if not url.endswith(f":{STANDIN_PORTS[name]}")]
+
+    def environment(self, projects):
+        """The projects' variables, with the addresses at which the stand-ins really are."""
+        merged = {}
+        for project in projects:
+            text = (ROOT / "examples" / project / "test-env.json").read_text("utf-8")
+            for name, port in STANDIN_PORTS.items():
+                text = text.replace(f"http://127.0.0.1:{port}", self.urls[name])
+            merged.update(json.loads(text))
+        return merged
 
     def control(self, name, operation, **order):
         """Bends a stand-in; what it says about itself afterwards."""
@@ -110,13 +127,15 @@ class StandIns:
 class Node:
     """`tahini serve` with the example projects, on loopback, pumps run on request only."""
 
-    def __init__(self, tahini, folder, port=None, projects=EXAMPLES):
+    def __init__(self, tahini, folder, standins, port=None, projects=EXAMPLES):
         self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = Path(folder) / "node.log"
         examples = [ROOT / "examples" / name for name in projects]
+        variables = Path(folder) / "variables.json"
+        variables.write_text(json.dumps(standins.environment(projects)), "utf-8")
         command = [str(tahini), "serve", "--data", str(Path(folder) / "data"), "--listen", f"127.0.0.1:{self.port}",
-                   "--no-schedule", "--profile", "test"]
+                   "--no-schedule", "--profile", "test", "--env", str(variables)]
         for example in examples:
             command += ["--secrets", str(example / "secrets.json")]
         command += [str(example) for example in examples]

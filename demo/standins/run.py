@@ -2,9 +2,9 @@
 
     python3 demo/standins/run.py
 
-Prints a line for each and then `ready`. Ends with SIGINT or SIGTERM, or, with
-`--until-eof`, when its standard input ends: then it cannot outlive who started it.
-Code 1: a port is taken.
+Prints a line for each, its name and its URL, and then `ready`. Ends with SIGINT or
+SIGTERM, or, with `--until-eof`, when its standard input ends: then it cannot outlive
+who started it. Code 1: a port is taken; with `--any-port` another is used instead.
 """
 
 import argparse
@@ -24,13 +24,14 @@ STANDINS = (HubSpot, GitHub, Crm, Postcode)
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--until-eof", action="store_true", help="end when standard input ends")
+    parser.add_argument("--any-port", action="store_true", help="use another port where the usual one is taken")
     options = parser.parse_args()
 
     standins = [kind() for kind in STANDINS]
     servers = []
     for standin in standins:
         try:
-            server = standin.serve()
+            server = serve(standin, options.any_port)
         except OSError as error:
             print(
                 f"{standin.name}: port {standin.port} cannot be used: {error.strerror}. The examples' test-env.json "
@@ -53,6 +54,16 @@ def main():
         server.shutdown()
         server.server_close()
     return 0
+
+
+def serve(standin, any_port):
+    """The stand-in's server, on its usual port or, when that is taken, on one that the system picks."""
+    try:
+        return standin.serve()
+    except OSError:
+        if not any_port:
+            raise
+        return standin.serve(port=0)
 
 
 def wait_for_eof(end):

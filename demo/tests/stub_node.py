@@ -23,13 +23,14 @@ TABLES = [json.loads((ROOT / "demo/expected" / name).read_text("utf-8")) for nam
 CONFIGS = [json.loads(file.read_text("utf-8")) for file in sorted((ROOT / "examples").glob("*/pipes/*.conf.json"))]
 runs = {}
 running = set()
+variables = {}
 
 
 def contacts_are_whole():
     """True when HubSpot's stand-in gives all its pages."""
     after = "0"
     while after:
-        url = f"http://127.0.0.1:9251/crm/v3/objects/contacts?limit=100&after={after}"
+        url = f"{variables['hubspot-base-url']}/objects/contacts?limit=100&after={after}"
         token = json.loads((ROOT / "examples/hubspot/secrets.json").read_text("utf-8"))["hubspot-api-key"]
         try:
             with urlopen(Request(url, headers={"Authorization": f"Bearer {token}"}), timeout=10) as answer:
@@ -101,6 +102,7 @@ def main():
     assert command[0] == "serve" and "--no-schedule" in command, command
     assert len([part for part in command if part == "--secrets"]) == 4, command
     assert [Path(part).name for part in command[-4:]] == ["hubspot", "github", "write-back", "enrich"], command
+    variables.update(json.loads(Path(command[command.index("--env") + 1]).read_text("utf-8")))
     host, port = command[command.index("--listen") + 1].split(":")
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     ThreadingHTTPServer((host, int(port)), Exchange).serve_forever()

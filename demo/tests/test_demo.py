@@ -6,35 +6,46 @@ import socket
 import subprocess
 import sys
 import unittest
+import uuid
+from pathlib import Path
 
 from support import ROOT, ask
 
-import processes
 import table
 
 STUB = ROOT / "demo" / "tests" / "stub_node.py"
 WITHIN_SECONDS = 120
 
 
+# In the environment of every process that a test starts, and so of what those start.
+MARK = f"DEMO_TEST={uuid.uuid4()}"
+MARKED = {**os.environ, "DEMO_TEST": MARK.split("=")[1]}
+
+
 def demo(*options, stub=None):
     """The driver with the stub as its node, to its end."""
     return subprocess.run(
         [sys.executable, ROOT / "demo" / "demo.py", "--tahini", STUB, *options],
-        env={**os.environ, **({"STUB": stub} if stub else {})},
+        env={**MARKED, **({"STUB": stub} if stub else {})},
         capture_output=True, text=True, timeout=WITHIN_SECONDS,
     )
 
 
-def held(port):
-    """True when somebody listens on this port."""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def left_behind():
+    """The command lines of marked processes that still run."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if MARK.encode() in (process / "environ").read_bytes():
+                found.append((process / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue  # It has ended meanwhile, or is not ours to look at.
+    return found
 
 
 class Driver(unittest.TestCase):
     def tearDown(self):
-        for port in processes.STANDIN_PORTS.values():
-            self.assertFalse(held(port), f"something still listens on {port}")
+        self.assertEqual(left_behind(), [])
 
     def test_all_as_expected_is_0_and_both_tables_are_shown(self):
         ended = demo("--once")
@@ -68,7 +79,7 @@ class Driver(unittest.TestCase):
     def test_no_node_is_1(self):
         ended = subprocess.run(
             [sys.executable, ROOT / "demo" / "demo.py", "--tahini", "/bin/false"],
-            capture_output=True, text=True, timeout=WITHIN_SECONDS,
+            env=MARKED, capture_output=True, text=True, timeout=WITHIN_SECONDS,
         )
         self.assertEqual(ended.returncode, 1)
         self.assertIn("ended with code 1", ended.stderr)
@@ -82,17 +93,29 @@ class Driver(unittest.TestCase):
         self.assertEqual(ended.returncode, 0, ended.stderr)
         self.assertRegex(ended.stdout, rf"Port {taken} is taken; the node listens on \d+\.")
 
+    def test_stand_ins_that_are_up_already_are_no_hindrance(self):
+        with socket.socket() as holder:
+            try:
+                holder.bind(("127.0.0.1", 9251))
+                holder.listen()
+            except OSError:
+                pass  # Taken by somebody else: just as good.
+            ended = demo("--once")
+        self.assertEqual(ended.returncode, 0, ended.stderr)
+        self.assertIn("The usual port of the stand-in for hubspot is taken", ended.stdout)
+
     def test_it_stays_up_until_it_is_interrupted_and_stops_everything(self):
         for number in (signal.SIGINT, signal.SIGTERM):
             running = subprocess.Popen(
                 [sys.executable, ROOT / "demo" / "demo.py", "--tahini", STUB],
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                env=MARKED, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             )
             lines = []
             for line in running.stdout:
                 lines.append(line)
                 if "Ctrl-C" in line:
                     break
+            self.assertEqual(len(left_behind()), 3, "the demo, the stand-ins and the node")
             address = next(line.split()[0] for line in lines if line.rstrip().endswith("the status page"))
             self.assertEqual(ask("GET", address + "readyz").status, 200)
             running.send_signal(number)

@@ -331,12 +331,13 @@ class Runner(unittest.TestCase):
     def test_it_ends_with_its_standard_input_and_with_a_signal(self):
         for how in ("eof", "signal"):
             runner = subprocess.Popen(
-                [sys.executable, STANDINS / "run.py", "--until-eof"],
+                [sys.executable, STANDINS / "run.py", "--until-eof", "--any-port"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             )
             lines = [runner.stdout.readline() for _ in range(5)]
             self.assertEqual(lines[4], "ready\n", lines)
-            self.assertEqual(ask("GET", "http://127.0.0.1:9254/__control").json["records"], 15)
+            url = lines[3].split()[1]
+            self.assertEqual(ask("GET", url + "/__control").json["records"], 15)
             if how == "eof":
                 runner.stdin.close()
             else:
