@@ -186,8 +186,12 @@ impl<'m> Machine<'m> {
                 self.charge(result)
             }
             Expr::Eager(call, args) => {
-                let args = self.all(args, env)?;
-                let result = call(&args)?;
+                // One or two arguments need no list on the heap.
+                let result = match &**args {
+                    [one] => call(&[self.eval(one, env)?])?,
+                    [one, two] => call(&[self.eval(one, env)?, self.eval(two, env)?])?,
+                    many => call(&self.all(many, env)?)?,
+                };
                 self.charge(result)
             }
             Expr::Form(form, args) => form(self, env, args),

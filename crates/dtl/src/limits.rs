@@ -8,13 +8,13 @@ pub const MAX_NESTING: usize = 128;
 /// How deep an evaluation may go, applied rules included.
 pub const MAX_DEPTH: u32 = 600;
 /// How many steps (expressions, list items) one source entity may take.
-pub const MAX_STEPS: u64 = 20_000_000;
+pub const MAX_STEPS: u64 = 10_000_000;
 /// How many items `range`, `tuples` and the like may make.
 pub const MAX_LIST: usize = 1_000_000;
 /// How many bytes one string may have.
 pub const MAX_STRING: usize = 32 * 1024 * 1024;
 /// How many bytes of long texts and lists one source entity's evaluation may make in all.
-pub const MAX_WORK: usize = 192 * 1024 * 1024;
+pub const MAX_WORK: usize = 128 * 1024 * 1024;
 /// How many bytes one emitted entity may have.
 pub const MAX_ENTITY: usize = 100 * 1024 * 1024;
 /// How many bits an integer may have.

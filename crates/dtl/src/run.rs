@@ -298,6 +298,14 @@ impl Machine<'_> {
     }
 
     fn rename(&mut self, from: &NameArg, to: &NameArg, frame: &mut Frame<'_>) -> Result<(), Stop> {
+        if let (NameArg::Known(from), NameArg::Known(to), Source::Row(row)) =
+            (from, to, frame.source)
+            && !self.program.naming.on
+            && let Some(at) = row.record.shape.position(from)
+        {
+            frame.target.set(to.clone(), Slot::Raw(row.raw(at)));
+            return Ok(());
+        }
         let (from, to) = (self.names(from, frame)?, self.names(to, frame)?);
         for (from, to) in from.iter().zip(&to) {
             let found = frame.source.matching(&self.program.naming.read(from));

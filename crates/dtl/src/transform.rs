@@ -210,12 +210,15 @@ struct Writer {
     body: Vec<u8>,
     names: Vec<Str>,
     shapes: HashMap<Vec<Str>, Arc<Shape>>,
-    last: Option<Arc<Shape>>,
+    recent: Vec<Arc<Shape>>,
     written: usize,
 }
 
 /// How many shapes a writer remembers.
 const MAX_SHAPES: usize = 1024;
+/// How many of them it looks at before it hashes names: what is emitted and what is filtered
+/// alternate.
+const MAX_RECENT: usize = 4;
 
 /// The reserved fields of an entity under construction.
 #[derive(Default)]
@@ -349,17 +352,16 @@ impl Writer {
         Ok(())
     }
 
-    /// The shape of the names at hand: the last one, a known one, or a new one.
+    /// The shape of the names at hand: a recent one, a known one, or a new one.
     fn shape(&mut self) -> Arc<Shape> {
-        if let Some(last) = &self.last
-            && *last.names() == *self.names
-        {
-            return Arc::clone(last);
+        let names = self.names.as_slice();
+        if let Some(recent) = self.recent.iter().find(|shape| shape.names() == names) {
+            return Arc::clone(recent);
         }
         if self.shapes.len() >= MAX_SHAPES {
             self.shapes.clear();
         }
-        let shape = match self.shapes.get(&self.names) {
+        let shape = match self.shapes.get(names) {
             Some(known) => Arc::clone(known),
             None => {
                 let shape = Arc::new(Shape::new(self.names.iter().cloned()));
@@ -367,7 +369,8 @@ impl Writer {
                 shape
             }
         };
-        self.last = Some(Arc::clone(&shape));
+        self.recent.truncate(MAX_RECENT - 1);
+        self.recent.insert(0, Arc::clone(&shape));
         shape
     }
 }

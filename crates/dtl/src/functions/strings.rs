@@ -288,6 +288,9 @@ fn upper(value: &Value) -> ItemResult {
     }))
 }
 
+/// How many fill characters are written at once.
+const SOME: usize = 256;
+
 fn justify(args: &[Value], left: bool) -> Result<Item, String> {
     let width = match &args[0] {
         Value::Int(width) => usize::try_from(*width).unwrap_or(0),
@@ -321,11 +324,19 @@ fn justify(args: &[Value], left: bool) -> Result<Item, String> {
             text.len()
                 .saturating_add(missing.saturating_mul(fill.len())),
         )?;
-        let filling = fill.repeat(missing);
-        Ok(match left {
-            true => [text, &filling].concat().into(),
-            false => [&filling, text].concat().into(),
-        })
+        let mut filled = Str::with_capacity(text.len() + missing * fill.len());
+        if left {
+            filled.push_str(text);
+        }
+        let some = fill.repeat(missing.min(SOME));
+        for _ in 0..missing / SOME {
+            filled.push_str(&some);
+        }
+        filled.push_str(&some[..missing % SOME * fill.len()]);
+        if !left {
+            filled.push_str(text);
+        }
+        Ok(filled)
     })
 }
 

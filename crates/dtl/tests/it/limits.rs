@@ -19,8 +19,9 @@ fn failure(rules: &str, source: &str) -> EvalError {
         &NoLookup,
         &RefCell::default(),
     );
-    // A debug build is some ten times slower than what the promise of one second is about.
-    let limit = Duration::from_secs(if cfg!(debug_assertions) { 20 } else { 1 });
+    // The promise is a second of an optimised build with a core of its own; a debug build is some
+    // ten times slower, and other tests run beside this one.
+    let limit = Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 4 });
     assert!(started.elapsed() < limit, "{:?}", started.elapsed());
     result.expect_err("the limit is an error")
 }

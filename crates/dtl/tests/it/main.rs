@@ -6,5 +6,6 @@ mod problems;
 mod program;
 mod rows;
 mod spec;
+mod speed;
 mod support;
 mod vectors;
