@@ -421,7 +421,7 @@ impl OpenDataset {
         } else if writer.witnessed < writer.commit {
             self.mark(&mut writer)?;
         }
-        self.index.close();
+        self.index.close_summed();
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! The index: an LMDB environment per dataset, derived from the log and thrown away when in doubt.
 
+use std::io::Read as _;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,6 +22,10 @@ use crate::{Seq, StoreError};
 const LAYOUT: u32 = 1;
 const APPLIED: &[u8] = b"applied";
 const READERS: u32 = 1024;
+/// A closed index up to this size has its sum noted, and compared when it is opened again:
+/// LMDB notices no flipped byte, and may end the process over one. Larger ones would make
+/// opening slow.
+const SUMMED_UP_TO: u64 = 256 << 20;
 
 type Table = Database<'static, Bytes, Bytes>;
 
@@ -147,6 +152,8 @@ impl Index {
         if !self.exists.load(Ordering::Acquire) {
             fs::create_dir_all(&self.dir).map_err(|source| self.io("creating", source))?;
         }
+        // If this removal is lost with the power, the sum does not fit and the index is built anew.
+        let _ = fs::remove_file(self.dir.join("SUM"));
         let dirty: Vec<u32> = (&mut flush.dirty).collect();
         loop {
             let full = self.with(|tables| match tables.write(&flush, &dirty) {
@@ -165,6 +172,11 @@ impl Index {
 
     /// What the index knows; an error means that it is no good.
     pub fn applied(self: &Arc<Index>) -> Result<Option<(Applied, Superseded)>, StoreError> {
+        if let Ok(noted) = fs::read_to_string(self.dir.join("SUM"))
+            && self.sum().is_none_or(|sum| sum != noted)
+        {
+            return Err(self.error(&"its file does not match its sum"));
+        }
         let loaded = self.read(|tables, txn| {
             let Some(bytes) = tables.meta.get(txn, APPLIED)? else {
                 return Ok(None);
@@ -186,6 +198,37 @@ impl Index {
     /// Closes the environment; it opens again when needed.
     pub fn close(&self) {
         *self.env.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Closes the environment and notes the sum of its file.
+    pub fn close_summed(&self) {
+        let mut env = self.env.write().unwrap_or_else(PoisonError::into_inner);
+        *env = None;
+        let noted = self.dir.join("SUM");
+        if self.exists.load(Ordering::Acquire)
+            && !noted.exists()
+            && let Some(sum) = self.sum()
+        {
+            // Without the note the index is believed as it is.
+            let _ = fs::write(noted, sum);
+        }
+    }
+
+    /// Length and CRC-32 of the environment's file; `None` for one that is too large or not there.
+    fn sum(&self) -> Option<String> {
+        let mut file = fs::File::open(self.dir.join("data.mdb")).ok()?;
+        let size = file.metadata().ok()?.len();
+        if size > SUMMED_UP_TO {
+            return None;
+        }
+        let mut hasher = crc32fast::Hasher::new();
+        let mut chunk = vec![0; 1 << 20];
+        loop {
+            match file.read(&mut chunk).ok()? {
+                0 => return Some(format!("{size} {:08x}\n", hasher.finalize())),
+                len => hasher.update(&chunk[..len]),
+            }
+        }
     }
 
     /// Closes the environment for good: another handle is going to open it.

@@ -5,4 +5,5 @@ mod contract;
 mod crash;
 mod lying_disk;
 mod model;
+mod recovery;
 mod rows;
