@@ -3,6 +3,7 @@
 
 mod contract;
 mod crash;
+mod format;
 mod lying_disk;
 mod model;
 mod recovery;
