@@ -1,9 +1,11 @@
 //! Tests of the language from outside: rules in, entities out.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod decisions;
 mod limits;
 mod problems;
 mod program;
+mod properties;
 mod rows;
 mod spec;
 mod speed;

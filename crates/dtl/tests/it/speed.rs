@@ -33,7 +33,10 @@ fn speed() {
     let (mut input, mut out, mut origins, mut json) =
         (Batch::new(), Batch::new(), Vec::new(), Vec::new());
     for chunk in lines.chunks(1000) {
-        (input.clear(), out.clear(), origins.clear(), json.clear());
+        input.clear();
+        out.clear();
+        origins.clear();
+        json.clear();
         let started = Instant::now();
         for line in chunk {
             parser.push_json(&mut input, line).unwrap();

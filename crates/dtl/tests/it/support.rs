@@ -120,14 +120,20 @@ pub fn rules(text: &str, options: &Options) -> Result<Program, Vec<Problem>> {
 /// What statements make of an entity with the `_id` "1" and these properties: the emitted
 /// entities as JSON text.
 pub fn outcome(statements: &str, source: &str, options: &Options) -> Vec<String> {
-    let rules = parse(&format!("{{\"default\": {statements}}}"));
-    let program = compile(&rules, options).unwrap_or_else(|problems| panic!("{problems:?}"));
     let mut source = parse(source);
     if source.get("_id").is_none() {
         source["_id"] = Json::from("1");
     }
+    outcome_of(statements, &source, options)
+}
+
+/// What statements make of an entity.
+pub fn outcome_of(statements: &str, source: &Json, options: &Options) -> Vec<String> {
+    let program = rules(&format!("{{\"default\": {statements}}}"), options);
+    let program = program.unwrap_or_else(|problems| panic!("{statements}: {problems:?}"));
     let datasets = Datasets::default();
-    let (entities, _) = run(&program, &batch(&[source]), &datasets, &RefCell::default()).unwrap();
+    let input = batch(std::slice::from_ref(source));
+    let (entities, _) = run(&program, &input, &datasets, &RefCell::default()).unwrap();
     entities.iter().map(text_of).collect()
 }
 
@@ -139,7 +145,11 @@ pub fn value(expression: &str, source: &str) -> String {
 /// The same; what is wrong with the expression is an error.
 pub fn try_value(expression: &str, source: &str) -> Result<String, String> {
     let text = format!("{{\"default\": [[\"add\", \"r\", {expression}]]}}");
-    let program = rules(&text, &Options::default()).map_err(|problems| {
+    let options = Options {
+        pipe: "pipe".to_owned(),
+        ..Options::default()
+    };
+    let program = rules(&text, &options).map_err(|problems| {
         problems
             .iter()
             .map(ToString::to_string)

@@ -1,0 +1,188 @@
+//! Properties: compiling any JSON ends, running what compiles ends, sorting is an order.
+
+use std::cell::RefCell;
+use std::cmp::Ordering;
+
+use proptest::prelude::*;
+use serde_json::{Map, Value as Json};
+use tahini_dtl::functions::{EXPRESSIONS, TRANSFORMS};
+use tahini_dtl::{Options, compile};
+use tahini_entity::json::{Numbers, parse_value};
+use tahini_entity::order;
+
+use crate::support::{self, Datasets};
+
+/// Scalars that rules are made of, strange ones among them.
+fn scalar() -> impl Strategy<Value = Json> {
+    const TEXTS: &[&str] = &[
+        "_S.",
+        "_S.a",
+        "_S.a.b",
+        "_T.",
+        "_P._S.a",
+        "_R._T.a",
+        "_B.x",
+        "_.",
+        "_.a",
+        "_X.a",
+        "_S",
+        "_S.'",
+        "_S.'a.b'",
+        "_S..",
+        "a",
+        "",
+        "*",
+        "a*",
+        "::a",
+        ":a",
+        "n:a",
+        "$ids",
+        "_id",
+        "_deleted",
+        "day",
+        "%Y",
+        "%",
+        "Europe/Oslo",
+        "murmur3",
+        "~rx:y",
+        "~:a:b",
+        "~t2015-01-01T00:00:00Z",
+        "~t",
+        "~f1.5",
+        "~f1e90000",
+        "~bYWJj",
+        "x",
+        "default",
+        "rule",
+        "d a",
+        "a.x",
+        "0x80",
+        "1e5",
+        "{",
+        "å🙂",
+    ];
+    prop_oneof![
+        Just(Json::Null),
+        any::<bool>().prop_map(Json::from),
+        prop_oneof![-3i64..12, Just(i64::MAX), Just(i64::MIN), Just(100_000)].prop_map(Json::from),
+        prop_oneof![Just(0.5), Just(-2.5), Just(1e300)].prop_map(Json::from),
+        prop::sample::select(TEXTS).prop_map(Json::from),
+        Just(support::parse("123456789012345678901234567890")),
+    ]
+}
+
+fn function_names() -> Vec<&'static str> {
+    let chapters = EXPRESSIONS.iter().chain(TRANSFORMS);
+    let functions = chapters.flat_map(|chapter| chapter.functions);
+    functions.map(|function| function.name).collect()
+}
+
+/// JSON that looks like rules: calls of known functions with anything as arguments.
+fn anything() -> impl Strategy<Value = Json> {
+    scalar().prop_recursive(5, 60, 5, |inner| {
+        let call = (
+            prop::sample::select(function_names()),
+            prop::collection::vec(inner.clone(), 0..5),
+        );
+        prop_oneof![
+            6 => call.prop_map(|(name, args)| {
+                std::iter::once(Json::from(name)).chain(args).collect::<Json>()
+            }),
+            1 => prop::collection::vec(inner.clone(), 0..4).prop_map(Json::Array),
+            1 => prop::collection::vec((prop::sample::select(&["a", "datasets", "where", "_id"][..]), inner), 0..3)
+                .prop_map(|pairs| {
+                    let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
+                    Json::Object(pairs.collect::<Map<_, _>>())
+                }),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+
+    #[test]
+    fn compiling_any_json_ends(json in anything()) {
+        let _ = compile(&json, &Options::default());
+        let mut rules = Map::new();
+        rules.insert("default".to_owned(), json);
+        let _ = compile(&Json::Object(rules), &Options::default());
+    }
+
+    #[test]
+    fn running_what_compiles_ends(
+        statements in prop::collection::vec(anything(), 0..4),
+        namespaced in any::<bool>(),
+        entity in scalar(),
+    ) {
+        // Statements that do not compile are left out, so that some rules remain.
+        let options = Options {
+            namespaced_identifiers: namespaced,
+            id_required: false,
+            pipe: "pipe".to_owned(),
+            ..Options::default()
+        };
+        let rules_of = |statements: Vec<Json>| {
+            let mut rules = Map::new();
+            rules.insert("default".to_owned(), Json::Array(statements));
+            rules.insert("rule".to_owned(), support::parse(r#"[["copy", "*"], ["add", "a", "_S.a"]]"#));
+            Json::Object(rules)
+        };
+        let add = |json: Json| Json::Array(vec!["add".into(), "r".into(), json]);
+        let wrapped = statements.into_iter().flat_map(|json| [json.clone(), add(json)]);
+        let statements = wrapped.filter(|json| compile(&rules_of(vec![json.clone()]), &options).is_ok());
+        let program = compile(&rules_of(statements.collect()), &options).unwrap();
+        let mut source = support::parse(r#"{"_id": "1", "b": [1, {"a": 2}], "n:a": 3}"#);
+        source["a"] = entity;
+        let result = support::run(&program, &support::batch(&[source]), &Datasets::default(), &RefCell::default());
+        // Whatever comes out can be written and read.
+        for entity in result.into_iter().flat_map(|(out, _)| out) {
+            let text = support::text_of(&entity);
+            prop_assert!(parse_value(text.as_bytes(), Numbers::FLOATS).is_ok(), "{}", text);
+        }
+    }
+
+    #[test]
+    fn sorted_is_an_order(values in prop::collection::vec(scalar(), 0..12)) {
+        let mut call = vec![Json::from("list")];
+        call.extend(values.into_iter().map(|value| Json::Array(vec!["literal".into(), value])));
+        let list = Json::Array(call).to_string();
+        let sorted = support::value(&format!("[\"sorted\", {list}]"), "{}");
+        let again = support::value(&format!("[\"sorted\", [\"reversed\", {list}]]"), "{}");
+        let parse = |text: &str| match parse_value(text.as_bytes(), Numbers::FLOATS).unwrap() {
+            tahini_entity::Value::List(items) => items,
+            other => panic!("{other:?}"),
+        };
+        let (sorted, again) = (parse(&sorted), parse(&again));
+        prop_assert!(sorted.windows(2).all(|pair| order::compare(&pair[0], &pair[1]) != Ordering::Greater));
+        prop_assert_eq!(sorted.len(), again.len());
+        prop_assert!(sorted.iter().zip(&again).all(|(a, b)| order::eq(a, b)));
+    }
+}
+
+/// Recursion through every kind of construct ends in the limit, not in the stack.
+#[test]
+fn recursion_through_anything_hits_the_limit() {
+    for expression in [
+        r#"["map", ["apply", "again", "_."], "_S."]"#,
+        r#"["filter", ["apply", "again", "_."], ["list", "_S."]]"#,
+        r#"["map-dict", "_.", ["apply", "again", "_."], {"a": 1}]"#,
+        r#"["sorted", ["apply", "again", "_."], ["list", 1, 2]]"#,
+        r#"["boolean", ["apply", "again", "_."], "x"]"#,
+        r#"["group-by", ["apply", "again", "_."], "_S."]"#,
+        r#"["case-eq", ["apply", "again", 1], 2, 3]"#,
+        r#"["coalesce", ["apply", "again", "_."], ["list", 1]]"#,
+        r#"["path", ["apply", "again", 1], ["dict", "a", 1]]"#,
+        r#"["plus", ["apply", "again", 1], 1]"#,
+        r#"["if", ["and", ["or", ["apply", "again", 1]]], 1]"#,
+    ] {
+        let again = format!(r#"[["if", true, ["case", true, [["add", "r", {expression}]]]]]"#);
+        let rules =
+            format!(r#"{{"default": [["add", "r", ["apply", "again", 1]]], "again": {again}}}"#);
+        let program = support::rules(&rules, &Options::default()).unwrap();
+        let input = support::batch(&[support::parse(r#"{"_id": "1"}"#)]);
+        let result = support::run(&program, &input, &Datasets::default(), &RefCell::default());
+        let error = result.expect_err(expression);
+        assert!(error.message.contains("levels"), "{expression}: {error}");
+    }
+}
