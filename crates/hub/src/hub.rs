@@ -203,10 +203,11 @@ impl Hub {
         let mut fresh = BTreeMap::new();
         for component in configuration.pipes() {
             let id = component.id.clone();
-            let kept = pipes.remove(&id).filter(|_| !changes.changed.contains(&id));
-            let live = match kept {
-                Some(live) if live.component.original == component.original => live,
-                kept => Arc::new(self.enliven(component, kept.as_deref())?),
+            let unchanged = !changes.changed.contains(&id);
+            let live = match pipes.remove(&id) {
+                Some(live) if unchanged && live.component.original == component.original => live,
+                // The run that is ending and the next one share a state, so that they never meet.
+                old => Arc::new(self.enliven(component, old.as_deref())?),
             };
             self.prepare(&live)?;
             fresh.insert(id, live);

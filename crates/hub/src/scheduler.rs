@@ -299,11 +299,13 @@ impl Scheduler {
 
     fn work(&self, job: &Job) {
         let Ok(pipe) = &job.live.pipe else { return };
+        let run = job.live.state().runs + 1;
         let summary = self.hub.finish(&job.live, pipe, &job.request, &job.cancel);
         match &summary.failure {
-            Some(failure) => tracing::warn!(pipe = %pipe.id, %failure, "the run failed"),
+            Some(failure) => tracing::warn!(pipe = %pipe.id, run, %failure, "the run failed"),
             None => tracing::info!(
                 pipe = %pipe.id,
+                run,
                 kind = %summary.sync_type,
                 read = summary.read,
                 changed = summary.changed,
