@@ -28,10 +28,18 @@ pub trait Backend: Send + Sync {
 pub trait Dataset: Send + Sync {
     /// The dataset's name.
     fn name(&self) -> &str;
-    /// A consistent view of what is committed now.
+    /// A view of every commit that returned before; it waits until those are durable, so that
+    /// nobody remembers a place in the dataset that a power cut takes back.
+    ///
+    /// # Errors
+    /// When the disk refused to make them durable, or the dataset was removed.
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
     /// Writes rows and state in one atomic step and tells what came of each row.
-    /// The ticket says when it is durable.
+    /// The ticket says when it is durable; it becomes that also without being waited for.
+    ///
+    /// # Errors
+    /// Nothing was written then. `Refused` is about this commit, `Io` may pass (a full disk) or
+    /// hold until the dataset is opened anew (a failed sync), `Damaged` and `Missing` stay.
     fn commit(&self, commit: Commit<'_>) -> Result<(Outcome, Ticket), StoreError>;
 }
 
@@ -56,8 +64,14 @@ pub struct Head {
     pub last_ts: i64,
 }
 
-/// A consistent, cheap view. Everything takes slices and fills buffers that the caller owns;
-/// nothing borrows a transaction between calls.
+/// A consistent view of what was durable when it was taken, for its whole life: whatever is
+/// committed later, no method shows it, and `latest`, `unseen`, `state` and views without history
+/// answer as they would have then. Taking one is cheap, and so is keeping one for a batch; one that
+/// is kept for long makes reading longer by one step for each version an id has got since, and
+/// keeps old state in memory.
+///
+/// Everything takes slices and fills buffers that the caller owns; nothing borrows a transaction
+/// between calls. Limits below 1 count as 1.
 pub trait Snapshot: Send {
     /// The dataset's head in this view.
     fn head(&self) -> &Head;
@@ -85,6 +99,7 @@ pub trait Snapshot: Send {
     fn versions(&self, id: &str, out: &mut Batch) -> Result<(), StoreError>;
     /// Appends the latest versions that are not deleted and whose sequence is not in `seen`,
     /// at most `limit` of them, ids after `after`; returns the last id looked at, `None` at the end.
+    /// A call may append nothing and still not be at the end.
     fn unseen(
         &self,
         seen: &RoaringTreemap,
@@ -134,7 +149,8 @@ pub enum Rule<'a> {
     /// A row is written when its hash or deleted flag differs from the latest version's.
     /// A deleted row of an unknown id writes nothing.
     IfChanged,
-    /// As `IfChanged`, but each row's `meta.updated` must be the latest version's sequence;
+    /// As `IfChanged`, but each row's `meta.updated` must be the latest version's sequence,
+    /// and `None` for an unknown id;
     /// one mismatch refuses the whole commit with `StoreError::Refused`.
     IfUpdatedIs,
     /// As `IfChanged`, but rows whose latest sequence is in the set are left alone.

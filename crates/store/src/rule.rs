@@ -1,6 +1,6 @@
 //! What a commit does with each of its rows: one pure place, shared by the backends.
 
-use tahini_entity::{Offset, Record};
+use tahini_entity::{Offset, Record, hash};
 
 use crate::{Rule, Seq, StateWrite, StoreError};
 
@@ -37,6 +37,12 @@ pub(crate) fn judge(
     record: &Record<'_>,
     prior: Option<&Prior>,
 ) -> Result<Verdict, StoreError> {
+    // An index that is built anew from the log computes the hash: it must be the same one.
+    debug_assert_eq!(
+        record.meta.hash,
+        hash::content(record.id, record.meta.deleted, record.shape, record.body),
+        "expected the hash of entity {id:?} to be that of its content and deleted flag"
+    );
     match rule {
         Rule::IfChanged => {}
         Rule::IfUpdatedIs => expect_version(id, record, prior)?,

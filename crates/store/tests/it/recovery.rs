@@ -285,7 +285,8 @@ fn fits(root: &Path, model: &Model) {
 
 #[test]
 fn an_index_that_is_lost_or_ruined_is_built_anew() {
-    let ruins: &[(&str, fn(&Path))] = &[
+    type Ruin = (&'static str, fn(&Path));
+    let ruins: &[Ruin] = &[
         ("removed", |index| fs::remove_dir_all(index).unwrap()),
         ("emptied", |index| {
             fs::remove_file(index.join("data.mdb")).unwrap()
