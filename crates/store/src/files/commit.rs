@@ -6,9 +6,10 @@ use std::sync::{Arc, PoisonError};
 use tahini_entity::Shape;
 
 use super::block::{Row, RowShape};
-use super::dataset::{OpenDataset, Writer};
+use super::dataset::OpenDataset;
 use super::fetch::{Fetch, key_order, look_up};
 use super::frame::{self, Closing, Finished, FrameWriter, StateChange};
+use super::writer::Writer;
 use crate::content::Content;
 use crate::keys::{index_key, is_cut, state_key};
 use crate::rule::{self, Prior, Verdict};

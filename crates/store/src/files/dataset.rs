@@ -1,30 +1,24 @@
 //! A dataset on disk: its writer's state, its readers' view, and how it is opened and closed.
 
-use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use tahini_entity::Shape;
-
 use super::commit;
 use super::committer::Queue;
 use super::disk::Disk;
-use super::durable::{Durable, View};
-use super::frame::{Closing, Finished, FrameWriter};
-use super::index::{Applied, Flush, Index, OpenIndexes};
+use super::durable::Durable;
+use super::frame::{Closing, FrameWriter};
+use super::index::{Flush, Index, OpenIndexes};
 use super::manifest::Manifest;
 use super::overlay::Overlay;
 use super::recovery::{self, Place};
 use super::segment::{End, Opening, Segment, ShapePool};
 use super::snapshot::FileSnapshot;
-use super::superseded::Superseded;
+use super::writer::Writer;
 use super::{Options, StoreLock};
 use crate::{Commit, Dataset, Head, Outcome, Seq, Snapshot, StoreError, Ticket};
-
-/// A larger frame's memory is given back.
-const KEPT_BUFFER: usize = 16 << 20;
 
 /// What a dataset shares with its store.
 pub(crate) struct Home {
@@ -50,32 +44,6 @@ pub(crate) struct OpenDataset {
     removed: AtomicBool,
     committer: Arc<Queue>,
     _lock: Arc<StoreLock>,
-}
-
-/// What only the writer of a moment touches.
-pub(crate) struct Writer {
-    pub segment: Arc<Segment>,
-    /// Where the next frame goes.
-    pub end: u64,
-    pub sum: u32,
-    pub commit: u64,
-    pub head: Head,
-    pub superseded: Superseded,
-    pub dirty: BTreeSet<u32>,
-    /// The segment's shapes by their names.
-    pub shapes: HashMap<Arc<Shape>, u32>,
-    /// Memory of the last frame, to be filled again.
-    pub buffer: Vec<u8>,
-    /// A commit began to write and did not come to its end: what is on disk is not known.
-    pub torn: bool,
-    /// The newest commit of which something on disk says that it was durable.
-    pub witnessed: u64,
-    manifest: Manifest,
-    sealed_bytes: u64,
-    index_bytes: u64,
-    applied: u64,
-    /// What a failed sync may have left behind was cut off.
-    cut: bool,
 }
 
 /// The handle that callers hold.
@@ -119,67 +87,30 @@ impl OpenDataset {
             pool: &pool,
             overlay_keys: options.overlay_keys,
         };
-        let (found, index) = recovery::recover(&place, &index, &|| index_at("index-damaged"))?;
-        let Some(segment) = found.segments.last().map(Arc::clone) else {
+        let (mut found, index) = recovery::recover(&place, &index, &|| index_at("index-damaged"))?;
+        if found.segments.is_empty() {
             return Err(StoreError::Damaged {
                 dataset: manifest.name,
                 found: found
                     .damage
                     .unwrap_or_else(|| "it has no segment".to_owned()),
             });
-        };
-        let told = found.told;
-        let sealed = &found.segments[..found.segments.len() - 1];
-        let sealed_bytes = sealed
-            .iter()
-            .map(|segment| segment.file.size().unwrap_or(0))
-            .sum();
-        let head = Head {
-            name: manifest.name.clone(),
-            generation: manifest.generation,
-            next: told.next,
-            live: told.live,
-            deleted: told.deleted,
-            populated: told.populated,
-            bytes: 0,
-            last_ts: told.last_ts,
-        };
-        let shapes = segment.shapes();
-        let shapes = shapes
-            .iter()
-            .zip(0..)
-            .map(|(shape, number)| (Arc::clone(shape), number));
-        let mut writer = Writer {
-            shapes: shapes.collect(),
-            segment,
-            end: found.end,
-            sum: told.sum,
-            commit: told.commit,
-            head,
-            superseded: told.superseded,
-            dirty: told.dirty,
-            buffer: Vec::new(),
-            torn: false,
-            witnessed: found.witnessed,
-            manifest,
-            sealed_bytes,
-            index_bytes: index.bytes(),
-            applied: told.applied,
-            cut: false,
-        };
-        writer.head.bytes = writer.bytes();
+        }
         let damage = OnceLock::new();
-        if let Some(found) = found.damage {
+        if let Some(found) = found.damage.take() {
             let _ = damage.set(found);
         }
+        let segments = Arc::new(std::mem::take(&mut found.segments));
+        let overlay = std::mem::take(&mut found.told.overlay);
+        let writer = Writer::recovered(found, &segments, manifest, index.bytes());
         Ok(Arc::new(OpenDataset {
             name: writer.head.name.clone(),
             dir: dir.to_owned(),
             options,
             index,
             pool,
-            segments: RwLock::new(Arc::new(found.segments)),
-            overlay: RwLock::new(told.overlay),
+            segments: RwLock::new(segments),
+            overlay: RwLock::new(overlay),
             durable: Durable::new(writer.view()),
             writer: Mutex::new(writer),
             damage,
@@ -337,12 +268,7 @@ impl OpenDataset {
                 Ok(Arc::new(segment))
             })
             .map_err(|source| io_error("adding a segment to", &self.dir, source))?;
-        writer.sealed_bytes += sealed.file.size().unwrap_or(writer.end);
-        writer.witnessed = writer.commit;
-        writer.manifest = manifest;
-        writer.end = segment.start();
-        writer.segment = Arc::clone(&segment);
-        writer.shapes.clear();
+        writer.begin_segment(&segment, manifest);
         let mut segments = self
             .segments
             .write()
@@ -369,7 +295,6 @@ impl OpenDataset {
             .unwrap_or_else(PoisonError::into_inner)
             .written();
         writer.dirty.clear();
-        writer.applied = writer.commit;
         writer.witnessed = writer.commit;
         writer.index_bytes = self.index.bytes();
         Ok(())
@@ -465,72 +390,6 @@ impl OpenDataset {
         let _writer = self.writer();
         self.removed.store(true, Ordering::Release);
         self.index.retire();
-    }
-}
-
-impl Writer {
-    /// Writes a frame at the end. What a refused write left behind is cut off again.
-    pub fn append(&mut self, frame: &[u8], dataset: &OpenDataset) -> Result<(), StoreError> {
-        self.torn = true;
-        if let Err(source) = self.segment.file.write_at(frame, self.end) {
-            match self.segment.file.cut(self.end) {
-                Ok(()) => self.torn = false,
-                Err(error) => dataset.durable.fail(&self.segment, &error),
-            }
-            return Err(io_error("writing", &self.segment.path, source));
-        }
-        self.end += frame.len() as u64;
-        Ok(())
-    }
-
-    /// Takes in what a frame that was just appended brings: its blocks and shapes, its sum.
-    pub fn note_frame(&mut self, frame: &Finished, shapes: &[Arc<Shape>]) {
-        let start = self.end - frame.bytes.len() as u64;
-        let blocks = frame.blocks.iter();
-        let blocks = blocks.map(|(seq, at, len)| (*seq, start + u64::from(*at), *len));
-        self.segment.extend(shapes, blocks);
-        for shape in shapes {
-            let number = self.shapes.len() as u32;
-            self.shapes.insert(Arc::clone(shape), number);
-        }
-        self.commit += 1;
-        self.sum = frame.sum;
-    }
-
-    /// Keeps a frame's memory for the next one, unless it is unusually large.
-    pub fn keep_buffer(&mut self, buffer: Vec<u8>) {
-        if buffer.capacity() <= KEPT_BUFFER {
-            self.buffer = buffer;
-        }
-    }
-
-    /// The dataset as it is after the newest commit.
-    pub fn view(&self) -> View {
-        View {
-            commit: self.commit,
-            head: self.head.clone(),
-            superseded: self.superseded.clone(),
-            segment: Arc::clone(&self.segment),
-            end: self.end,
-        }
-    }
-
-    /// Bytes on disk.
-    pub fn bytes(&self) -> u64 {
-        self.sealed_bytes + self.end + self.index_bytes
-    }
-
-    fn applied(&self) -> Applied {
-        Applied {
-            generation: self.head.generation,
-            commit: self.commit,
-            sum: self.sum,
-            next: self.head.next,
-            live: self.head.live,
-            deleted: self.head.deleted,
-            populated: self.head.populated,
-            last_ts: self.head.last_ts,
-        }
     }
 }
 

@@ -126,7 +126,8 @@ impl<'d> Fetch<'d> {
         Err(StoreError::Index {
             dataset: self.dataset.name.clone(),
             message: format!(
-                "expected version {seq} in the log, found none; close the store and remove the dataset's index folder to have it rebuilt"
+                "expected version {seq} in the log, found none; close the store and remove the \
+                 dataset's index folder to have it rebuilt"
             ),
         })
     }

@@ -24,10 +24,12 @@ mod segment;
 mod snapshot;
 mod superseded;
 mod wire;
+mod writer;
 
 pub use disk::{Disk, DiskFile, RealDisk};
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,7 +38,7 @@ use committer::Committer;
 use dataset::{FileDataset, Home, OpenDataset, io_error};
 use index::OpenIndexes;
 use manifest::{BadManifest, Manifest};
-use segment::{BadHeader, FORMAT, Segment};
+use segment::{FORMAT, Segment};
 
 use crate::{Backend, Dataset, Head, StoreError};
 
@@ -370,54 +372,57 @@ fn scan(disk: &dyn Disk, datasets: &Path) -> Result<BTreeMap<String, Arc<Slot>>,
     let mut names = BTreeMap::new();
     for entry in entries {
         let dir = datasets.join(&entry);
-        match dir.extension().and_then(|end| end.to_str()) {
-            Some("new" | "removed") => disk.remove_dir(&dir).map_err(fail)?,
-            _ => {
-                let (name, found) = look_at(disk, &dir).map_err(fail)?;
-                let slot = Slot {
-                    dir,
-                    found,
-                    open: Mutex::new(None),
-                };
-                names.insert(name, Arc::new(slot));
-            }
+        let named = |name: Option<&OsStr>| {
+            let name = name.and_then(OsStr::to_str);
+            name.is_some_and(|name| uuid::Uuid::try_parse(name).is_ok())
+        };
+        if named(Some(&entry)) {
+            let (name, found) = look_at(disk, &dir);
+            let slot = Slot {
+                dir,
+                found,
+                open: Mutex::new(None),
+            };
+            names.insert(name, Arc::new(slot));
+        } else if named(dir.file_stem())
+            && dir
+                .extension()
+                .is_some_and(|end| end == "new" || end == "removed")
+        {
+            disk.remove_dir(&dir).map_err(fail)?;
         }
     }
     Ok(names)
 }
 
-/// A dataset's name and manifest, as far as its folder still tells them.
-fn look_at(disk: &dyn Disk, dir: &Path) -> std::io::Result<(String, Found)> {
+/// A dataset's name and manifest, as far as its folder still tells them. What is wrong with one
+/// dataset is told to those who open it; the others are not concerned.
+fn look_at(disk: &dyn Disk, dir: &Path) -> (String, Found) {
+    let path = dir.join(manifest::NAME);
     let found = match Manifest::load(disk, dir) {
-        Ok(manifest) => return Ok((manifest.name.clone(), Found::Good(manifest))),
-        Err(BadManifest::Io(error)) => return Err(error),
+        Ok(manifest) => return (manifest.name.clone(), Found::Good(manifest)),
         Err(BadManifest::Format(found)) => Found::Format(found),
-        Err(BadManifest::Damaged) => {
-            let path = dir.join(manifest::NAME);
-            Found::Damaged(format!(
-                "{} is missing or does not match its sum",
-                path.display()
-            ))
-        }
+        Err(BadManifest::Io(error)) => Found::Damaged(format!("{}: {error}", path.display())),
+        Err(BadManifest::Damaged) => Found::Damaged(format!(
+            "{} is missing or does not match its sum",
+            path.display()
+        )),
     };
-    let mut logs: Vec<PathBuf> = disk
-        .list(dir)?
-        .into_iter()
-        .map(|name| dir.join(name))
-        .collect();
+    let names = disk.list(dir).unwrap_or_default();
+    let mut logs: Vec<PathBuf> = names.into_iter().map(|name| dir.join(name)).collect();
     logs.retain(|path| path.extension().is_some_and(|end| end == "log"));
     logs.sort();
-    let folder = dir
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    for path in logs {
-        match Segment::open(disk, path) {
-            Ok(segment) => return Ok((segment.opening.name, found)),
-            Err(BadHeader::Io(error)) => return Err(error),
-            Err(BadHeader::Format(_) | BadHeader::Damaged) => {}
-        }
-    }
-    Ok((folder, found))
+    let named = logs
+        .into_iter()
+        .find_map(|path| Segment::open(disk, path).ok());
+    let folder = || {
+        dir.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    (
+        named.map_or_else(folder, |segment| segment.opening.name),
+        found,
+    )
 }
