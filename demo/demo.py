@@ -33,8 +33,10 @@ BREAKS = {
 
 def main():
     options = arguments()
-    # SIGTERM ends as Ctrl-C does: everything is stopped on the way out.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # SIGTERM ends as Ctrl-C does: everything is stopped on the way out. Ctrl-C is named, too:
+    # a shell that starts us in the background has switched it off.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="tahini-demo-") as folder:
             return play(options, folder)
