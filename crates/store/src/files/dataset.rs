@@ -264,10 +264,15 @@ impl OpenDataset {
         let segment = Segment::create(disk, &self.dir, opening)
             .and_then(|segment| {
                 disk.sync_dir(&self.dir)?;
-                manifest.store(disk, &self.dir)?;
+                manifest.prepare(disk, &self.dir)?;
                 Ok(Arc::new(segment))
             })
             .map_err(|source| io_error("adding a segment to", &self.dir, source))?;
+        if let Err(error) = Manifest::swap(disk, &self.dir) {
+            // Either list may count now: whoever opens the dataset anew sees which one.
+            self.durable.fail(&segment, &error);
+            return self.durable.check();
+        }
         writer.begin_segment(&segment, manifest);
         let mut segments = self
             .segments

@@ -118,10 +118,19 @@ pub(crate) fn read_all(disk: &dyn Disk, path: &Path) -> io::Result<Vec<u8>> {
 
 /// Replaces a small file so that after a crash either the old or the new content is there.
 pub(crate) fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    let file = disk.create(&fresh)?;
+    prepare(disk, path, bytes)?;
+    swap(disk, path)
+}
+
+/// The first half of `replace`: the new content is durable beside the old one.
+pub(crate) fn prepare(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let file = disk.create(&path.with_extension("new"))?;
     file.write_at(bytes, 0)?;
-    file.sync()?;
-    disk.rename(&fresh, path)?;
+    file.sync()
+}
+
+/// The second half: if it fails, nobody knows which of the two a crash would leave.
+pub(crate) fn swap(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    disk.rename(&path.with_extension("new"), path)?;
     disk.sync_dir(path.parent().expect("files of a store lie in a folder"))
 }

@@ -43,6 +43,16 @@ impl Manifest {
         disk::replace(disk, &dir.join(NAME), self.text().as_bytes())
     }
 
+    /// Writes the manifest beside the one that counts.
+    pub fn prepare(&self, disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        disk::prepare(disk, &dir.join(NAME), self.text().as_bytes())
+    }
+
+    /// Makes the prepared manifest the one that counts.
+    pub fn swap(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
+        disk::swap(disk, &dir.join(NAME))
+    }
+
     /// Lines of word and value; the last one is the CRC-32 of those above.
     pub fn text(&self) -> String {
         let mut text = format!(

@@ -380,11 +380,15 @@ impl Reader<'_, '_> {
         }
         let at = self.scan(segment)?;
         // Whether all frames are there tells the next segment, which names the last of them.
+        let size = segment.file.size().map_err(|error| io(segment, error))?;
         let whole = match footer {
             Some(end) => end.at == at,
-            None => segment
-                .begins_footer(at)
-                .map_err(|error| io(segment, error))?,
+            None => {
+                at == size
+                    || segment
+                        .begins_footer(at)
+                        .map_err(|error| io(segment, error))?
+            }
         };
         Ok((!whole).then(|| bad_frame(segment, at)))
     }

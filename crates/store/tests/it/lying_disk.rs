@@ -27,7 +27,7 @@ pub enum Loss {
 pub struct Trouble {
     /// The power goes at this operation that changes something, counted from 0.
     pub power_off_at: Option<u64>,
-    /// This sync of a file fails, counted from 0.
+    /// This sync of a file or folder fails, counted from 0.
     pub sync_fails_at: Option<u64>,
     /// This write finds no space after half of its bytes, counted from 0.
     pub full_at: Option<u64>,
@@ -106,7 +106,7 @@ impl LyingDisk {
         (world.trouble, world.operations, world.syncs, world.writes) = (trouble, 0, 0, 0);
     }
 
-    /// Makes the next sync of a file fail.
+    /// Makes the next sync fail.
     pub fn fail_next_sync(&self) {
         self.trouble(Trouble {
             sync_fails_at: Some(0),
@@ -305,8 +305,13 @@ impl Disk for LyingDisk {
     fn sync_dir(&self, dir: &Path) -> Result<()> {
         let mut world = self.lock();
         world.change()?;
+        let fails = world.trouble.sync_fails_at == Some(world.syncs);
+        world.syncs += 1;
         if world.trouble.lies {
             return Ok(());
+        }
+        if fails {
+            return Err(Error::other("the disk gave up"));
         }
         let node = world.find(dir).ok_or(ErrorKind::NotFound)?;
         let names = world.names[&node].clone();
