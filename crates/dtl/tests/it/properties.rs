@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json};
-use tahini_dtl::functions::{EXPRESSIONS, TRANSFORMS};
+use tahini_dtl::functions::{Chapter, EXPRESSIONS, Function, Kind, Many, TRANSFORMS};
 use tahini_dtl::{Options, compile};
 use tahini_entity::json::{Numbers, parse_value};
 use tahini_entity::order;
@@ -71,29 +71,81 @@ fn scalar() -> impl Strategy<Value = Json> {
     ]
 }
 
-fn function_names() -> Vec<&'static str> {
-    let chapters = EXPRESSIONS.iter().chain(TRANSFORMS);
-    let functions = chapters.flat_map(|chapter| chapter.functions);
-    functions.map(|function| function.name).collect()
+/// Values for parameters that take no arbitrary literal.
+fn fitting(kind: Kind, pick: usize) -> Option<Json> {
+    let choose = |choices: &[&str]| Some(Json::from(choices[pick % choices.len()]));
+    match kind {
+        Kind::Integer => Some(Json::from([0, 1, -1, 3, 1_000_000, i64::MAX][pick % 6])),
+        Kind::Number => Some(Json::from([0.0, 1.5, -2.0, 1e300][pick % 4])),
+        Kind::String => choose(&["a", "", "*", "-", "Europe/Oslo", "%Y-%m-%d", "murmur3", "å"]),
+        Kind::DatePart => choose(&["year", "month", "week", "nanosecond"]),
+        Kind::Property => choose(&["a", "_id", "$x", "::a", "n:b", "_deleted"]),
+        Kind::Patterns => choose(&["*", "a", "a*", "n:*", "_*", "?"]),
+        Kind::Rule => choose(&["rule", "again"]),
+        _ => None,
+    }
+}
+
+/// A call with a fitting number of arguments, mostly of fitting kinds.
+fn call_of(function: &Function, pool: Vec<Json>, picks: Vec<usize>) -> Json {
+    let mut call = vec![Json::from(function.name)];
+    let mut pool = pool.into_iter().zip(picks).cycle();
+    for arg in function.args {
+        let (_, pick) = pool.next().unwrap();
+        let times = match arg.many {
+            Many::One | Many::Pairs | Many::PairEnd => 1,
+            Many::Optional => pick % 2,
+            Many::Any => pick % 4,
+            Many::Some => 1 + pick % 3,
+        };
+        for _ in 0..times {
+            let (value, pick) = pool.next().unwrap();
+            let keep = value.is_array() && !matches!(arg.kind, Kind::Rule | Kind::Patterns);
+            call.push(fitting(arg.kind, pick).filter(|_| !keep).unwrap_or(value));
+        }
+    }
+    Json::Array(call)
+}
+
+fn call(
+    chapters: &'static [Chapter],
+    inner: impl Strategy<Value = Json>,
+) -> impl Strategy<Value = Json> {
+    let functions: Vec<&Function> = chapters.iter().flat_map(|c| c.functions).collect();
+    (
+        prop::sample::select(functions),
+        prop::collection::vec(inner, 8),
+        prop::collection::vec(0usize..100, 8),
+    )
+        .prop_map(|(function, pool, picks)| call_of(function, pool, picks))
+}
+
+/// An expression, mostly a sound one.
+fn expression() -> impl Strategy<Value = Json> {
+    scalar().prop_recursive(4, 100, 8, |inner| call(EXPRESSIONS, inner))
+}
+
+/// A statement, mostly a sound one.
+fn statement() -> impl Strategy<Value = Json> {
+    prop_oneof![
+        expression().prop_map(|json| Json::Array(vec!["add".into(), "r".into(), json])),
+        call(TRANSFORMS, expression()),
+    ]
 }
 
 /// JSON that looks like rules: calls of known functions with anything as arguments.
 fn anything() -> impl Strategy<Value = Json> {
     scalar().prop_recursive(5, 60, 5, |inner| {
-        let call = (
-            prop::sample::select(function_names()),
-            prop::collection::vec(inner.clone(), 0..5),
-        );
+        const NAMES: &[&str] = &["a", "datasets", "where", "_id"];
+        let pair = (prop::sample::select(NAMES), inner.clone());
         prop_oneof![
-            6 => call.prop_map(|(name, args)| {
-                std::iter::once(Json::from(name)).chain(args).collect::<Json>()
+            3 => call(EXPRESSIONS, inner.clone()),
+            1 => call(TRANSFORMS, inner.clone()),
+            1 => prop::collection::vec(inner, 0..4).prop_map(Json::Array),
+            1 => prop::collection::vec(pair, 0..3).prop_map(|pairs| {
+                let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
+                Json::Object(pairs.collect::<Map<_, _>>())
             }),
-            1 => prop::collection::vec(inner.clone(), 0..4).prop_map(Json::Array),
-            1 => prop::collection::vec((prop::sample::select(&["a", "datasets", "where", "_id"][..]), inner), 0..3)
-                .prop_map(|pairs| {
-                    let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value));
-                    Json::Object(pairs.collect::<Map<_, _>>())
-                }),
         ]
     })
 }
@@ -111,11 +163,10 @@ proptest! {
 
     #[test]
     fn running_what_compiles_ends(
-        statements in prop::collection::vec(anything(), 0..4),
+        statements in prop::collection::vec(statement(), 0..5),
         namespaced in any::<bool>(),
         entity in scalar(),
     ) {
-        // Statements that do not compile are left out, so that some rules remain.
         let options = Options {
             namespaced_identifiers: namespaced,
             id_required: false,
@@ -126,11 +177,12 @@ proptest! {
             let mut rules = Map::new();
             rules.insert("default".to_owned(), Json::Array(statements));
             rules.insert("rule".to_owned(), support::parse(r#"[["copy", "*"], ["add", "a", "_S.a"]]"#));
+            rules.insert("again".to_owned(), support::parse(r#"[["if", "_S.", ["add", "a", ["apply", "again", "_S.a"]]]]"#));
             Json::Object(rules)
         };
-        let add = |json: Json| Json::Array(vec!["add".into(), "r".into(), json]);
-        let wrapped = statements.into_iter().flat_map(|json| [json.clone(), add(json)]);
-        let statements = wrapped.filter(|json| compile(&rules_of(vec![json.clone()]), &options).is_ok());
+        // Statements that do not compile are left out, so that some rules remain.
+        let compiles = |json: &Json| compile(&rules_of(vec![json.clone()]), &options).is_ok();
+        let statements = statements.into_iter().filter(compiles);
         let program = compile(&rules_of(statements.collect()), &options).unwrap();
         let mut source = support::parse(r#"{"_id": "1", "b": [1, {"a": 2}], "n:a": 3}"#);
         source["a"] = entity;
