@@ -82,6 +82,14 @@ impl Machine<'_> {
                 };
                 self.nested(chosen, frame)
             }
+            Action::Case { .. } | Action::CaseEq { .. } => self.case(action, frame),
+            Action::Nothing => Ok(()),
+            other => self.rare(other, frame),
+        }
+    }
+
+    fn case(&mut self, action: &Action, frame: &mut Frame<'_>) -> Result<(), Stop> {
+        match action {
             Action::Case { arms, otherwise } => {
                 for (condition, then) in arms {
                     if self.truth(condition, Env::of(frame))? {
@@ -103,8 +111,7 @@ impl Machine<'_> {
                 }
                 self.nested(otherwise, frame)
             }
-            Action::Nothing => Ok(()),
-            other => self.rare(other, frame),
+            _ => Ok(()),
         }
     }
 
