@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use tahini_entity::{Batch, Dict, Entity, Offset, Value};
 use tahini_store::{Backend, Commit, Dataset, Rule, Seq, StateWrite};
 
+use crate::secrets::SecretSource;
 use crate::sink::RunKind;
 use crate::{Clock, Failure};
 
@@ -32,6 +33,7 @@ pub struct ExecutionLog {
     pipe: String,
     dataset: Arc<dyn Dataset>,
     clock: Arc<dyn Clock>,
+    hidden: Option<Arc<dyn SecretSource>>,
 }
 
 /// The outcome of a run, as the log and the API tell it.
@@ -110,7 +112,23 @@ impl ExecutionLog {
             pipe: pipe.to_owned(),
             dataset,
             clock,
+            hidden: None,
         })
+    }
+
+    /// The same log, which writes failures without these secrets: an address, or what a peer
+    /// said, may hold some.
+    pub fn hiding(mut self, secrets: Arc<dyn SecretSource>) -> ExecutionLog {
+        self.hidden = Some(secrets);
+        self
+    }
+
+    /// A failure as it may be told.
+    pub fn told(&self, failure: &Failure) -> Failure {
+        match &self.hidden {
+            Some(secrets) => failure.clone().hiding(secrets.as_ref()),
+            None => failure.clone(),
+        }
     }
 
     /// The dataset itself; pipes without a dataset sink keep their state in it.
@@ -207,7 +225,7 @@ impl ExecutionLog {
             properties.push(("resolved_entity", Value::Dict(entity_value(resolved_by))));
         }
         if let Some(failure) = error.failure {
-            properties.extend(failure_properties(failure));
+            properties.extend(failure_properties(&self.told(failure)));
         }
         self.entry(&format!("write-error:{id}"), "write-error", properties)
     }
@@ -277,7 +295,7 @@ impl<'a> RunLog<'a> {
     pub fn read_error(&mut self, failure: &Failure) -> Result<(), Failure> {
         self.reveal()?;
         let mut properties = vec![("event_time", iso(self.log.clock.now()))];
-        properties.extend(failure_properties(failure));
+        properties.extend(failure_properties(&self.log.told(failure)));
         let id = format!("read-error:{}", uuid::Uuid::new_v4());
         self.log
             .append(vec![self.log.entry(&id, "read-error", properties)], &[])?;
@@ -339,8 +357,9 @@ impl<'a> RunLog<'a> {
         let kind = match &summary.failure {
             None => "pump-completed",
             Some(failure) => {
+                let failure = self.log.told(failure);
                 properties.push(("reason_why_stopped", Value::string(failure.to_string())));
-                properties.extend(failure_properties(failure));
+                properties.extend(failure_properties(&failure));
                 if let Some(entity) = &failure.entity {
                     properties.push(("exception_entity", Value::Dict(entity_value(entity))));
                 }

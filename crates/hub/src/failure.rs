@@ -6,6 +6,8 @@ use std::time::Duration;
 use tahini_entity::Entity;
 use tahini_store::StoreError;
 
+use crate::secrets::{Redactor, SecretSource};
+
 /// What a failure means for the run; the class decides, the words explain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
@@ -105,6 +107,18 @@ impl Failure {
     /// The same failure with the peer's own words.
     pub fn with_original(mut self, original: impl Into<String>) -> Failure {
         self.original = Some(original.into());
+        self
+    }
+
+    /// The same failure without the secrets that its words or the peer's hold.
+    pub fn hiding(mut self, secrets: &dyn SecretSource) -> Failure {
+        let redactor = Redactor::new(secrets.values());
+        if !redactor.is_empty() {
+            self.message = redactor.redact(&self.message).into_owned();
+            self.original = self
+                .original
+                .map(|text| redactor.redact(&text).into_owned());
+        }
         self
     }
 

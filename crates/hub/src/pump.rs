@@ -38,7 +38,7 @@ pub struct Request {
 /// A panic is caught here and fails the run, never the node.
 pub fn run(pipe: &Pipe, world: &World, request: &Request, cancel: &Cancel) -> Summary {
     let log = match ExecutionLog::open(world.store.as_ref(), &pipe.id, world.clock.clone()) {
-        Ok(log) => log,
+        Ok(log) => log.hiding(world.secrets.clone()),
         Err(failure) => return unlogged(world, failure),
     };
     let mut plan = match Plan::make(pipe, world, request, &log) {
@@ -63,7 +63,7 @@ pub fn run(pipe: &Pipe, world: &World, request: &Request, cancel: &Cancel) -> Su
     });
     let outcome = catch_unwind(guarded).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
     summary.sync_type = plan.kind.sync_type().to_owned();
-    summary.failure = outcome.err();
+    summary.failure = outcome.err().map(|failure| log.told(&failure));
     summary.ended = world.clock.now();
     summary.offset = plan.current_offset(pipe);
     let noop = if pipe.noop_by_changes {

@@ -1,5 +1,6 @@
 //! Secrets: where they are asked for, and where they rest, encrypted.
 
+mod redactor;
 mod vault;
 
 use std::collections::BTreeMap;
@@ -7,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+pub use redactor::Redactor;
 pub use vault::{Vault, VaultError, key_file};
 
 /// Where secrets are asked for.
@@ -14,6 +16,9 @@ pub trait SecretSource: Send + Sync {
     /// The secret `name` of exactly that system, or the global one; `resolve_secrets` asks for
     /// both.
     fn get(&self, system: Option<&str>, name: &str) -> Option<String>;
+
+    /// Every value that is known, for hiding them in what is told.
+    fn values(&self) -> Vec<String>;
 }
 
 /// Names and values of secrets, by system; `None` are the global ones.
@@ -57,6 +62,13 @@ impl SecretSource for MemorySecrets {
             .get(name)
             .cloned()
     }
+
+    fn values(&self) -> Vec<String> {
+        self.scopes
+            .values()
+            .flat_map(|own| own.values().cloned())
+            .collect()
+    }
 }
 
 impl std::fmt::Debug for MemorySecrets {
@@ -76,6 +88,10 @@ pub struct SecretChain(pub Vec<Arc<dyn SecretSource>>);
 impl SecretSource for SecretChain {
     fn get(&self, system: Option<&str>, name: &str) -> Option<String> {
         self.0.iter().find_map(|source| source.get(system, name))
+    }
+
+    fn values(&self) -> Vec<String> {
+        self.0.iter().flat_map(|source| source.values()).collect()
     }
 }
 
@@ -117,6 +133,10 @@ impl SecretSource for EnvironmentSecrets {
         self.variables
             .get(&format!("{ENVIRONMENT_PREFIX}{name}"))
             .cloned()
+    }
+
+    fn values(&self) -> Vec<String> {
+        self.variables.values().cloned().collect()
     }
 }
 

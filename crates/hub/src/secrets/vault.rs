@@ -197,14 +197,6 @@ impl Vault {
             .unwrap_or_default()
     }
 
-    /// Every value, for redacting them from what is printed.
-    pub fn values(&self) -> Vec<String> {
-        self.lock()
-            .values()
-            .flat_map(|scope| scope.values().cloned())
-            .collect()
-    }
-
     fn lock(&self) -> MutexGuard<'_, Scopes> {
         self.secrets.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -317,6 +309,14 @@ impl SecretSource for Vault {
             .get(&system.map(str::to_owned))?
             .get(name)
             .cloned()
+    }
+
+    fn values(&self) -> Vec<String> {
+        let secrets = self.lock();
+        secrets
+            .values()
+            .flat_map(|scope| scope.values().cloned())
+            .collect()
     }
 }
 

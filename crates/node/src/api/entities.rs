@@ -230,7 +230,7 @@ pub async fn of_pipe(
                     out.text.push(b']');
                     Ok(Bytes::from(std::mem::take(&mut out.text)))
                 }
-                Err(failure) => Err(failure),
+                Err(failure) => Err(failure.hiding(node.assembly.secrets.as_ref())),
             };
             out.send(last);
             drop(watch);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tahini_hub::receiver::{Push, receive};
+use tahini_hub::receiver::{PostError, Push, receive};
 
 use super::answer::json_answer;
 use super::pipes::named;
@@ -26,7 +26,13 @@ pub async fn take(node: Arc<Node>, mut call: Call) -> Answer {
     let job = {
         let node = Arc::clone(&node);
         move || {
-            let posted = receive(&node.assembly.hub, &live, &push, body.as_ref())?;
+            let posted = receive(&node.assembly.hub, &live, &push, body.as_ref());
+            let posted = posted.map_err(|error| match error {
+                PostError::Failed(failure) => {
+                    PostError::Failed(failure.hiding(node.assembly.secrets.as_ref()))
+                }
+                other => other,
+            })?;
             if posted.changed > 0
                 && let Some(dataset) = live.component.sink_dataset()
             {

@@ -168,7 +168,13 @@ pub static ROUTES: &[Route] = &[
     route(
         Verb::Post,
         "/api/pipes/{pipe_id}/pump",
-        &[PIPE, form("operation"), form("last-seen"), form("comment")],
+        &[
+            PIPE,
+            form("operation"),
+            form("dont-wait-for-pump-to-start"),
+            form("last-seen"),
+            form("comment"),
+        ],
         Handle::Work(pump::operate),
         "Starts, stops, enables, disables or resets a pipe.",
     ),

@@ -16,7 +16,7 @@ use super::environment::{Peer, node_environment};
 use super::keeper::{Keeper, Pace, Wish};
 use super::logs::{Log, SharedRedactor};
 use super::process::ProcessRuntime;
-use super::redactor::Redactor;
+use tahini_hub::secrets::Redactor;
 use super::runtime::{Launch, Runtime, Vitals};
 use super::spec::ServiceSpec;
 use super::state::{Snapshot, State, to_json};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
 
-use super::redactor::Redactor;
+use tahini_hub::secrets::Redactor;
 
 /// How many lines of a service are kept.
 const MAX_LINES: usize = 1_000;

@@ -2,5 +2,5 @@
 
 mod contract;
 mod docker;
-mod place;
+pub mod place;
 mod process;

@@ -1,0 +1,163 @@
+//! Datasets and what they hold.
+
+use serde_json::{Value, json};
+
+use super::{TestNode, ids};
+
+/// A node with the dataset `d`: 1, 2, 3, then 2 changed and 3 deleted.
+fn filled() -> TestNode {
+    let node = TestNode::of(json!([{
+        "_id": "r", "type": "pipe", "source": {"type": "http_endpoint"},
+        "sink": {"type": "dataset", "dataset": "d"}
+    }]));
+    for body in [
+        json!([{"_id": "1", "n": 1}, {"_id": "2", "n": 2}, {"_id": "3", "n": 3}]),
+        json!([{"_id": "2", "n": 22}, {"_id": "3", "n": 3, "_deleted": true}]),
+    ] {
+        node.post("/api/receivers/r/entities", body).ok();
+    }
+    node
+}
+
+fn offsets(entities: &Value) -> Vec<u64> {
+    entities
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["_updated"].as_u64().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_dataset_tells_its_size() {
+    let node = filled();
+    let dataset = node.json("/api/datasets/d");
+    assert_eq!(dataset["_id"], "d");
+    let runtime = &dataset["runtime"];
+    assert_eq!(runtime["count-index-exists"], 2);
+    assert_eq!(runtime["count-index-deleted"], 1);
+    assert_eq!(runtime["populated"], true);
+    assert_eq!(runtime["origin"], "user");
+    assert!(runtime["last-modified"].as_str().unwrap().ends_with('Z'));
+    assert!(dataset["storage"].as_u64().unwrap() > 0);
+    let names = ids(&node.json("/api/datasets"));
+    assert!(names.contains(&"d".to_owned()), "{names:?}");
+}
+
+#[test]
+fn entities_are_all_versions_unless_asked_otherwise() {
+    let node = filled();
+    let read = |query: &str| offsets(&node.json(&format!("/api/datasets/d/entities{query}")));
+    for (query, expected) in [
+        ("", vec![0, 1, 2, 3, 4]),
+        ("?history=false", vec![0, 3, 4]),
+        ("?history=False&deleted=False", vec![0, 3]),
+        ("?history=true&deleted=false", vec![0, 1, 2, 3, 4]),
+        ("?since=1", vec![2, 3, 4]),
+        ("?since=4", vec![]),
+        ("?limit=2", vec![0, 1]),
+        ("?limit=2&since=0", vec![1, 2]),
+        ("?limit=0", vec![]),
+        ("?reverse=true", vec![4, 3, 2, 1, 0]),
+        ("?reverse=True&limit=2", vec![4, 3]),
+        ("?reverse=true&history=false&deleted=false", vec![3, 0]),
+    ] {
+        assert_eq!(read(query), expected, "{query}");
+    }
+    node.get("/api/datasets/d/entities?limit=x")
+        .is_problem(400, "whole number");
+    node.get("/api/datasets/d/entities?history=maybe")
+        .is_problem(400, "true or false");
+    node.get("/api/datasets/d/entities?subset=%5B%22eq%22%5D")
+        .is_problem(404, "subset");
+    node.get("/api/datasets/none/entities")
+        .is_problem(404, "none");
+}
+
+#[test]
+fn entities_have_all_reserved_fields() {
+    let node = filled();
+    let all = node.json("/api/datasets/d/entities");
+    let changed = &all[3];
+    assert_eq!((&changed["_id"], &changed["n"]), (&json!("2"), &json!(22)));
+    assert_eq!(
+        (&changed["_updated"], &changed["_previous"]),
+        (&json!(3), &json!(1))
+    );
+    assert_eq!(changed["_deleted"], false);
+    assert_eq!(changed["_hash"].as_str().unwrap().len(), 32);
+    assert!(changed["_ts"].as_u64().unwrap() > 1_600_000_000_000_000);
+    assert_eq!(all[0]["_previous"], Value::Null);
+    assert_eq!(all[4]["_deleted"], true);
+}
+
+#[test]
+fn headers_tell_how_far_the_dataset_goes() {
+    let node = filled();
+    let answer = node.get("/api/datasets/d/entities?limit=1");
+    assert_eq!(answer.header("x-dataset-populated"), "true");
+    assert_eq!(answer.header("x-dataset-max-updated"), "4");
+    let generation = node.json("/api/datasets/d")["runtime"]["generation"].clone();
+    assert_eq!(
+        answer.header("x-dataset-generation"),
+        generation.as_str().unwrap()
+    );
+    assert!(!answer.headers.contains_key("content-encoding"));
+    assert_eq!(answer.header("content-type"), "application/json");
+}
+
+#[test]
+fn one_entity_and_its_versions() {
+    let node = filled();
+    let entity = |query: &str| node.get(&format!("/api/datasets/d/entity?{query}"));
+    assert_eq!(entity("entity_id=2").ok()["n"], 22);
+    assert_eq!(entity("entity_id=2&offset=1").ok()["n"], 2);
+    assert_eq!(entity("entity_id=1&offset=0").ok()["n"], 1);
+    assert_eq!(entity("entity_id=3").ok()["_deleted"], true);
+    entity("entity_id=2&offset=0").is_problem(404, "\"2\"");
+    entity("entity_id=2&offset=2").is_problem(404, "\"2\"");
+    entity("entity_id=9").is_problem(404, "\"9\"");
+    entity("").is_problem(400, "`entity_id`");
+}
+
+#[test]
+fn large_answers_are_streamed_whole() {
+    let node = filled();
+    let many: Vec<Value> = (0..5_000)
+        .map(|n| json!({"_id": format!("n{n:05}"), "text": "x".repeat(400)}))
+        .collect();
+    node.post("/api/receivers/r/entities", json!(many)).ok();
+    let all = node.json("/api/datasets/d/entities?history=false&deleted=false");
+    assert_eq!(all.as_array().unwrap().len(), 5_002);
+    let backwards = node.json("/api/datasets/d/entities?history=false&reverse=true&limit=4000");
+    assert_eq!(backwards.as_array().unwrap().len(), 4_000);
+    assert_eq!(backwards[0]["_id"], "n04999");
+}
+
+#[test]
+fn a_deleted_dataset_is_gone_and_the_configuration_stays() {
+    let node = filled();
+    node.delete("/api/datasets/d").ok();
+    node.get("/api/datasets/d").is_problem(404, "\"d\"");
+    node.delete("/api/datasets/d").is_problem(404, "\"d\"");
+    node.delete("/api/datasets/system:config")
+        .is_problem(409, "configuration");
+    node.post("/api/receivers/r/entities", json!([{"_id": "again"}]))
+        .ok();
+    assert_eq!(offsets(&node.json("/api/datasets/d/entities")), [0]);
+}
+
+#[test]
+fn populated_asks_for_a_complete_dataset() {
+    let node = TestNode::of(json!([{
+        "_id": "r", "type": "pipe",
+        "source": {"type": "http_endpoint", "auto_populate_dataset": false},
+        "sink": {"type": "dataset", "dataset": "d"}
+    }]));
+    node.post("/api/receivers/r/entities", json!([{"_id": "1"}]))
+        .ok();
+    let path = "/api/datasets/d/entities";
+    assert_eq!(node.get(path).header("x-dataset-populated"), "false");
+    node.get(&format!("{path}?populated=true"))
+        .is_problem(404, "not populated");
+}

@@ -1,0 +1,148 @@
+//! The node itself: health, status, the page, what is not there.
+
+use reqwest::Method;
+use serde_json::json;
+
+use super::{TestNode, embedded};
+
+#[test]
+fn clients_find_a_developers_node() {
+    let node = TestNode::new();
+    for path in ["/api", "/api/"] {
+        assert_eq!(node.json(path)["status"]["developer_mode"], true, "{path}");
+    }
+}
+
+#[test]
+fn the_start_time_differs_after_every_restart() {
+    let mut node = TestNode::new();
+    let before = node.json("/api/status")["node_start_time"].clone();
+    let text = before.as_str().unwrap();
+    assert!(
+        text.len() == "2026-01-02T03:04:05.678901Z".len() && text.ends_with('Z'),
+        "{text}"
+    );
+    node.restart();
+    assert_ne!(node.json("/api/status")["node_start_time"], before);
+}
+
+#[test]
+fn health_is_good_even_when_a_pipe_is_not() {
+    let node = TestNode::new();
+    let broken = json!([{"_id": "p", "type": "pipe", "source": {"type": "nonsense"}}]);
+    assert_eq!(node.put("/api/config?force=true", broken).status, 200);
+    for path in ["/livez", "/readyz", "/healthz", "/api/health", "/api/ping"] {
+        assert_eq!(node.get(path).status, 200, "{path}");
+    }
+    assert_eq!(node.json("/readyz?verbose")["pipes"], 1);
+}
+
+#[test]
+fn a_stopping_node_is_alive_and_not_ready() {
+    let node = TestNode::new();
+    let stopping = &node.running().node().stopping;
+    stopping.store(true, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(node.get("/livez").status, 200);
+    for path in ["/readyz", "/healthz", "/api/health"] {
+        node.get(path).is_problem(503, "shutting down");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_a_problem_with_help() {
+    let node = TestNode::new();
+    node.get("/api/nonsense")
+        .is_problem(404, "/api/openapi.json");
+    node.get("/api/api/pipes")
+        .is_problem(404, "ends with /api, given once");
+    node.send(node.request(Method::POST, "/api/status"))
+        .is_problem(405, "POST");
+    node.get("/api/pipes/none").is_problem(404, "\"none\"");
+    node.get("/api/datasets/none").is_problem(404, "\"none\"");
+}
+
+#[test]
+fn a_request_keeps_its_id() {
+    let node = TestNode::new();
+    let answer = node.send(
+        node.request(Method::GET, "/api/ping")
+            .header("X-Request-Id", "r-1"),
+    );
+    assert_eq!(answer.header("x-request-id"), "r-1");
+    let (one, two) = (node.get("/api/ping"), node.get("/api/ping"));
+    assert!(!one.header("x-request-id").is_empty());
+    assert_ne!(one.header("x-request-id"), two.header("x-request-id"));
+}
+
+#[test]
+fn the_page_runs_its_own_scripts_only() {
+    let node = TestNode::new();
+    let (one, two) = (node.get("/"), node.get("/"));
+    assert_eq!(one.status, 200);
+    assert_eq!(one.header("content-type"), "text/html; charset=utf-8");
+    let policy = one.header("content-security-policy");
+    assert!(
+        policy.starts_with("default-src 'none'; script-src 'nonce-"),
+        "{policy}"
+    );
+    let nonce = policy
+        .split("script-src 'nonce-")
+        .nth(1)
+        .unwrap()
+        .split('\'')
+        .next()
+        .unwrap();
+    assert!(one.text.contains(&format!("<script nonce=\"{nonce}\">")));
+    assert!(!one.text.contains("TAHINI_NONCE"));
+    assert_ne!(
+        policy,
+        two.header("content-security-policy"),
+        "a nonce is used once"
+    );
+    assert!(!policy.contains("unsafe"), "{policy}");
+}
+
+#[test]
+fn metrics_count_runs_lag_entities_and_sizes() {
+    let node = TestNode::with(|options, _| {
+        options.metrics_listen = Some("127.0.0.1:0".parse().unwrap());
+    });
+    let config = json!([embedded("a", &["1", "2", "3"]), super::reader("b", "a")]);
+    node.put("/api/config", config).ok();
+    node.run("a");
+    let answer = node.get("/api/metrics");
+    assert!(
+        answer
+            .header("content-type")
+            .starts_with("text/plain; version=0.0.4")
+    );
+    for line in [
+        "tahini_pipe_runs_total{pipe=\"a\"} 1",
+        "tahini_pipe_runs_total{pipe=\"b\"} 0",
+        "tahini_pipe_last_run_entities{pipe=\"a\",outcome=\"read\"} 3",
+        "tahini_pipe_lag_versions{pipe=\"b\"} 3",
+        "tahini_dataset_entities{dataset=\"a\",state=\"live\"} 3",
+    ] {
+        assert!(
+            answer.text.lines().any(|found| found == line),
+            "{line} in {}",
+            answer.text
+        );
+    }
+    assert!(answer.text.contains("tahini_dataset_bytes{dataset=\"a\"} "));
+    node.run("b");
+    let text = node.get("/api/metrics").text;
+    assert!(
+        text.contains("tahini_pipe_lag_versions{pipe=\"b\"} 0\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn two_nodes_do_not_share_a_folder() {
+    let first = TestNode::new();
+    let data = first.options().data.clone();
+    let second = TestNode::try_with(|options, _| options.data = data);
+    let error = format!("{:#}", second.err().unwrap());
+    assert!(error.contains("in use by another process"), "{error}");
+}

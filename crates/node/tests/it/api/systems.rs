@@ -1,0 +1,206 @@
+//! Systems and the services behind them.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tahini_connectors::http::runtime;
+
+use super::{TestNode, ids, until};
+
+const SCRIPT: &str = include_str!("echo.py");
+
+fn service(environment: Value) -> Value {
+    json!({"_id": "one", "type": "system:microservice",
+        "process": {"command": ["python3", "-c", SCRIPT], "environment": environment}})
+}
+
+/// A node with a project on disk that has the test's service.
+fn with_project(environment: Value) -> TestNode {
+    TestNode::with(|options, folder| {
+        let systems = folder.join("project/systems");
+        std::fs::create_dir_all(&systems).unwrap();
+        let file = systems.join("one.conf.json");
+        std::fs::write(file, service(environment).to_string()).unwrap();
+        options.projects = vec![folder.join("project")];
+    })
+}
+
+fn until_running(node: &TestNode) -> Value {
+    until("the service", || {
+        let status = node.json("/api/systems/one/status");
+        (status["running"] == true).then_some(status)
+    })
+}
+
+#[test]
+fn a_system_shows_its_configuration() {
+    let url = json!({"_id": "s", "type": "system:url", "url_pattern": "http://x/%s", "password": "$SECRET(p)"});
+    let node = TestNode::of(json!([url]));
+    assert_eq!(ids(&node.json("/api/systems")), ["s"]);
+    let system = node.json("/api/systems/s");
+    assert_eq!(system["config"]["original"], url);
+    assert_eq!(system["config"]["effective"]["password"], "$SECRET(p)");
+    assert_eq!(system["runtime"]["is-valid-config"], true);
+    assert_eq!(node.json("/api/systems/s/status")["running"], Value::Null);
+    node.get("/api/systems/s/logs")
+        .is_problem(404, "no service");
+    node.get("/api/systems/s/proxy/x")
+        .is_problem(400, "no microservice");
+    node.get("/api/systems/none").is_problem(404, "none");
+    node.send(node.request(Method::POST, "/api/systems/s/reload"))
+        .is_problem(400, "no service");
+}
+
+#[test]
+fn a_service_of_a_project_runs_and_can_be_reached() {
+    let node = with_project(json!({"GREETING": "hello"}));
+    let status = until_running(&node);
+    assert_eq!(
+        (&status["state"], &status["runtime"]),
+        (&json!("running"), &json!("process"))
+    );
+    node.json("/api/systems/one/proxy/hello");
+    let text = until("the service's line", || {
+        let text = node.get("/api/systems/one/logs").text;
+        text.contains("asked for /hello").then_some(text)
+    });
+    let (moment, line) = text.lines().last().unwrap().split_once(' ').unwrap();
+    assert_eq!(line, "stdout asked for /hello");
+    assert_eq!(
+        node.get(&format!("/api/systems/one/logs?since={moment}"))
+            .text,
+        ""
+    );
+    node.get("/api/systems/one/logs?since=noon")
+        .is_problem(400, "a moment");
+    node.send(node.request(Method::POST, "/api/systems/one/reload"));
+    let reloaded = until("the restart", || {
+        let now = node.json("/api/systems/one/status");
+        (now["running"] == true && now["pid"] != status["pid"]).then_some(now)
+    });
+    assert_ne!(reloaded["pid"], status["pid"]);
+}
+
+#[test]
+fn requests_pass_through_as_they_are() {
+    let node = with_project(json!({}));
+    let echo = |method: Method, path: &str, body: &'static str| {
+        let request = node
+            .request(method, &format!("/api/systems/one/proxy/{path}"))
+            .header("X-Own", "kept")
+            .header("Cookie", "secret=1")
+            .body(body);
+        node.send(request)
+    };
+    for method in [
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::GET,
+    ] {
+        let answer = echo(method.clone(), "echo/a%2Fb?x=1&y=%20", "content");
+        let value = answer.ok();
+        assert_eq!(value["method"], method.as_str());
+        assert_eq!(value["path"], "/echo/a%2Fb?x=1&y=%20");
+        assert_eq!(value["body"], "content");
+        assert_eq!(value["headers"]["x-own"], "kept");
+        assert_eq!(value["headers"]["cookie"], Value::Null);
+        assert_eq!(value["headers"]["authorization"], Value::Null);
+    }
+    let refused = echo(Method::GET, "status/418", "");
+    assert_eq!(refused.status, 418, "the service's own status comes back");
+    assert_eq!(
+        refused.header("set-cookie"),
+        "",
+        "a service sets no cookies for the node"
+    );
+    assert_eq!(echo(Method::GET, "", "").ok()["path"], "/");
+}
+
+#[test]
+fn answers_are_passed_on_as_they_come() {
+    let node = with_project(json!({}));
+    let stream = node.request(Method::GET, "/api/systems/one/proxy/stream");
+    runtime().block_on(async {
+        let mut answer = stream.send().await.unwrap();
+        // The service says the rest only after it was told to go on.
+        let first = answer.chunk().await.unwrap().unwrap();
+        assert_eq!(&first[..], b"first");
+        let go = node
+            .request(Method::GET, "/api/systems/one/proxy/go")
+            .send()
+            .await
+            .unwrap();
+        assert_eq!(go.status(), 200);
+        assert_eq!(answer.text().await.unwrap(), "second");
+    });
+}
+
+#[test]
+fn processes_are_not_accepted_from_afar() {
+    let node = TestNode::of(json!([service(json!({}))]));
+    let system = node.json("/api/systems/one");
+    assert_eq!(system["runtime"]["is-valid-config"], false);
+    let words = system["runtime"]["config-errors"][0]["msg"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(words.contains("--allow-process"), "{words}");
+    let status = node.json("/api/systems/one/status");
+    assert_eq!(status["running"], false);
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .contains("--allow-process")
+    );
+    assert!(node.running().node().assembly.host.ids().is_empty());
+    let willing = TestNode::with(|options, _| options.allow_process = true);
+    willing.put("/api/config", json!([service(json!({}))])).ok();
+    until_running(&willing);
+}
+
+#[test]
+fn a_projects_process_that_comes_back_unchanged_is_still_the_projects() {
+    let node = with_project(json!({}));
+    let before = until_running(&node);
+    let all = node.json("/api/config");
+    node.put("/api/config", all).ok();
+    assert_eq!(
+        until_running(&node)["pid"],
+        before["pid"],
+        "it was left alone"
+    );
+    node.put("/api/config", json!([service(json!({"CHANGED": "yes"}))]))
+        .ok();
+    assert_eq!(
+        node.json("/api/systems/one")["runtime"]["is-valid-config"],
+        false
+    );
+    until("the end of the process", || {
+        node.running()
+            .node()
+            .assembly
+            .host
+            .ids()
+            .is_empty()
+            .then_some(())
+    });
+}
+
+#[test]
+fn a_service_gets_its_secrets_and_does_not_tell_them() {
+    let node = with_project(json!({"TOKEN": "$SECRET(token)"}));
+    let words = node.json("/api/systems/one/status")["message"].to_string();
+    assert!(words.contains("token"), "{words}");
+    node.put(
+        "/api/systems/one/secrets",
+        json!({"token": "open-sesame-1"}),
+    )
+    .ok();
+    until_running(&node);
+    let environment = node.json("/api/systems/one/proxy/environment");
+    assert_eq!(environment["TOKEN"], "open-sesame-1");
+    let logs = node.get("/api/systems/one/logs").text;
+    assert!(!logs.contains("open-sesame-1"), "{logs}");
+}
