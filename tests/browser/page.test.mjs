@@ -24,11 +24,13 @@ test("a pipe's row says its state, its last run and its lag", async (t) => {
       "last-run-summary": { sync_type: "full", entities_read: 2500, changed: 250, deleted: 3, failed: 0, total_time: 1.284, success: true } }),
     pipe("away", { success: false, "last-message": "no answer" }),
     pipe("asleep", { "is-disabled": true }),
+    pipe("partly", { "last-run-summary": { sync_type: "full", entities_read: 150, changed: 149, deleted: 0, failed: 1, total_time: 0.5, success: true } }),
     pipe("spelt-wrong", { "is-valid-config": false, "last-run": null, "last-run-summary": null }),
   ] }));
   assert.equal(await text(row(page, "contacts")), "contacts json crm → dataset contacts OK 5 min ago full 2,500 250 3 1.3 s 1,234 Start contacts");
   assert.match(await text(row(page, "away")), /Failed/);
   assert.match(await text(row(page, "asleep")), /Disabled/);
+  assert.match(await text(row(page, "partly")), /OK 1 failed 3 min ago/);
   assert.match(await text(row(page, "spelt-wrong")), /Invalid config/);
   assert.equal(await row(page, "spelt-wrong").getByRole("button").isDisabled(), true);
 });
@@ -130,13 +132,15 @@ test("an older version that is no longer kept is said, not an error", async (t) 
 test("a microservice shows its status and its log as text; another system its type", async (t) => {
   const page = await visit(t, state({
     systems: [{ _id: "hubspot", config: { effective: { type: "system:microservice" }, original: {} } }, { _id: "crm", config: { effective: { type: "system:url" }, original: {} } }],
-    statuses: { hubspot: { state: "crashed", restarts: 3, last_exit: { code: 137, reason: "out of memory" } } }, logs: { hubspot: "GET /contacts 200\n<b>not markup</b>\n" },
+    statuses: { hubspot: { state: "crashed", restarts: 3, memory_bytes: 38879232, last_exit: { code: 137, reason: "out of memory" } } }, logs: { hubspot: "GET /contacts 200\n\u001b[31m<b>not markup</b>\u001b[0m\n" },
   }), "#/systems");
   await row(page, "hubspot").getByText("crashed").waitFor();
   assert.match(await text(row(page, "crm")), /^crm system:url/);
   await page.getByRole("link", { name: "hubspot" }).click();
   await page.getByLabel("Log of hubspot").getByText("<b>not markup</b>").waitFor();
   assert.equal(await page.getByText("out of memory").isVisible(), true);
+  assert.equal(await page.getByText("39 MB").isVisible(), true);
+  assert.equal(await page.getByLabel("Log of hubspot").textContent(), "GET /contacts 200\n<b>not markup</b>\n");
 });
 
 test("data is text: markup in ids, values and messages makes no element", async (t) => {
