@@ -2,8 +2,10 @@
 //!
 //! A source that is asked for everything from an offset on, that value included, loses nothing
 //! when two records change in the same moment, one before and one after a run. It also gives the
-//! last records of the run before again. Their content hashes are kept beside the offset, so that
-//! a record that was processed at that offset already is not processed a second time.
+//! last records of the run before again. The content hashes of all that a run was given at the
+//! offset are kept beside it, so that the next run does not process the same records a second
+//! time. A run's set replaces the one before it: a record that changes to and fro within the
+//! offset's moment is processed each time.
 
 use std::collections::HashSet;
 
@@ -25,10 +27,20 @@ impl Boundary {
     /// For a run that starts at `start`, with what the run before saved.
     pub fn new(start: Option<Offset>, saved: &[u8]) -> Boundary {
         let processed: HashSet<u128> = match start {
-            Some(_) => saved.as_chunks::<16>().0.iter().map(|b| u128::from_le_bytes(*b)).collect(),
+            Some(_) => saved
+                .as_chunks::<16>()
+                .0
+                .iter()
+                .map(|b| u128::from_le_bytes(*b))
+                .collect(),
             None => HashSet::new(),
         };
-        Boundary { at: start.clone(), seen: processed.clone(), start, processed }
+        Boundary {
+            at: start.clone(),
+            seen: HashSet::new(),
+            start,
+            processed,
+        }
     }
 
     /// The batch without what was processed at the start offset before; `None` keeps all.
@@ -46,7 +58,7 @@ impl Boundary {
         record.meta.updated == self.start && self.processed.contains(&record.meta.hash)
     }
 
-    /// Takes note of what is processed.
+    /// Takes note of everything that the source gives, what was processed before included.
     pub fn observe(&mut self, batch: &Batch) {
         for record in batch.iter() {
             let Some(updated) = &record.meta.updated else {
@@ -69,7 +81,10 @@ impl Boundary {
 
     /// What to save beside the offset; ordered, so that equal sets are equal bytes.
     pub fn save(&self) -> Vec<u8> {
-        let mut hashes: Vec<u128> = self.seen.iter().copied().collect();
+        // A source that gives only what came after the offset says nothing about its edge.
+        let silent = self.seen.is_empty() && self.at == self.start;
+        let edge = if silent { &self.processed } else { &self.seen };
+        let mut hashes: Vec<u128> = edge.iter().copied().collect();
         hashes.sort_unstable();
         hashes.iter().flat_map(|hash| hash.to_le_bytes()).collect()
     }
@@ -110,10 +125,38 @@ mod tests {
         let mut first = Boundary::new(None, b"");
         first.observe(&batch(&[("a", 2)]));
         let mut second = Boundary::new(Some(Offset::Int(2)), &first.save());
-        second.observe(&batch(&[("late", 2)]));
+        second.observe(&batch(&[("a", 2), ("late", 2)]));
         let third = Boundary::new(Some(Offset::Int(2)), &second.save());
         let fresh = third.without_processed(&batch(&[("a", 2), ("late", 2)]));
         assert_eq!(fresh.map(|batch| batch.len()), Some(0));
+    }
+
+    #[test]
+    fn a_record_that_changes_to_and_fro_is_processed_each_time() {
+        let version = |name: &str| {
+            let mut entity = batch(&[("a", 2)]).get(0).to_entity();
+            entity
+                .properties
+                .set("name", tahini_entity::Value::string(name));
+            let mut batch = Batch::new();
+            batch.push_entity(&entity).unwrap();
+            batch
+        };
+        let mut first = Boundary::new(None, b"");
+        first.observe(&version("x"));
+        let mut second = Boundary::new(Some(Offset::Int(2)), &first.save());
+        second.observe(&version("y"));
+        let third = Boundary::new(Some(Offset::Int(2)), &second.save());
+        assert!(third.without_processed(&version("x")).is_none());
+        assert!(third.without_processed(&version("y")).is_some());
+    }
+
+    #[test]
+    fn a_source_that_gives_only_what_comes_after_keeps_the_edge() {
+        let mut first = Boundary::new(None, b"");
+        first.observe(&batch(&[("a", 2)]));
+        let second = Boundary::new(Some(Offset::Int(2)), &first.save());
+        assert_eq!(second.save(), first.save());
     }
 
     #[test]
@@ -123,7 +166,9 @@ mod tests {
         let second = Boundary::new(Some(Offset::Int(2)), &first.save());
         let mut edited = Batch::new();
         let mut entity = batch(&[("a", 2)]).get(0).to_entity();
-        entity.properties.set("name", tahini_entity::Value::string("Ada"));
+        entity
+            .properties
+            .set("name", tahini_entity::Value::string("Ada"));
         edited.push_entity(&entity).unwrap();
         assert!(second.without_processed(&edited).is_none());
     }

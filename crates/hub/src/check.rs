@@ -29,7 +29,10 @@ pub struct Checked {
 
 /// Runs a test against a settled hub. With `update` the expected file is written instead.
 pub fn check(spec: &TestSpec, hub: &Hub, update: bool) -> Checked {
-    let test = Test { spec, blacklist: spec.blacklist.iter().map(|path| dotted(path)).collect() };
+    let test = Test {
+        spec,
+        blacklist: spec.blacklist.iter().map(|path| dotted(path)).collect(),
+    };
     let outcome = match test.found(hub) {
         Ok(found) if update => test.update(&found).map(|()| None),
         Ok(found) => test.compare(&found),
@@ -40,7 +43,11 @@ pub fn check(spec: &TestSpec, hub: &Hub, update: bool) -> Checked {
         Ok(Some(difference)) => difference,
         Err(failure) => failure.to_string(),
     };
-    Checked { name: spec.name.clone(), passed: message.is_empty(), message }
+    Checked {
+        name: spec.name.clone(),
+        passed: message.is_empty(),
+        message,
+    }
 }
 
 struct Test<'a> {
@@ -72,35 +79,33 @@ impl Test<'_> {
         })?;
         let mut found = Vec::new();
         let mut text = Vec::new();
-        let since = self.spec.parameters.get("since").and_then(|since| match since {
-            Json::String(text) => Some(Offset::Text(text.as_str().into())),
-            number => number.as_i64().map(Offset::Int),
-        });
+        let since = self
+            .spec
+            .parameters
+            .get("since")
+            .and_then(|since| match since {
+                Json::String(text) => Some(Offset::Text(text.as_str().into())),
+                number => number.as_i64().map(Offset::Int),
+            });
         let from = From {
             full: since.is_none(),
             since,
             state: Vec::new(),
         };
-        stage::read(
-            pipe,
-            &hub.world,
-            stage,
-            from,
-            &Cancel::new(),
-            |batch| {
-                for record in batch.iter() {
-                    text.clear();
-                    json::write_record(record, Fields::ALL, &mut text);
-                    found.extend(serde_json::from_slice::<Json>(&text));
-                }
-                true
-            },
-        )?;
+        stage::read(pipe, &hub.world, stage, from, &Cancel::new(), |batch| {
+            for record in batch.iter() {
+                text.clear();
+                json::write_record(record, Fields::ALL, &mut text);
+                found.extend(serde_json::from_slice::<Json>(&text));
+            }
+            true
+        })?;
         Ok(found)
     }
 
     fn expected(&self) -> Result<Vec<Json>, Failure> {
-        let wrong = |words: String| Failure::config(format!("{}: {words}", self.spec.file.display()));
+        let wrong =
+            |words: String| Failure::config(format!("{}: {words}", self.spec.file.display()));
         let text = std::fs::read_to_string(&self.spec.file).map_err(|error| {
             wrong(format!(
                 "{error}; write what is expected there, or run the tests with --update"

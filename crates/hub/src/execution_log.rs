@@ -404,15 +404,12 @@ pub fn entity_of(dict: &Dict) -> Entity {
 }
 
 fn failure_properties(failure: &Failure) -> Vec<(&'static str, Value)> {
-    let mut properties = vec![
+    vec![
         ("error_code", Value::Int(i64::from(failure.reached))),
         ("traceback", Value::string(failure.message.as_str())),
         ("original_error_message", Value::string(root_cause(failure))),
-    ];
-    if let Some(original) = &failure.original {
-        properties.push(("original_traceback", Value::string(original.as_str())));
-    }
-    properties
+        ("original_traceback", Value::string(root_cause(failure))),
+    ]
 }
 
 fn root_cause(failure: &Failure) -> &str {

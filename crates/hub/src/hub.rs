@@ -81,6 +81,8 @@ pub struct LiveState {
     pub next: Option<Timestamp>,
     /// Something changed upstream during the run: one more run follows it.
     pub signalled: bool,
+    /// That run is to be a rescan.
+    pub rescan_pending: bool,
     /// Disabled by hand, with the comment.
     pub disabled: Option<String>,
 }
@@ -100,6 +102,16 @@ impl LivePipe {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, LiveState> {
         self.state.lock().unwrap_or_else(|lock| lock.into_inner())
+    }
+
+    /// Asks for one more run after the one that is under way; `false` when none is.
+    pub(crate) fn ask_again(&self, rescan: bool) -> bool {
+        let mut state = self.lock();
+        if state.running {
+            state.signalled = true;
+            state.rescan_pending |= rescan;
+        }
+        state.running
     }
 
     /// The settings, if the pipe can run at all.

@@ -69,8 +69,9 @@ impl OpenSystems {
                 (system.id.clone(), known)
             })
             .collect();
-        let mut known = self.known.write().unwrap_or_else(|lock| lock.into_inner());
+        // `get` takes the two in this order, too.
         let mut open = self.open.lock().unwrap_or_else(|lock| lock.into_inner());
+        let mut known = self.known.write().unwrap_or_else(|lock| lock.into_inner());
         open.retain(|id, _| match (known.get(id), fresh.get(id)) {
             (Some(old), Some(new)) => old.effective == new.effective,
             _ => false,

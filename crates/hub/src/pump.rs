@@ -148,6 +148,15 @@ impl Plan {
         self.place.offset = None;
     }
 
+    /// Where the offset stands before the run: a max offset never goes down, in a rescan neither.
+    fn known_offset(&self, pipe: &Pipe) -> Option<Offset> {
+        let from = self.from.since.clone();
+        from.or_else(|| {
+            let kept = pipe.continuation == Continuation::Max;
+            self.place.offset.clone().filter(|_| kept)
+        })
+    }
+
     fn current_offset(&self, pipe: &Pipe) -> Option<Offset> {
         let snapshot = self.home.snapshot().ok()?;
         Place::load(snapshot.as_ref(), &pipe.id).ok()?.offset
@@ -168,6 +177,7 @@ fn run_planned(
         plan.start_over();
         source = pipe.open_source(world, cancel, plan.from.clone());
     }
+    mark_rescan(pipe, world, plan)?;
     let mut sink = pipe.open_sink(world, cancel)?;
     let transforms = pipe.open_transforms(world, cancel)?;
     sink.begin(&Run {
@@ -185,6 +195,7 @@ fn run_planned(
         sink,
         policy: &pipe.policy,
         ledger: Ledger::load(log, &pipe.id)?,
+        tried: Default::default(),
         letters,
         cancel,
         written: Default::default(),
@@ -194,7 +205,7 @@ fn run_planned(
     };
     let distinct = source.as_ref().is_ok_and(|source| source.distinct());
     let boundary = Boundary::new(plan.from.since.clone(), &plan.place.boundary);
-    let tracker = Tracker::new(pipe.continuation, plan.from.since.clone(), distinct);
+    let tracker = Tracker::new(pipe.continuation, plan.known_offset(pipe), distinct);
     let mut work = Work {
         pipe,
         world,
@@ -203,16 +214,28 @@ fn run_planned(
         writer,
         tracker,
         boundary,
+        read_attempts: 0,
         transforms,
         cancel,
         summary,
     };
-    let outcome = work.flow(source);
+    let guarded = catch_unwind(AssertUnwindSafe(|| work.flow(source)));
+    let outcome = guarded.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
     if let Err(failure) = &outcome {
         work.writer.sink.abort(failure);
     }
     work.report();
     outcome
+}
+
+/// Marks a rescan as begun before the sink forgets the seen set of an earlier run: a rescan that
+/// breaks must be followed by another, never by an incremental run or the rest of a full one.
+fn mark_rescan(pipe: &Pipe, world: &World, plan: &Plan) -> Result<(), Failure> {
+    if plan.kind != RunKind::Rescan || plan.place.unfinished == Some(RunKind::Rescan) {
+        return Ok(());
+    }
+    let marker = [progress::save_unfinished(&pipe.id, Some(RunKind::Rescan))];
+    crate::hub::commit_state(plan.home.as_ref(), &marker, false, world.clock.as_ref())
 }
 
 /// A run in full flow.
@@ -224,6 +247,9 @@ struct Work<'a, 'b> {
     writer: Writer<'a>,
     tracker: Tracker,
     boundary: Boundary,
+    /// Reads that were begun again; they count over the whole run, so that a source that always
+    /// breaks at the same place ends it.
+    read_attempts: u64,
     transforms: Vec<Box<dyn Transform>>,
     cancel: &'a Cancel,
     summary: &'a mut Summary,
@@ -233,19 +259,6 @@ impl Work<'_, '_> {
     fn flow(&mut self, source: Result<Box<dyn Source>, Failure>) -> Result<(), Failure> {
         self.writer.retry_waiting(self.run_log)?;
         let mut source = self.opened(source)?;
-        if self.plan.kind == RunKind::Rescan && self.plan.place.unfinished.is_none() {
-            // A crash in the middle must not turn the rescan into an incremental run.
-            let marker = [progress::save_unfinished(
-                &self.pipe.id,
-                Some(RunKind::Rescan),
-            )];
-            crate::hub::commit_state(
-                self.plan.home.as_ref(),
-                &marker,
-                false,
-                self.world.clock.as_ref(),
-            )?;
-        }
         let mut batch = Batch::new();
         let mut since_checkpoint = 0;
         loop {
@@ -274,7 +287,6 @@ impl Work<'_, '_> {
 
     /// Reads one batch; a failing read is begun again from the last safe place.
     fn read(&mut self, source: &mut Box<dyn Source>, out: &mut Batch) -> Result<Step, Failure> {
-        let mut attempt = 0;
         loop {
             let started = Instant::now();
             let step = source.next_batch(self.pipe.batch_size, out);
@@ -285,7 +297,7 @@ impl Work<'_, '_> {
                 }
                 Err(failure) => {
                     out.clear();
-                    *source = self.reopen(failure, &mut attempt)?;
+                    *source = self.reopen(failure)?;
                 }
             }
         }
@@ -294,10 +306,10 @@ impl Work<'_, '_> {
     /// Counts what is processed; what was processed at the start offset before is left out.
     fn leave_out_processed(&mut self, batch: &mut Batch) {
         if self.pipe.continuation == Continuation::Max {
+            self.boundary.observe(batch);
             if let Some(fresh) = self.boundary.without_processed(batch) {
                 *batch = fresh;
             }
-            self.boundary.observe(batch);
         }
         self.summary.read += batch.len() as u64;
     }
@@ -306,11 +318,10 @@ impl Work<'_, '_> {
         &mut self,
         source: Result<Box<dyn Source>, Failure>,
     ) -> Result<Box<dyn Source>, Failure> {
-        let mut attempt = 0;
-        source.or_else(|failure| self.reopen(failure, &mut attempt))
+        source.or_else(|failure| self.reopen(failure))
     }
 
-    fn reopen(&mut self, first: Failure, attempt: &mut u64) -> Result<Box<dyn Source>, Failure> {
+    fn reopen(&mut self, first: Failure) -> Result<Box<dyn Source>, Failure> {
         let mut failure = first;
         loop {
             if matches!(failure.class, Class::Cancelled | Class::Waiting) {
@@ -319,14 +330,14 @@ impl Work<'_, '_> {
             self.summary.read_errors += 1;
             self.run_log.read_error(&failure)?;
             let standing = Standing {
-                attempt: *attempt,
+                attempt: self.read_attempts,
                 ..Standing::default()
             };
             match verdict(&failure, Doing::Read, standing, &self.pipe.policy) {
                 Verdict::Retry(pause) => self.cancel.sleep(pause)?,
                 _ => return Err(failure),
             }
-            *attempt += 1;
+            self.read_attempts += 1;
             let mut from = self.plan.from.clone();
             if let Some(safe) = self.tracker.checkpoint() {
                 from.since = Some(safe.clone());

@@ -187,6 +187,17 @@ impl Receiver<'_> {
         if !self.push.is_full {
             return self.take_incremental(rows);
         }
+        if self
+            .push
+            .sequence_id
+            .as_deref()
+            .unwrap_or_default()
+            .is_empty()
+        {
+            return Err(PostError::Body(
+                "expected a `sequence_id` with `is_full=true`, found none".to_owned(),
+            ));
+        }
         let snapshot = self.dataset.snapshot()?;
         let known = self.sequence(snapshot.as_ref())?;
         if self.is_repeated(known.as_ref()) {
@@ -278,6 +289,11 @@ impl Receiver<'_> {
                  a sequence that is not active",
                 previous.unwrap_or_default()
             )),
+            // A sequence of which the beginning is missing would delete what the beginning held.
+            None if !self.push.is_first => conflict(
+                "expected `is_first=true` on the first request of a full sequence, found none"
+                    .to_owned(),
+            ),
             None => Ok(()),
         }
     }

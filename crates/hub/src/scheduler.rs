@@ -68,6 +68,23 @@ struct Job {
     cancel: Cancel,
 }
 
+/// What is known of a pipe when the schedule meets it.
+#[derive(Clone, Copy)]
+struct Met {
+    /// The node starts.
+    starting: bool,
+    ran_before: bool,
+    populated: bool,
+}
+
+/// A pipe whose time has come.
+struct Due {
+    id: String,
+    rescan: bool,
+    /// A cron expression named this moment.
+    moment: bool,
+}
+
 /// When a pipe is due; intervals count on the monotonic clock, cron on the wall clock.
 struct Timing {
     schedule: Schedule,
@@ -128,7 +145,7 @@ impl Scheduler {
                 .filter(|timing| timing.written == written);
             let timing = match kept {
                 Some(timing) => timing,
-                None => match Timing::of(&live, now, starting) {
+                None => match Timing::of(&live, now, self.met(&live, starting)) {
                     Ok(timing) => timing,
                     Err(failure) => {
                         tracing::warn!(pipe = %pipe.id, %failure, "the pipe has no schedule");
@@ -142,11 +159,29 @@ impl Scheduler {
         self.changed.notify_all();
     }
 
+    fn met(&self, live: &LivePipe, starting: bool) -> Met {
+        let store = &self.hub.world.store;
+        let head = |name: &str| {
+            let dataset = store.find(name).ok().flatten()?;
+            Some(dataset.snapshot().ok()?.head().clone())
+        };
+        let log = head(&crate::execution_log::dataset_id(live.id()));
+        let sink = live.component.sink_dataset().and_then(head);
+        Met {
+            starting,
+            ran_before: log.is_some_and(|head| head.next > 0),
+            populated: sink.is_some_and(|head| head.populated),
+        }
+    }
+
     /// Starts a run now. A user may start a disabled pipe, too.
     ///
     /// # Errors
     /// When the pipe is running, disabled, or cannot run.
     pub fn start_run(&self, id: &str, request: Request) -> Result<(), Refusal> {
+        if self.lock().stopping {
+            return Err(Refusal::Failed(Failure::cancelled()));
+        }
         let live = self.hub.pipe(id)?;
         live.runnable()?;
         let cancel = match request.user {
@@ -194,15 +229,16 @@ impl Scheduler {
     /// Looks for what is due, then sleeps until something may be.
     fn tick(&self) -> bool {
         let now = self.hub.world.clock.now();
-        for (id, rescan) in self.due(now) {
+        for Due { id, rescan, moment } in self.due(now) {
             let request = Request {
                 rescan,
                 next_interval: self.next_seconds(&id, now),
                 user: None,
             };
-            match self.start_run(&id, request) {
-                Ok(()) | Err(Refusal::Running(_) | Refusal::Disabled(..)) => {}
-                Err(refusal) => tracing::warn!(pipe = %id, %refusal, "the pipe was not started"),
+            // A named moment is made up for after the run that is under way; an interval is not.
+            let running = self.hub.pipe(&id).is_ok_and(|live| live.state().running);
+            if moment || !running {
+                self.start_or_follow(&id, request);
             }
         }
         let inner = self.lock();
@@ -222,7 +258,7 @@ impl Scheduler {
         true
     }
 
-    fn due(&self, now: Timestamp) -> Vec<(String, bool)> {
+    fn due(&self, now: Timestamp) -> Vec<Due> {
         let mut inner = self.lock();
         if inner.suspended > 0 || inner.stopping {
             return Vec::new();
@@ -235,12 +271,14 @@ impl Scheduler {
             if !(timing.is_due(monotonic, now) || rescan) {
                 continue;
             }
+            let moment = rescan || timing.cron.is_some_and(|at| at <= now);
             timing.advance(now);
             if let Ok(live) = self.hub.pipe(id) {
                 live.lock().next = timing.next(now);
             }
             if !disabled {
-                due.push((id.clone(), rescan));
+                let id = id.clone();
+                due.push(Due { id, rescan, moment });
             }
         }
         due
@@ -320,9 +358,16 @@ impl Scheduler {
         {
             self.signal(name);
         }
-        let again = std::mem::take(&mut job.live.lock().signalled);
+        let mut state = job.live.lock();
+        let again = std::mem::take(&mut state.signalled);
+        let rescan = std::mem::take(&mut state.rescan_pending);
+        drop(state);
         if again && !job.cancel.is_cancelled() {
-            let _ = self.start_run(&pipe.id, Request::default());
+            let request = Request {
+                rescan,
+                ..Request::default()
+            };
+            let _ = self.start_run(&pipe.id, request);
         }
     }
 
@@ -340,9 +385,32 @@ impl Scheduler {
             if !reads || !listens.unwrap_or(false) {
                 continue;
             }
-            if let Err(Refusal::Running(_)) = self.start_run(live.id(), Request::default()) {
-                live.lock().signalled = true;
+            let mode = live.component.pump().map().get("mode");
+            if mode.is_some_and(|mode| mode != "scheduled") {
+                continue;
             }
+            self.start_or_follow(live.id(), Request::default());
+        }
+    }
+
+    /// Starts a run, or makes one follow the run that is under way.
+    fn start_or_follow(&self, id: &str, request: Request) {
+        loop {
+            let rescan = request.rescan;
+            let refusal = match self.start_run(id, request.clone()) {
+                Ok(()) | Err(Refusal::Disabled(..)) => return,
+                Err(refusal) => refusal,
+            };
+            let running = matches!(refusal, Refusal::Running(_));
+            let follows = running && self.hub.pipe(id).is_ok_and(|live| live.ask_again(rescan));
+            if follows {
+                return;
+            }
+            if !running {
+                tracing::warn!(pipe = %id, %refusal, "the pipe was not started");
+                return;
+            }
+            // The run ended in between: it can be started now.
         }
     }
 
@@ -352,7 +420,7 @@ impl Scheduler {
 }
 
 impl Timing {
-    fn of(live: &LivePipe, now: Timestamp, starting: bool) -> Result<Timing, Failure> {
+    fn of(live: &LivePipe, now: Timestamp, met: Met) -> Result<Timing, Failure> {
         let pump = live.component.pump().map();
         let schedule = Schedule::of(pump).map_err(|problems| {
             let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
@@ -363,26 +431,29 @@ impl Timing {
             interval: None,
             cron: None,
             rescan: None,
-            at_once: starting && schedule.run_at_startup,
+            at_once: met.starting
+                && (schedule.run_at_startup
+                    || schedule.run_at_startup_if_not_populated && !met.populated),
             schedule,
         };
-        timing.advance_from(now, true);
+        timing.advance_from(now, Some(met.ran_before));
         Ok(timing)
     }
 
     fn is_due(&self, monotonic: Instant, now: Timestamp) -> bool {
         let scheduled = self.schedule.mode == Mode::Scheduled;
         let interval = self.interval.is_some_and(|at| at <= monotonic);
-        self.at_once || (scheduled && (interval || self.cron.is_some_and(|at| at <= now)))
+        scheduled && (self.at_once || interval || self.cron.is_some_and(|at| at <= now))
     }
 
     fn advance(&mut self, now: Timestamp) {
         self.at_once = false;
-        self.advance_from(now, false);
+        self.advance_from(now, None);
     }
 
-    /// A pipe's first interval is short, so that a new one has something to show soon.
-    fn advance_from(&mut self, now: Timestamp, first: bool) {
+    /// The first interval of a pipe that never ran is short, so that it has something to show
+    /// soon; pipes that ran before are spread over their interval when the node starts.
+    fn advance_from(&mut self, now: Timestamp, first: Option<bool>) {
         if self.schedule.mode != Mode::Scheduled {
             return;
         }
@@ -391,10 +462,11 @@ impl Timing {
             .every
             .filter(|_| self.schedule.cron.is_none())
             .map(|every| {
-                let pause = if first {
-                    every.min(FIRST).mul_f64(rand::rng().random_range(0.0..1.0))
-                } else {
-                    every.mul_f64(1.0 + rand::rng().random_range(-JITTER..JITTER))
+                let part = rand::rng().random_range(0.0..1.0);
+                let pause = match first {
+                    Some(false) => every.min(FIRST).mul_f64(part),
+                    Some(true) => every.mul_f64(part),
+                    None => every.mul_f64(1.0 - JITTER + 2.0 * JITTER * part),
                 };
                 Instant::now() + pause
             });

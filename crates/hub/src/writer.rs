@@ -1,14 +1,15 @@
 //! Writing batches under a policy: again, split, set aside, or stop.
 
+use std::collections::HashMap;
 use std::time::Instant;
 
-use tahini_entity::{Batch, Record};
+use tahini_entity::{Batch, Record, Str};
 
 use crate::execution_log::RunLog;
 use crate::policy::{Doing, Policy, Standing, Verdict, verdict};
 use crate::retry::{Ledger, Letters};
 use crate::sink::{Progress, Written};
-use crate::{Cancel, Failure, Sink};
+use crate::{Cancel, Class, Failure, Sink};
 
 /// The writing half of a run.
 pub struct Writer<'a> {
@@ -18,6 +19,8 @@ pub struct Writer<'a> {
     pub policy: &'a Policy,
     /// The failed entities of earlier runs, and of this one.
     pub ledger: Ledger,
+    /// The versions that this run set aside: each is tried once a run.
+    pub tried: HashMap<Str, u128>,
     /// Where failed entities go.
     pub letters: Letters<'a>,
     /// The run's stop request.
@@ -49,7 +52,7 @@ impl Writer<'_> {
         let batch = if self.ledger.is_empty() {
             batch
         } else {
-            kept = self.without_the_dead(batch)?;
+            kept = self.without_the_hopeless(batch)?;
             &kept
         };
         if batch.is_empty() && progress.is_none() {
@@ -107,7 +110,10 @@ impl Writer<'_> {
             self.cancel.check()?;
             match self.send(&one, None) {
                 Ok(()) => self.resolve(log, &one)?,
-                Err(failure) if failure.class == crate::Class::Cancelled => return Err(failure),
+                // A refused sequence or a wrong configuration is no fault of this entity.
+                Err(failure) if !matches!(failure.class, Class::Transient | Class::Entity) => {
+                    return Err(failure);
+                }
                 Err(failure) => {
                     self.failed += 1;
                     self.set_aside(log, one.get(0), &failure)?;
@@ -195,10 +201,11 @@ impl Writer<'_> {
     ) -> Result<(), Failure> {
         self.ledger
             .set_aside(&self.letters, log, &record.to_entity(), failure)?;
-        match record.id {
-            Some(id) => self.sink.seen(&[id]),
-            None => Ok(()),
-        }
+        let Some(id) = record.id else {
+            return Ok(());
+        };
+        self.tried.insert(id.into(), record.meta.hash);
+        self.sink.seen(&[id])
     }
 
     fn resolve(&mut self, log: &mut RunLog<'_>, batch: &Batch) -> Result<(), Failure> {
@@ -214,19 +221,25 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// Leaves out versions that were given up; they count as seen.
-    fn without_the_dead(&mut self, batch: &Batch) -> Result<Batch, Failure> {
+    /// Leaves out versions that were given up, or that wait and were tried in this run already;
+    /// they count as seen.
+    fn without_the_hopeless(&mut self, batch: &Batch) -> Result<Batch, Failure> {
         let mut kept = Batch::new();
         for record in batch.iter() {
-            let known = record.id.and_then(|id| self.ledger.get(id));
-            match (record.id, known) {
-                (Some(id), Some(entry)) if entry.dead && entry.hash == record.meta.hash => {
-                    self.sink.seen(&[id])?;
-                }
-                _ => kept.push(record),
+            match record.id.filter(|id| self.is_hopeless(id, record)) {
+                Some(id) => self.sink.seen(&[id])?,
+                None => kept.push(record),
             }
         }
         Ok(kept)
+    }
+
+    fn is_hopeless(&self, id: &str, record: Record<'_>) -> bool {
+        let Some(entry) = self.ledger.get(id) else {
+            return false;
+        };
+        let tried = self.tried.get(id) == Some(&record.meta.hash);
+        entry.hash == record.meta.hash && (entry.dead || tried)
     }
 
     fn checkpoint(&mut self, progress: Option<&Progress>) -> Result<(), Failure> {

@@ -182,15 +182,17 @@ impl Sink for JsonSink {
     }
 
     fn finish(&mut self, end: &End) -> Result<Written, Failure> {
-        if self.unsent > 0 && self.chain.is_full() {
+        // Entities that were set aside must not look deleted: without `is_last` the receiver takes
+        // the sequence for abandoned, and the next full run starts a new one.
+        let whole = self.unsent == 0 || !self.chain.is_full();
+        if !whole {
             tracing::warn!(
                 url = self.url,
                 unsent = self.unsent,
-                "entities of a full sequence did not get through: a receiver that tracks \
-                 deletions takes them for deleted until they do"
+                "entities of a full sequence did not get through: it ends without `is_last`"
             );
         }
-        self.post(&Batch::new(), end.complete)?;
+        self.post(&Batch::new(), end.complete && whole)?;
         Ok(Written::default())
     }
 
