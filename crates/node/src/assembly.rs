@@ -19,7 +19,10 @@ use crate::microservices::{Host, HostOptions, Redactor, ServiceSpec};
 pub const REGISTRY: Registry = Registry {
     sources: &[tahini_hub::builtin::SOURCES, tahini_connectors::SOURCES],
     sinks: &[tahini_hub::builtin::SINKS, tahini_connectors::SINKS],
-    transforms: &[tahini_hub::builtin::TRANSFORMS, tahini_connectors::TRANSFORMS],
+    transforms: &[
+        tahini_hub::builtin::TRANSFORMS,
+        tahini_connectors::TRANSFORMS,
+    ],
     systems: &[tahini_connectors::SYSTEMS],
 };
 
@@ -57,7 +60,11 @@ pub struct Loaded {
 impl Loaded {
     /// Reads projects from their folders.
     pub fn read(folders: &[PathBuf], profile: &str) -> anyhow::Result<Loaded> {
-        let mut loaded = Loaded { projects: Vec::new(), inputs: Vec::new(), env: Map::new() };
+        let mut loaded = Loaded {
+            projects: Vec::new(),
+            inputs: Vec::new(),
+            env: Map::new(),
+        };
         for folder in folders {
             let project = Project::load(folder, profile)?;
             loaded.inputs.extend(project.inputs.iter().cloned());
@@ -102,7 +109,12 @@ impl Assembly {
         let services: Arc<dyn Services> = Arc::new(Hosted(host.clone()));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let hub = Arc::new(Hub::new(store, services, clock, secrets.clone(), REGISTRY));
-        Assembly { hub, host, secrets, allow_process }
+        Assembly {
+            hub,
+            host,
+            secrets,
+            allow_process,
+        }
     }
 
     /// Takes over a configuration: pipes, systems, hosted services. Services that cannot be
@@ -142,11 +154,15 @@ impl Assembly {
     fn service(&self, system: &Component) -> Result<ServiceSpec, String> {
         let filled = resolve_secrets(&system.effective, self.secrets.as_ref(), Some(&system.id))
             .map_err(|failure| failure.to_string())?;
-        let runs_here = filled.get("process").is_some_and(|process| !process.is_null());
+        let runs_here = filled
+            .get("process")
+            .is_some_and(|process| !process.is_null());
         if runs_here && system.folder.is_none() && !self.allow_process {
-            return Err("expected a project on disk, or `serve --allow-process`, for a system \
+            return Err(
+                "expected a project on disk, or `serve --allow-process`, for a system \
                  with `process`: it starts a program of this machine"
-                .to_owned());
+                    .to_owned(),
+            );
         }
         let folder = system.folder.clone().unwrap_or_else(|| PathBuf::from("."));
         let folder = folder.canonicalize().unwrap_or(folder);
@@ -155,7 +171,10 @@ impl Assembly {
 
     fn secrets_of(&self, system: &Component) -> Vec<String> {
         let text = system.effective.to_string();
-        let names = text.split("$SECRET(").skip(1).filter_map(|rest| rest.split(')').next());
+        let names = text
+            .split("$SECRET(")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next());
         let get = |name: &str| {
             let own = self.secrets.get(Some(&system.id), name);
             own.or_else(|| self.secrets.get(None, name))
@@ -175,9 +194,14 @@ struct Hosted(Host);
 
 impl Services for Hosted {
     fn url(&self, system: &str, wait: Duration, cancel: &Cancel) -> Result<String, Failure> {
-        self.0.ready_url(system, wait, &|| cancel.is_cancelled()).map_err(|words| {
-            cancel.check().err().unwrap_or_else(|| Failure::transient(words))
-        })
+        self.0
+            .ready_url(system, wait, &|| cancel.is_cancelled())
+            .map_err(|words| {
+                cancel
+                    .check()
+                    .err()
+                    .unwrap_or_else(|| Failure::transient(words))
+            })
     }
 }
 
@@ -193,7 +217,10 @@ pub fn print_problems(problems: &[&Problem]) -> bool {
 
 /// How many problems there are of each level.
 pub fn count(problems: &[&Problem]) -> (usize, usize) {
-    let errors = problems.iter().filter(|problem| problem.level == Level::Error).count();
+    let errors = problems
+        .iter()
+        .filter(|problem| problem.level == Level::Error)
+        .count();
     (errors, problems.len() - errors)
 }
 

@@ -21,7 +21,12 @@ pub const INTERRUPTED: u8 = 130;
 ///
 /// Compatible with Sesam's configuration and protocols; not affiliated with Sesam.
 #[derive(Parser)]
-#[command(name = "tahini", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "tahini",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -71,7 +76,12 @@ pub struct Setting {
 #[derive(Args, Clone)]
 pub struct Store {
     /// The folder with the datasets.
-    #[arg(long, value_name = "DIR", default_value = "tahini-data", env = "TAHINI_DATA_DIR")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "tahini-data",
+        env = "TAHINI_DATA_DIR"
+    )]
     pub data: PathBuf,
 }
 
@@ -265,12 +275,12 @@ pub fn main() -> ExitCode {
         Command::Transform(options) => commands::transform::transform(&options),
         Command::Entities(options) => commands::entities::entities(&options),
         Command::Trace(options) => commands::trace::trace(&options),
-        Command::Token(Token { command: TokenCommand::Create { role, expires } }) => {
-            crate::auth::create_token(role, &expires).map(|token| {
-                crate::say::line(&token);
-                OK
-            })
-        }
+        Command::Token(Token {
+            command: TokenCommand::Create { role, expires },
+        }) => crate::auth::create_token(role, &expires).map(|token| {
+            crate::say::line(&token);
+            OK
+        }),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "tahini", &mut script);

@@ -9,10 +9,10 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tahini_hub::hub::{LivePipe, LiveState};
-use tahini_store::StoreError;
+use tahini_store::{Head, StoreError};
 
 use crate::api::{Node, Problem};
-use crate::microservices::State;
+use crate::microservices::{Snapshot, State};
 
 /// The media type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -34,114 +34,89 @@ async fn answer(node: Arc<Node>) -> Response {
 pub fn text(node: &Node) -> Result<String, StoreError> {
     let mut page = Page::default();
     let version = [("version", env!("CARGO_PKG_VERSION"))];
-    page.put(
-        "tahini_build_info",
-        Kind::Gauge,
-        "The running version.",
-        &version,
-        1.0,
-    );
+    page.gauge("tahini_build_info", "The running version.", &version, 1.0);
     let started = node.started.as_microsecond() as f64 / 1e6;
-    page.put(
-        "tahini_start_time_seconds",
-        Kind::Gauge,
-        "When the node started, in seconds since 1970.",
-        &[],
-        started,
-    );
+    let help = "When the node started, in seconds since 1970.";
+    page.gauge("tahini_start_time_seconds", help, &[], started);
     for live in node.assembly.hub.pipes() {
         pipe(node, &live, &mut page)?;
     }
     for head in node.store.list()? {
-        let labels = [("dataset", head.name.as_str())];
-        page.put(
-            "tahini_dataset_bytes",
-            Kind::Gauge,
-            "Bytes on disk.",
-            &labels,
-            head.bytes as f64,
-        );
-        for (state, count) in [("live", head.live), ("deleted", head.deleted)] {
-            let labels = [("dataset", head.name.as_str()), ("state", state)];
-            let help = "Entities by the state of their latest version.";
-            page.put(
-                "tahini_dataset_entities",
-                Kind::Gauge,
-                help,
-                &labels,
-                count as f64,
-            );
-        }
-        let help = "Versions that were ever written.";
-        page.put(
-            "tahini_dataset_versions_total",
-            Kind::Counter,
-            help,
-            &labels,
-            head.next as f64,
-        );
+        dataset(&head, &mut page);
     }
     for id in node.assembly.host.ids() {
-        let Some(now) = node.assembly.host.snapshot(&id) else {
-            continue;
-        };
-        let labels = [("system", id.as_str())];
-        let up = f64::from(u8::from(now.state == State::Running));
-        page.put(
-            "tahini_microservice_up",
-            Kind::Gauge,
-            "Whether it listens.",
-            &labels,
-            up,
-        );
-        let help = "Starts after the first one.";
-        let restarts = now.restarts as f64;
-        page.put(
-            "tahini_microservice_restarts_total",
-            Kind::Counter,
-            help,
-            &labels,
-            restarts,
-        );
+        if let Some(now) = node.assembly.host.snapshot(&id) {
+            microservice(&id, &now, &mut page);
+        }
     }
     Ok(page.text())
+}
+
+fn dataset(head: &Head, page: &mut Page) {
+    let name = head.name.as_str();
+    let own = [("dataset", name)];
+    page.gauge(
+        "tahini_dataset_bytes",
+        "Bytes on disk.",
+        &own,
+        head.bytes as f64,
+    );
+    for (state, count) in [("live", head.live), ("deleted", head.deleted)] {
+        let labels = [("dataset", name), ("state", state)];
+        let help = "Entities by the state of their latest version.";
+        page.gauge("tahini_dataset_entities", help, &labels, count as f64);
+    }
+    let help = "Versions that were ever written.";
+    page.counter(
+        "tahini_dataset_versions_total",
+        help,
+        &own,
+        head.next as f64,
+    );
+}
+
+fn microservice(id: &str, now: &Snapshot, page: &mut Page) {
+    let labels = [("system", id)];
+    let up = f64::from(u8::from(now.state == State::Running));
+    page.gauge("tahini_microservice_up", "Whether it listens.", &labels, up);
+    let help = "Starts after the first one.";
+    page.counter(
+        "tahini_microservice_restarts_total",
+        help,
+        &labels,
+        now.restarts as f64,
+    );
 }
 
 fn pipe(node: &Node, live: &LivePipe, page: &mut Page) -> Result<(), StoreError> {
     let state = live.state();
     let labels = [("pipe", live.id())];
-    let flag = |on: bool| f64::from(u8::from(on));
-    let mut gauge = |name, help, value| page.put(name, Kind::Gauge, help, &labels, value);
-    gauge(
-        "tahini_pipe_running",
-        "Whether a run is under way.",
-        flag(state.running),
-    );
-    gauge(
-        "tahini_pipe_disabled",
-        "Whether it was disabled.",
-        flag(state.disabled.is_some()),
-    );
-    gauge(
-        "tahini_pipe_valid",
-        "Whether its configuration has no errors.",
-        flag(live.component.is_valid()),
-    );
+    let flags = [
+        (
+            "tahini_pipe_running",
+            "Whether a run is under way.",
+            state.running,
+        ),
+        (
+            "tahini_pipe_disabled",
+            "Whether it was disabled.",
+            state.disabled.is_some(),
+        ),
+        (
+            "tahini_pipe_valid",
+            "Whether its configuration has no errors.",
+            live.component.is_valid(),
+        ),
+    ];
+    for (name, help, on) in flags {
+        page.gauge(name, help, &labels, f64::from(u8::from(on)));
+    }
     if let Some(lag) = lag(node, live)? {
-        gauge(
-            "tahini_pipe_lag_versions",
-            "Versions that wait in its source.",
-            lag as f64,
-        );
+        let help = "Versions that wait in its source.";
+        page.gauge("tahini_pipe_lag_versions", help, &labels, lag as f64);
     }
     let help = "Runs since the node started.";
-    page.put(
-        "tahini_pipe_runs_total",
-        Kind::Counter,
-        help,
-        &labels,
-        state.runs as f64,
-    );
+    page.counter("tahini_pipe_runs_total", help, &labels, state.runs as f64);
     last_run(live.id(), &state, page);
     Ok(())
 }
@@ -149,21 +124,23 @@ fn pipe(node: &Node, live: &LivePipe, page: &mut Page) -> Result<(), StoreError>
 fn last_run(pipe: &str, state: &LiveState, page: &mut Page) {
     let Some(last) = &state.last else { return };
     let labels = [("pipe", pipe)];
-    let mut gauge = |name, help, value| page.put(name, Kind::Gauge, help, &labels, value);
-    gauge(
-        "tahini_pipe_last_run_success",
-        "Whether the last run reached its end.",
-        f64::from(u8::from(last.success())),
-    );
-    gauge(
+    let success = f64::from(u8::from(last.success()));
+    let help = "Whether the last run reached its end.";
+    page.gauge("tahini_pipe_last_run_success", help, &labels, success);
+    let help = "How long the last run took.";
+    page.gauge(
         "tahini_pipe_last_run_duration_seconds",
-        "How long the last run took.",
+        help,
+        &labels,
         last.total_seconds(),
     );
-    gauge(
+    let help = "When the last run ended, in seconds since 1970.";
+    let ended = last.ended.as_microsecond() as f64 / 1e6;
+    page.gauge(
         "tahini_pipe_last_run_timestamp_seconds",
-        "When the last run ended, in seconds since 1970.",
-        last.ended.as_microsecond() as f64 / 1e6,
+        help,
+        &labels,
+        ended,
     );
     let counts = [
         ("read", last.read),
@@ -175,36 +152,18 @@ fn last_run(pipe: &str, state: &LiveState, page: &mut Page) {
     for (outcome, count) in counts {
         let labels = [("pipe", pipe), ("outcome", outcome)];
         let help = "Entities of the last run.";
-        page.put(
-            "tahini_pipe_last_run_entities",
-            Kind::Gauge,
-            help,
-            &labels,
-            count as f64,
-        );
+        page.gauge("tahini_pipe_last_run_entities", help, &labels, count as f64);
     }
     for (stage, seconds) in ["source", "transform", "sink"].iter().zip(last.seconds) {
         let labels = [("pipe", pipe), ("stage", *stage)];
         let help = "Seconds of the last run by stage.";
-        page.put(
-            "tahini_pipe_last_run_stage_seconds",
-            Kind::Gauge,
-            help,
-            &labels,
-            seconds,
-        );
+        page.gauge("tahini_pipe_last_run_stage_seconds", help, &labels, seconds);
     }
 }
 
 /// How many versions wait in the dataset that a pipe reads.
 fn lag(node: &Node, live: &LivePipe) -> Result<Option<u64>, StoreError> {
     crate::api::queue(node, live, node.offset(live)?.as_ref())
-}
-
-#[derive(Clone, Copy)]
-enum Kind {
-    Gauge,
-    Counter,
 }
 
 /// The page under way: a family of samples has its name, its help and its kind once.
@@ -214,21 +173,24 @@ struct Page {
 }
 
 impl Page {
+    fn gauge(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: f64) {
+        self.put("gauge", name, help, labels, value);
+    }
+
+    fn counter(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: f64) {
+        self.put("counter", name, help, labels, value);
+    }
+
     fn put(
         &mut self,
+        kind: &str,
         name: &'static str,
-        kind: Kind,
         help: &str,
         labels: &[(&str, &str)],
         value: f64,
     ) {
-        let family = self.families.entry(name).or_insert_with(|| {
-            let kind = match kind {
-                Kind::Gauge => "gauge",
-                Kind::Counter => "counter",
-            };
-            format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")
-        });
+        let begin = || format!("# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        let family = self.families.entry(name).or_insert_with(begin);
         let labels: Vec<String> = labels
             .iter()
             .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
@@ -258,9 +220,9 @@ mod tests {
     #[test]
     fn a_family_has_its_help_once_and_labels_are_escaped() {
         let mut page = Page::default();
-        page.put("b", Kind::Gauge, "Bees.", &[("x", "a\"b\\c\nd")], 1.5);
-        page.put("a", Kind::Counter, "As.", &[], 2.0);
-        page.put("b", Kind::Gauge, "Bees.", &[("x", "e"), ("y", "f")], 0.0);
+        page.gauge("b", "Bees.", &[("x", "a\"b\\c\nd")], 1.5);
+        page.counter("a", "As.", &[], 2.0);
+        page.gauge("b", "Bees.", &[("x", "e"), ("y", "f")], 0.0);
         let expected = "# HELP a As.\n# TYPE a counter\na 2\n\
              # HELP b Bees.\n# TYPE b gauge\nb{x=\"a\\\"b\\\\c\\nd\"} 1.5\nb{x=\"e\",y=\"f\"} 0\n";
         assert_eq!(page.text(), expected);

@@ -68,7 +68,10 @@ pub fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
         out.trim_end().to_owned()
     };
     let mut lines = vec![pad(header.to_vec())];
-    lines.extend(rows.iter().map(|row| pad(row.iter().map(String::as_str).collect())));
+    lines.extend(
+        rows.iter()
+            .map(|row| pad(row.iter().map(String::as_str).collect())),
+    );
     lines.join("\n")
 }
 
@@ -76,7 +79,13 @@ pub fn table(header: &[&str], rows: &[Vec<String>], right: &[usize]) -> String {
 mod tests {
     #[test]
     fn columns_line_up_and_numbers_stand_right() {
-        let rows = vec![vec!["a".to_owned(), "10".to_owned()], vec!["long".to_owned(), "5".to_owned()]];
-        assert_eq!(super::table(&["pipe", "read"], &rows, &[1]), "pipe  read\na       10\nlong     5");
+        let rows = vec![
+            vec!["a".to_owned(), "10".to_owned()],
+            vec!["long".to_owned(), "5".to_owned()],
+        ];
+        assert_eq!(
+            super::table(&["pipe", "read"], &rows, &[1]),
+            "pipe  read\na       10\nlong     5"
+        );
     }
 }

@@ -1,6 +1,9 @@
 //! Sources, sinks, transforms and systems against servers that follow a script.
 #![allow(clippy::unwrap_used)]
-#![allow(clippy::disallowed_methods, reason = "a scripted peer paces itself with sleeps")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a scripted peer paces itself with sleeps"
+)]
 
 mod body;
 mod client;

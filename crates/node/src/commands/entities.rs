@@ -33,10 +33,16 @@ fn of_dataset(options: &Entities) -> anyhow::Result<u8> {
     }
     let store = super::open_store(&options.store.data)?;
     let dataset = store.find(&options.name)?.ok_or_else(|| {
-        let names = store.list().unwrap_or_default().into_iter().map(|head| head.name);
+        let names = store
+            .list()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|head| head.name);
         let names: Vec<String> = names.filter(|name| !name.starts_with("system:")).collect();
         let near = tahini_hub::config::nearest(&options.name, names.iter().map(String::as_str));
-        let help = near.map(|near| format!("; did you mean {near:?}?")).unwrap_or_default();
+        let help = near
+            .map(|near| format!("; did you mean {near:?}?"))
+            .unwrap_or_default();
         anyhow!(
             "expected a dataset {:?}, found none{help} (a pipe's output: give --project)",
             options.name
@@ -45,11 +51,17 @@ fn of_dataset(options: &Entities) -> anyhow::Result<u8> {
     let snapshot = dataset.snapshot()?;
     let since = options.since.as_deref().map(str::parse::<u64>).transpose();
     let mut after = since.map_err(|_| anyhow!("expected --since to be a whole number"))?;
-    let view = View { history: options.history, deleted: true };
+    let view = View {
+        history: options.history,
+        deleted: true,
+    };
     let mut left = options.limit.unwrap_or(usize::MAX);
     while left > 0 {
         let mut batch = Batch::new();
-        let limit = Limit { rows: left.min(ROWS), bytes: BYTES };
+        let limit = Limit {
+            rows: left.min(ROWS),
+            bytes: BYTES,
+        };
         let next = snapshot.changes(after, view, limit, &mut batch)?;
         left -= batch.len().min(left);
         print(&batch, Fields::ALL);
@@ -82,15 +94,29 @@ fn of_pipe(options: &Entities) -> anyhow::Result<u8> {
         Ok(number) => Offset::Int(number),
         Err(_) => Offset::Text(since.into()),
     });
-    let from = From { full: since.is_none(), since, state: Vec::new() };
+    let from = From {
+        full: since.is_none(),
+        since,
+        state: Vec::new(),
+    };
     let mut left = options.limit.unwrap_or(usize::MAX);
-    let outcome = stage::read(live.usable()?, &assembly.hub.world, stage, from, &Cancel::new(), |batch| {
-        let mut shown = Batch::new();
-        batch.iter().take(left).for_each(|record| shown.push(record));
-        left -= shown.len();
-        print(&shown, Fields::SINK);
-        left > 0
-    });
+    let outcome = stage::read(
+        live.usable()?,
+        &assembly.hub.world,
+        stage,
+        from,
+        &Cancel::new(),
+        |batch| {
+            let mut shown = Batch::new();
+            batch
+                .iter()
+                .take(left)
+                .for_each(|record| shown.push(record));
+            left -= shown.len();
+            print(&shown, Fields::SINK);
+            left > 0
+        },
+    );
     assembly.close();
     outcome?;
     store.close()?;

@@ -12,7 +12,10 @@ use crate::say;
 
 /// Runs the project and prints the table.
 pub fn run(options: &Run) -> anyhow::Result<u8> {
-    let mut loaded = Loaded::read(std::slice::from_ref(&options.project), &options.setting.profile)?;
+    let mut loaded = Loaded::read(
+        std::slice::from_ref(&options.project),
+        &options.setting.profile,
+    )?;
     loaded.env.extend(read_objects(&options.setting.env)?);
     let configuration = loaded.configure();
     let invalid = print_problems(&loaded.problems(&configuration));
@@ -65,18 +68,23 @@ pub fn assemble(
     setting: &Setting,
 ) -> anyhow::Result<Assembly> {
     let secrets = secrets_from(&setting.secrets)?;
-    let options = HostOptions { eager_by_default: false, ..HostOptions::default() };
+    let options = HostOptions {
+        eager_by_default: false,
+        ..HostOptions::default()
+    };
     Ok(Assembly::new(store, secrets, options, true))
 }
 
 /// Passes a stop request on to the runs that are under way.
 pub fn stop_runs_on(cancel: &Cancel, assembly: &Assembly) {
     let (cancel, hub) = (cancel.clone(), assembly.hub.clone());
-    let spawned = std::thread::Builder::new().name("interrupt".to_owned()).spawn(move || {
-        // Sleeps until the request comes; the program's end takes the thread along.
-        while cancel.sleep(std::time::Duration::from_secs(3600)).is_ok() {}
-        hub.stop_all();
-    });
+    let spawned = std::thread::Builder::new()
+        .name("interrupt".to_owned())
+        .spawn(move || {
+            // Sleeps until the request comes; the program's end takes the thread along.
+            while cancel.sleep(std::time::Duration::from_secs(3600)).is_ok() {}
+            hub.stop_all();
+        });
     if let Err(error) = spawned {
         tracing::warn!(%error, "Ctrl-C will stop the program between runs only");
     }
@@ -84,13 +92,18 @@ pub fn stop_runs_on(cancel: &Cancel, assembly: &Assembly) {
 
 /// The kind of a run, as people call it.
 fn kind(summary: &Summary) -> &str {
-    if summary.sync_type.is_empty() { "-" } else { &summary.sync_type }
+    if summary.sync_type.is_empty() {
+        "-"
+    } else {
+        &summary.sync_type
+    }
 }
 
 /// A table of runs: pipe, kind, read, changed, deleted, failed, time, offset.
 pub fn table(rows: &[Ran]) -> String {
-    let header =
-        ["pipe", "run", "read", "changed", "deleted", "failed", "seconds", "offset", "result"];
+    let header = [
+        "pipe", "run", "read", "changed", "deleted", "failed", "seconds", "offset", "result",
+    ];
     let cells: Vec<Vec<String>> = rows
         .iter()
         .map(|ran| {
@@ -103,8 +116,15 @@ pub fn table(rows: &[Ran]) -> String {
                 summary.deleted.to_string(),
                 summary.failed.to_string(),
                 format!("{:.3}", summary.total_seconds()),
-                summary.offset.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
-                if summary.success() { "ok".to_owned() } else { "FAILED".to_owned() },
+                summary
+                    .offset
+                    .as_ref()
+                    .map_or_else(|| "-".to_owned(), ToString::to_string),
+                if summary.success() {
+                    "ok".to_owned()
+                } else {
+                    "FAILED".to_owned()
+                },
             ]
         })
         .collect();
@@ -125,12 +145,17 @@ fn explain(rows: &[Ran], rest: &Rest, max_passes: usize) {
         Rest::Stopped => say::error_line("stopped; what was finished is saved"),
         Rest::Stuck(waits) => {
             say::error_line("nothing is left to run, and these waits can never end:");
-            waits.iter().for_each(|wait| say::error_line(&format!("  {wait}")));
+            waits
+                .iter()
+                .for_each(|wait| say::error_line(&format!("  {wait}")));
         }
         Rest::Restless(pipes) => {
             say::error_line(&format!("still changing after {max_passes} passes:"));
             for (pipe, ids) in pipes {
-                say::error_line(&format!("  pipe {pipe:?} keeps changing {}", ids.join(", ")));
+                say::error_line(&format!(
+                    "  pipe {pipe:?} keeps changing {}",
+                    ids.join(", ")
+                ));
             }
         }
     }

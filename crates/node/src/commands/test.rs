@@ -17,7 +17,10 @@ use crate::say;
 
 /// Runs the project to rest in memory, then its tests.
 pub fn test(options: &Test) -> anyhow::Result<u8> {
-    let mut loaded = Loaded::read(std::slice::from_ref(&options.project), &options.setting.profile)?;
+    let mut loaded = Loaded::read(
+        std::slice::from_ref(&options.project),
+        &options.setting.profile,
+    )?;
     loaded.env.extend(read_objects(&options.setting.env)?);
     let configuration = loaded.configure();
     let problems = loaded.problems(&configuration);
@@ -35,7 +38,10 @@ pub fn test(options: &Test) -> anyhow::Result<u8> {
     }
     let outcome = post_testdata(&loaded, &assembly).and_then(|()| {
         // Pipes that write to the outside are looked at, never run.
-        let what = Options { outputs: false, ..Options::default() };
+        let what = Options {
+            outputs: false,
+            ..Options::default()
+        };
         Ok(settle::settle(&assembly.hub, &what, &cancel, |ran| {
             say::progress(&format!("pass {}: {} …", ran.pass, ran.pipe));
             if let Some(failure) = &ran.summary.failure {
@@ -62,7 +68,10 @@ pub fn test(options: &Test) -> anyhow::Result<u8> {
 
 fn post_testdata(loaded: &Loaded, assembly: &Assembly) -> anyhow::Result<()> {
     for (pipe, file) in loaded.projects.iter().flat_map(|project| &project.testdata) {
-        let live = assembly.hub.pipe(pipe).with_context(|| file.display().to_string())?;
+        let live = assembly
+            .hub
+            .pipe(pipe)
+            .with_context(|| file.display().to_string())?;
         let body = File::open(file).with_context(|| file.display().to_string())?;
         receive(&assembly.hub, &live, &Push::default(), body)
             .with_context(|| file.display().to_string())?;
@@ -72,7 +81,10 @@ fn post_testdata(loaded: &Loaded, assembly: &Assembly) -> anyhow::Result<()> {
 
 fn run_tests(loaded: &Loaded, assembly: &Assembly, update: bool) -> Vec<Checked> {
     let tests = loaded.projects.iter().flat_map(|project| &project.tests);
-    tests.filter(|spec| !spec.ignore).map(|spec| check(spec, &assembly.hub, update)).collect()
+    tests
+        .filter(|spec| !spec.ignore)
+        .map(|spec| check(spec, &assembly.hub, update))
+        .collect()
 }
 
 fn print(checked: &[Checked], as_json: bool) {
@@ -87,10 +99,15 @@ fn print(checked: &[Checked], as_json: bool) {
     for one in checked {
         let word = if one.passed { "ok    " } else { "FAILED" };
         say::line(&format!("{word} {}", one.name));
-        one.message.lines().for_each(|line| say::line(&format!("       {line}")));
+        one.message
+            .lines()
+            .for_each(|line| say::line(&format!("       {line}")));
     }
     let failed = checked.iter().filter(|one| !one.passed).count();
-    say::line(&format!("{} passed, {failed} failed", checked.len() - failed));
+    say::line(&format!(
+        "{} passed, {failed} failed",
+        checked.len() - failed
+    ));
     if checked.is_empty() {
         say::error_line("no tests found: a test is a file expected/<pipe>.test.json");
     }

@@ -14,7 +14,10 @@ use crate::say;
 
 /// Reads the source up to the entity and shows every step.
 pub fn trace(options: &Trace) -> anyhow::Result<u8> {
-    let mut loaded = Loaded::read(std::slice::from_ref(&options.project), &options.setting.profile)?;
+    let mut loaded = Loaded::read(
+        std::slice::from_ref(&options.project),
+        &options.setting.profile,
+    )?;
     loaded.env.extend(read_objects(&options.setting.env)?);
     let configuration = loaded.configure();
     print_problems(&loaded.problems(&configuration));
@@ -34,7 +37,9 @@ pub fn trace(options: &Trace) -> anyhow::Result<u8> {
             match shown {
                 Some(Json::Array(entities)) if entities.is_empty() => say::line("  nothing"),
                 Some(Json::Array(entities)) => {
-                    entities.iter().for_each(|entity| say::line(&format!("  {entity}")));
+                    entities
+                        .iter()
+                        .for_each(|entity| say::line(&format!("  {entity}")));
                 }
                 Some(message) => say::line(&format!("  {}", message.as_str().unwrap_or_default())),
                 None => {}
@@ -55,8 +60,15 @@ fn follow(hub: &Hub, pipe: &str, id: &str) -> anyhow::Result<Vec<Json>> {
     };
     steps.push(json!({"step": "source", "entities": shown(&source)}));
     let mut current = source;
-    for (at, mut transform) in pipe.open_transforms(&hub.world, &cancel)?.into_iter().enumerate() {
-        let kind = pipe.transforms()[at]["type"].as_str().unwrap_or_default().to_owned();
+    for (at, mut transform) in pipe
+        .open_transforms(&hub.world, &cancel)?
+        .into_iter()
+        .enumerate()
+    {
+        let kind = pipe.transforms()[at]["type"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
         let step = format!("transform {} ({kind})", at + 1);
         let mut out = Batch::new();
         if let Err(failure) = transform.apply(&current, &mut out, &mut Vec::new()) {
@@ -72,7 +84,10 @@ fn follow(hub: &Hub, pipe: &str, id: &str) -> anyhow::Result<Vec<Json>> {
 
 /// The entity by its id in the source; where the source gives none, by what it becomes.
 fn find(hub: &Hub, pipe: &Pipe, id: &str, cancel: &Cancel) -> anyhow::Result<Option<Batch>> {
-    let from = From { full: true, ..From::default() };
+    let from = From {
+        full: true,
+        ..From::default()
+    };
     let mut source = pipe.open_source(&hub.world, cancel, from)?;
     let mut transforms = pipe.open_transforms(&hub.world, cancel)?;
     loop {
@@ -99,7 +114,10 @@ fn becomes(one: &Batch, id: &str, transforms: &mut [Box<dyn tahini_hub::Transfor
     let mut current = one.clone();
     for transform in transforms {
         let mut out = Batch::new();
-        if transform.apply(&current, &mut out, &mut Vec::new()).is_err() {
+        if transform
+            .apply(&current, &mut out, &mut Vec::new())
+            .is_err()
+        {
             return false;
         }
         current = out;
@@ -119,13 +137,18 @@ fn verdict(hub: &Hub, pipe: &Pipe, outputs: &Batch) -> anyhow::Result<String> {
     let mut lines = Vec::new();
     for record in outputs.iter() {
         let Some(id) = record.id else {
-            return Err(anyhow!("an entity without `_id` reaches the sink: the run would fail"));
+            return Err(anyhow!(
+                "an entity without `_id` reaches the sink: the run would fail"
+            ));
         };
         let mut stored = Batch::new();
         if let Some(dataset) = &dataset {
             dataset.snapshot()?.latest(&[id], &mut stored)?;
         }
-        let old = stored.iter().next().map(|stored| (stored.meta.hash, stored.meta.deleted));
+        let old = stored
+            .iter()
+            .next()
+            .map(|stored| (stored.meta.hash, stored.meta.deleted));
         let new = record.meta.hash;
         lines.push(match (record.meta.filtered, old) {
             (true, None) => format!("{id:?} is filtered and unknown: nothing is written"),

@@ -35,7 +35,10 @@ pub fn transform(options: &Transform) -> anyhow::Result<u8> {
     if print_problems(&configuration.problems().collect::<Vec<_>>()) {
         return Ok(INVALID);
     }
-    let component = configuration.pipes().next().ok_or_else(|| anyhow!("expected a pipe"))?;
+    let component = configuration
+        .pipes()
+        .next()
+        .ok_or_else(|| anyhow!("expected a pipe"))?;
     let pipe = Pipe::of(&component.id, &component.effective, None, &REGISTRY)?;
     let store: Arc<dyn Backend> = Arc::new(Memory::new());
     let assembly = super::run::assemble(store, &options.setting)?;
@@ -48,7 +51,8 @@ fn read_rules(file: &std::path::Path) -> anyhow::Result<Json> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let read = tahini_hub::config::Text::parse(&text, Some(file));
     print_problems(&read.problems.iter().collect::<Vec<_>>());
-    read.json.ok_or_else(|| anyhow!("{} is not JSON", file.display()))
+    read.json
+        .ok_or_else(|| anyhow!("{} is not JSON", file.display()))
 }
 
 /// The pipe that has these rules; a whole pipe keeps its transforms and loses its ends.

@@ -8,7 +8,10 @@ use crate::say;
 
 /// Prints every problem; only errors make the exit code.
 pub fn validate(options: &Validate) -> anyhow::Result<u8> {
-    let mut loaded = Loaded::read(std::slice::from_ref(&options.project), &options.setting.profile)?;
+    let mut loaded = Loaded::read(
+        std::slice::from_ref(&options.project),
+        &options.setting.profile,
+    )?;
     loaded.env.extend(read_objects(&options.setting.env)?);
     let configuration = loaded.configure();
     let problems = loaded.problems(&configuration);
@@ -18,7 +21,10 @@ pub fn validate(options: &Validate) -> anyhow::Result<u8> {
         say::line(&json!({"problems": all, "errors": errors, "warnings": warnings}).to_string());
     } else {
         print_problems(&problems);
-        let (pipes, systems) = (configuration.pipes().count(), configuration.systems().count());
+        let (pipes, systems) = (
+            configuration.pipes().count(),
+            configuration.systems().count(),
+        );
         say::line(&format!(
             "{pipes} pipes, {systems} systems: {errors} errors, {warnings} warnings"
         ));

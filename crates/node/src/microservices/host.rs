@@ -16,10 +16,10 @@ use super::environment::{Peer, node_environment};
 use super::keeper::{Keeper, Pace, Wish};
 use super::logs::{Log, SharedRedactor};
 use super::process::ProcessRuntime;
-use tahini_hub::secrets::Redactor;
 use super::runtime::{Launch, Runtime, Vitals};
 use super::spec::ServiceSpec;
 use super::state::{Snapshot, State, to_json};
+use tahini_hub::secrets::Redactor;
 
 /// How often a waiting pipe looks whether it has been cancelled.
 const CANCEL_LOOK: Duration = Duration::from_millis(100);

@@ -28,7 +28,7 @@ pub use host::{Host, HostOptions};
 pub use keeper::Pace;
 pub use logs::{Line, LineSplitter, Log, Stream};
 pub use process::ProcessRuntime;
-pub use tahini_hub::secrets::Redactor;
 pub use runtime::{Exit, Instance, Launch, Runtime, StartError, Task, Vitals};
 pub use spec::{DockerSpec, ProcessSpec, ServiceSpec};
 pub use state::{Snapshot, State};
+pub use tahini_hub::secrets::Redactor;

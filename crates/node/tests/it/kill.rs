@@ -49,15 +49,15 @@ impl SlowSource {
                 std::thread::spawn(move || stream.and_then(|s| answer(s, &orders, &tell)));
             }
         });
-        SlowSource { port, orders, reached }
+        SlowSource {
+            port,
+            orders,
+            reached,
+        }
     }
 }
 
-fn answer(
-    stream: TcpStream,
-    orders: &Mutex<Orders>,
-    tell: &Sender<()>,
-) -> std::io::Result<()> {
+fn answer(stream: TcpStream, orders: &Mutex<Orders>, tell: &Sender<()>) -> std::io::Result<()> {
     let mut request = String::new();
     let mut reader = BufReader::new(stream.try_clone()?);
     reader.read_line(&mut request)?;
@@ -66,7 +66,9 @@ fn answer(
         line.clear();
     }
     let since = request.split("since=").nth(1).and_then(|rest| {
-        rest.split([' ', '&']).next().and_then(|text| text.parse::<u64>().ok())
+        rest.split([' ', '&'])
+            .next()
+            .and_then(|text| text.parse::<u64>().ok())
     });
     let first = since.map_or(0, |since| since + 1);
     let report_after = {
@@ -75,7 +77,9 @@ fn answer(
         orders.report_after.take()
     };
     let mut out = stream;
-    out.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    out.write_all(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+    )?;
     chunk(&mut out, b"[")?;
     let mut at = first;
     while at < ENTITIES {
@@ -83,7 +87,10 @@ fn answer(
         let mut text = Vec::new();
         for i in at..end {
             let comma = if i == first { "" } else { "," };
-            write!(text, "{comma}{{\"_id\":\"e:{i:06}\",\"_updated\":{i},\"name\":\"entity {i}\"}}")?;
+            write!(
+                text,
+                "{comma}{{\"_id\":\"e:{i:06}\",\"_updated\":{i},\"name\":\"entity {i}\"}}"
+            )?;
         }
         chunk(&mut out, &text)?;
         at = end;
@@ -150,12 +157,19 @@ fn versions(data: &Path) -> Vec<String> {
         .arg(data)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines()
         .map(|line| {
             let mut entity: serde_json::Value = serde_json::from_str(line).unwrap();
-            assert!(entity.as_object_mut().unwrap().remove("_ts").is_some(), "{line}");
+            assert!(
+                entity.as_object_mut().unwrap().remove("_ts").is_some(),
+                "{line}"
+            );
             entity.to_string()
         })
         .collect()
@@ -176,25 +190,39 @@ fn killed_twenty_times(chronological: bool, seed: u64) {
             .reached
             .recv_timeout(Duration::from_secs(120))
             .unwrap_or_else(|_| panic!("run {kill} never took {after} entities"));
-        assert!(child.try_wait().unwrap().is_none(), "seed {seed}: run {kill} ended by itself");
+        assert!(
+            child.try_wait().unwrap().is_none(),
+            "seed {seed}: run {kill} ended by itself"
+        );
         child.kill().unwrap();
         child.wait().unwrap();
     }
     let asked = std::mem::take(&mut source.orders.lock().unwrap().asked);
     let resumed = asked.iter().filter(|first| **first > 0).count();
     if chronological {
-        assert!(resumed >= 10, "seed {seed}: only {resumed} of {KILLS} runs resumed: {asked:?}");
+        assert!(
+            resumed >= 10,
+            "seed {seed}: only {resumed} of {KILLS} runs resumed: {asked:?}"
+        );
     } else {
         assert_eq!(resumed, 0, "a source without order was resumed: {asked:?}");
     }
     let last = finish(folder.path(), &broken);
     let undisturbed = finish(folder.path(), &whole);
-    assert_eq!(last["runs"][0]["pipe_offset"], undisturbed["runs"][0]["pipe_offset"]);
+    assert_eq!(
+        last["runs"][0]["pipe_offset"],
+        undisturbed["runs"][0]["pipe_offset"]
+    );
     assert_eq!(undisturbed["runs"][0]["pipe_offset"], ENTITIES - 1);
     let (found, expected) = (versions(&broken), versions(&whole));
     assert_eq!(found.len(), expected.len(), "seed {seed}");
     let differs = found.iter().zip(&expected).position(|(a, b)| a != b);
-    assert_eq!(differs, None, "seed {seed}: {:?}", differs.map(|at| (&found[at], &expected[at])));
+    assert_eq!(
+        differs,
+        None,
+        "seed {seed}: {:?}",
+        differs.map(|at| (&found[at], &expected[at]))
+    );
     assert_eq!(expected.len() as u64, ENTITIES);
 }
 

@@ -44,14 +44,18 @@ fn two_gigabytes_stream_through_in_200_megabytes() {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let sent = server.join().unwrap();
     assert_eq!(report["runs"][0]["entities_read"], sent, "{report}");
-    assert!(peak > 0 && peak < LIMIT_KB, "expected under {LIMIT_KB} kB, found {peak} kB");
+    assert!(
+        peak > 0 && peak < LIMIT_KB,
+        "expected under {LIMIT_KB} kB, found {peak} kB"
+    );
 }
 
 /// The process's anonymous memory; 0 once it is gone.
 fn anonymous_kb(status: &str) -> u64 {
     let text = std::fs::read_to_string(status).unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("RssAnon:"));
-    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok()).unwrap_or(0)
+    line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())
+        .unwrap_or(0)
 }
 
 /// Answers one request and tells how many entities it sent.
@@ -63,9 +67,11 @@ fn serve(listener: &TcpListener) -> u64 {
         line.clear();
     }
     let mut out = std::io::BufWriter::with_capacity(1 << 20, stream);
-    out.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
-        Transfer-Encoding: chunked\r\n\r\n")
-        .unwrap();
+    out.write_all(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
+        Transfer-Encoding: chunked\r\n\r\n",
+    )
+    .unwrap();
     let filler = "lorem ipsum dolor sit amet ".repeat(80);
     let (mut sent, mut count) = (0u64, 0u64);
     while sent < BYTES {

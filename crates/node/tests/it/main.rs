@@ -1,6 +1,9 @@
 //! The integration tests of the node, one binary.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-#![allow(clippy::disallowed_methods, reason = "a scripted peer paces itself with sleeps")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a scripted peer paces itself with sleeps"
+)]
 
 mod api;
 mod kill;

@@ -146,3 +146,48 @@ fn two_nodes_do_not_share_a_folder() {
     let error = format!("{:#}", second.err().unwrap());
     assert!(error.contains("in use by another process"), "{error}");
 }
+
+/// A run that waits for a peer that never answers ends when the node stops.
+#[test]
+fn a_node_stops_although_a_peer_hangs() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let node = TestNode::of(json!([
+        {"_id": "s", "type": "system:url", "url_pattern": format!("http://{address}/%s")},
+        {"_id": "a", "type": "pipe", "source": {"type": "json", "system": "s", "url": "x"}}
+    ]));
+    node.pump("a", &[("operation", "start")]).ok();
+    let (_peer, _) = silent.accept().unwrap();
+    assert_eq!(node.runtime("a")["is-running"], true);
+    let begun = std::time::Instant::now();
+    drop(node);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10));
+}
+
+#[test]
+fn stop_ends_a_run_that_waits() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let node = TestNode::of(json!([
+        {"_id": "s", "type": "system:url", "url_pattern": format!("http://{address}/%s")},
+        {"_id": "a", "type": "pipe", "source": {"type": "json", "system": "s", "url": "x"}}
+    ]));
+    node.pump("a", &[("operation", "start")]).ok();
+    node.pump("a", &[("operation", "start")])
+        .is_problem(409, "running");
+    node.pump("a", &[("operation", "update-last-seen"), ("last-seen", "")])
+        .is_problem(409, "running");
+    node.pump("a", &[("operation", "stop")]).ok();
+    let runtime = super::until("the end of the run", || {
+        let runtime = node.runtime("a");
+        (runtime["is-running"] == false).then_some(runtime)
+    });
+    assert_eq!(runtime["success"], false);
+    assert!(
+        runtime["last-message"]
+            .as_str()
+            .unwrap()
+            .contains("stopped on request"),
+        "{runtime}"
+    );
+}
