@@ -1,0 +1,236 @@
+//! How a project's tests compare what is expected with what is found.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value as Json, json};
+use tahini_hub::Project;
+use tahini_hub::check::{Checked, check};
+
+use crate::world::World;
+
+/// A pipe whose dataset holds `found`, and a test that expects `expected` with these options.
+fn compare(found: Vec<Json>, expected: &Json, options: &Json) -> Checked {
+    let folder = project(&expected.to_string(), options);
+    checked(found, folder.path(), false)
+}
+
+fn project(expected: &str, options: &Json) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir_all(folder.path().join("expected")).unwrap();
+    fs::write(folder.path().join("expected/out.json"), expected).unwrap();
+    fs::write(
+        folder.path().join("expected/out.test.json"),
+        options.to_string(),
+    )
+    .unwrap();
+    folder
+}
+
+fn checked(found: Vec<Json>, folder: &Path, update: bool) -> Checked {
+    let mut world = World::new();
+    world.pipe(json!({"_id": "in"}));
+    world.pipe(json!({"_id": "out", "source": {"type": "dataset", "dataset": "in"}}));
+    let (gone, there): (Vec<Json>, Vec<Json>) =
+        found.into_iter().partition(|e| e["_deleted"] == true);
+    let before = gone.iter().cloned().map(|mut entity| {
+        entity["_deleted"] = json!(false);
+        entity
+    });
+    world.records("in", before.chain(there.clone()).collect());
+    world.succeed("in");
+    world.records("in", there);
+    world.succeed("in");
+    let project = Project::load(folder, "test").unwrap();
+    check(&project.tests[0], world.hub(), update)
+}
+
+#[test]
+fn each_rule_of_comparison() {
+    let deleted = json!({"_id": "gone", "_deleted": true});
+    let cases = [
+        (
+            "equal",
+            json!([{"_id": "a", "v": 1}]),
+            json!([{"_id": "a", "v": 1}]),
+            json!({}),
+            true,
+        ),
+        (
+            "another value",
+            json!([{"_id": "a", "v": 1}]),
+            json!([{"_id": "a", "v": 2}]),
+            json!({}),
+            false,
+        ),
+        (
+            "one is missing",
+            json!([]),
+            json!([{"_id": "a"}]),
+            json!({}),
+            false,
+        ),
+        (
+            "one too many",
+            json!([{"_id": "a"}]),
+            json!([]),
+            json!({}),
+            false,
+        ),
+        (
+            "order of entities and names",
+            json!([{"_id": "b", "y": 1, "x": 2}, {"_id": "a"}]),
+            json!([{"_id": "a"}, {"x": 2, "_id": "b", "y": 1}]),
+            json!({}),
+            true,
+        ),
+        (
+            "order in a list",
+            json!([{"_id": "a", "v": [1, 2]}]),
+            json!([{"_id": "a", "v": [2, 1]}]),
+            json!({}),
+            false,
+        ),
+        (
+            "reserved names in what is expected",
+            json!([{"_id": "a"}]),
+            json!([{"_id": "a", "_updated": 77, "_ts": 1, "_hash": "x", "_previous": null, "_deleted": false}]),
+            json!({}),
+            true,
+        ),
+        (
+            "x.0 is x",
+            json!([{"_id": "a", "v": 1.0}]),
+            json!([{"_id": "a", "v": 1}]),
+            json!({}),
+            true,
+        ),
+        (
+            "x.5 is not x",
+            json!([{"_id": "a", "v": 1.5}]),
+            json!([{"_id": "a", "v": 1}]),
+            json!({}),
+            false,
+        ),
+        (
+            "a deleted one that nobody expects",
+            json!([deleted]),
+            json!([]),
+            json!({}),
+            true,
+        ),
+        (
+            "a deleted one that counts",
+            json!([deleted]),
+            json!([]),
+            json!({"ignore_deletes": false}),
+            false,
+        ),
+        (
+            "a deleted one that is expected",
+            json!([deleted]),
+            json!([deleted]),
+            json!({}),
+            true,
+        ),
+        (
+            "a deleted one expected alive",
+            json!([deleted]),
+            json!([{"_id": "gone"}]),
+            json!({}),
+            false,
+        ),
+        (
+            "blacklist",
+            json!([{"_id": "a", "time": 1, "n": {"time": 1, "v": 2}}]),
+            json!([{"_id": "a", "time": 9, "n": {"time": 9, "v": 2}}]),
+            json!({"blacklist": ["time", "n.time"]}),
+            true,
+        ),
+        (
+            "blacklist names one depth only",
+            json!([{"_id": "a", "n": {"time": 1}}]),
+            json!([{"_id": "a", "n": {"time": 9}}]),
+            json!({"blacklist": ["time"]}),
+            false,
+        ),
+        (
+            "blacklist through a list",
+            json!([{"_id": "a", "rows": [{"t": 1, "v": 1}, {"t": 2, "v": 2}]}]),
+            json!([{"_id": "a", "rows": [{"v": 1}, {"v": 2}]}]),
+            json!({"blacklist": ["rows[].t"]}),
+            true,
+        ),
+        (
+            "blacklist with a dot in a name",
+            json!([{"_id": "a", "x.y": 1}]),
+            json!([{"_id": "a"}]),
+            json!({"blacklist": ["x\\.y"]}),
+            true,
+        ),
+    ];
+    for (name, found, expected, options, passes) in cases {
+        let checked = compare(found.as_array().unwrap().clone(), &expected, &options);
+        assert_eq!(checked.passed, passes, "{name}: {}", checked.message);
+        assert_eq!(checked.message.is_empty(), passes, "{name}");
+    }
+}
+
+#[test]
+fn a_difference_shows_the_lines_that_differ_and_not_the_others() {
+    let found = vec![json!({"_id": "a", "name": "Ada", "same": 1})];
+    let checked = compare(
+        found,
+        &json!([{"_id": "a", "name": "Bob", "same": 1}]),
+        &json!({}),
+    );
+    assert!(
+        checked.message.contains("-     \"name\": \"Bob\""),
+        "{}",
+        checked.message
+    );
+    assert!(
+        checked.message.contains("+     \"name\": \"Ada\""),
+        "{}",
+        checked.message
+    );
+    assert!(!checked.message.contains("same"), "{}", checked.message);
+}
+
+#[test]
+fn update_writes_what_was_found_and_then_the_test_passes() {
+    let found = vec![
+        json!({"_id": "b", "v": 1}),
+        json!({"_id": "a", "secret": 7}),
+    ];
+    let folder = project("[]", &json!({"blacklist": ["secret"]}));
+    assert!(!checked(found.clone(), folder.path(), false).passed);
+    assert!(checked(found.clone(), folder.path(), true).passed);
+    let text = fs::read_to_string(folder.path().join("expected/out.json")).unwrap();
+    let written: Json = serde_json::from_str(&text).unwrap();
+    assert_eq!(written, json!([{"_id": "a"}, {"_id": "b", "v": 1}]));
+    assert!(checked(found, folder.path(), false).passed);
+}
+
+#[test]
+fn a_missing_expected_file_names_itself_and_the_way_out() {
+    let folder = project("[]", &json!({"file": "other.json"}));
+    let checked = checked(Vec::new(), folder.path(), false);
+    assert!(!checked.passed);
+    assert!(
+        checked.message.contains("other.json") && checked.message.contains("--update"),
+        "{}",
+        checked.message
+    );
+}
+
+#[test]
+fn a_test_of_no_pipe_names_it() {
+    let folder = project("[]", &json!({"pipe": "nobody"}));
+    let checked = checked(Vec::new(), folder.path(), false);
+    assert!(
+        checked.message.contains("\"nobody\""),
+        "{}",
+        checked.message
+    );
+}

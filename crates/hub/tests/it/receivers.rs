@@ -1,0 +1,397 @@
+//! The receiving side of JSON push.
+
+use serde_json::{Value as Json, json};
+use tahini_entity::json::Fields;
+use tahini_hub::receiver::{PostError, Posted, Push, receive};
+
+use crate::world::World;
+
+fn endpoint(mut world: World) -> World {
+    world.pipe(json!({
+        "_id": "myendpoint",
+        "source": {"type": "http_endpoint"},
+        "sink": {"type": "dataset", "dataset": "mydataset"},
+    }));
+    world
+}
+
+/// Parameters as they stand in a URL.
+fn push(query: &str) -> Push {
+    let mut push = Push::default();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap();
+        let text = Some(value.to_owned());
+        match name {
+            "sequence_id" => push.sequence_id = text,
+            "request_id" => push.request_id = text,
+            "previous_request_id" => push.previous_request_id = text,
+            "is_full" => push.is_full = value == "true",
+            "is_first" => push.is_first = value == "true",
+            "is_last" => push.is_last = value == "true",
+            other => panic!("{other}"),
+        }
+    }
+    push
+}
+
+fn post(world: &World, query: &str, body: &Json) -> Result<Posted, PostError> {
+    let live = world.live_pipe("myendpoint");
+    receive(
+        world.hub(),
+        &live,
+        &push(query),
+        body.to_string().as_bytes(),
+    )
+}
+
+/// Entities of ids, in a body.
+fn ids(ids: &[&str]) -> Json {
+    ids.iter().map(|id| json!({"_id": id})).collect()
+}
+
+fn conflict(answer: Result<Posted, PostError>) -> String {
+    match answer {
+        Err(PostError::Conflict(words)) => words,
+        other => panic!("expected a conflict, found {other:?}"),
+    }
+}
+
+/// The dataset as (name, _id, _deleted, _updated, _previous).
+fn versions(world: &World) -> Vec<Json> {
+    let versions = world.versions("mydataset", true, Fields::ALL);
+    versions
+        .iter()
+        .map(|v| {
+            json!([
+                v["name"],
+                v["_id"],
+                v["_deleted"],
+                v["_updated"],
+                v["_previous"]
+            ])
+        })
+        .collect()
+}
+
+fn request(world: &World, query: &str, body: Json, changes: &[Json], known: &mut Vec<Json>) {
+    post(world, query, &body).unwrap();
+    known.extend_from_slice(changes);
+    assert_eq!(&versions(world), known, "after {query}");
+}
+
+#[test]
+fn the_documented_examples_give_the_documented_datasets() {
+    for world in World::both() {
+        let mut world = endpoint(world);
+        let mut known = Vec::new();
+        let named = |id: &str, name: &str| json!({"_id": id, "name": name});
+        let (a, b, d) = (named("a", "A"), named("b", "B"), named("d", "D"));
+        // Example 0.
+        let first = [
+            json!(["A", "a", false, 0, null]),
+            json!(["B", "b", false, 1, null]),
+        ];
+        request(&world, "", json!([a, b]), &first, &mut known);
+        // Example 1.
+        let query = "is_full=true&sequence_id=1&request_id=1&is_first=true";
+        request(&world, query, json!([b]), &[], &mut known);
+        world.restart_if_on_disk();
+        let query = "is_full=true&sequence_id=1&request_id=2&previous_request_id=1";
+        let updated = json!([named("a", "A (updated)"), named("c", "C")]);
+        let changes = [
+            json!(["A (updated)", "a", false, 2, 0]),
+            json!(["C", "c", false, 3, null]),
+        ];
+        request(&world, query, updated, &changes, &mut known);
+        world.restart_if_on_disk();
+        let query = "is_full=true&sequence_id=1&request_id=3&previous_request_id=2&is_last=true";
+        request(
+            &world,
+            query,
+            json!([d]),
+            &[json!(["D", "d", false, 4, null])],
+            &mut known,
+        );
+        // Example 2.
+        let query = "is_full=true&sequence_id=2&request_id=1&is_first=true";
+        request(
+            &world,
+            query,
+            json!([a, b]),
+            &[json!(["A", "a", false, 5, 2])],
+            &mut known,
+        );
+        world.restart_if_on_disk();
+        let query = "is_full=true&sequence_id=2&request_id=2&previous_request_id=1&is_last=true";
+        request(
+            &world,
+            query,
+            json!([d]),
+            &[json!(["C", "c", true, 6, 3])],
+            &mut known,
+        );
+    }
+}
+
+#[test]
+fn a_single_object_is_taken_as_a_list_of_one() {
+    let world = endpoint(World::new());
+    let posted = post(&world, "", &json!({"_id": "a"})).unwrap();
+    assert_eq!(
+        posted,
+        Posted {
+            read: 1,
+            changed: 1
+        }
+    );
+    assert_eq!(world.living("mydataset"), ["a"]);
+}
+
+#[test]
+fn an_incremental_request_ignores_the_parameters_and_the_active_sequence() {
+    let world = endpoint(World::new());
+    post(
+        &world,
+        "is_full=true&sequence_id=1&request_id=1&is_first=true",
+        &ids(&["a"]),
+    )
+    .unwrap();
+    for query in [
+        "sequence_id=1&request_id=9&previous_request_id=8",
+        "is_full=false&sequence_id=2&request_id=1&is_first=true",
+        "sequence_id=1&request_id=1&is_last=true",
+    ] {
+        post(&world, query, &ids(&["b"])).unwrap();
+    }
+    post(
+        &world,
+        "is_full=true&sequence_id=1&request_id=2&previous_request_id=1&is_last=true",
+        &ids(&["c"]),
+    )
+    .unwrap();
+    assert_eq!(world.living("mydataset"), ["a", "b", "c"]);
+}
+
+#[test]
+fn what_comes_incrementally_in_the_middle_of_a_full_sequence_is_not_deleted() {
+    for world in World::both() {
+        let mut world = endpoint(world);
+        post(&world, "", &ids(&["old", "touched"])).unwrap();
+        post(
+            &world,
+            "is_full=true&sequence_id=1&request_id=1&is_first=true",
+            &ids(&["a"]),
+        )
+        .unwrap();
+        // One is new, the other was there and does not change.
+        post(&world, "", &ids(&["late", "touched"])).unwrap();
+        world.restart_if_on_disk();
+        post(
+            &world,
+            "is_full=true&sequence_id=1&request_id=2&previous_request_id=1&is_last=true",
+            &json!([]),
+        )
+        .unwrap();
+        assert_eq!(world.living("mydataset"), ["a", "late", "touched"]);
+        assert_eq!(world.deleted("mydataset"), ["old"]);
+    }
+}
+
+#[test]
+fn a_previous_request_that_is_not_the_last_one_is_a_conflict() {
+    let world = endpoint(World::new());
+    post(
+        &world,
+        "is_full=true&sequence_id=1&request_id=1&is_first=true",
+        &ids(&["a"]),
+    )
+    .unwrap();
+    post(
+        &world,
+        "is_full=true&sequence_id=1&request_id=2&previous_request_id=1",
+        &ids(&["b"]),
+    )
+    .unwrap();
+    for query in [
+        "is_full=true&sequence_id=1&request_id=4&previous_request_id=3",
+        "is_full=true&sequence_id=1&request_id=3&previous_request_id=1",
+        "is_full=true&sequence_id=1&request_id=3",
+    ] {
+        let words = conflict(post(&world, query, &ids(&["never"])));
+        assert!(words.contains("\"2\""), "{words}");
+    }
+    assert_eq!(
+        world.living("mydataset"),
+        ["a", "b"],
+        "a conflict writes nothing"
+    );
+    // The sequence itself is not harmed.
+    post(
+        &world,
+        "is_full=true&sequence_id=1&request_id=3&previous_request_id=2&is_last=true",
+        &ids(&["c"]),
+    )
+    .unwrap();
+}
+
+#[test]
+fn a_second_first_request_of_the_active_sequence_is_a_conflict() {
+    let world = endpoint(World::new());
+    post(
+        &world,
+        "is_full=true&sequence_id=1&request_id=1&is_first=true",
+        &ids(&["a"]),
+    )
+    .unwrap();
+    let again = "is_full=true&sequence_id=1&request_id=2&previous_request_id=1&is_first=true";
+    conflict(post(&world, again, &ids(&["b"])));
+}
+
+#[test]
+fn the_middle_of_a_sequence_that_is_not_active_is_a_conflict() {
+    let world = endpoint(World::new());
+    let middle = "is_full=true&sequence_id=7&request_id=2&previous_request_id=1";
+    conflict(post(&world, middle, &ids(&["a"])));
+    post(
+        &world,
+        "is_full=true&sequence_id=7&request_id=1&is_first=true&is_last=true",
+        &ids(&["a"]),
+    )
+    .unwrap();
+    conflict(post(&world, middle, &ids(&["b"])));
+}
+
+#[test]
+fn a_new_sequence_replaces_the_active_one_which_deletes_nothing() {
+    for world in World::both() {
+        let mut world = endpoint(world);
+        post(&world, "", &ids(&["x", "y", "z"])).unwrap();
+        post(
+            &world,
+            "is_full=true&sequence_id=1&request_id=1&is_first=true",
+            &ids(&["x"]),
+        )
+        .unwrap();
+        world.restart_if_on_disk();
+        post(
+            &world,
+            "is_full=true&sequence_id=2&request_id=1&is_first=true",
+            &ids(&["y"]),
+        )
+        .unwrap();
+        assert_eq!(world.living("mydataset"), ["x", "y", "z"]);
+        let late = "is_full=true&sequence_id=1&request_id=2&previous_request_id=1&is_last=true";
+        conflict(post(&world, late, &ids(&["z"])));
+        assert_eq!(world.living("mydataset"), ["x", "y", "z"]);
+        // What the abandoned one saw does not count for the new one.
+        post(
+            &world,
+            "is_full=true&sequence_id=2&request_id=2&previous_request_id=1&is_last=true",
+            &ids(&["z"]),
+        )
+        .unwrap();
+        assert_eq!(world.living("mydataset"), ["y", "z"]);
+    }
+}
+
+#[test]
+fn a_repeated_last_request_is_answered_and_does_nothing() {
+    for world in World::both() {
+        let mut world = endpoint(world);
+        let requests = [
+            (
+                "is_full=true&sequence_id=1&request_id=1&is_first=true",
+                ids(&["a"]),
+            ),
+            (
+                "is_full=true&sequence_id=1&request_id=2&previous_request_id=1",
+                ids(&["b"]),
+            ),
+            (
+                "is_full=true&sequence_id=1&request_id=3&previous_request_id=2&is_last=true",
+                ids(&["c"]),
+            ),
+        ];
+        for (query, body) in &requests {
+            post(&world, query, body).unwrap();
+            world.restart_if_on_disk();
+            let before = world.version_count("mydataset");
+            assert_eq!(post(&world, query, body).unwrap().changed, 0, "{query}");
+            assert_eq!(world.version_count("mydataset"), before);
+        }
+        // Also when something came in between, which a repeated end must not delete.
+        post(&world, "", &ids(&["d"])).unwrap();
+        post(&world, requests[2].0, &requests[2].1).unwrap();
+        assert_eq!(world.living("mydataset"), ["a", "b", "c", "d"]);
+    }
+}
+
+#[test]
+fn one_empty_request_that_is_first_and_last_deletes_all() {
+    let world = endpoint(World::new());
+    post(&world, "", &ids(&["a", "b"])).unwrap();
+    post(
+        &world,
+        "is_full=true&sequence_id=1&request_id=1&is_first=true&is_last=true",
+        &json!([]),
+    )
+    .unwrap();
+    assert_eq!(
+        (
+            world.living("mydataset").len(),
+            world.deleted("mydataset").len()
+        ),
+        (0, 2)
+    );
+}
+
+#[test]
+fn without_deletion_tracking_a_full_sequence_deletes_nothing() {
+    let mut world = World::new();
+    world.pipe(json!({
+        "_id": "myendpoint",
+        "source": {"type": "http_endpoint"},
+        "sink": {"type": "dataset", "dataset": "mydataset", "deletion_tracking": false},
+    }));
+    post(&world, "", &ids(&["a"])).unwrap();
+    post(
+        &world,
+        "is_full=true&sequence_id=1&request_id=1&is_first=true&is_last=true",
+        &json!([]),
+    )
+    .unwrap();
+    assert_eq!(world.living("mydataset"), ["a"]);
+}
+
+#[test]
+fn an_invalid_body_writes_nothing_of_the_request() {
+    let world = endpoint(World::new());
+    let live = world.live_pipe("myendpoint");
+    for body in [
+        r#"[{"_id": "a"}, {"_id": 7}]"#,
+        r#"[{"_id": "a"}, {"name": "nobody"}]"#,
+        r#"[{"_id": "a"}"#,
+        r#"[{"_id": "a"},"#,
+    ] {
+        let answer = receive(world.hub(), &live, &Push::default(), body.as_bytes());
+        assert!(
+            matches!(answer, Err(PostError::Body(_))),
+            "{body}: {answer:?}"
+        );
+        assert_eq!(world.version_count("mydataset"), 0, "{body}");
+    }
+}
+
+#[test]
+fn the_dataset_of_a_receiver_is_populated_from_the_start() {
+    for (populate, expected) in [(true, true), (false, false)] {
+        let mut world = World::new();
+        world.pipe(json!({
+            "_id": "myendpoint",
+            "source": {"type": "http_endpoint", "auto_populate_dataset": populate},
+        }));
+        let dataset = world.hub().world.store.find("myendpoint").unwrap();
+        let populated = dataset.is_some_and(|dataset| dataset.snapshot().unwrap().head().populated);
+        assert_eq!(populated, expected);
+    }
+}

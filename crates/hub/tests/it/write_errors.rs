@@ -1,0 +1,408 @@
+//! Write errors and read errors: again, split, set aside, give up.
+
+use serde_json::{Value as Json, json};
+use tahini_entity::json::Fields;
+use tahini_hub::Failure;
+
+use crate::script::records;
+use crate::world::World;
+
+/// A pipe `p` to a sink outside, whose source is chronological.
+fn pipe(pump: Json) -> Json {
+    json!({
+        "_id": "p",
+        "source": {"type": "scripted", "supports_since": true, "is_chronological": true},
+        "sink": {"type": "scripted"},
+        "batch_size": 3,
+        "checkpoint_interval": 1,
+        "pump": pump,
+    })
+}
+
+/// Retries are on, nothing ends a run early, batches are split at once.
+fn retrying() -> Json {
+    json!({
+        "max_write_errors_in_retry_dataset": 10,
+        "max_consecutive_write_errors": 100,
+        "max_retries_per_entity": 2,
+        "batch_retries": 0,
+    })
+}
+
+fn world(pump: Json) -> World {
+    let mut world = World::new();
+    world.pipe(pipe(pump));
+    world.records("p", records(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]));
+    world
+}
+
+fn refuse(world: &World, ids: &[&str]) {
+    let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+    world.target("p", |target| target.refuses = ids);
+}
+
+fn attempts(world: &World) -> Vec<String> {
+    world.target("p", |target| {
+        let attempts = target.attempts.drain(..);
+        attempts
+            .map(|(ids, taken)| format!("{}{}", ids.join(""), if taken { "" } else { "!" }))
+            .collect()
+    })
+}
+
+/// The write-error entries, each as what it says.
+fn errors(world: &World) -> Vec<Json> {
+    let log = world.log("p");
+    let entries = log
+        .into_iter()
+        .filter(|entry| entry["event_type"] == "write-error");
+    entries
+        .map(|entry| {
+            json!([
+                entry["_id"],
+                entry["retry_attempts"],
+                entry["retryable"],
+                entry["resolved"],
+                entry["dead"]
+            ])
+        })
+        .collect()
+}
+
+#[test]
+fn a_failing_batch_is_sent_again_as_often_as_configured() {
+    let world = world(json!({"batch_retries": 2}));
+    world.target("p", |target| target.failing_batches = 2);
+    world.succeed("p");
+    assert_eq!(attempts(&world), ["abc!", "abc!", "abc", "d"]);
+}
+
+#[test]
+fn by_default_a_failing_batch_is_sent_three_times_more_and_then_split() {
+    let world = world(json!({}));
+    world.target("p", |target| target.failing_batches = 4);
+    world.succeed("p");
+    assert_eq!(
+        attempts(&world),
+        ["abc!", "abc!", "abc!", "abc!", "a", "b", "c", "d"]
+    );
+}
+
+#[test]
+fn without_the_fallback_a_failing_batch_ends_the_run() {
+    let pump = json!({"batch_retries": 0, "fallback_to_single_entities_on_batch_fail": false});
+    let world = world(pump);
+    refuse(&world, &["b"]);
+    let summary = world.run("p");
+    assert_eq!(attempts(&world), ["abc!"]);
+    assert_eq!((summary.success(), summary.failed), (false, 3));
+    assert_eq!(world.offset("p"), Json::Null);
+}
+
+#[test]
+fn by_default_the_first_write_error_ends_the_run() {
+    let world = world(json!({"batch_retries": 0}));
+    refuse(&world, &["b"]);
+    let summary = world.run("p");
+    assert_eq!(attempts(&world), ["abc!", "a", "b!"]);
+    assert_eq!((summary.changed, summary.failed), (1, 1));
+    assert_eq!(errors(&world), [json!(0); 0]);
+    assert_eq!(world.offset("p"), Json::Null);
+    refuse(&world, &[]);
+    world.succeed("p");
+    assert_eq!(attempts(&world), ["abc", "d"]);
+}
+
+#[test]
+fn consecutive_write_errors_end_the_run_at_their_limit() {
+    let world = world(json!({"batch_retries": 0, "max_consecutive_write_errors": 3}));
+    refuse(&world, &["b"]);
+    world.fail("p");
+    assert_eq!(attempts(&world), ["abc!", "a", "b!", "b!", "b!"]);
+}
+
+#[test]
+fn write_errors_with_successes_between_them_are_not_consecutive() {
+    let mut pump = retrying();
+    pump["max_consecutive_write_errors"] = json!(2);
+    let mut world = world(pump);
+    refuse(&world, &["a", "c"]);
+    world.succeed("p");
+    let mut pump = retrying();
+    pump["max_consecutive_write_errors"] = json!(2);
+    let mut fresh = pipe(pump);
+    fresh["_id"] = json!("q");
+    world.pipe(fresh);
+    world.records("q", records(&[("a", 1), ("b", 2), ("c", 3)]));
+    world.target("q", |target| {
+        target.refuses.extend(["a".to_owned(), "b".to_owned()])
+    });
+    assert!(world.fail("q").contains("refused b"));
+}
+
+#[test]
+fn a_failing_entity_is_set_aside_while_the_others_get_through() {
+    for mut world in World::both() {
+        world.pipe(pipe(retrying()));
+        world.records("p", records(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]));
+        refuse(&world, &["b"]);
+        let summary = world.succeed("p");
+        assert_eq!(attempts(&world), ["abc!", "a", "b!", "c", "d"]);
+        assert_eq!(
+            (summary.changed, summary.failed, summary.waiting),
+            (3, 1, true)
+        );
+        assert_eq!(
+            errors(&world),
+            [json!(["write-error:b", 0, true, false, false])]
+        );
+        assert_eq!(world.offset("p"), 4);
+    }
+}
+
+#[test]
+fn what_waits_is_retried_in_the_next_run_and_resolved() {
+    for mut world in World::both() {
+        world.pipe(pipe(retrying()));
+        world.records("p", records(&[("a", 1), ("b", 2)]));
+        refuse(&world, &["b"]);
+        world.succeed("p");
+        refuse(&world, &[]);
+        attempts(&world);
+        let summary = world.succeed("p");
+        assert_eq!(attempts(&world), ["b"]);
+        assert!(!summary.waiting);
+        let last = errors(&world).pop().unwrap();
+        assert_eq!(last, json!(["write-error:b", 0, false, true, false]));
+        assert_eq!(
+            world
+                .log("p")
+                .iter()
+                .filter(|entry| !entry["resolved_entity"].is_null())
+                .count(),
+            0
+        );
+        world.succeed("p");
+        assert_eq!(attempts(&world), [""; 0], "resolved once");
+    }
+}
+
+#[test]
+fn what_waits_survives_a_restart() {
+    let mut world = World::on_disk();
+    world.pipe(pipe(retrying()));
+    world.records("p", records(&[("a", 1), ("b", 2)]));
+    refuse(&world, &["b"]);
+    world.succeed("p");
+    world.restart();
+    refuse(&world, &[]);
+    attempts(&world);
+    world.succeed("p");
+    assert_eq!(attempts(&world), ["b"]);
+}
+
+#[test]
+fn an_entity_is_given_up_after_its_retries_and_stands_in_the_dead_letters() {
+    let mut pump = retrying();
+    pump["dead_letter_dataset"] = json!("letters");
+    let world = world(pump);
+    refuse(&world, &["b"]);
+    world.succeed("p");
+    world.succeed("p");
+    assert_eq!(world.living("letters"), [""; 0]);
+    world.succeed("p");
+    let letters = world.versions("letters", true, Fields::CONTENT);
+    assert_eq!(letters, [json!({"_id": "b", "v": 2})]);
+    let told = errors(&world);
+    assert_eq!(
+        told,
+        [
+            json!(["write-error:b", 0, true, false, false]),
+            json!(["write-error:b", 1, true, false, false]),
+            json!(["write-error:b", 2, false, false, true]),
+        ]
+    );
+    attempts(&world);
+    let summary = world.succeed("p");
+    assert_eq!(attempts(&world), [""; 0], "a dead one is left alone");
+    assert!(!summary.waiting);
+}
+
+#[test]
+fn the_older_flag_names_the_dead_letter_dataset_after_the_pipe() {
+    let mut pump = retrying();
+    pump["use_dead_letter_dataset"] = json!(true);
+    pump["max_retries_per_entity"] = json!(0);
+    let world = world(pump);
+    refuse(&world, &["b"]);
+    world.succeed("p");
+    assert_eq!(world.living("system:dead-letter:p"), ["b"]);
+}
+
+#[test]
+fn a_dead_version_is_left_alone_when_the_source_gives_it_again() {
+    let mut pump = retrying();
+    pump["max_retries_per_entity"] = json!(0);
+    let world = world(pump);
+    refuse(&world, &["b"]);
+    world.succeed("p");
+    attempts(&world);
+    assert!(world.rescan("p").success());
+    assert_eq!(attempts(&world), ["ac", "d"]);
+}
+
+#[test]
+fn a_new_version_of_a_dead_entity_is_tried_and_resolves_it() {
+    let mut pump = retrying();
+    pump["max_retries_per_entity"] = json!(0);
+    let world = world(pump);
+    refuse(&world, &["b"]);
+    world.succeed("p");
+    refuse(&world, &[]);
+    attempts(&world);
+    world.records("p", records(&[("b", 9)]));
+    world.succeed("p");
+    assert_eq!(attempts(&world), ["b"]);
+    assert_eq!(
+        errors(&world).pop().unwrap(),
+        json!(["write-error:b", 0, false, true, false])
+    );
+}
+
+#[test]
+fn a_corrected_version_resolves_the_error_and_is_named() {
+    let world = world(retrying());
+    refuse(&world, &["b"]);
+    world.succeed("p");
+    // The old version fails once more, the corrected one comes with the source.
+    world.records("p", records(&[("b", 9)]));
+    refuse(&world, &[]);
+    world.target("p", |target| target.refuses_v = Some(2));
+    world.succeed("p");
+    let log = world.log("p");
+    let last = log
+        .iter()
+        .rfind(|entry| entry["event_type"] == "write-error")
+        .unwrap();
+    assert_eq!(last["resolved"], true);
+    assert_eq!(last["entity"], json!({"_id": "b", "v": 2}));
+    assert_eq!(last["resolved_entity"], json!({"_id": "b", "v": 9}));
+}
+
+#[test]
+fn a_new_version_that_fails_too_starts_counting_anew() {
+    let world = world(retrying());
+    refuse(&world, &["b"]);
+    world.succeed("p");
+    world.succeed("p");
+    world.records("p", records(&[("b", 9)]));
+    world.succeed("p");
+    let last = errors(&world).pop().unwrap();
+    assert_eq!(last, json!(["write-error:b", 0, true, false, false]));
+}
+
+#[test]
+fn a_full_run_retries_what_waits_once() {
+    let world = world(retrying());
+    refuse(&world, &["b"]);
+    world.succeed("p");
+    attempts(&world);
+    assert!(world.rescan("p").success());
+    let tries = attempts(&world);
+    assert_eq!(
+        tries.iter().filter(|ids| ids.contains('b')).count(),
+        1,
+        "{tries:?}"
+    );
+    assert_eq!(errors(&world).pop().unwrap()[1], 1);
+}
+
+#[test]
+fn more_failed_entities_than_may_wait_end_the_run() {
+    let mut pump = retrying();
+    pump["max_write_errors_in_retry_dataset"] = json!(2);
+    let world = world(pump);
+    refuse(&world, &["a", "b", "c"]);
+    let summary = world.run("p");
+    assert_eq!(
+        summary.failure.unwrap().entity.unwrap().id.as_deref(),
+        Some("c")
+    );
+    assert_eq!(errors(&world).len(), 2);
+    assert_eq!(
+        world.offset("p"),
+        Json::Null,
+        "c is not durable, so it is not passed"
+    );
+    // It goes on where it was once the target takes them.
+    refuse(&world, &[]);
+    world.succeed("p");
+    assert!(world.taken("p").concat().contains(&"c".to_owned()));
+    assert_eq!(world.offset("p"), 4);
+}
+
+#[test]
+fn an_offset_passes_an_entity_only_once_it_is_in_the_log() {
+    let mut pump = retrying();
+    pump["max_consecutive_write_errors"] = json!(1);
+    let world = world(pump);
+    refuse(&world, &["b"]);
+    world.fail("p");
+    assert_eq!(errors(&world).len(), 1);
+    assert_eq!(world.offset("p"), Json::Null);
+}
+
+#[test]
+fn a_failing_read_is_begun_again_as_often_as_configured() {
+    for (retries, failures, works) in [(0, 1, false), (1, 1, true), (2, 2, true), (2, 3, false)] {
+        let world = world(json!({"max_read_retries": retries}));
+        world.upstream("p", |upstream| {
+            let broken = || (0, Failure::transient("broke off"));
+            upstream.failures = (0..failures).map(|_| broken()).collect();
+        });
+        let summary = world.run("p");
+        assert_eq!(
+            summary.success(),
+            works,
+            "{retries} retries, {failures} failures"
+        );
+        assert_eq!(summary.read_errors, failures);
+        let told = world
+            .log_kinds("p")
+            .iter()
+            .filter(|kind| *kind == "read-error")
+            .count();
+        assert_eq!(told as u64, failures);
+    }
+}
+
+#[test]
+fn a_read_that_always_breaks_off_at_the_same_place_ends() {
+    for chronological in [true, false] {
+        let mut world = world(json!({}));
+        let mut endless = pipe(json!({"max_read_retries": 3}));
+        endless["source"]["is_chronological"] = json!(chronological);
+        world.pipe(endless);
+        world.upstream("p", |upstream| upstream.always_fails_at = Some(4));
+        if chronological {
+            // Behind the checkpoint the answer is shorter, and its end is the same record.
+            world.upstream("p", |upstream| upstream.ignores_since = true);
+        }
+        let summary = world.run("p");
+        assert!(!summary.success());
+        assert_eq!(summary.read_errors, 4);
+    }
+}
+
+#[test]
+fn a_peer_that_asks_for_a_pause_gets_it() {
+    let world = world(json!({"batch_retries": 1}));
+    world.target("p", |target| {
+        target.failing_batches = 1;
+        target.retry_after = Some(std::time::Duration::from_millis(30));
+    });
+    let started = std::time::Instant::now();
+    world.succeed("p");
+    assert!(started.elapsed().as_millis() >= 30);
+    assert_eq!(attempts(&world), ["abc!", "abc", "d"]);
+}
