@@ -304,7 +304,7 @@ fn runs_that_do_nothing_leave_no_trace() {
         pipe["sink"] = json!({"type": "dataset"});
         world.pipe(pipe);
         world.succeed("p");
-        assert_eq!(world.log("p"), [json!(0); 0]);
+        assert_eq!(world.log("p"), Vec::<Json>::new());
         world.records("p", records(&[("a", 1)]));
         world.succeed("p");
         let entries = world.log("p").len();
