@@ -191,6 +191,28 @@ fn garbage_and_zeros_behind_the_last_frame_are_cut_off() {
 }
 
 #[test]
+fn a_frame_of_another_past_is_not_taken() {
+    let three = Three::new();
+    let continued = |values: [i64; 2]| {
+        let (root, log) = three.again();
+        let copied = three.dir.path().join(format!("past{}", values[0]));
+        let (_files, dataset) = open(&root);
+        values.map(|value| write(&dataset, [entity("a", value)]));
+        fs::copy(&log, &copied).unwrap();
+        fs::read(&copied).unwrap()
+    };
+    let (one, two) = (continued([50, 51]), continued([60, 61]));
+    assert_eq!(one.len(), two.len());
+    // The fourth commit of one past and the fifth of the other: numbers fit, sums do not.
+    let (root, log) = three.again();
+    let fourth = three.ends[3] as usize;
+    let fifth = fourth + (one.len() - fourth) / 2;
+    fs::write(&log, [&one[..fifth], &two[fifth..]].concat()).unwrap();
+    let (_files, dataset) = open(&root);
+    assert_eq!(versions(&dataset).last().unwrap().2, 50);
+}
+
+#[test]
 fn a_flipped_byte_before_durable_frames_is_damage() {
     let three = Three::new();
     for at in three.ends[0]..three.ends[2] {
