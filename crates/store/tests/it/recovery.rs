@@ -197,7 +197,9 @@ fn a_frame_of_another_past_is_not_taken() {
         let (root, log) = three.again();
         let copied = three.dir.path().join(format!("past{}", values[0]));
         let (_files, dataset) = open(&root);
-        values.iter().for_each(|value| drop(write(&dataset, [entity("a", *value)])));
+        for value in values {
+            write(&dataset, [entity("a", value)]);
+        }
         fs::copy(&log, &copied).unwrap();
         fs::read(&copied).unwrap()
     };
