@@ -27,7 +27,8 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
 # One profile for lints, tests and demo: everything is compiled once.
 PROFILE = "ci"
 TAHINI = TARGET / PROFILE / "tahini"
-JUNIT = TARGET / "nextest/default/junit.xml"
+# Nextest's own folder, wherever cargo builds.
+JUNIT = ROOT / "target/nextest/default/junit.xml"
 ROOT_USER = os.geteuid() == 0
 NEXTEST = shutil.which("cargo-nextest") is not None
 VENV = ROOT / ".cache/venv/bin"
@@ -205,6 +206,8 @@ def wait_for(rig, step):
 
 def run(step):
     """Runs the step's command, shows what it prints; returns its exit code and its text."""
+    if step.count is nextest_count:
+        JUNIT.unlink(missing_ok=True)
     process = subprocess.Popen(
         step.command, cwd=ROOT, env={**os.environ, "TERM": "dumb", **step.env}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
