@@ -159,7 +159,6 @@ def project_steps():
 def test_steps():
     build = Step("build", ["cargo", "build", "--profile", PROFILE, "--workspace", "--bins"], essential=True, limit=40 * MINUTE)
     tests = cargo_tests(name="Rust tests", filter=f"not ({ENGINE_TESTS})", limit=40 * MINUTE)
-    docs = Step("examples in the documentation", ["cargo", "test", "--doc", "--workspace", "--profile", PROFILE], libtest_count)
     engine = Step("container tests", ["echo", "SKIP: the container engine of the tests needs root"])
     if ROOT_USER:
         engine = cargo_tests("--offline", name="container tests", filter=ENGINE_TESTS, limit=15 * MINUTE)
@@ -167,7 +166,7 @@ def test_steps():
     with_node = {"TAHINI": str(TAHINI), "PATH": f"{VENV}:{os.environ['PATH']}"}
     browser = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "tests/browser").glob("*.test.mjs"))]
     return [
-        FORMAT, ARROWS, ARROWS_TESTED, RUNNER_TESTED, LINTS, build, tests, docs, WAIT_FOR_RIG,
+        FORMAT, ARROWS, ARROWS_TESTED, RUNNER_TESTED, LINTS, build, tests, WAIT_FOR_RIG,
         Step("stand-ins, services, demo", [str(VENV / "python"), "-m", "unittest", "discover", "-s", "demo/tests"], unittest_count, env=with_node),
         Step("the README's first pipe", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_readme.py"], unittest_count, env=with_node),
         *project_steps(),

@@ -167,6 +167,17 @@ def check_sizes(path: Path, text: str, code: str, used: set[str]) -> list[str]:
     return findings
 
 
+def check_fences(path: Path, text: str) -> list[str]:
+    """Code in doc comments names its language: Rust there would be a test that nobody runs."""
+    findings, within = [], False
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := re.match(r"\s*//[/!] ```(\w*)", line):
+            if not within and found[1] in ("", "rust", "no_run", "ignore", "should_panic"):
+                findings.append(f"{path}:{number}: a doc example that is not run; write a test, or name what it is (```text)")
+            within = not within
+    return findings
+
+
 def check(root: Path) -> list[str]:
     """Every finding in the checkout at `root`, in a stable order."""
     findings, used = [], set()
@@ -179,7 +190,7 @@ def check(root: Path) -> list[str]:
         for full in sorted(folder.rglob("*.rs")):
             path, text = full.relative_to(root), full.read_text()
             code = code_only(text)
-            findings += check_borders(crate, path, code) + check_sizes(path, text, code, used)
+            findings += check_borders(crate, path, code) + check_sizes(path, text, code, used) + check_fences(path, text)
     for key in sorted(set(ALLOWED) - used):
         findings.append(f"tests/arrows/check.py:1: the exception for {key} is no longer needed; remove it")
     return findings

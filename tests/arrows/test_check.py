@@ -91,6 +91,12 @@ class House(unittest.TestCase):
         self.write("crates/hub/tests/it/main.rs", f"fn table() {{\n{inner * 99}}}\n")
         self.finds("tests/it/main.rs:1", "at most 100")
 
+    def test_a_doc_example_that_nobody_runs(self):
+        self.write("crates/hub/src/lib.rs", "//! ```text\n//! picture\n//! ```\n")
+        self.assertEqual(check.check(self.root), [])
+        self.write("crates/hub/src/lib.rs", "/// ```\n/// assert!(true);\n/// ```\nfn f() {}\n")
+        self.finds("crates/hub/src/lib.rs:1", "not run")
+
     def test_an_exception_nobody_needs(self):
         check.ALLOWED["crates/hub/src/lib.rs"] = "a reason"
         self.addCleanup(check.ALLOWED.clear)
