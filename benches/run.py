@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Measures the node on this machine and writes docs/performance.md.
+"""Measures the import of a million entities over HTTP, and writes docs/performance.md.
 
-    benches/run.py --tahini PATH [--count 1000000] [--runs 3] [--no-peers]
+    run.py --tahini PATH [--entities N] [--repeat R] [--without-dlt]
+
+With fewer entities than a million the figures are printed and nothing is written.
 """
 
 import argparse
@@ -9,170 +11,190 @@ import json
 import os
 import platform
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from pathlib import Path
 
-import entities
+from entities import entities
+from node import Node
 
 ROOT = Path(__file__).resolve().parents[1]
+HERE = Path(__file__).resolve().parent
 SEED = 42
-SYSTEM = {"_id": "files", "type": "system:url"}
+WHOLE = 1_000_000
 
 
-def project(folder, port, source):
-    """A project of one pipe that imports `people` from the server."""
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Source:
+    """source.py on a folder of files."""
+
+    def __init__(self, folder):
+        self.process = subprocess.Popen([sys.executable, str(HERE / "source.py"), str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+
+    def stop(self):
+        self.process.stdin.close()
+        self.process.wait(10)
+
+
+def write_files(folder, n):
+    """people: ids in order; shuffled: in random order; followed: with `_updated`, for continuation."""
+    for name, options in {"people": {}, "shuffled": {"shuffle": True}, "followed": {}}.items():
+        with open(folder / f"{name}.json", "w") as file:
+            before = "["
+            for place, one in enumerate(entities(n, SEED, **options)):
+                if name == "followed":
+                    one["_updated"] = place
+                file.write(before + json.dumps(one, separators=(",", ":")))
+                before = ",\n"
+            file.write("]\n")
+    changed = {**one, "city": "Changed", "_updated": n}
+    (folder / "followed.later.json").write_text(json.dumps([changed]))
+
+
+def write_project(folder, url):
+    """Three pipes from the source into datasets; every setting but `supports_since` is the default."""
     (folder / "pipes").mkdir(parents=True)
     (folder / "systems").mkdir()
-    system = SYSTEM | {"url_pattern": f"http://127.0.0.1:{port}/%s"}
-    pipe = {"_id": "people", "type": "pipe", "source": {"type": "json", "system": "files"} | source}
-    (folder / "systems/files.conf.json").write_text(json.dumps(system))
-    (folder / "pipes/people.conf.json").write_text(json.dumps(pipe))
+    system = {"_id": "outside", "type": "system:url", "url_pattern": f"{url}/%s"}
+    (folder / "systems/outside.conf.json").write_text(json.dumps(system))
+    for name in ("people", "shuffled", "followed"):
+        source = {"type": "json", "system": "outside", "url": name}
+        if name == "followed":
+            source |= {"supports_since": True, "is_chronological": True, "is_since_comparable": True}
+        (folder / f"pipes/{name}.conf.json").write_text(json.dumps({"_id": name, "type": "pipe", "source": source}))
 
 
-class Measured:
-    """A command with its peak of anonymous and mapped memory, and its CPU seconds."""
-
-    def __init__(self, command):
-        before = os.times()
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        self.anonymous = self.mapped = 0
-        watcher = threading.Thread(target=self.watch)
-        watcher.start()
-        self.out = self.process.stdout.read()
-        self.code = self.process.wait()
-        watcher.join()
-        after = os.times()
-        self.cpu = (after.children_user + after.children_system
-                    - before.children_user - before.children_system)
-
-    def watch(self):
-        while self.process.returncode is None and self.process.poll() is None:
-            try:
-                text = Path(f"/proc/{self.process.pid}/status").read_text()
-            except OSError:
-                return
-            size = {line.split(":")[0]: int(line.split()[1]) for line in text.splitlines()
-                    if line.startswith(("RssAnon", "RssFile"))}
-            self.anonymous = max(self.anonymous, size.get("RssAnon", 0) / 1024)
-            self.mapped = max(self.mapped, size.get("RssFile", 0) / 1024)
-            time.sleep(0.02)
+def measure(options, folder, source):
+    """Every run's figures: name of the measurement → list of runs."""
+    project = folder / "project"
+    write_project(project, source.url)
+    results = {"first": [], "again": [], "shuffled": [], "one change": []}
+    for turn in range(options.repeat):
+        data = folder / f"data-{turn}"
+        node = Node(options.tahini, project, data, free_port())
+        try:
+            results["first"].append(expect(node.run("people"), read=options.entities, changed=options.entities))
+            results["again"].append(expect(node.run("people"), read=options.entities, changed=0))
+            results["shuffled"].append(expect(node.run("shuffled"), read=options.entities, changed=options.entities))
+            expect(node.run("followed"), read=options.entities, changed=options.entities)
+            later = folder / "files/followed.later.json"
+            shutil.copy(later, folder / "files/followed.changes.json")
+            results["one change"].append(expect(node.run("followed"), read=1, changed=1))
+            (folder / "files/followed.changes.json").unlink()
+        finally:
+            node.stop()
+        results["first"][-1]["disk_mb"] = disk_mb(data)
+        shutil.rmtree(data)
+        print(f"turn {turn + 1}: " + ", ".join(f"{name} {runs[-1]['total_time']:.3f} s" for name, runs in results.items()), flush=True)
+    return results
 
 
-def run(tahini, folder, data):
-    """Runs the project once; the row of its only pipe, with memory and CPU beside it."""
-    measured = Measured([tahini, "run", str(folder), "--data", str(data), "--json"])
-    if measured.code != 0:
-        sys.exit(f"the run failed: {measured.out.decode()}")
-    row = json.loads(measured.out)["runs"][0]
-    row |= {"anonymous": measured.anonymous, "mapped": measured.mapped, "cpu": measured.cpu}
-    return row
+def expect(run, read, changed):
+    """A figure of a run that did not do the work means nothing."""
+    found = run["entities_read"], run["changed"]
+    if found != (read, changed):
+        raise SystemExit(f"expected {read} read and {changed} changed, found {found[0]} and {found[1]}")
+    run["total_time"] = float(run["total_time"])
+    return run
 
 
-def disk(folder):
-    return sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file()) / 1e6
+def disk_mb(folder):
+    return sum(f.stat().st_blocks * 512 for f in Path(folder).rglob("*") if f.is_file()) >> 20
 
 
-def measure_import(tahini, work, port, count, runs):
-    """First load, unchanged reload, and one change among all, `runs` times each."""
-    whole, since = work / "whole", work / "since"
-    project(whole, port, {"url": "people.json"})
-    project(since, port, {"url": "people-updated.json", "supports_since": True})
-    rows = []
-    for _ in range(runs):
-        data, more = work / "data", work / "more"
-        for folder in (data, more):
-            shutil.rmtree(folder, ignore_errors=True)
-        first, again = run(tahini, whole, data), run(tahini, whole, data)
-        assert first["changed"] == count and again["changed"] == 0, (first, again)
-        run(tahini, since, more)
-        change = run(tahini, since, more)
-        assert (change["entities_read"], change["changed"]) == (1, 1), change
-        rows.append({"first": first, "again": again, "change": change, "disk": disk(data)})
-    return rows
+def measure_dlt(folder, source):
+    """The same import by dlt into DuckDB, in an environment of its own."""
+    venv = ROOT / ".cache/bench-venv"
+    if not (venv / "bin/dlt").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+        subprocess.run([str(venv / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", "-r", str(HERE / "requirements.txt")], check=True)
+    own = folder / "dlt"
+    own.mkdir()
+    done = subprocess.run([str(venv / "bin/python"), str(HERE / "dlt_import.py"), f"{source.url}/people", str(own)], check=True, stdout=subprocess.PIPE, text=True)
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def peer_dlt(work, port):
-    """dlt into DuckDB from the same server; `None` where it is not installed."""
-    try:
-        import dlt  # noqa: F401
-    except ImportError:
-        return None
-    folder = work / "dlt"
-    folder.mkdir()
-    command = [sys.executable, str(ROOT / "benches/peer_dlt.py"),
-               f"http://127.0.0.1:{port}/people.json", str(folder)]
-    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout.splitlines()[-1])
+def machine():
+    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
+    memory = int(Path("/proc/meminfo").read_text().split()[1]) >> 20
+    return f"{cpu}, {os.cpu_count()} cores, {memory} GiB of memory, Linux {platform.release()}"
 
 
-def median(values, form="{:,.0f}"):
-    values = list(values)
-    return f"{form.format(statistics.median(values))} ({', '.join(form.format(v) for v in values)})"
+def commit():
+    text = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
+    return text or "unknown"
 
 
-def report(rows, count, peer, tahini):
-    git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    version = subprocess.run([tahini, "--version"], capture_output=True, text=True).stdout.strip()
-    cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                if line.startswith("model name")), platform.machine())
-    rate = lambda key: median(count / row[key]["total_time"] for row in rows)
+NAMES = {
+    "first": "first import, ids in order",
+    "shuffled": "first import, ids in random order",
+    "again": "the same import again, nothing changed",
+    "one change": "incremental run after one change",
+}
+
+
+def page(options, results, dlt):
+    """The text of docs/performance.md."""
+    n = options.entities
     lines = [
         "# Performance", "",
-        "Written by `make bench`; every figure is a median with all runs behind it.", "",
-        f"- commit `{git('rev-parse', '--short', 'HEAD')}`, {version}",
-        f"- {os.cpu_count()} cores ({cpu}), {platform.system()} {platform.release()}",
-        f"- {count:,} entities of about 321 bytes from `benches/entities.py`, seed {SEED}, over HTTP "
-        "from a Python file server on the same machine", "",
-        "## Import with change tracking, durable at every checkpoint", "",
-        "| what | median (every run) |", "| --- | --- |",
-        f"| first load, entities/s | {rate('first')} |",
-        f"| unchanged full reload, entities/s | {rate('again')} |",
-        f"| one change among all, ms of the node's own time | "
-        f"{median((row['change']['total_time'] * 1000 for row in rows), '{:.1f}')} |",
-        f"| CPU seconds of the first load, whole process | {median((row['first']['cpu'] for row in rows), '{:.2f}')} |",
-        f"| peak anonymous memory of the first load, MB | {median((row['first']['anonymous'] for row in rows))} |",
-        f"| peak mapped pages of the first load, MB | {median((row['first']['mapped'] for row in rows))} |",
-        f"| peak anonymous memory of the reload, MB | {median((row['again']['anonymous'] for row in rows))} |",
-        f"| disk after the reload, MB | {median((row['disk'] for row in rows))} |",
+        "Written by `make bench`; every figure is a run of the commit and machine named here.", "",
+        f"- commit `{commit()}`, release build",
+        f"- {machine()}",
+        f"- {n:,} entities from `benches/entities.py`, seed {SEED}: 13 properties, about 321 bytes of JSON each; one JSON array over HTTP on loopback, served from the page cache by a process of its own",
+        "- full change tracking, defaults everywhere: durable at every checkpoint, deletion tracking after every full run", "",
+        "| what | entities/s (median) | seconds, every run | processor s | own memory, peak | mapped pages, peak |",
+        "|---|---|---|---|---|---|",
     ]
-    if peer:
-        lines += ["", "## Beside it: dlt into DuckDB (merge by primary key, parquet files), same server, same run", "",
-                  "| what | entities/s |", "| --- | --- |",
-                  f"| first load | {count / peer[0]:,.0f} |", f"| unchanged reload | {count / peer[1]:,.0f} |"]
-    (ROOT / "docs").mkdir(exist_ok=True)
-    (ROOT / "docs/performance.md").write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    for name, title in NAMES.items():
+        runs = results[name]
+        rate = f"{n / statistics.median(r['total_time'] for r in runs):,.0f}" if name != "one change" else "–"
+        every = ", ".join(f"{r['total_time']:.3f}" if name == "one change" else f"{r['total_time']:.2f}" for r in runs)
+        lines.append(f"| {title} | {rate} | {every} | {statistics.median(r['cpu'] for r in runs):.2f} | {max(r['RssAnon'] for r in runs)} MB | {max(r['RssFile'] for r in runs)} MB |")
+    lines += ["", f"The three datasets together take {max(r['disk_mb'] for r in results['first'])} MB on disk, execution logs and index included. Seconds are the run's own `total_time`, from before the source is asked until the last write is durable."]
+    if dlt:
+        lines += ["", "## Beside it: dlt into DuckDB", "", f"The same array over the same HTTP server, merged by `_id` with parquet files (`benches/dlt_import.py`, {versions()}). It detects no unchanged rows and keeps no versions.", "", "| run | rows | entities/s | seconds | peak memory |", "|---|---|---|---|---|"]
+        lines += [f"| {run['run']} | {run['rows']:,} | {n / run['seconds']:,.0f} | {run['seconds']} | {run['peak_mb']} MB |" for run in dlt]
+    return "\n".join(lines) + "\n"
+
+
+def versions():
+    return ", ".join(line.replace("==", " ") for line in (HERE / "requirements.txt").read_text().splitlines() if "==" in line)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tahini", required=True)
-    parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--no-peers", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tahini", required=True, type=lambda path: Path(path).resolve())
+    parser.add_argument("--entities", type=int, default=WHOLE)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--without-dlt", action="store_true")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="tahini-bench-") as name:
-        work = Path(name)
-        files = work / "files"
-        files.mkdir()
-        print("writing entities …", file=sys.stderr)
-        entities.write_array(files / "people.json", options.count, SEED)
-        entities.write_array(files / "people-updated.json", options.count, SEED, updated=True)
-        changed = next(entities.entities(1, SEED)) | {"city": "Changed", "_updated": options.count}
-        (files / "people-updated.json.changes").write_text(json.dumps([changed]))
-        server = subprocess.Popen([sys.executable, str(ROOT / "benches/server.py"), str(files)],
-                                  stdout=subprocess.PIPE, text=True)
+    with tempfile.TemporaryDirectory(prefix="tahini-bench-") as folder:
+        folder = Path(folder)
+        (folder / "files").mkdir()
+        print(f"writing {options.entities:,} entities, three times", flush=True)
+        write_files(folder / "files", options.entities)
+        source = Source(folder / "files")
         try:
-            port = int(server.stdout.readline())
-            rows = measure_import(options.tahini, work, port, options.count, options.runs)
-            peer = None if options.no_peers else peer_dlt(work, port)
+            results = measure(options, folder, source)
+            dlt = None if options.without_dlt else measure_dlt(folder, source)
         finally:
-            server.kill()
-        report(rows, options.count, peer, options.tahini)
+            source.stop()
+    text = page(options, results, dlt)
+    print(text)
+    if options.entities >= WHOLE:
+        (ROOT / "docs").mkdir(exist_ok=True)
+        (ROOT / "docs/performance.md").write_text(text)
 
 
-main()
+if __name__ == "__main__":
+    main()
