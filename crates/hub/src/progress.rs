@@ -100,6 +100,13 @@ pub fn reset(snapshot: &dyn Snapshot, pipe: &str) -> Result<Vec<StateWrite>, Sto
         .collect())
 }
 
+/// Whether `write` would change nothing.
+pub(crate) fn is_saved(snapshot: &dyn Snapshot, write: &StateWrite) -> bool {
+    let rows = snapshot.state(&write.space, &write.key).unwrap_or_default();
+    let found = rows.into_iter().find(|(key, _)| *key == write.key);
+    found.map(|(_, value)| value) == write.value
+}
+
 /// A state record of `pipe`.
 pub(crate) fn write(pipe: &str, key: &[u8], value: Option<Vec<u8>>) -> StateWrite {
     StateWrite {

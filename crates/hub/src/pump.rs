@@ -462,14 +462,8 @@ impl Work<'_, '_> {
         let Ok(snapshot) = self.plan.home.snapshot() else {
             return false;
         };
-        progress.state.iter().all(|write| {
-            let rows = snapshot.state(&write.space, &write.key).unwrap_or_default();
-            let found = rows
-                .into_iter()
-                .find(|(key, _)| *key == write.key)
-                .map(|(_, value)| value);
-            found == write.value
-        })
+        let saved = |write| progress::is_saved(snapshot.as_ref(), write);
+        progress.state.iter().all(saved)
     }
 
     fn report(&mut self) {

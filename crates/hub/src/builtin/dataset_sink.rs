@@ -318,7 +318,9 @@ impl Sink for DatasetSink {
             Populate::Never | Populate::AtStart => false,
         };
         let head = self.dataset.snapshot()?;
-        let news = state.iter().any(|write| !is_there(head.as_ref(), write));
+        let news = state
+            .iter()
+            .any(|write| !progress::is_saved(head.as_ref(), write));
         if news || (populated && !head.head().populated) {
             self.seen = None;
             written += self.commit(&state, populated)?;
@@ -358,14 +360,6 @@ impl Sink for DatasetSink {
     fn takes_filtered(&self) -> bool {
         true
     }
-}
-
-fn is_there(snapshot: &dyn tahini_store::Snapshot, write: &StateWrite) -> bool {
-    let rows = snapshot.state(&write.space, &write.key).unwrap_or_default();
-    rows.into_iter()
-        .find(|(key, _)| *key == write.key)
-        .map(|(_, value)| value)
-        == write.value
 }
 
 fn key(chunk: u64) -> Vec<u8> {
