@@ -12,6 +12,7 @@ mod failure;
 pub mod hub;
 mod open_systems;
 pub mod pipe;
+mod plan;
 pub mod policy;
 pub mod progress;
 pub mod project;

@@ -9,17 +9,18 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use tahini_entity::{Batch, Offset};
-use tahini_store::{Dataset, StateWrite};
+use tahini_entity::Batch;
+use tahini_store::StateWrite;
 
 use crate::boundary::Boundary;
 use crate::execution_log::{ExecutionLog, RunLog, Summary, User};
 use crate::pipe::{Pipe, World};
+use crate::plan::Plan;
 use crate::policy::{Doing, Standing, Verdict, verdict};
-use crate::progress::{self, Place, Tracker};
+use crate::progress::{self, Tracker};
 use crate::retry::{Ledger, Letters};
 use crate::sink::{End, Progress, Run, RunKind};
-use crate::source::{Continuation, From, Step};
+use crate::source::{Continuation, Step};
 use crate::writer::Writer;
 use crate::{Cancel, Class, Failure, Source, Transform};
 
@@ -83,86 +84,6 @@ pub fn run(pipe: &Pipe, world: &World, request: &Request, cancel: &Cancel) -> Su
     summary
 }
 
-/// How a run will go, decided before anything is opened.
-struct Plan {
-    kind: RunKind,
-    resumed: bool,
-    from: From,
-    place: Place,
-    home: std::sync::Arc<dyn Dataset>,
-}
-
-impl Plan {
-    fn make(
-        pipe: &Pipe,
-        world: &World,
-        request: &Request,
-        log: &ExecutionLog,
-    ) -> Result<Plan, Failure> {
-        let home = match pipe.sink_dataset() {
-            Some(dataset) => world.store.open(dataset, true)?,
-            None => log.dataset().clone(),
-        };
-        let place = Place::load(home.snapshot()?.as_ref(), &pipe.id)?;
-        let due = pipe
-            .rescan_run_count
-            .is_some_and(|every| place.runs + 1 >= every);
-        let (kind, resumed) = match (&place.offset, place.unfinished) {
-            _ if pipe.continuation == Continuation::None => (RunKind::Full, false),
-            (Some(_), Some(RunKind::Rescan)) => (RunKind::Rescan, false),
-            (Some(_), Some(_)) if !request.rescan => (RunKind::Full, true),
-            (Some(_), _) if request.rescan || due => (RunKind::Rescan, false),
-            (Some(_), _) => (RunKind::Incremental, false),
-            // A first run that is told where to begin does not see everything.
-            (None, _) if pipe.initial_since.is_some() => (RunKind::Incremental, false),
-            (None, _) => (RunKind::Full, false),
-        };
-        let since = match kind {
-            RunKind::Rescan => None,
-            RunKind::Full if !resumed => None,
-            _ => place.offset.clone().or_else(|| pipe.initial_since.clone()),
-        };
-        let from = From {
-            since,
-            full: kind.reads_everything(),
-            state: place.source.clone(),
-        };
-        Ok(Plan {
-            kind,
-            resumed,
-            from,
-            place,
-            home,
-        })
-    }
-
-    /// The offset means nothing any more: start over.
-    fn start_over(&mut self) {
-        self.kind = RunKind::Full;
-        self.resumed = false;
-        self.from = From {
-            since: None,
-            full: true,
-            state: Vec::new(),
-        };
-        self.place.offset = None;
-    }
-
-    /// Where the offset stands before the run: a max offset never goes down, in a rescan neither.
-    fn known_offset(&self, pipe: &Pipe) -> Option<Offset> {
-        let from = self.from.since.clone();
-        from.or_else(|| {
-            let kept = pipe.continuation == Continuation::Max;
-            self.place.offset.clone().filter(|_| kept)
-        })
-    }
-
-    fn current_offset(&self, pipe: &Pipe) -> Option<Offset> {
-        let snapshot = self.home.snapshot().ok()?;
-        Place::load(snapshot.as_ref(), &pipe.id).ok()?.offset
-    }
-}
-
 fn run_planned(
     pipe: &Pipe,
     world: &World,
@@ -177,7 +98,7 @@ fn run_planned(
         plan.start_over();
         source = pipe.open_source(world, cancel, plan.from.clone());
     }
-    mark_rescan(pipe, world, plan)?;
+    plan.mark_rescan(pipe, world)?;
     let mut sink = pipe.open_sink(world, cancel)?;
     let transforms = pipe.open_transforms(world, cancel)?;
     sink.begin(&Run {
@@ -226,16 +147,6 @@ fn run_planned(
     }
     work.report();
     outcome
-}
-
-/// Marks a rescan as begun before the sink forgets the seen set of an earlier run: a rescan that
-/// breaks must be followed by another, never by an incremental run or the rest of a full one.
-fn mark_rescan(pipe: &Pipe, world: &World, plan: &Plan) -> Result<(), Failure> {
-    if plan.kind != RunKind::Rescan || plan.place.unfinished == Some(RunKind::Rescan) {
-        return Ok(());
-    }
-    let marker = [progress::save_unfinished(&pipe.id, Some(RunKind::Rescan))];
-    crate::hub::commit_state(plan.home.as_ref(), &marker, false, world.clock.as_ref())
 }
 
 /// A run in full flow.

@@ -1,0 +1,104 @@
+//! How a run will go: its kind, where it begins, what it resumes.
+
+use std::sync::Arc;
+
+use tahini_entity::Offset;
+use tahini_store::Dataset;
+
+use crate::Failure;
+use crate::execution_log::ExecutionLog;
+use crate::pipe::{Pipe, World};
+use crate::progress::{self, Place};
+use crate::pump::Request;
+use crate::sink::RunKind;
+use crate::source::{Continuation, From};
+
+/// How a run will go, decided before anything is opened.
+pub(crate) struct Plan {
+    pub(crate) kind: RunKind,
+    pub(crate) resumed: bool,
+    pub(crate) from: From,
+    pub(crate) place: Place,
+    pub(crate) home: Arc<dyn Dataset>,
+}
+
+impl Plan {
+    pub(crate) fn make(
+        pipe: &Pipe,
+        world: &World,
+        request: &Request,
+        log: &ExecutionLog,
+    ) -> Result<Plan, Failure> {
+        let home = match pipe.sink_dataset() {
+            Some(dataset) => world.store.open(dataset, true)?,
+            None => log.dataset().clone(),
+        };
+        let place = Place::load(home.snapshot()?.as_ref(), &pipe.id)?;
+        let due = pipe
+            .rescan_run_count
+            .is_some_and(|every| place.runs + 1 >= every);
+        let (kind, resumed) = match (&place.offset, place.unfinished) {
+            _ if pipe.continuation == Continuation::None => (RunKind::Full, false),
+            (Some(_), Some(RunKind::Rescan)) => (RunKind::Rescan, false),
+            (Some(_), Some(_)) if !request.rescan => (RunKind::Full, true),
+            (Some(_), _) if request.rescan || due => (RunKind::Rescan, false),
+            (Some(_), _) => (RunKind::Incremental, false),
+            // A first run that is told where to begin does not see everything.
+            (None, _) if pipe.initial_since.is_some() => (RunKind::Incremental, false),
+            (None, _) => (RunKind::Full, false),
+        };
+        let since = match kind {
+            RunKind::Rescan => None,
+            RunKind::Full if !resumed => None,
+            _ => place.offset.clone().or_else(|| pipe.initial_since.clone()),
+        };
+        let from = From {
+            since,
+            full: kind.reads_everything(),
+            state: place.source.clone(),
+        };
+        Ok(Plan {
+            kind,
+            resumed,
+            from,
+            place,
+            home,
+        })
+    }
+
+    /// The offset means nothing any more: start over.
+    pub(crate) fn start_over(&mut self) {
+        self.kind = RunKind::Full;
+        self.resumed = false;
+        self.from = From {
+            since: None,
+            full: true,
+            state: Vec::new(),
+        };
+        self.place.offset = None;
+    }
+
+    /// Where the offset stands before the run: a max offset never goes down, in a rescan neither.
+    pub(crate) fn known_offset(&self, pipe: &Pipe) -> Option<Offset> {
+        let from = self.from.since.clone();
+        from.or_else(|| {
+            let kept = pipe.continuation == Continuation::Max;
+            self.place.offset.clone().filter(|_| kept)
+        })
+    }
+
+    pub(crate) fn current_offset(&self, pipe: &Pipe) -> Option<Offset> {
+        let snapshot = self.home.snapshot().ok()?;
+        Place::load(snapshot.as_ref(), &pipe.id).ok()?.offset
+    }
+
+    /// Marks a rescan as begun before the sink forgets the seen set of an earlier run: a rescan that
+    /// breaks must be followed by another, never by an incremental run or the rest of a full one.
+    pub(crate) fn mark_rescan(&self, pipe: &Pipe, world: &World) -> Result<(), Failure> {
+        if self.kind != RunKind::Rescan || self.place.unfinished == Some(RunKind::Rescan) {
+            return Ok(());
+        }
+        let marker = [progress::save_unfinished(&pipe.id, Some(RunKind::Rescan))];
+        crate::hub::commit_state(self.home.as_ref(), &marker, false, world.clock.as_ref())
+    }
+}
