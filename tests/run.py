@@ -137,13 +137,14 @@ def cargo_tests(*more, filter="all()", **step):
 FORMAT = Step("format", ["cargo", "fmt", "--all", "--check"])
 LINTS = Step("lints", ["cargo", "clippy", "--profile", PROFILE, "--workspace", "--all-targets", "--", "-D", "warnings"], limit=30 * MINUTE)
 ARROWS = Step("arrows, borders, sizes", [sys.executable, "tests/arrows/check.py"])
+LICENCES = Step("licences and sources", [sys.executable, "tests/arrows/licences.py"])
 ARROWS_TESTED = Step("the arrow test's own tests", [sys.executable, "-m", "unittest", "discover", "-s", "tests/arrows"], unittest_count)
 RUNNER_TESTED = Step("this runner's own tests", [sys.executable, "-m", "unittest", "discover", "-b", "-s", "tests", "-p", "test_run.py"], unittest_count)
 
 
 def check_steps():
     unit = ["--lib", "--bins"]
-    return [FORMAT, ARROWS, ARROWS_TESTED, RUNNER_TESTED, LINTS, cargo_tests(*unit, name="unit tests")]
+    return [FORMAT, ARROWS, LICENCES, ARROWS_TESTED, RUNNER_TESTED, LINTS, cargo_tests(*unit, name="unit tests")]
 
 
 def project_steps():
@@ -166,7 +167,7 @@ def test_steps():
     with_node = {"TAHINI": str(TAHINI), "PATH": f"{VENV}:{os.environ['PATH']}"}
     browser = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "tests/browser").glob("*.test.mjs"))]
     return [
-        FORMAT, ARROWS, ARROWS_TESTED, RUNNER_TESTED, LINTS, build, tests, WAIT_FOR_RIG,
+        FORMAT, ARROWS, LICENCES, ARROWS_TESTED, RUNNER_TESTED, LINTS, build, tests, WAIT_FOR_RIG,
         Step("stand-ins, services, demo", [str(VENV / "python"), "-m", "unittest", "discover", "-s", "demo/tests"], unittest_count, env=with_node),
         Step("the README's first pipe", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_readme.py"], unittest_count, env=with_node),
         *project_steps(),
