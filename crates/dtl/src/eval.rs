@@ -291,7 +291,7 @@ impl<'m> Machine<'m> {
                 })
             }
             Expr::IsChanged(function) => self.is_changed(function, env),
-            Expr::Now => Ok(Value::Datetime(self.context.now)),
+            Expr::Now => Ok(Value::Datetime(self.context.now.into())),
             Expr::NewUuid => Ok(Value::Uuid(uuid::Uuid::new_v4())),
             Expr::Hops(hops) => self.hops(hops, env),
             Expr::ApplyHops(rule, hops) => {

@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod batch;
+mod datetime;
 pub mod encoding;
 mod entity;
 pub mod hash;
@@ -10,5 +11,6 @@ pub mod order;
 mod value;
 
 pub use batch::{Batch, Meta, Record, Shape};
+pub use datetime::{Datetime, NotADatetime};
 pub use entity::{Entity, Offset};
 pub use value::{Dict, Str, Value};

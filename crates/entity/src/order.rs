@@ -9,12 +9,11 @@
 use std::cmp::Ordering;
 
 use bigdecimal::BigDecimal;
-use jiff::tz::TimeZone;
 use num_bigint::{BigInt, Sign};
 use num_traits::{ToPrimitive, Zero};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128, xxh3_128_with_seed};
 
-use crate::{Dict, Str, Value};
+use crate::{Datetime, Dict, Str, Value};
 
 /// The order of values of all types: null, booleans, numbers by value, dates and datetimes,
 /// UUIDs, NIs, URIs, strings, dicts, tuples and lists, bytes.
@@ -186,15 +185,9 @@ fn rank(value: &Value) -> u8 {
     }
 }
 
-fn first_instant(date: jiff::civil::Date) -> jiff::Timestamp {
-    // Dates beyond the range of instants, which the wire does not have, count as its ends.
-    TimeZone::UTC
-        .to_timestamp(date.at(0, 0, 0, 0))
-        .unwrap_or(if date.year() < 0 {
-            jiff::Timestamp::MIN
-        } else {
-            jiff::Timestamp::MAX
-        })
+fn first_instant(date: jiff::civil::Date) -> Datetime {
+    // Dates before the year 1, which the wire does not have, count as its first instant.
+    Datetime::from_date(date).unwrap_or(Datetime::MIN)
 }
 
 fn compare_items(a: &[Value], b: &[Value]) -> Ordering {

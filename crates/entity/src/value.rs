@@ -6,6 +6,8 @@ use bigdecimal::BigDecimal;
 use ecow::{EcoString, EcoVec};
 use num_bigint::BigInt;
 
+use crate::Datetime;
+
 /// Text that clones without copying and keeps up to 15 bytes in place.
 pub type Str = EcoString;
 
@@ -36,7 +38,7 @@ pub enum Value {
     /// A calendar date (`~t2015-12-31`), years 1 to 9999.
     Date(jiff::civil::Date),
     /// An instant with nanoseconds (`~t2015-12-31T00:00:00Z`), years 1 to 9999.
-    Datetime(jiff::Timestamp),
+    Datetime(Datetime),
     /// A UUID (`~u`).
     Uuid(uuid::Uuid),
     /// A namespaced identifier (`~:ns:id`), stored without the tag.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::Pieces;
 use jiff::tz::TimeZone;
 use num_bigint::BigInt;
 use num_traits::ToPrimitive;
-use tahini_entity::{Value, json};
+use tahini_entity::{Datetime, Value};
 
-use super::time::{Format, Part, in_years, shift, zone};
+use super::time::{Format, Part, shift, zone};
 use super::{Call, Function, Kind, VALUES, eg, one, optional};
 use crate::expr::{Expr, Item, ItemResult};
 
@@ -152,32 +153,34 @@ pub(super) const FUNCTIONS: &[Function] = &[
 ];
 
 /// A datetime, or a date's first instant.
-fn instant(value: &Value) -> Option<Timestamp> {
+fn instant(value: &Value) -> Option<Datetime> {
     match value {
         Value::Datetime(at) => Some(*at),
-        Value::Date(date) => TimeZone::UTC
-            .to_timestamp(date.to_datetime(jiff::civil::Time::midnight()))
-            .ok(),
+        Value::Date(date) => Datetime::from_date(*date),
         _ => None,
     }
 }
 
 fn datetime(value: &Value) -> ItemResult {
     let at = match value {
-        Value::String(text) => json::transit::datetime(text).or_else(|| text.parse().ok()),
-        Value::Int(nanoseconds) => Timestamp::from_nanosecond((*nanoseconds).into()).ok(),
-        Value::BigInt(nanoseconds) => {
-            let nanoseconds = nanoseconds.to_i128();
-            nanoseconds.and_then(|nanoseconds| Timestamp::from_nanosecond(nanoseconds).ok())
-        }
+        Value::String(text) => text.parse().ok().or_else(|| with_offset(text)),
+        Value::Int(nanoseconds) => Datetime::from_nanosecond((*nanoseconds).into()),
+        Value::BigInt(nanoseconds) => nanoseconds.to_i128().and_then(Datetime::from_nanosecond),
         other => instant(other),
     };
-    Ok(at.and_then(in_years).map(Value::Datetime))
+    Ok(at.map(Value::Datetime))
+}
+
+/// Other texts of RFC 3339 and ISO 8601 that say a date, a time and an offset from UTC.
+fn with_offset(text: &str) -> Option<Datetime> {
+    let pieces = Pieces::parse(text).ok()?;
+    let civil = DateTime::from_parts(pieces.date(), pieces.time()?);
+    Datetime::from_civil_at(civil, pieces.to_numeric_offset()?)
 }
 
 /// A function over datetimes; everything else is ignored.
 fn over_datetimes(
-    call: impl Fn(Timestamp) -> Option<Value> + Send + Sync + 'static,
+    call: impl Fn(Datetime) -> Option<Value> + Send + Sync + 'static,
 ) -> Result<Item, String> {
     Ok(Arc::new(move |value: &Value| {
         Ok(instant(value).and_then(&call))
@@ -234,7 +237,7 @@ fn zone_and_format(args: &[Value]) -> Result<(TimeZone, Format), String> {
 
 fn format(args: &[Value]) -> Result<Item, String> {
     let (zone, format) = zone_and_format(args)?;
-    over_datetimes(move |at| Some(Value::string(format.write(at, &zone))))
+    over_datetimes(move |at| format.write(at, &zone).map(Value::string))
 }
 
 fn parse(args: &[Value]) -> Result<Item, String> {

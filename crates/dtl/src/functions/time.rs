@@ -1,8 +1,9 @@
 //! Datetimes as text by a format, and parts of datetimes.
 
+use jiff::ToSpan;
 use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::{Offset, TimeZone};
-use jiff::{Timestamp, ToSpan};
+use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
+use tahini_entity::Datetime;
 
 /// A compiled format.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ impl Format {
     }
 
     /// The instant that a text says; without an offset in it, in `zone`.
-    pub(super) fn parse(&self, text: &str, zone: &TimeZone) -> Option<Timestamp> {
+    pub(super) fn parse(&self, text: &str, zone: &TimeZone) -> Option<Datetime> {
         let mut parts = Parts::default();
         let mut rest = text;
         for token in &self.0 {
@@ -73,22 +74,23 @@ impl Format {
         }
     }
 
-    /// The text of an instant in `zone`.
-    pub(super) fn write(&self, at: Timestamp, zone: &TimeZone) -> String {
-        let civil = zone.to_datetime(at);
+    /// The text of an instant in `zone`; `None` when the year there is not one of 1 to 9999.
+    pub(super) fn write(&self, at: Datetime, zone: &TimeZone) -> Option<String> {
+        let offset = zone.to_offset(at.timestamp());
+        let civil = at.civil_at(offset)?;
         let mut out = String::new();
         for token in &self.0 {
             match token {
                 Token::Literal(letter) => out.push(*letter),
                 Token::Space => out.push(' '),
-                Token::Field(field) => out.push_str(&field_text(*field, civil, zone, at)),
+                Token::Field(field) => out.push_str(&field_text(*field, civil, offset)),
             }
         }
-        out
+        Some(out)
     }
 }
 
-fn field_text(field: char, civil: DateTime, zone: &TimeZone, at: Timestamp) -> String {
+fn field_text(field: char, civil: DateTime, offset: Offset) -> String {
     let hour12 = (civil.hour() + 11) % 12 + 1;
     match field {
         'd' => format!("{:02}", civil.day()),
@@ -102,7 +104,7 @@ fn field_text(field: char, civil: DateTime, zone: &TimeZone, at: Timestamp) -> S
         'f' => format!("{:06}", civil.subsec_nanosecond() / 1000),
         'y' => format!("{:02}", civil.year().rem_euclid(100)),
         'Y' => format!("{:04}", civil.year()),
-        _ => offset_text(zone.to_offset(at)),
+        _ => offset_text(offset),
     }
 }
 
@@ -185,11 +187,8 @@ impl Parts {
         Some(rest)
     }
 
-    fn instant(&self, zone: &TimeZone) -> Option<Timestamp> {
+    fn instant(&self, zone: &TimeZone) -> Option<Datetime> {
         let year = self.year.unwrap_or(1900);
-        if year < 1 {
-            return None;
-        }
         let date = Date::new(year, self.month.unwrap_or(1), self.day.unwrap_or(1)).ok()?;
         let afternoon = if self.afternoon == Some(true) { 12 } else { 0 };
         let hour = match (self.hour, self.hour12) {
@@ -200,10 +199,20 @@ impl Parts {
         let time = Time::new(hour, self.minute, self.second, self.nanosecond).ok()?;
         let civil = DateTime::from_parts(date, time);
         match self.offset {
-            Some(offset) => offset.to_timestamp(civil).ok(),
-            None => zone.to_timestamp(civil).ok(),
+            Some(offset) => Datetime::from_civil_at(civil, offset),
+            None => in_zone(civil, zone),
         }
     }
+}
+
+/// The instant at which the clocks of `zone` show `civil`. What a clock change skips is read with
+/// the offset before it, and of two instants that show the same the first one counts.
+fn in_zone(civil: DateTime, zone: &TimeZone) -> Option<Datetime> {
+    let offset = match zone.to_ambiguous_timestamp(civil).offset() {
+        AmbiguousOffset::Unambiguous { offset } => offset,
+        AmbiguousOffset::Gap { before, .. } | AmbiguousOffset::Fold { before, .. } => before,
+    };
+    Datetime::from_civil_at(civil, offset)
 }
 
 /// `Z`, `+HHMM` or `+HH:MM`, all of the text.
@@ -278,14 +287,11 @@ impl Part {
     }
 
     /// How many whole parts lie from `end` to `start`, toward zero.
-    pub(super) fn between(self, start: Timestamp, end: Timestamp) -> i128 {
+    pub(super) fn between(self, start: Datetime, end: Datetime) -> i128 {
         match self {
             Part::Nanoseconds(unit) => (start.as_nanosecond() - end.as_nanosecond()) / unit,
             Part::Months(unit) => {
-                let (a, b) = (
-                    TimeZone::UTC.to_datetime(start),
-                    TimeZone::UTC.to_datetime(end),
-                );
+                let (a, b) = (start.civil(), end.civil());
                 let month = |at: DateTime| i64::from(at.year()) * 12 + i64::from(at.month());
                 let within = |at: DateTime| (at.day(), at.time());
                 let months = month(a) - month(b);
@@ -303,38 +309,29 @@ impl Part {
 
     /// An instant so many parts later; a day that its month does not have becomes the month's
     /// last. `None` outside the years 1 to 9999.
-    pub(super) fn plus(self, at: Timestamp, count: i64) -> Option<Timestamp> {
-        let moved = match self {
+    pub(super) fn plus(self, at: Datetime, count: i64) -> Option<Datetime> {
+        match self {
             Part::Nanoseconds(unit) => {
                 let sum = at
                     .as_nanosecond()
                     .checked_add(unit.checked_mul(i128::from(count))?)?;
-                Timestamp::from_nanosecond(sum).ok()?
+                Datetime::from_nanosecond(sum)
             }
             Part::Months(unit) => {
                 let months = unit.checked_mul(count)?;
                 let months = i32::try_from(months).ok().filter(|m| m.abs() <= 120_000)?;
-                let civil = TimeZone::UTC
-                    .to_datetime(at)
-                    .checked_add(months.months())
-                    .ok()?;
-                TimeZone::UTC.to_timestamp(civil).ok()?
+                let civil = at.civil().checked_add(months.months()).ok()?;
+                Datetime::from_civil(civil)
             }
-        };
-        in_years(moved)
+        }
     }
 }
 
-/// The instant, when it lies in the years 1 to 9999.
-pub(super) fn in_years(at: Timestamp) -> Option<Timestamp> {
-    (TimeZone::UTC.to_datetime(at).year() >= 1).then_some(at)
-}
-
-/// The same wall time in another zone, both read as if they were UTC.
-pub(super) fn shift(at: Timestamp, from: &TimeZone, to: &TimeZone) -> Option<Timestamp> {
-    let wall = TimeZone::UTC.to_datetime(at);
-    let instant = from.to_timestamp(wall).ok()?;
-    in_years(TimeZone::UTC.to_timestamp(to.to_datetime(instant)).ok()?)
+/// The same wall time in another zone, both read as if they were UTC. `None` when that, or the
+/// instant, lies outside the years 1 to 9999.
+pub(super) fn shift(at: Datetime, from: &TimeZone, to: &TimeZone) -> Option<Datetime> {
+    let instant = in_zone(at.civil(), from)?;
+    Datetime::from_civil(instant.civil_at(to.to_offset(instant.timestamp()))?)
 }
 
 #[cfg(test)]
@@ -390,7 +387,7 @@ mod tests {
 
     #[test]
     fn parts_are_cut_toward_zero() {
-        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let at = |text: &str| text.parse::<Datetime>().unwrap();
         for (part, start, end, expected) in [
             ("year", "2015-03-02T00:00:00Z", "2016-02-29T00:00:00Z", 0),
             ("month", "2016-07-29T00:00:00Z", "2015-03-30T00:00:00Z", 15),

@@ -281,9 +281,8 @@ pub(crate) fn put_date(out: &mut Vec<u8>, date: jiff::civil::Date) {
     put_zigzag(out, packed);
 }
 
-pub(crate) fn put_datetime(out: &mut Vec<u8>, at: jiff::Timestamp) {
-    let nanoseconds = at.as_nanosecond();
+pub(crate) fn put_datetime(out: &mut Vec<u8>, at: crate::Datetime) {
     out.push(tag::DATETIME);
-    put_zigzag(out, nanoseconds.div_euclid(1_000_000_000) as i64);
-    put_varint(out, nanoseconds.rem_euclid(1_000_000_000) as u64);
+    put_zigzag(out, at.as_second());
+    put_varint(out, at.subsec_nanosecond().into());
 }

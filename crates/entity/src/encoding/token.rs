@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use bigdecimal::BigDecimal;
 use ecow::EcoVec;
-use jiff::Timestamp;
 use jiff::civil::Date;
 use num_bigint::BigInt;
 
 use super::{MAX_DEPTH, tag};
-use crate::{Dict, Str, Value};
+use crate::{Datetime, Dict, Str, Value};
 
 /// Why bytes are not a value in the storage encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +54,7 @@ pub enum Token<'a> {
     /// A date.
     Date(Date),
     /// A datetime.
-    Datetime(Timestamp),
+    Datetime(Datetime),
     /// A UUID.
     Uuid(uuid::Uuid),
     /// An NI.
@@ -344,11 +343,9 @@ fn date(packed: i64) -> Result<Date, DecodeError> {
     Date::new(year, (rest / 32) as i8, (rest % 32) as i8).map_err(|_| wrong)
 }
 
-fn datetime(seconds: i64, nanoseconds: u64) -> Result<Timestamp, DecodeError> {
-    let wrong = DecodeError::Payload("a datetime");
-    if nanoseconds >= 1_000_000_000 {
-        return Err(wrong);
-    }
-    let all = i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds);
-    Timestamp::from_nanosecond(all).map_err(|_| wrong)
+fn datetime(seconds: i64, nanoseconds: u64) -> Result<Datetime, DecodeError> {
+    let nanoseconds = u32::try_from(nanoseconds).ok();
+    nanoseconds
+        .and_then(|nanoseconds| Datetime::new(seconds, nanoseconds))
+        .ok_or(DecodeError::Payload("a datetime"))
 }

@@ -6,13 +6,11 @@
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use jiff::Timestamp;
-use jiff::civil::{Date, DateTime};
-use jiff::tz::TimeZone;
+use jiff::civil::{Date, DateTime, Time};
 
 use super::number;
-use crate::Value;
 use crate::encoding::{self, tag};
+use crate::{Datetime, Value};
 
 /// Standard base64, written with padding and read with or without it.
 pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -98,10 +96,9 @@ pub fn date(text: &str) -> Option<Date> {
     .ok()
 }
 
-/// The wire's datetime, `2015-01-02T03:04:05.123456789Z`, with up to nine digits of a second.
-/// `None` also for the last day of the year 9999 after 1970-style instants end
-/// (9999-12-30T22:00:00.999999999Z), the limit of the type that holds datetimes.
-pub fn datetime(text: &str) -> Option<Timestamp> {
+/// The wire's datetime, `2015-01-02T03:04:05.123456789Z`, with up to nine digits of a second,
+/// years 0001 to 9999.
+pub fn datetime(text: &str) -> Option<Datetime> {
     let bytes = text.as_bytes();
     let (&last, head) = bytes.split_last()?;
     if last != b'Z' || head.len() < 19 || !text.is_char_boundary(10) {
@@ -120,10 +117,8 @@ pub fn datetime(text: &str) -> Option<Timestamp> {
         }
         Some(_) => return None,
     };
-    let time = jiff::civil::Time::new(hour, minute, second, nanosecond as i32).ok()?;
-    TimeZone::UTC
-        .to_timestamp(DateTime::from_parts(date, time))
-        .ok()
+    let time = Time::new(hour, minute, second, nanosecond as i32).ok()?;
+    Datetime::from_civil(DateTime::from_parts(date, time))
 }
 
 fn digits(bytes: &[u8]) -> Option<u32> {
@@ -143,8 +138,8 @@ pub(crate) fn put_date(date: Date, out: &mut Vec<u8>) {
 }
 
 /// Appends a datetime as `2015-01-02T03:04:05.12Z`: UTC, no zeros at the end of the fraction.
-pub(crate) fn put_datetime(at: Timestamp, out: &mut Vec<u8>) {
-    let civil = TimeZone::UTC.to_datetime(at);
+pub(crate) fn put_datetime(at: Datetime, out: &mut Vec<u8>) {
+    let civil = at.civil();
     put_date(civil.date(), out);
     for (separator, part) in [
         (b'T', civil.hour()),

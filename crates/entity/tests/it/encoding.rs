@@ -92,6 +92,19 @@ fn the_format_does_not_drift() {
             r#""~t1969-12-31T23:59:59.5Z""#,
             &[9, 1, 0x80, 0xca, 0xb5, 0xee, 1],
         ),
+        // The first instant of the year 1 is 62,135,596,800 seconds before 1970: as zigzag
+        // 124,271,193,599.
+        (
+            r#""~t0001-01-01T00:00:00Z""#,
+            &[9, 0xff, 0xdb, 0x8f, 0xf9, 0xce, 3, 0],
+        ),
+        // 253,402,300,799 seconds after 1970, as zigzag 506,804,601,598.
+        (
+            r#""~t9999-12-31T23:59:59.999999999Z""#,
+            &[
+                9, 0xfe, 0x85, 0xa2, 0xff, 0xdf, 14, 0xff, 0x93, 0xeb, 0xdc, 3,
+            ],
+        ),
         (r#""~:a:b""#, &[10, 3, b'a', b':', b'b']),
         (r#""~ra:b""#, &[11, 3, b'a', b':', b'b']),
         (
@@ -150,4 +163,20 @@ fn depth_is_limited_both_ways() {
         encoding::try_decode(&mut deeper.as_slice()).unwrap_err(),
         DecodeError::TooDeep
     );
+}
+
+#[test]
+fn datetimes_outside_the_years_1_to_9999_are_no_encoding() {
+    for bytes in [
+        // One second before the first one, and one after the last one.
+        &[9, 0x81, 0xdc, 0x8f, 0xf9, 0xce, 3, 0][..],
+        &[9, 0x80, 0x86, 0xa2, 0xff, 0xdf, 14, 0],
+        // 1,000,000,000 nanoseconds.
+        &[9, 2, 0x80, 0x94, 0xeb, 0xdc, 3],
+    ] {
+        assert_eq!(
+            encoding::try_decode(&mut &bytes[..]).unwrap_err(),
+            DecodeError::Payload("a datetime")
+        );
+    }
 }

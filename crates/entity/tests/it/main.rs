@@ -3,6 +3,7 @@
 
 mod arbitrary;
 mod batch;
+mod datetime;
 mod elements;
 mod encoding;
 mod hash;

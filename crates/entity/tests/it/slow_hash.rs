@@ -54,18 +54,10 @@ fn canonical(value: &Value) -> Vec<u8> {
         Value::String(text) => [vec![7], counted(text.as_bytes())].concat(),
         Value::Bytes(bytes) => [vec![8], counted(bytes)].concat(),
         Value::Datetime(at) => {
-            let mut seconds = at.as_second();
-            let mut nanoseconds = at.subsec_nanosecond();
-            if nanoseconds < 0 {
-                seconds -= 1;
-                nanoseconds += 1_000_000_000;
-            }
-            [
-                vec![9],
-                signed(seconds.into()),
-                unsigned(nanoseconds as u128),
-            ]
-            .concat()
+            let all = at.as_nanosecond();
+            let nanoseconds = (all % 1_000_000_000 + 1_000_000_000) % 1_000_000_000;
+            let seconds = (all - nanoseconds) / 1_000_000_000;
+            [vec![9], signed(seconds), unsigned(nanoseconds as u128)].concat()
         }
         Value::Ni(text) => [vec![10], counted(text.as_bytes())].concat(),
         Value::Uri(text) => [vec![11], counted(text.as_bytes())].concat(),
