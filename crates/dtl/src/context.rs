@@ -1,10 +1,12 @@
 //! What an evaluation gets from outside.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use tahini_entity::Dict;
 
 use crate::Lookup;
+use crate::trace::Trace;
 
 /// Everything that an evaluation needs and cannot know by itself.
 #[derive(Clone, Copy)]
@@ -17,6 +19,8 @@ pub struct Context<'a> {
     pub parameters: Option<&'a Dict>,
     /// Pauses for `sleep!`; false when the run was stopped meanwhile. `None` does not pause.
     pub pause: Option<&'a dyn Fn(Duration) -> bool>,
+    /// Where a traced program notes its steps.
+    pub(crate) trace: Option<&'a RefCell<Trace>>,
 }
 
 impl<'a> Context<'a> {
@@ -27,6 +31,7 @@ impl<'a> Context<'a> {
             lookup,
             parameters: None,
             pause: None,
+            trace: None,
         }
     }
 }

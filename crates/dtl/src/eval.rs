@@ -105,6 +105,9 @@ impl<'m> Machine<'m> {
     pub(crate) fn begin(&mut self) {
         self.created.clear();
         self.memo.begin();
+        if let Some(trace) = self.context.trace {
+            trace.borrow_mut().clear();
+        }
         (self.steps, self.work, self.depth) = (0, 0, 0);
     }
 
@@ -304,6 +307,7 @@ impl<'m> Machine<'m> {
                 let program = self.program;
                 lift(&value, |value| Ok(program.collapse(value)))
             }
+            Expr::Traced(at, expr) => self.traced(*at, expr, env),
             _ => Ok(Value::Null),
         }
     }

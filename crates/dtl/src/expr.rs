@@ -53,6 +53,8 @@ pub(crate) enum Expr {
     Lookup(Box<Lookups>),
     /// `ni` of URIs: needs the pipe's namespaces.
     Collapse(Box<Expr>),
+    /// In programs that explain themselves: the place of the path, and the expression.
+    Traced(u32, Box<Expr>),
 }
 
 /// The name of a property that a statement writes.
@@ -117,6 +119,8 @@ pub(crate) enum Action {
     Trip(Expr),
     Sleep(Expr),
     Nothing,
+    /// In programs that explain themselves.
+    Traced(Box<Action>),
 }
 
 /// A property's name as it is written in the rules, before namespaces.

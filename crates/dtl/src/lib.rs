@@ -5,15 +5,18 @@
 //! I/O and knows no clock: the time, other datasets and pauses come in through a [`Context`].
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod analysis;
 mod compile;
 mod context;
 mod error;
 mod eval;
+mod explain;
 mod expr;
 pub mod functions;
 mod hops;
 pub mod limits;
 mod lookup;
+pub mod manual;
 mod memo;
 mod murmur3;
 mod namespace;
@@ -23,15 +26,20 @@ mod path;
 mod pattern;
 mod program;
 mod run;
+pub mod schema;
 mod scope;
 mod text;
+mod trace;
 mod transform;
 mod values;
 
-pub use compile::compile;
+pub use analysis::{Cause, Properties, Why};
+pub use compile::{compile, compile_traced};
 pub use context::Context;
 pub use error::{EvalClass, EvalError, JsonPath, Problem, Segment, Severity};
+pub use explain::{steps_json, steps_text};
 pub use lookup::{By, Lookup, LookupError, Need, NoLookup};
 pub use namespace::{add_namespaces, remove_namespaces};
 pub use options::{Namespaces, Options, SourceKind, TriggerOn};
 pub use program::{Index, Program, Read};
+pub use trace::{Change, Explained, MAX_KEPT, MAX_STEPS_KEPT, MAX_VALUE_KEPT, Shown, Step};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tahini_entity::{Dict, Entity, Str, Value};
 
+use crate::analysis::{Cause, Properties};
 use crate::context::Context;
 use crate::error::{JsonPath, Problem};
 use crate::eval::{Env, Machine};
@@ -24,6 +25,8 @@ pub struct Program {
     pub(crate) default: usize,
     /// The JSON path of every statement.
     pub(crate) paths: Vec<JsonPath>,
+    /// The JSON path of every expression that notes its step.
+    pub(crate) traced: Vec<JsonPath>,
     /// How many caches an evaluation needs.
     pub(crate) slots: u32,
     pub(crate) naming: Naming,
@@ -36,14 +39,14 @@ pub struct Program {
     pub(crate) reads: Vec<Read>,
     pub(crate) indexes: Vec<Index>,
     pub(crate) facts: Facts,
+    pub(crate) properties: Properties,
+    pub(crate) causes: Vec<Cause>,
     pub(crate) warnings: Vec<Problem>,
 }
 
 /// What the compiler noticed on its way.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Facts {
-    /// `now`, `uuid` or other datasets.
-    pub(crate) nondeterministic: bool,
     /// Something has to be looked up.
     pub(crate) lookups: bool,
     pub(crate) children: bool,
@@ -99,6 +102,7 @@ impl Program {
             rules: Vec::new(),
             default: 0,
             paths: Vec::new(),
+            traced: Vec::new(),
             slots: 0,
             naming: Naming::of(options),
             prefixes,
@@ -109,6 +113,8 @@ impl Program {
             reads: Vec::new(),
             indexes: Vec::new(),
             facts: Facts::default(),
+            properties: Properties::default(),
+            causes: Vec::new(),
             warnings: Vec::new(),
         }
     }
@@ -128,9 +134,19 @@ impl Program {
         &self.indexes
     }
 
+    /// The properties of the source entity that the rules read.
+    pub fn properties(&self) -> &Properties {
+        &self.properties
+    }
+
     /// Whether equal entities always give equal results: no `now`, `uuid` or other datasets.
     pub fn is_deterministic(&self) -> bool {
-        !self.facts.nondeterministic
+        self.causes.is_empty()
+    }
+
+    /// Why equal entities may give different results, in the order of the rules; each place once.
+    pub fn causes(&self) -> &[Cause] {
+        &self.causes
     }
 
     /// Whether the rules create children (`create-child`): a dataset sink then tracks them.

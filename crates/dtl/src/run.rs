@@ -29,7 +29,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    fn action(&mut self, action: &Action, frame: &mut Frame<'_>) -> Result<(), Stop> {
+    pub(crate) fn action(&mut self, action: &Action, frame: &mut Frame<'_>) -> Result<(), Stop> {
         match action {
             Action::Add(name, expr) => {
                 let value = self.eval(expr, Env::of(frame))?;
@@ -162,6 +162,7 @@ impl Machine<'_> {
             Action::Fail(expr) => self.stop(EvalClass::Fail, expr, frame),
             Action::Trip(expr) => self.stop(EvalClass::Trip, expr, frame),
             Action::Sleep(expr) => self.sleep(expr, frame),
+            Action::Traced(action) => self.traced_action(action, frame),
             _ => Ok(()),
         }
     }

@@ -65,6 +65,13 @@ fn unquote(text: String, value: &Value) -> Result<Str, Limit> {
     )
 }
 
+/// How many bytes a value takes when it is written out, about; `None` when it is more than `most`.
+pub(crate) fn measured(value: &Value, most: usize) -> Option<usize> {
+    let mut left = most;
+    walk(value, &mut left, 0).ok()?;
+    Some(most - left)
+}
+
 /// Counts what a value takes at least when it is written out, and stops early: lists that share
 /// their items can be far larger than the memory they take.
 pub(crate) fn measure(value: &Value, most: usize) -> Result<(), Limit> {

@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 use tahini_entity::Value;
 
 use super::{Compiler, describe, suggest};
+use crate::analysis::Why;
 use crate::expr::Expr;
 use crate::functions::{self, Arg, Call, Function, Kind, Many};
 
@@ -34,7 +35,7 @@ impl<'j> Given<'j> {
 ///
 /// # Errors
 /// What was expected, in words.
-fn assign(args: &[Arg], given: usize) -> Result<Vec<Vec<usize>>, String> {
+pub(crate) fn assign(args: &[Arg], given: usize) -> Result<Vec<Vec<usize>>, String> {
     let count = |many: Many| args.iter().filter(|arg| arg.many == many).count();
     let (ones, optional) = (count(Many::One), count(Many::Optional));
     let pairs = count(Many::Pairs) > 0;
@@ -177,7 +178,7 @@ impl Compiler<'_> {
 
     fn note_facts(&mut self, function: &Function) {
         if function.name == "now" {
-            self.program.facts.nondeterministic = true;
+            self.depends_on(Why::Now);
         }
     }
 
@@ -289,10 +290,21 @@ impl Compiler<'_> {
         expr
     }
 
+    /// The expression of a parameter in which `_` is a version of the source entity.
+    pub(crate) fn of_entity(&mut self, given: &Given<'_>, parameter: usize) -> Expr {
+        let Some((at, json)) = given.get(parameter) else {
+            return Expr::Absent;
+        };
+        self.scoped(
+            |scope| (scope.function, scope.entity) = (true, true),
+            |compiler| compiler.at(at, |compiler| compiler.expression(json)),
+        )
+    }
+
     /// An expression in which `_` is known.
     pub(crate) fn function_expression(&mut self, json: &Json) -> Expr {
         self.scoped(
-            |scope| scope.function = true,
+            |scope| (scope.function, scope.entity) = (true, false),
             |compiler| compiler.expression(json),
         )
     }

@@ -5,6 +5,7 @@ use tahini_entity::json::{self, Numbers, transit};
 use tahini_entity::{Str, Value};
 
 use super::{Compiler, cut};
+use crate::analysis::Why;
 use crate::expr::Expr;
 use crate::path::{self, Path, Root};
 
@@ -12,8 +13,19 @@ use crate::path::{self, Path, Root};
 const VARIABLES: [&str; 6] = ["_S", "_T", "_P", "_R", "_B", "_"];
 
 impl Compiler<'_> {
-    /// An expression.
+    /// An expression; in a program that explains itself, one that notes its step.
     pub(crate) fn expression(&mut self, json: &Json) -> Expr {
+        let expr = self.plain_expression(json);
+        if !self.traces || matches!(expr, Expr::Const(_) | Expr::Absent) {
+            return expr;
+        }
+        let at = u32::try_from(self.program.traced.len()).expect("expressions are few");
+        let here = self.here();
+        self.program.traced.push(here);
+        Expr::Traced(at, Box::new(expr))
+    }
+
+    fn plain_expression(&mut self, json: &Json) -> Expr {
         match json {
             Json::Array(call) => self.call(call),
             Json::String(text) => self.text(text),
@@ -152,13 +164,29 @@ impl Compiler<'_> {
         }
     }
 
-    /// Reading a version's bookkeeping makes results depend on more than the content.
+    /// Notes what a path reads of the source entity. A version's bookkeeping makes results
+    /// depend on more than the content.
     fn note_path(&mut self, root: Root, names: &[String]) {
         let bookkeeping = names.first().is_some_and(|name| {
             matches!(name.as_str(), "_updated" | "_previous" | "_ts" | "_hash")
         });
         if bookkeeping && matches!(root, Root::Source(_) | Root::OuterSource) {
-            self.program.facts.nondeterministic = true;
+            self.depends_on(Why::Versions);
+        }
+        let of_entity = match root {
+            // What an applied rule gets was read by whoever applies it.
+            Root::Source(0) => self.in_default(),
+            // The rule above may be the default one.
+            Root::Source(_) | Root::OuterSource => true,
+            Root::Current => self.scope.entity,
+            // As dicts, these hold the whole source; other names in them than _S are not there.
+            Root::Parent(_) | Root::Outer => names.is_empty(),
+            Root::Target(_) | Root::OuterTarget | Root::Parameters | Root::Alias(_) => false,
+        };
+        match names.first() {
+            _ if !of_entity => {}
+            Some(name) => self.program.properties.add(name),
+            None => self.program.properties.add("*"),
         }
     }
 

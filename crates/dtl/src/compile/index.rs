@@ -17,7 +17,7 @@ impl Compiler<'_> {
         let expr = alone.expression(json);
         let failed = alone.failed();
         self.problems.append(&mut alone.problems);
-        if failed || alone.program.facts.nondeterministic {
+        if failed || !alone.program.causes.is_empty() {
             if !failed {
                 self.error(
                     "expected a join whose dataset side always gives the same keys, found now, \

@@ -5,14 +5,15 @@ mod expression;
 mod hops;
 mod index;
 mod statement;
-mod suggest;
+pub(crate) mod suggest;
 
-pub(crate) use call::Given;
+pub(crate) use call::{Given, assign};
 
 use std::collections::HashMap;
 
 use serde_json::Value as Json;
 
+use crate::analysis::{Cause, Why};
 use crate::error::{JsonPath, Problem, Segment, Severity};
 use crate::expr::Block;
 use crate::limits::MAX_NESTING;
@@ -27,7 +28,20 @@ const DEFAULT: &str = "default";
 /// # Errors
 /// All problems at once; warnings are among them when there is an error too.
 pub fn compile(rules: &Json, options: &Options) -> Result<Program, Vec<Problem>> {
+    compile_as(rules, options, false)
+}
+
+/// Compiles rules into a program that [explains](Program::explain) itself, and is slower for it.
+///
+/// # Errors
+/// All problems at once, as [`compile`] gives them.
+pub fn compile_traced(rules: &Json, options: &Options) -> Result<Program, Vec<Problem>> {
+    compile_as(rules, options, true)
+}
+
+fn compile_as(rules: &Json, options: &Options, traces: bool) -> Result<Program, Vec<Problem>> {
     let mut compiler = Compiler::new(options);
+    compiler.traces = traces;
     compiler.path.push(Segment::Name("rules".to_owned()));
     let compiled = if nests_deeper(rules, MAX_NESTING) {
         compiler.error(format!(
@@ -59,6 +73,10 @@ pub(crate) struct Compiler<'c> {
     problems: Vec<Problem>,
     path: Vec<Segment>,
     scope: Scope,
+    /// Every expression and statement notes what it does.
+    traces: bool,
+    /// The place of the rule that entities start with.
+    default: Option<usize>,
     names: Vec<String>,
     /// Which rules a rule applies, and from where.
     applied: Vec<Vec<(usize, JsonPath, bool)>>,
@@ -76,6 +94,8 @@ pub(crate) struct Scope {
     rule: usize,
     /// Inside a function expression, where `_` is known.
     function: bool,
+    /// `_` is a version of the source entity (in `is-changed`).
+    entity: bool,
     /// Dataset aliases, by their place in the row.
     aliases: Vec<String>,
     /// `_S` means this alias (in `subsets`).
@@ -90,6 +110,8 @@ impl<'c> Compiler<'c> {
             problems: Vec::new(),
             path: Vec::new(),
             scope: Scope::default(),
+            traces: false,
+            default: None,
             names: Vec::new(),
             applied: Vec::new(),
             hops_in: Vec::new(),
@@ -113,6 +135,10 @@ impl<'c> Compiler<'c> {
     fn finish(mut self, rules: Vec<Block>, default: usize) -> Program {
         self.program.rules = rules;
         self.program.default = default;
+        if let Some(trigger) = &self.options.trigger_on {
+            let first = trigger.key.split('.').next().unwrap_or_default();
+            self.program.properties.add(first);
+        }
         self.program.warnings = self.problems;
         self.program
     }
@@ -171,6 +197,22 @@ impl<'c> Compiler<'c> {
         result
     }
 
+    /// Whether the rule at work is the one that entities start with.
+    pub(crate) fn in_default(&self) -> bool {
+        self.default == Some(self.scope.rule)
+    }
+
+    /// Notes that results depend on more than the entity's content.
+    pub(crate) fn depends_on(&mut self, why: Why) {
+        let cause = Cause {
+            why,
+            path: self.here(),
+        };
+        if !self.program.causes.contains(&cause) {
+            self.program.causes.push(cause);
+        }
+    }
+
     /// A place for a cache.
     pub(crate) fn slot(&mut self) -> u32 {
         self.program.slots += 1;
@@ -189,6 +231,7 @@ impl<'c> Compiler<'c> {
         self.applied.resize(rules.len(), Vec::new());
         self.hops_in.resize(rules.len(), false);
         let default = self.names.iter().position(|name| name == DEFAULT);
+        self.default = default;
         let mut blocks = Vec::with_capacity(rules.len());
         for (rule, (name, body)) in rules.iter().enumerate() {
             self.scope = Scope {
@@ -297,7 +340,7 @@ impl<'c> Compiler<'c> {
     /// The place of a dataset that the rules read.
     pub(crate) fn dataset(&mut self, name: &str, tracked: bool, populated: bool) -> u32 {
         self.program.facts.lookups = true;
-        self.program.facts.nondeterministic = true;
+        self.depends_on(Why::Datasets);
         let reads = &mut self.program.reads;
         match reads.iter_mut().find(|read| read.dataset == name) {
             Some(read) => {

@@ -92,7 +92,10 @@ impl Compiler<'_> {
         let given = self.given(function, call)?;
         match function.call {
             Call::Statement(statement) => {
-                let action = statement(self, &given);
+                let mut action = statement(self, &given);
+                if self.traces {
+                    action = Action::Traced(Box::new(action));
+                }
                 Some(Statement { at, action })
             }
             _ => None,
@@ -156,6 +159,18 @@ impl Compiler<'_> {
         })
     }
 
+    /// The name of a property of the source, before namespaces.
+    pub(crate) fn source_name(&mut self, given: &Given<'_>, parameter: usize) -> NameArg {
+        let name = self.name_arg(given, parameter);
+        if self.in_default() {
+            match &name {
+                NameArg::Known(name) => self.program.properties.add(name),
+                NameArg::Dynamic(_) => self.program.properties.add("*"),
+            }
+        }
+        name
+    }
+
     /// The patterns of a parameter: a string, or strings in a list, written as `["list", …]` or
     /// bare.
     pub(crate) fn patterns(&mut self, given: &Given<'_>, parameter: usize) -> Box<[NamePattern]> {
@@ -193,8 +208,24 @@ impl Compiler<'_> {
 
     /// What `copy` copies.
     pub(crate) fn copying(&mut self, given: &Given<'_>) -> Copying {
+        let include = self.patterns(given, 0);
+        if self.in_default() {
+            let texts = match given.get(0) {
+                Some((_, Json::Array(items)))
+                    if items.first().is_some_and(|name| name == "list") =>
+                {
+                    &items[1..]
+                }
+                Some((_, Json::Array(items))) => items.as_slice(),
+                Some((_, single)) => std::slice::from_ref(single),
+                None => &[],
+            };
+            for text in texts.iter().filter_map(Json::as_str) {
+                self.program.properties.add(text);
+            }
+        }
         Copying {
-            include: self.patterns(given, 0),
+            include,
             exclude: self.patterns(given, 1),
             slot: self.slot(),
         }

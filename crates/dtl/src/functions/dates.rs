@@ -147,7 +147,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "now",
         args: &[],
         doc: "The current time, the same one for a whole batch.",
-        examples: &[],
+        examples: &[eg(r#"["now"]"#, r#""~t2024-02-29T12:30:00.5Z""#)],
         call: Call::Special(|_, _| Expr::Now),
     },
 ];

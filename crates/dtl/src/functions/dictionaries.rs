@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use tahini_entity::{Dict, Str, Value};
 
-use super::{Call, Function, Kind, VALUES, any, eg, of, one};
+use super::{Call, Function, Kind, VALUES, any, beside, eg, of, one};
 use crate::compile::{Compiler, Given};
 use crate::eval::{Env, Machine, Stop, strip_ns};
 use crate::expr::Expr;
@@ -19,7 +19,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "Applies a rule to each value, which is its _S, and returns what the rule makes. \
               Values that the rule filters away are left out. The rule must not use hops: \
               \"apply-hops\" is for that.",
-        examples: &[],
+        examples: &[beside(
+            of(
+                r#"["apply", "line", "_S.lines"]"#,
+                r#"{"lines": [{"n": 1, "x": 2}, {"n": 3}]}"#,
+                r#"[{"number": 1}, {"number": 3}]"#,
+            ),
+            r#"{"rules": {"line": [["rename", "n", "number"]]}}"#,
+        )],
         call: Call::Special(|compiler, given| {
             let (at, json) = given.get(0).expect("the number of arguments was checked");
             let rule = compiler.at(at, |compiler| compiler.rule(json, false));

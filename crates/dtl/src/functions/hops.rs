@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Call, Function, Kind, one, some};
+use super::{Call, Function, Kind, beside, of, one, some};
 use crate::compile::{Compiler, Given, describe};
 use crate::expr::Expr;
 use crate::hops::Lookups;
@@ -13,7 +13,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[one("RULE_ID", Kind::Rule), some("HOPS_SPEC", Kind::Hops)],
         doc: "Applies a rule to each entity that \"hops\" returns. Dependencies are tracked into \
               the rule, which may use hops itself.",
-        examples: &[],
+        examples: &[beside(
+            of(
+                r#"["apply-hops", "line", {"datasets": ["orders o"], "where": ["eq", "_S._id", "o.customer"]}]"#,
+                "{}",
+                r#"[{"number": "7"}]"#,
+            ),
+            r#"{"rules": {"line": [["rename", "_id", "number"]]},
+                "datasets": {"orders": [{"_id": "7", "customer": "1"}, {"_id": "8", "customer": "2"}]}}"#,
+        )],
         call: Call::Special(|compiler, given| {
             let (at, json) = given.get(0).expect("the number of arguments was checked");
             let rule = compiler.at(at, |compiler| compiler.rule(json, true));
@@ -28,7 +36,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
               and conditions that filter; \"return\" says which alias, or which expression over \
               them, is returned. With \"recurse\" the result is joined again, down to \
               \"max_depth\" (10). Several specs form a chain.",
-        examples: &[],
+        examples: &[beside(
+            of(
+                r#"["hops", {"datasets": ["orders o"], "where": ["eq", "_S._id", "o.customer"], "return": "o.total"}]"#,
+                "{}",
+                "[10, 20]",
+            ),
+            r#"{"datasets": {"orders": [{"_id": "7", "customer": "1", "total": 10},
+                {"_id": "8", "customer": "1", "total": 20}, {"_id": "9", "customer": "2", "total": 30}]}}"#,
+        )],
         call: Call::Special(|compiler, given| Expr::Hops(Box::new(compiler.hops(given, 0)))),
     },
     Function {
@@ -39,7 +55,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
         ],
         doc: "The entity with that _id in another dataset, or null. Changes of it do not make the \
               pipe process anything again.",
-        examples: &[],
+        examples: &[beside(
+            of(
+                r#"["path", "name", ["lookup-entity", "countries", "_S.country"]]"#,
+                r#"{"country": "NO"}"#,
+                r#""Norway""#,
+            ),
+            r#"{"datasets": {"countries": [{"_id": "NO", "name": "Norway"}]}}"#,
+        )],
         call: Call::Special(lookup_entity),
     },
 ];

@@ -6,6 +6,7 @@ use num_bigint::BigInt;
 use tahini_entity::Value;
 
 use super::{Call, Function, Kind, VALUES, any, eg, one, optional};
+use crate::analysis::Why;
 use crate::compile::{Compiler, Given};
 use crate::expr::{Expr, Item};
 use crate::hops::Lookups;
@@ -23,7 +24,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         ],
         doc: "The completeness of a dataset as another dataset knows it, a datetime; null when it \
               knows none.",
-        examples: &[],
+        examples: &[eg(r#"["completeness", "orders", "customers"]"#, "null")],
         call: Call::Special(completeness),
     },
     Function {
@@ -81,18 +82,18 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 fn completeness(compiler: &mut Compiler<'_>, given: &Given<'_>) -> Expr {
     compiler.program.facts.lookups = true;
-    compiler.program.facts.nondeterministic = true;
+    compiler.depends_on(Why::Datasets);
     let (via, of) = (compiler.expr(given, 0), compiler.expr(given, 1));
     Expr::Lookup(Box::new(Lookups::Completeness { via, of }))
 }
 
 fn is_changed(compiler: &mut Compiler<'_>, given: &Given<'_>) -> Expr {
-    let function = compiler.expr(given, 0);
+    let function = compiler.of_entity(given, 0);
     if compiler.options.source_kind != SourceKind::Dataset {
         return Expr::Const(Value::Null);
     }
     compiler.program.facts.lookups = true;
-    compiler.program.facts.nondeterministic = true;
+    compiler.depends_on(Why::Versions);
     Expr::IsChanged(Box::new(function))
 }
 

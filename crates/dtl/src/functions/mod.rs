@@ -123,9 +123,27 @@ pub struct Example {
     pub call: &'static str,
     /// The source entity's properties, as JSON; `{}` when the call does not look at it.
     pub source: &'static str,
-    /// The value, or for transform functions the target's properties, as JSON.
+    /// What comes of it, as JSON, or the words of an error.
     pub result: &'static str,
+    /// What `result` is.
+    pub gives: Gives,
+    /// What the call needs beside it, as JSON: `rules` by name and entities of `datasets` by name.
+    pub beside: &'static str,
 }
+
+/// What the result of an example is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gives {
+    /// The value, or for transform functions the target's properties.
+    Value,
+    /// All emitted entities in order, with their `_id`; the source entity's is "1".
+    Entities,
+    /// An error: `result` is what it says.
+    Error,
+}
+
+/// The time at which examples are evaluated: `now`.
+pub const EXAMPLE_NOW: &str = "2024-02-29T12:30:00.5Z";
 
 /// The shape of a function's implementation.
 #[derive(Clone, Copy)]
@@ -233,11 +251,7 @@ const VALUES: Arg = one("VALUES", Kind::Value);
 
 /// A call that does not look at the source entity.
 const fn eg(call: &'static str, result: &'static str) -> Example {
-    Example {
-        call,
-        source: "{}",
-        result,
-    }
+    of(call, "{}", result)
 }
 
 /// A call that looks at the source entity.
@@ -246,7 +260,30 @@ const fn of(call: &'static str, source: &'static str, result: &'static str) -> E
         call,
         source,
         result,
+        gives: Gives::Value,
+        beside: "{}",
     }
+}
+
+/// A call that emits other entities beside the target.
+const fn emits(call: &'static str, source: &'static str, result: &'static str) -> Example {
+    Example {
+        gives: Gives::Entities,
+        ..of(call, source, result)
+    }
+}
+
+/// A call that fails with these words.
+const fn fails(call: &'static str, source: &'static str, words: &'static str) -> Example {
+    Example {
+        gives: Gives::Error,
+        ..of(call, source, words)
+    }
+}
+
+/// The same example with other rules or datasets beside it.
+const fn beside(example: Example, beside: &'static str) -> Example {
+    Example { beside, ..example }
 }
 
 /// The transform functions: they change the target and give no value.

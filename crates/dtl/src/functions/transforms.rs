@@ -1,6 +1,6 @@
 //! Transform functions: statements that build the target entity.
 
-use super::{Call, Function, Kind, any, of, one, optional, pair_end, pairs};
+use super::{Call, Function, Kind, any, emits, fails, of, one, optional, pair_end, pairs};
 use crate::expr::Action;
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -109,7 +109,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[one("VALUES", Kind::Value)],
         doc: "Emits each entity among the values beside the target. They must have an _id that is \
               a string.",
-        examples: &[],
+        examples: &[emits(
+            r#"["create", ["map", ["dict", "_id", "_.", "of", "_S._id"], "_S.lines"]]"#,
+            r#"{"lines": ["a", "b"]}"#,
+            r#"[{"_id": "a", "of": "1"}, {"_id": "b", "of": "1"}, {"_id": "1"}]"#,
+        )],
         call: Call::Statement(|c, given| Action::Create(c.expr(given, 0))),
     },
     Function {
@@ -156,7 +160,18 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "fail!",
         args: &[one("MESSAGE", Kind::Value)],
         doc: "Fails the run with this message.",
-        examples: &[],
+        examples: &[
+            fails(
+                r#"["fail!", ["concat", "no price for ", "_S.sku"]]"#,
+                r#"{"sku": "A7"}"#,
+                "no price for A7",
+            ),
+            of(
+                r#"["if", ["is-null", "_S.price"], ["fail!", "no price"], ["copy", "price"]]"#,
+                r#"{"price": 5}"#,
+                r#"{"price": 5}"#,
+            ),
+        ],
         call: Call::Statement(|c, given| Action::Fail(c.expr(given, 0))),
     },
     Function {
@@ -208,7 +223,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         )],
         call: Call::Statement(|c, given| Action::MakeNi {
             namespace: c.expr(given, 0),
-            from: c.name_arg(given, 1),
+            from: c.source_name(given, 1),
             to: given.get(2).is_some().then(|| c.name_arg(given, 2)),
         }),
     },
@@ -259,7 +274,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             r#"{"years": 36}"#,
         )],
         call: Call::Statement(|c, given| Action::Rename {
-            from: c.name_arg(given, 0),
+            from: c.source_name(given, 0),
             to: c.name_arg(given, 1),
         }),
     },
@@ -267,7 +282,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "sleep!",
         args: &[one("PERIOD", Kind::Number)],
         doc: "Pauses for that many seconds.",
-        examples: &[],
+        examples: &[of(
+            r#"["if", ["gt", "_S.calls", 100], ["sleep!", 1]]"#,
+            r#"{"calls": 5}"#,
+            "{}",
+        )],
         call: Call::Statement(|c, given| {
             c.program.facts.sleeps = true;
             Action::Sleep(c.expr(given, 0))
@@ -277,7 +296,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
         name: "trip!",
         args: &[one("MESSAGE", Kind::Value)],
         doc: "Fails the run with this message and trips the sink dataset's circuit breaker.",
-        examples: &[],
+        examples: &[fails(
+            r#"["trip!", "too many rows are gone"]"#,
+            "{}",
+            "too many rows are gone",
+        )],
         call: Call::Statement(|c, given| Action::Trip(c.expr(given, 0))),
     },
 ];

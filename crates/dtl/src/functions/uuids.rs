@@ -4,6 +4,7 @@ use tahini_entity::Value;
 use uuid::Uuid;
 
 use super::{Call, Function, Kind, VALUES, eg, optional};
+use crate::analysis::Why;
 use crate::compile::{Compiler, Given};
 use crate::expr::{Expr, ItemResult};
 
@@ -41,7 +42,7 @@ fn compile(compiler: &mut Compiler<'_>, given: &Given<'_>) -> Expr {
     match compiler.optional(given, 0) {
         Some(values) => Expr::Each(parse, Box::new(values)),
         None => {
-            compiler.program.facts.nondeterministic = true;
+            compiler.depends_on(Why::Random);
             Expr::NewUuid
         }
     }

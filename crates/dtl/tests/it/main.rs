@@ -1,8 +1,11 @@
 //! Tests of the language from outside: rules in, entities out.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod analysis;
 mod decisions;
+mod explain;
 mod limits;
+mod manual;
 mod problems;
 mod program;
 mod properties;

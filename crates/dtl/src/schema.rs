@@ -1,0 +1,289 @@
+//! Rules as JSON Schema (draft 2020-12), made of the table of functions: editors complete and
+//! check by it. It takes whatever the compiler takes; what only the compiler can know (names of
+//! rules and variables, formats) it leaves to it.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value as Json, json};
+
+use crate::compile::assign;
+use crate::functions::{self, Arg, EXPRESSIONS, Function, Kind, Many, TRANSFORMS};
+use crate::manual;
+
+/// The name of the definition of a `rules` object among [`definitions`].
+pub const RULES: &str = "dtl.rules";
+
+/// Positions of a call that are described one by one; those after them have one description.
+const MOST_POSITIONS: usize = 8;
+
+/// The definitions that rules need, by name; they refer to each other as `#/$defs/NAME`.
+pub fn definitions() -> Map<String, Json> {
+    let mut all = Map::new();
+    let mut put = |name: &str, schema: Json| {
+        all.insert(format!("dtl.{name}"), schema);
+    };
+    put(
+        "rules",
+        json!({
+            "description": "Rules by name; entities start with `default`.",
+            "type": "object",
+            "required": ["default"],
+            "additionalProperties": refer("statements"),
+        }),
+    );
+    put(
+        "statements",
+        json!({
+            "description": "A transform function, or a list of them.",
+            "type": "array",
+            "if": starts_with_text(),
+            "then": refer("statement"),
+            "else": {"items": refer("statement")},
+        }),
+    );
+    put(
+        "expression",
+        json!({
+            "description": "A value, a variable like \"_S.name\", or a call of a function.",
+            "if": {"type": "array"},
+            "then": refer("call"),
+        }),
+    );
+    put(
+        "patterns",
+        json!({
+            "description": manual::kind(Kind::Patterns),
+            "type": ["string", "array"],
+            "items": {"type": "string"},
+        }),
+    );
+    put("conditions", conditions());
+    put("hops", hops());
+    put("statement", calls(true));
+    put("call", calls(false));
+    for entry in manual::entries() {
+        let name = row_name(entry.function, entry.is_transform);
+        put(&name, row(entry.function));
+    }
+    all
+}
+
+fn refer(name: &str) -> Json {
+    json!({"$ref": format!("#/$defs/dtl.{name}")})
+}
+
+fn starts_with_text() -> Json {
+    json!({"prefixItems": [{"type": "string"}], "minItems": 1})
+}
+
+fn row_name(function: &Function, is_transform: bool) -> String {
+    let role = if is_transform { "statement" } else { "call" };
+    format!("{role}.{}", function.name)
+}
+
+/// Any call of a transform function, or of a function that gives a value.
+fn calls(is_transform: bool) -> Json {
+    let chapters = if is_transform {
+        TRANSFORMS
+    } else {
+        EXPRESSIONS
+    };
+    let rows = || chapters.iter().flat_map(|chapter| chapter.functions);
+    let names: Vec<&str> = rows().map(|row| row.name).collect();
+    let docs: Vec<&str> = rows().map(|row| row.doc).collect();
+    let branch = |row: &'static Function| {
+        json!({
+            "if": {"prefixItems": [{"const": row.name}], "minItems": 1},
+            "then": refer(&row_name(row, is_transform)),
+        })
+    };
+    json!({
+        "type": "array",
+        "minItems": 1,
+        "prefixItems": [{"enum": names, "enumDescriptions": docs}],
+        "allOf": rows().map(branch).collect::<Vec<_>>(),
+    })
+}
+
+/// The arguments of one function.
+fn row(function: &'static Function) -> Json {
+    let counts = counts(function.args);
+    let mut positions: Vec<BTreeSet<Part>> = Vec::new();
+    for count in &counts.tried {
+        let Ok(places) = assign(function.args, *count) else {
+            continue;
+        };
+        for (arg, places) in function.args.iter().zip(places) {
+            for place in places {
+                if positions.len() < place {
+                    positions.resize(place, BTreeSet::new());
+                }
+                positions[place - 1].insert(Part::of(arg.kind));
+            }
+        }
+    }
+    let rest = match counts.most {
+        Some(_) => Vec::new(),
+        None => positions.split_off(MOST_POSITIONS.min(positions.len())),
+    };
+    let mut prefix = vec![json!(true)];
+    prefix.extend(positions.iter().map(|parts| any_of(parts)));
+    let mut schema = json!({
+        "description": format!("{}\n\n{}", manual::usage(function), function.doc),
+        "prefixItems": prefix,
+        "minItems": counts.least + 1,
+    });
+    if let Some(most) = counts.most {
+        schema["maxItems"] = json!(most + 1);
+    }
+    if !rest.is_empty() {
+        let all: BTreeSet<Part> = rest.into_iter().flatten().collect();
+        schema["items"] = any_of(&all);
+    }
+    schema
+}
+
+/// How many arguments a function takes.
+struct Counts {
+    least: usize,
+    /// `None` when there is no end to them.
+    most: Option<usize>,
+    /// Enough of them to see what may stand where.
+    tried: Vec<usize>,
+}
+
+fn counts(args: &[Arg]) -> Counts {
+    let count = |many: Many| args.iter().filter(|arg| arg.many == many).count();
+    let pairs = count(Many::Pairs) > 0;
+    let least = count(Many::One) + count(Many::Some) + if pairs { 2 } else { 0 };
+    let open = pairs || count(Many::Some) + count(Many::Any) > 0;
+    let most = least + count(Many::Optional);
+    let last = if open {
+        most + MOST_POSITIONS + 2
+    } else {
+        most
+    };
+    Counts {
+        least,
+        most: (!open).then_some(most),
+        tried: (least..=last).collect(),
+    }
+}
+
+/// What may stand in a place, as far as a schema can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Expression,
+    Integer,
+    Number,
+    String,
+    DatePart,
+    Patterns,
+    Statements,
+    Rule,
+    Hops,
+    Anything,
+}
+
+impl Part {
+    fn of(kind: Kind) -> Part {
+        match kind {
+            Kind::Value | Kind::Boolean | Kind::Function | Kind::Default => Part::Expression,
+            Kind::Integer => Part::Integer,
+            Kind::Number => Part::Number,
+            Kind::String | Kind::Property => Part::String,
+            Kind::DatePart => Part::DatePart,
+            Kind::Patterns => Part::Patterns,
+            Kind::Transforms => Part::Statements,
+            Kind::Rule => Part::Rule,
+            Kind::Hops => Part::Hops,
+            Kind::Literal => Part::Anything,
+        }
+    }
+
+    fn schema(self) -> Json {
+        // A string may be a variable, a tagged value or a `$ENV(…)`, whatever is expected.
+        let typed = |types: &[&str]| {
+            let mut types = types.to_vec();
+            types.extend(["string", "array", "null"]);
+            json!({"type": types, "if": {"type": "array"}, "then": refer("call")})
+        };
+        match self {
+            Part::Expression => refer("expression"),
+            Part::Integer => typed(&["integer"]),
+            Part::Number => typed(&["number"]),
+            Part::String => json!({
+                "type": ["string", "array", "null"],
+                "if": {"type": "array"},
+                "then": refer("call"),
+            }),
+            Part::DatePart => {
+                let parts: Vec<&str> = functions::date_parts().collect();
+                json!({
+                    "type": ["string", "array", "null"],
+                    "if": {"type": "string"},
+                    "then": {"anyOf": [{"enum": parts}, {"pattern": "[.(]"}]},
+                    "else": refer("expression"),
+                })
+            }
+            Part::Patterns => refer("patterns"),
+            Part::Statements => refer("statements"),
+            Part::Rule => json!({"type": "string"}),
+            Part::Hops => refer("hops"),
+            Part::Anything => json!(true),
+        }
+    }
+}
+
+fn any_of(parts: &BTreeSet<Part>) -> Json {
+    let mut schemas: Vec<Json> = parts.iter().map(|part| part.schema()).collect();
+    match schemas.len() {
+        0 => json!(true),
+        1 => schemas.remove(0),
+        _ => json!({"anyOf": schemas}),
+    }
+}
+
+/// `where`: a condition, or a list of them.
+fn conditions() -> Json {
+    json!({
+        "if": {"type": "array", "not": starts_with_text()},
+        "then": {"items": refer("conditions")},
+        "else": refer("expression"),
+    })
+}
+
+fn hops() -> Json {
+    let truth = |doc: &str| json!({"type": "boolean", "description": doc});
+    json!({
+        "description": manual::kind(Kind::Hops),
+        "type": "object",
+        "required": ["datasets", "where"],
+        "properties": {
+            "datasets": {
+                "description": "The datasets, each \"DATASET ALIAS\".",
+                "type": "array",
+                "minItems": 1,
+                "items": {"type": "string"},
+            },
+            "where": refer("conditions"),
+            "return": refer("expression"),
+            "recurse": truth("Joins what was found again."),
+            "exclude_root": truth("Leaves out what the recursion starts with."),
+            "max_depth": {
+                "description": "How many levels a recursion goes; 10 unless it is said, null for \
+                                no end.",
+                "type": ["integer", "null"],
+                "minimum": 0,
+            },
+            "track-dependencies": truth("Changes of these datasets make the pipe process again."),
+            "trace": {"description": "Kept for other tools."},
+            "subsets": {
+                "description": "By alias, the part of its dataset that is looked at.",
+                "type": "object",
+                "additionalProperties": refer("expression"),
+            },
+        },
+        "additionalProperties": false,
+    })
+}
