@@ -192,7 +192,7 @@ class Rig(threading.Thread):
         self.said, self.code = "", 1
 
     def run(self):
-        parts = ["venv", "browser"] + (["engine"] if ROOT_USER else [])
+        parts = ["venv", "browser", "crypto"] + (["engine"] if ROOT_USER else [])
         done = subprocess.run(["tests/rig/prepare.sh", *parts], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         self.said, self.code = done.stdout, done.returncode
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# prepare.sh venv | browser | engine …
+# prepare.sh venv | browser | engine | crypto …
 # Fetches what the tests run with; a second call finds it there. Needs the network, and root where
 # Debian packages are missing.
 #   venv     .cache/venv: Python's virtual environment with what the example services import
 #   browser  Chromium and the one npm package that drives it
+#   crypto   gpg and openssl, against which encryption is checked
 #   engine   a container engine, a registry, and the root file system of a small Python image
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -30,6 +31,11 @@ browser() {
   echo "$wanted" > tests/browser/node_modules/.made-from
 }
 
+crypto() {
+  command -v gpg >/dev/null || need gnupg
+  command -v openssl >/dev/null || need openssl
+}
+
 # The image is made from Debian's packages: no registry outside is asked for it.
 engine() {
   need docker.io docker-registry debootstrap iproute2 iptables curl
@@ -46,7 +52,7 @@ engine() {
 
 for part in "$@"; do
   case $part in
-    venv | browser | engine) "$part" ;;
-    *) say "expected venv, browser or engine, found $part"; exit 2 ;;
+    venv | browser | crypto | engine) "$part" ;;
+    *) say "expected venv, browser, crypto or engine, found $part"; exit 2 ;;
   esac
 done

@@ -177,8 +177,10 @@ impl Compiler<'_> {
     }
 
     fn note_facts(&mut self, function: &Function) {
-        if function.name == "now" {
-            self.depends_on(Why::Now);
+        match function.name {
+            "now" => self.depends_on(Why::Now),
+            "encrypt-pgp" | "encrypt-pki" => self.depends_on(Why::Random),
+            _ => {}
         }
     }
 

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tahini_entity::Value;
 use tahini_entity::json::{self, Numbers};
 
-use super::{Call, Function, Kind, VALUES, eg, one};
+use super::{Call, Function, VALUES, eg, key};
 use crate::expr::{Item, ItemResult};
 use crate::limits::{self, Limit};
 use crate::text;
@@ -25,7 +25,7 @@ use crate::text;
 pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         name: "decrypt",
-        args: &[one("KEY", Kind::String), VALUES],
+        args: &[key("KEY"), VALUES],
         doc: "What \"encrypt\" encrypted with the same KEY. Values that are no such bytes, or were \
               encrypted with another key, are ignored.",
         examples: &[
@@ -39,7 +39,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "encrypt",
-        args: &[one("KEY", Kind::String), VALUES],
+        args: &[key("KEY"), VALUES],
         doc: "All the values, as bytes that \"decrypt\" reads with the same KEY, which is a \
               password. Equal values give equal bytes.",
         examples: &[eg(

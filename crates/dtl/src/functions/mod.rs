@@ -18,7 +18,10 @@ mod misc;
 mod namespaced_identifiers;
 mod nulls;
 mod numbers;
+mod openpgp;
 mod ordering;
+mod phonenumbers;
+mod public_keys;
 mod sets;
 mod strings;
 mod time;
@@ -64,6 +67,8 @@ pub struct Arg {
     pub kind: Kind,
     /// How often.
     pub many: Many,
+    /// Whether it is a key or passphrase, which may be a secret of the node.
+    pub secret: bool,
 }
 
 /// What may stand in the place of a parameter.
@@ -198,6 +203,15 @@ const fn one(name: &'static str, kind: Kind) -> Arg {
         name,
         kind,
         many: Many::One,
+        secret: false,
+    }
+}
+
+/// A key or passphrase.
+const fn key(name: &'static str) -> Arg {
+    Arg {
+        secret: true,
+        ..one(name, Kind::String)
     }
 }
 
@@ -207,6 +221,7 @@ const fn optional(name: &'static str, kind: Kind) -> Arg {
         name,
         kind,
         many: Many::Optional,
+        secret: false,
     }
 }
 
@@ -216,6 +231,7 @@ const fn any(name: &'static str, kind: Kind) -> Arg {
         name,
         kind,
         many: Many::Any,
+        secret: false,
     }
 }
 
@@ -225,6 +241,7 @@ const fn some(name: &'static str, kind: Kind) -> Arg {
         name,
         kind,
         many: Many::Some,
+        secret: false,
     }
 }
 
@@ -234,6 +251,7 @@ const fn pairs(name: &'static str, kind: Kind) -> Arg {
         name,
         kind,
         many: Many::Pairs,
+        secret: false,
     }
 }
 
@@ -243,6 +261,7 @@ const fn pair_end(name: &'static str, kind: Kind) -> Arg {
         name,
         kind,
         many: Many::PairEnd,
+        secret: false,
     }
 }
 
@@ -327,6 +346,10 @@ pub const EXPRESSIONS: &[Chapter] = &[
         functions: encryption::FUNCTIONS,
     },
     Chapter {
+        title: "Encryption: pairs of keys",
+        functions: public_keys::FUNCTIONS,
+    },
+    Chapter {
         title: "Hops",
         functions: hops::FUNCTIONS,
     },
@@ -361,6 +384,10 @@ pub const EXPRESSIONS: &[Chapter] = &[
     Chapter {
         title: "Numbers",
         functions: numbers::FUNCTIONS,
+    },
+    Chapter {
+        title: "Phone numbers",
+        functions: phonenumbers::FUNCTIONS,
     },
     Chapter {
         title: "Sets",
@@ -412,14 +439,12 @@ pub(crate) fn transform_names() -> impl Iterator<Item = &'static str> {
     TRANSFORM_NAMES.keys().copied()
 }
 
-/// Help for functions that the language had once, or has and we do not yet.
+/// Help for functions that the language had once.
 pub(crate) fn retired(name: &str) -> Option<&'static str> {
     Some(match name {
         "lookup" => "it is retired; write [\"lookup-entity\", DATASET_ID, ENTITY_ID]",
         "ni-collapse" | "ni-expand" => "it is retired; write [\"ni\", … ] or [\"uri\", … ]",
         "reference" => "it is retired; write [\"ni\", … ]",
-        "encrypt-pki" | "decrypt-pki" | "encrypt-pgp" | "decrypt-pgp" | "phonenumber-parse"
-        | "phonenumber-format" => "it is part of the language and not supported yet",
         _ => return None,
     })
 }

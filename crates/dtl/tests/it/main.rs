@@ -4,6 +4,7 @@
 mod analysis;
 mod decisions;
 mod explain;
+mod keys;
 mod limits;
 mod manual;
 mod problems;

@@ -148,7 +148,30 @@ fn arguments_are_counted_and_checked() {
             "expected a namespace or a dict of options",
         ),
         (r#"["lookup", "d", "i"]"#, "lookup-entity"),
-        (r#"["phonenumber-parse", "NO", "1"]"#, "not supported yet"),
+        (
+            r#"["phonenumber-parse", "Norway", "1"]"#,
+            "expected two capital letters of a country such as NO",
+        ),
+        (
+            r#"["phonenumber-format", "e165", "~rtel:+4722222222"]"#,
+            "expected e164, rfc3966",
+        ),
+        (
+            r#"["encrypt-pki", "k", "a"]"#,
+            "expected an RSA public key in PEM format",
+        ),
+        (
+            r#"["decrypt-pki", "k", "~bAAEC"]"#,
+            "expected an RSA private key in PEM format",
+        ),
+        (
+            r#"["encrypt-pgp", "k", "a"]"#,
+            "expected a PGP PUBLIC KEY BLOCK",
+        ),
+        (
+            r#"["decrypt-pgp", "k", "p", "a"]"#,
+            "expected a PGP PRIVATE KEY BLOCK",
+        ),
         ("[]", "an empty list; it is written [\\\"list\\\"]"),
         ("[1, 2]", "a list of values is written"),
         (r#""_S.'a""#, "expected a closing '"),
