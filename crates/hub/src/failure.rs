@@ -1,11 +1,13 @@
 //! What went wrong, in a class that decides and words that explain.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tahini_entity::Entity;
 use tahini_store::StoreError;
 
+use crate::policy::Retries;
 use crate::secrets::{Redactor, SecretSource};
 
 /// What a failure means for the run; the class decides, the words explain.
@@ -36,6 +38,8 @@ pub struct Failure {
     pub status: Option<u16>,
     /// How long the peer asked us to wait.
     pub retry_after: Option<Duration>,
+    /// What the system that answered says about retries after this status.
+    pub retries: Option<Arc<Retries>>,
     /// The root cause in the peer's own words, for example an answer's body (cut).
     pub original: Option<String>,
     /// The entity at fault.
@@ -52,6 +56,7 @@ impl Failure {
             message: message.into(),
             status: None,
             retry_after: None,
+            retries: None,
             original: None,
             entity: None,
             reached: false,

@@ -1,17 +1,15 @@
 //! When to try again: what a peer asks for (`Retry-After`) and what a system says about it
-//! (`retry_strategy`).
+//! (`retry_strategy`). The pump judges; here both are only read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
-use serde_json::{Map, Value as Json};
 use tahini_hub::Failure;
 use tahini_hub::config::Props;
-
-/// The longest pause that a peer's `Retry-After` can cause.
-pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+use tahini_hub::policy::Retries;
 
 /// How long the peer asks us to wait: seconds, or a date that counts from the answer's own `Date`
 /// (from `now` when it has none). Dates in the past are no pause. Not limited.
@@ -32,32 +30,12 @@ fn date(text: &str) -> Option<Timestamp> {
     rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
-/// The retry properties that a system sets for some HTTP statuses; each of them is a default for
-/// the pump's property of the same name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Retries {
-    /// How many times a failing read is begun again.
-    pub max_read_retries: Option<u64>,
-    /// The pause before a read is begun again.
-    pub read_retry_delay: Option<Duration>,
-    /// The pause after a write error.
-    pub write_retry_delay: Option<Duration>,
-    /// How many times an entity is retried before it is given up.
-    pub max_retries_per_entity: Option<u64>,
-    /// How many write errors in a row end the run.
-    pub max_consecutive_write_errors: Option<u64>,
-    /// How many failed entities may wait in the execution log.
-    pub max_write_errors_in_retry_dataset: Option<u64>,
-    /// How many times a failing batch is sent again.
-    pub batch_retries: Option<u64>,
-}
-
 /// A system's `retry_strategy`: retry properties by HTTP status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RetryStrategy {
     /// First and last status, in the order of the configuration; the first that fits is taken.
-    ranges: Vec<(u16, u16, Retries)>,
-    default: Option<Retries>,
+    ranges: Vec<(u16, u16, Arc<Retries>)>,
+    default: Option<Arc<Retries>>,
 }
 
 impl RetryStrategy {
@@ -78,7 +56,7 @@ impl RetryStrategy {
                     "{path}: expected an object of retry properties, found {value}"
                 )));
             };
-            let retries = retries(&path, map)?;
+            let retries = Arc::new(Retries::of(Props::new(&path, map))?);
             if key == "default" {
                 strategy.default = Some(retries);
                 continue;
@@ -90,90 +68,19 @@ impl RetryStrategy {
                          (500,502-504) or default, found {part:?}"
                     ))
                 })?;
-                strategy.ranges.push((first, last, retries.clone()));
+                strategy.ranges.push((first, last, Arc::clone(&retries)));
             }
         }
         Ok(strategy)
     }
 
     /// What the strategy says about an answer of this status.
-    pub fn for_status(&self, status: u16) -> Option<&Retries> {
+    pub fn for_status(&self, status: u16) -> Option<&Arc<Retries>> {
         self.ranges
             .iter()
             .find(|(first, last, _)| (*first..=*last).contains(&status))
             .map(|(_, _, retries)| retries)
             .or(self.default.as_ref())
-    }
-}
-
-/// A system's strategy as a pipe sees it: what the pipe's pump sets itself wins.
-#[derive(Clone, Debug, Default)]
-pub struct PumpDefaults {
-    strategy: RetryStrategy,
-    own_read_retries: bool,
-    own_read_delay: bool,
-    own_write_delay: bool,
-}
-
-impl PumpDefaults {
-    /// The strategy beside the pipe's effective configuration. Effective configuration has its
-    /// defaults filled in, so a retry property that is 0 counts as not set.
-    pub fn of(strategy: &RetryStrategy, pipe: Props<'_>) -> PumpDefaults {
-        let pump = pipe.get("pump").and_then(Json::as_object);
-        let own = |name: &str| {
-            let value = pump.and_then(|pump| pump.get(name)).and_then(Json::as_f64);
-            value.is_some_and(|value| value > 0.0)
-        };
-        PumpDefaults {
-            strategy: strategy.clone(),
-            own_read_retries: own("max_read_retries"),
-            own_read_delay: own("read_retry_delay"),
-            own_write_delay: own("write_retry_delay"),
-        }
-    }
-
-    /// The pause before a failed request to read is sent again, or `None` when `attempt` (from 0)
-    /// was the last one that the strategy allows for the failure's status.
-    pub fn read_again(&self, failure: &Failure, attempt: u64) -> Option<Duration> {
-        let retries = self.strategy.for_status(failure.status?)?;
-        let allowed = if self.own_read_retries {
-            0
-        } else {
-            retries.max_read_retries?
-        };
-        if attempt >= allowed {
-            return None;
-        }
-        let asked = failure.retry_after.unwrap_or_default().min(MAX_RETRY_AFTER);
-        let delay = retries.read_retry_delay.filter(|_| !self.own_read_delay);
-        Some(delay.unwrap_or_default().max(asked))
-    }
-
-    /// The failed read with the pause that the strategy wants before the next try.
-    pub fn paused_read(&self, failure: Failure) -> Failure {
-        let own = self.own_read_delay;
-        self.paused(failure, |retries| retries.read_retry_delay.filter(|_| !own))
-    }
-
-    /// The failed write with the pause that the strategy wants before the next try.
-    pub fn paused_write(&self, failure: Failure) -> Failure {
-        let own = self.own_write_delay;
-        self.paused(failure, |retries| {
-            retries.write_retry_delay.filter(|_| !own)
-        })
-    }
-
-    fn paused(
-        &self,
-        mut failure: Failure,
-        delay: impl Fn(&Retries) -> Option<Duration>,
-    ) -> Failure {
-        let retries = failure
-            .status
-            .and_then(|status| self.strategy.for_status(status));
-        let wanted = retries.and_then(delay);
-        failure.retry_after = failure.retry_after.max(wanted);
-        failure
     }
 }
 
@@ -193,32 +100,10 @@ fn range(part: &str) -> Option<(u16, u16)> {
     }
 }
 
-fn retries(path: &str, map: &Map<String, Json>) -> Result<Retries, Failure> {
-    let props = Props::new(path, map);
-    let count = |name: &str| -> Result<Option<u64>, Failure> {
-        match props.opt_int(name)? {
-            None => Ok(None),
-            Some(number) => match u64::try_from(number) {
-                Ok(number) => Ok(Some(number)),
-                Err(_) => Err(props.wrong(name, "a whole number of at least 0", props.get(name))),
-            },
-        }
-    };
-    Ok(Retries {
-        max_read_retries: count("max_read_retries")?,
-        read_retry_delay: props.opt_seconds("read_retry_delay")?,
-        write_retry_delay: props.opt_seconds("write_retry_delay")?,
-        max_retries_per_entity: count("max_retries_per_entity")?,
-        max_consecutive_write_errors: count("max_consecutive_write_errors")?,
-        max_write_errors_in_retry_dataset: count("max_write_errors_in_retry_dataset")?,
-        batch_retries: count("batch_retries")?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use reqwest::header::HeaderValue;
-    use serde_json::json;
+    use serde_json::{Value as Json, json};
 
     use super::*;
 
@@ -266,7 +151,7 @@ mod tests {
             "default": { "batch_retries": 7 }
         }))
         .unwrap();
-        let found = |status| strategy.for_status(status).unwrap().clone();
+        let found = |status| strategy.for_status(status).unwrap().as_ref().clone();
         assert_eq!(
             found(400),
             Retries {
@@ -282,53 +167,6 @@ mod tests {
             Some(Duration::from_millis(1500))
         );
         assert_eq!(found(501).batch_retries, Some(7));
-    }
-
-    fn refused(status: u16, retry_after: Option<u64>) -> Failure {
-        let mut failure = Failure::transient("no").with_status(status);
-        failure.retry_after = retry_after.map(Duration::from_secs);
-        failure
-    }
-
-    #[test]
-    fn a_strategy_says_how_often_and_when_a_read_is_begun_again() {
-        let strategy =
-            strategy(json!({ "429": { "max_read_retries": 2, "read_retry_delay": 30 } })).unwrap();
-        let quiet = json!({ "pump": { "max_read_retries": 0, "read_retry_delay": 0 } });
-        let defaults = PumpDefaults::of(&strategy, Props::new("$", quiet.as_object().unwrap()));
-        let seconds = |count| Some(Duration::from_secs(count));
-        assert_eq!(defaults.read_again(&refused(429, None), 0), seconds(30));
-        assert_eq!(defaults.read_again(&refused(429, Some(40)), 1), seconds(40));
-        assert_eq!(
-            defaults.read_again(&refused(429, Some(86_400)), 1),
-            Some(MAX_RETRY_AFTER)
-        );
-        assert_eq!(defaults.read_again(&refused(429, None), 2), None);
-        assert_eq!(defaults.read_again(&refused(500, None), 0), None);
-        assert_eq!(defaults.read_again(&Failure::transient("refused"), 0), None);
-        assert_eq!(
-            defaults.paused_read(refused(429, None)).retry_after,
-            seconds(30)
-        );
-    }
-
-    #[test]
-    fn what_the_pump_sets_itself_wins_over_the_strategy() {
-        let strategy = strategy(json!({ "default": {
-            "max_read_retries": 2, "read_retry_delay": 30, "write_retry_delay": 20
-        }}))
-        .unwrap();
-        let pump = json!({ "pump": {
-            "max_read_retries": 1, "read_retry_delay": 5, "write_retry_delay": 0
-        }});
-        let defaults = PumpDefaults::of(&strategy, Props::new("$", pump.as_object().unwrap()));
-        assert_eq!(defaults.read_again(&refused(500, None), 0), None);
-        assert_eq!(defaults.paused_read(refused(500, None)).retry_after, None);
-        let wanted = Some(Duration::from_secs(20));
-        assert_eq!(
-            defaults.paused_write(refused(500, Some(3))).retry_after,
-            wanted
-        );
     }
 
     #[test]

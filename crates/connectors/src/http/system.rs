@@ -172,7 +172,8 @@ impl HttpSystem {
     /// Sends a request with the system's headers and credentials and waits for the answer's head.
     ///
     /// # Errors
-    /// Those of [`HttpSystem::address`] and [`Client::send`].
+    /// Those of [`HttpSystem::address`] and [`Client::send`]; a refusal carries what the system's
+    /// `retry_strategy` says about its status.
     pub fn ask(&self, ask: Ask<'_>, cancel: &Cancel) -> Result<Response, Failure> {
         let mut url = self.address(ask.url, cancel)?;
         for (name, value) in &ask.parameters {
@@ -194,12 +195,12 @@ impl HttpSystem {
             headers,
             body: ask.body,
         };
-        self.0.client.send(request, cancel)
-    }
-
-    /// What the system says about retries by status.
-    pub fn retry_strategy(&self) -> &RetryStrategy {
-        &self.0.retry_strategy
+        self.0.client.send(request, cancel).map_err(|mut failure| {
+            let status = failure.status;
+            let says = status.and_then(|status| self.0.retry_strategy.for_status(status));
+            failure.retries = says.cloned();
+            failure
+        })
     }
 
     /// The client, for requests that bring their own address and headers.
@@ -269,11 +270,15 @@ impl Place {
 fn credentials(props: Props<'_>) -> Result<Option<(&str, &str)>, Failure> {
     for section in ["oauth2", "tripletex"] {
         if props.get(section).is_some() {
-            return Err(unsupported(props, section));
+            return Err(unsupported(props, section, "this section"));
         }
     }
     match props.opt_str("authentication")? {
         None | Some("none") => Ok(None),
+        // Prototypes leave both null; they were warned of.
+        Some("basic") if props.get("username").is_none() && props.get("password").is_none() => {
+            Ok(None)
+        }
         Some("basic") => {
             let username = props.str("username")?;
             // Not through `Props::str`, whose message would show a password of a wrong type.
@@ -288,13 +293,14 @@ fn credentials(props: Props<'_>) -> Result<Option<(&str, &str)>, Failure> {
                 })?;
             Ok(Some((username, password)))
         }
-        Some(other) => Err(unsupported(props, &format!("authentication {other:?}"))),
+        Some(other) => Err(unsupported(props, "authentication", &format!("{other:?}"))),
     }
 }
 
-fn unsupported(props: Props<'_>, what: &str) -> Failure {
+fn unsupported(props: Props<'_>, name: &str, found: &str) -> Failure {
     Failure::config(format!(
-        "{}: expected no authentication or \"basic\", found {what}, which is not supported yet",
+        "{}.{name}: expected no authentication or \"basic\", found {found}, which is not \
+         supported yet",
         props.path()
     ))
 }

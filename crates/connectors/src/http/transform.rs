@@ -12,11 +12,9 @@ use tahini_hub::{Cancel, Class, Ctx, Failure, Transform};
 
 use super::system::{Ask, HttpSystem, headers, positive};
 use super::trigger::{self, Trigger};
-use super::{PumpDefaults, failure_of};
+use super::{failure_of, rows};
 use crate::json::array;
 
-/// The most entities in one request where the configuration says nothing.
-const BATCH_SIZE: usize = 100;
 /// The most encoded bytes that one call may turn its input into.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024 * 1024;
 
@@ -25,27 +23,10 @@ pub const HTTP: TransformDef = TransformDef {
     name: "http",
     summary: "Posts entities to a URL, which answers with the entities that they become.",
     properties: &[
-        Property::required(
-            "system",
-            Kind::System,
-            "The url or microservice system to post to.",
-        ),
-        Property::required(
-            "url",
-            Kind::String,
-            "Where to post, relative to the system's base or absolute.",
-        ),
-        Property::new(
-            "batch_size",
-            Kind::Integer(1),
-            "The most entities in one request.",
-        )
-        .or("100"),
-        Property::new(
-            "headers",
-            Kind::Object,
-            "Headers of the requests, name to text.",
-        ),
+        rows::SYSTEM,
+        rows::URL,
+        rows::BATCH_SIZE,
+        rows::HEADERS,
         Property::new(
             "side_effects",
             Kind::Boolean,
@@ -69,7 +50,6 @@ struct HttpTransform {
     headers: HeaderMap,
     batch_size: usize,
     trigger: Option<Trigger>,
-    retries: PumpDefaults,
     cancel: Cancel,
 }
 
@@ -88,9 +68,8 @@ impl HttpTransform {
             pipe: ctx.owner.to_owned(),
             url: props.str("url")?.to_owned(),
             headers: headers(props)?,
-            batch_size: positive(props, "batch_size")?.unwrap_or(BATCH_SIZE),
+            batch_size: positive(props, "batch_size")?.unwrap_or(rows::ENTITIES),
             trigger: Trigger::of(props)?,
-            retries: PumpDefaults::of(system.retry_strategy(), ctx.whole),
             system,
             cancel: ctx.cancel.clone(),
         })
@@ -113,8 +92,7 @@ impl HttpTransform {
             headers: &self.headers,
             body: array(&group.batch),
         };
-        let response = self.system.ask(ask, &self.cancel).map_err(|failure| {
-            let mut failure = self.retries.paused_write(failure);
+        let response = self.system.ask(ask, &self.cancel).map_err(|mut failure| {
             if failure.status.is_some() {
                 // One of the entities may be at fault: the pump finds out which.
                 failure.class = Class::Entity;

@@ -5,18 +5,15 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use tahini_entity::Batch;
 use tahini_entity::json::{Fields, write_record};
-use tahini_hub::config::{Kind, Property};
 use tahini_hub::registry::SinkDef;
 use tahini_hub::sink::{End, Progress, Run, RunKind, Sink, Written};
 use tahini_hub::{Cancel, Class, Ctx, Failure};
 
 use super::push::Chain;
-use crate::http::{Ask, HttpSystem, PumpDefaults, headers, positive};
+use crate::http::{Ask, HttpSystem, headers, positive, rows};
 
 /// The status with which a receiver ends a sequence.
 const CONFLICT: u16 = 409;
-/// The most entities in one request where the configuration says nothing.
-const BATCH_SIZE: usize = 100;
 /// How much of an answer is read, so that its connection can be used again.
 const ANSWER_BYTES: usize = 64 * 1024;
 
@@ -24,29 +21,7 @@ const ANSWER_BYTES: usize = 64 * 1024;
 pub const PUSH: SinkDef = SinkDef {
     name: "json",
     summary: "Posts batches of entities to a URL, as the JSON push protocol says.",
-    properties: &[
-        Property::required(
-            "system",
-            Kind::System,
-            "The url or microservice system to post to.",
-        ),
-        Property::required(
-            "url",
-            Kind::String,
-            "Where to post, relative to the system's base or absolute.",
-        ),
-        Property::new(
-            "batch_size",
-            Kind::Integer(1),
-            "The most entities in one request.",
-        )
-        .or("100"),
-        Property::new(
-            "headers",
-            Kind::Object,
-            "Headers of the requests, name to text.",
-        ),
-    ],
+    properties: &[rows::SYSTEM, rows::URL, rows::BATCH_SIZE, rows::HEADERS],
     open: |ctx| Ok(Box::new(JsonSink::open(ctx)?)),
 };
 
@@ -55,7 +30,6 @@ struct JsonSink {
     system: HttpSystem,
     url: String,
     headers: HeaderMap,
-    retries: PumpDefaults,
     cancel: Cancel,
     batch_size: usize,
     chain: Chain,
@@ -71,10 +45,9 @@ impl JsonSink {
         Ok(JsonSink {
             url: ctx.props.str("url")?.to_owned(),
             headers: headers(ctx.props)?,
-            retries: PumpDefaults::of(system.retry_strategy(), ctx.whole),
             system,
             cancel: ctx.cancel.clone(),
-            batch_size: positive(ctx.props, "batch_size")?.unwrap_or(BATCH_SIZE),
+            batch_size: positive(ctx.props, "batch_size")?.unwrap_or(rows::ENTITIES),
             chain: Chain::default(),
             half: None,
             unsent: 0,
@@ -100,7 +73,7 @@ impl JsonSink {
             }
             Err(failure) => {
                 self.chain.fail(id, content);
-                Err(self.retries.paused_write(refused(failure)))
+                Err(refused(failure))
             }
         }
     }

@@ -11,7 +11,7 @@ use tahini_hub::source::{From, Source, Step};
 use tahini_hub::{Cancel, Class, Ctx, Failure};
 
 use super::upstream::Upstream;
-use crate::http::{Ask, Body, HttpSystem, PumpDefaults, Response, failure_of, headers, positive};
+use crate::http::{Ask, Body, HttpSystem, Response, failure_of, headers, positive};
 
 /// Encoded bytes after which a step is over even if fewer entities came than it may take.
 const STEP_BYTES: usize = 16 * 1024 * 1024;
@@ -99,7 +99,6 @@ struct JsonSource {
     /// Where the next request goes on.
     since: Option<Offset>,
     supports_since: bool,
-    retries: PumpDefaults,
     cancel: Cancel,
     parser: Parser,
     page: Option<Page>,
@@ -143,7 +142,6 @@ impl JsonSource {
             page_size,
             since: from.since,
             supports_since,
-            retries: PumpDefaults::of(system.retry_strategy(), ctx.whole),
             system,
             cancel: ctx.cancel.clone(),
             parser: Parser::new(Numbers::FLOATS),
@@ -226,34 +224,15 @@ impl JsonSource {
         ))))
     }
 
-    /// Asks for the next page, again as often as the system's retry strategy says.
+    /// Asks for the next page.
     fn next_page(&mut self) -> Result<Page, Failure> {
-        let mut attempt = 0;
-        loop {
-            let failure = match self.ask() {
-                Ok(response) => {
-                    let upstream = Upstream::of(&response.headers);
-                    tracing::debug!(request = response.body.request(), ?upstream, "reading");
-                    if self.found == 0 {
-                        self.upstream = upstream;
-                    }
-                    return Ok(Page::of(response));
-                }
-                Err(failure) => failure,
-            };
-            let Some(pause) = self.retries.read_again(&failure, attempt) else {
-                return Err(refused(self.retries.paused_read(failure)));
-            };
-            tracing::info!(
-                pipe = self.pipe,
-                attempt,
-                pause_ms = pause.as_millis(),
-                "asking again: {}",
-                failure.message
-            );
-            self.cancel.sleep(pause)?;
-            attempt += 1;
+        let response = self.ask().map_err(refused)?;
+        let upstream = Upstream::of(&response.headers);
+        tracing::debug!(request = response.body.request(), ?upstream, "reading");
+        if self.found == 0 {
+            self.upstream = upstream;
         }
+        Ok(Page::of(response))
     }
 
     fn ask(&self) -> Result<Response, Failure> {

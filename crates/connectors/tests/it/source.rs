@@ -298,54 +298,28 @@ fn with_strategy(server: &Server, strategy: Json) -> World {
 }
 
 #[test]
-fn the_systems_retry_strategy_asks_again_by_status() {
-    let server = Server::play([
-        Reply::status("500 Once", "", ""),
-        Reply::status("500 Twice", "", ""),
-        Reply::ok(&text(&numbered(0..2))),
-    ]);
-    let world = with_strategy(&server, json!({ "500-599": { "max_read_retries": 2 } }));
-    let mut source = world.source(config(json!({})), full()).unwrap();
-    assert_eq!(read_all(&mut *source, 10).unwrap().len(), 2);
-}
-
-#[test]
-fn the_retry_strategy_is_bounded_and_leaves_its_pause_to_the_pump() {
-    let server = Server::play([
-        Reply::status("503 No", "", ""),
-        Reply::status("503 No", "Retry-After: 7\r\n", ""),
-    ]);
-    let strategy = json!({ "503": { "max_read_retries": 1 } });
-    let world = with_strategy(&server, strategy);
+fn a_refusal_carries_what_the_systems_retry_strategy_says_about_its_status() {
+    let strategy = json!({
+        "500-599": { "max_read_retries": 2, "read_retry_delay": 30 },
+        "default": { "max_read_retries": 1 },
+    });
+    for (status, retries) in [("500 No", 2), ("503 No", 2), ("429 Wait", 1)] {
+        let server = Server::play([Reply::status(status, "Retry-After: 7\r\n", "")]);
+        let world = with_strategy(&server, strategy.clone());
+        let mut source = world.source(config(json!({})), full()).unwrap();
+        let failure = read_all(&mut *source, 10).unwrap_err();
+        assert_eq!(failure.class, Class::Transient);
+        assert_eq!(failure.retry_after, Some(Duration::from_secs(7)));
+        let says = failure.retries.unwrap();
+        assert_eq!(says.max_read_retries, Some(retries), "{status}");
+    }
+    // Where nobody answered there is no status to say anything about.
+    let mut system = url_system(&Server::nowhere());
+    system["retry_strategy"] = strategy;
+    let world = World::with(system, None).unwrap();
     let mut source = world.source(config(json!({})), full()).unwrap();
     let failure = read_all(&mut *source, 10).unwrap_err();
-    assert_eq!(failure.status, Some(503));
-    assert_eq!(failure.retry_after, Some(Duration::from_secs(7)));
-}
-
-#[test]
-fn what_the_pump_sets_itself_wins_over_the_retry_strategy() {
-    let server = Server::play([Reply::status("500 No", "", "")]);
-    let world = with_strategy(&server, json!({ "default": { "max_read_retries": 5 } }));
-    let pump = json!({ "max_read_retries": 1 });
-    let mut source = world.source_with(config(json!({})), pump, full()).unwrap();
-    assert_eq!(read_all(&mut *source, 10).unwrap_err().status, Some(500));
-}
-
-#[test]
-fn a_stopped_run_does_not_sit_out_the_pause_before_a_retry() {
-    let server = Server::play([Reply::status("429 Wait", "Retry-After: 200\r\n", "")]);
-    let world = with_strategy(&server, json!({ "429": { "max_read_retries": 5 } }));
-    let mut source = world.source(config(json!({})), full()).unwrap();
-    let failure = std::thread::scope(|scope| {
-        let reading = scope.spawn(|| read_all(&mut *source, 10).unwrap_err());
-        while server.seen().is_empty() {
-            std::thread::yield_now();
-        }
-        world.cancel.cancel();
-        reading.join().unwrap()
-    });
-    assert_eq!(failure.class, Class::Cancelled);
+    assert_eq!((failure.status, failure.retries), (None, None));
 }
 
 #[test]

@@ -128,17 +128,8 @@ impl World {
     }
 
     pub fn source(&self, config: Json, from: From) -> Result<Box<dyn Source>, Failure> {
-        self.source_with(config, json!({}), from)
-    }
-
-    pub fn source_with(
-        &self,
-        config: Json,
-        pump: Json,
-        from: From,
-    ) -> Result<Box<dyn Source>, Failure> {
         let def = self.registry.source("json").unwrap();
-        let whole = json!({ "_id": "p", "pump": pump });
+        let whole = json!({ "_id": "p" });
         self.ctx("p", "$.source", &config, &whole, |ctx| {
             (def.open)(ctx, from)
         })
