@@ -5,14 +5,43 @@
 
 use std::collections::BTreeMap;
 
-use tahini_entity::{Batch, Entity, Str, Value};
+use tahini_entity::{Batch, Entity, Offset, Str, Value};
 use tahini_store::{Backend, Commit, Rule, StateWrite};
 
 use crate::execution_log::{ExecutionLog, RunLog, WriteError, entity_of};
 use crate::policy::Policy;
 use crate::{Clock, Failure, progress};
 
-const WAITING: &[u8] = b"waiting/";
+/// Where on its way an entity failed. What fails in the transforms is kept as the source gave it,
+/// what fails in the sink as the sink was given it; the same id may stand for both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum At {
+    /// In the transforms.
+    Transforms,
+    /// In the sink.
+    Sink,
+}
+
+impl At {
+    const BOTH: [At; 2] = [At::Transforms, At::Sink];
+
+    /// The prefix of the state records. No prefix begins another.
+    fn prefix(self) -> &'static [u8] {
+        match self {
+            At::Transforms => b"waiting-at-transforms/",
+            At::Sink => b"waiting/",
+        }
+    }
+
+    /// The id of the log's entry for the entity `id`. Ids may hold anything, so that only what
+    /// stands before them tells the two apart.
+    pub(crate) fn entry_id(self, id: &str) -> String {
+        match self {
+            At::Transforms => format!("transform-error:{id}"),
+            At::Sink => format!("write-error:{id}"),
+        }
+    }
+}
 
 /// What is remembered of a failed entity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,23 +57,20 @@ pub struct Failed {
 /// The failed entities of a pipe.
 pub struct Ledger {
     pipe: String,
-    failed: BTreeMap<Str, Failed>,
+    failed: BTreeMap<(At, Str), Failed>,
 }
 
 impl Ledger {
     /// Reads the set of `pipe`.
     pub fn load(log: &ExecutionLog, pipe: &str) -> Result<Ledger, Failure> {
         let mut failed = BTreeMap::new();
-        for (key, value) in log
-            .dataset()
-            .snapshot()?
-            .state(&progress::space(pipe), WAITING)?
-        {
-            let id = String::from_utf8_lossy(&key[WAITING.len()..])
-                .as_ref()
-                .into();
-            if let Some(entry) = decode(&value) {
-                failed.insert(id, entry);
+        let snapshot = log.dataset().snapshot()?;
+        for at in At::BOTH {
+            for (key, value) in snapshot.state(&progress::space(pipe), at.prefix())? {
+                let id = String::from_utf8_lossy(&key[at.prefix().len()..]);
+                if let Some(entry) = decode(&value) {
+                    failed.insert((at, id.as_ref().into()), entry);
+                }
             }
         }
         Ok(Ledger {
@@ -53,9 +79,10 @@ impl Ledger {
         })
     }
 
-    /// Whether nothing failed or was given up.
-    pub fn is_empty(&self) -> bool {
-        self.failed.is_empty()
+    /// Whether nothing failed there or was given up.
+    pub fn is_empty(&self, at: At) -> bool {
+        let first = self.failed.range((at, Str::from(""))..).next();
+        first.is_none_or(|((known, _), _)| *known != at)
     }
 
     /// How many entities wait for a later run.
@@ -64,28 +91,37 @@ impl Ledger {
     }
 
     /// What is remembered of `id`.
-    pub fn get(&self, id: &str) -> Option<Failed> {
-        self.failed.get(id).copied()
+    pub fn get(&self, at: At, id: &str) -> Option<Failed> {
+        self.failed.get(&(at, Str::from(id))).copied()
     }
 
     /// The ids that wait, in order.
-    pub fn ids(&self) -> Vec<Str> {
+    pub fn ids(&self, at: At) -> Vec<Str> {
         let waiting = self.failed.iter().filter(|(_, entry)| !entry.dead);
-        waiting.map(|(id, _)| id.clone()).collect()
+        let ids = waiting.filter(|((known, _), _)| *known == at);
+        ids.map(|((_, id), _)| id.clone()).collect()
     }
 
     /// The entity of `id` as it failed.
-    pub fn entity(&self, log: &ExecutionLog, id: &str) -> Result<Option<Entity>, Failure> {
+    pub fn entity(&self, log: &ExecutionLog, at: At, id: &str) -> Result<Option<Entity>, Failure> {
         let mut batch = Batch::new();
-        let key = format!("write-error:{id}");
+        let key = at.entry_id(id);
         log.dataset().snapshot()?.latest(&[&key], &mut batch)?;
-        Ok(batch
-            .iter()
-            .next()
-            .and_then(|record| match record.value("entity") {
-                Some(Value::Dict(dict)) => Some(entity_of(&dict)),
-                _ => None,
-            }))
+        let Some(record) = batch.iter().next() else {
+            return Ok(None);
+        };
+        let Some(Value::Dict(dict)) = record.value("entity") else {
+            return Ok(None);
+        };
+        let updated = match record.value("source_updated") {
+            Some(Value::Int(number)) => Some(Offset::Int(number)),
+            Some(Value::String(text)) => Some(Offset::Text(text)),
+            _ => None,
+        };
+        Ok(Some(Entity {
+            updated,
+            ..entity_of(&dict)
+        }))
     }
 
     /// Keeps `entity` for later runs, or gives it up when it was retried often enough:
@@ -94,16 +130,17 @@ impl Ledger {
         &mut self,
         world: &Letters<'_>,
         log: &mut RunLog<'_>,
+        at: At,
         entity: &Entity,
         failure: &Failure,
     ) -> Result<(), Failure> {
         let id: Str = entity.id.clone().unwrap_or_default();
         let hash = entity.hash.unwrap_or_default();
-        let attempts = match self.failed.get(&id) {
+        let attempts = match self.get(at, &id) {
             Some(known) if known.hash == hash => known.attempts + 1,
             _ => 0,
         };
-        let dead = attempts >= world.policy.max_retries_per_entity;
+        let dead = attempts >= world.policy.under(failure).max_retries_per_entity;
         if dead {
             world.bury(entity)?;
         }
@@ -113,6 +150,7 @@ impl Ledger {
             hash,
         };
         let error = WriteError {
+            at,
             entity,
             failure: Some(failure),
             attempts,
@@ -121,9 +159,9 @@ impl Ledger {
             dead,
             resolved_by: None,
         };
-        let state = [self.write(&id, Some(entry))];
+        let state = [self.write(at, &id, Some(entry))];
         log.write_errors(vec![world.log.write_error(&error)], &state)?;
-        self.failed.insert(id, entry);
+        self.failed.insert((at, id), entry);
         Ok(())
     }
 
@@ -132,17 +170,19 @@ impl Ledger {
         &mut self,
         world: &Letters<'_>,
         log: &mut RunLog<'_>,
+        at: At,
         entity: &Entity,
     ) -> Result<(), Failure> {
         let Some(id) = entity.id.as_ref() else {
             return Ok(());
         };
-        let Some(known) = self.failed.get(id).copied() else {
+        let Some(known) = self.get(at, id) else {
             return Ok(());
         };
-        let old = self.entity(world.log, id)?;
+        let old = self.entity(world.log, at, id)?;
         let other_version = known.hash != entity.hash.unwrap_or_default();
         let error = WriteError {
+            at,
             entity: old.as_ref().unwrap_or(entity),
             failure: None,
             attempts: known.attempts,
@@ -151,14 +191,14 @@ impl Ledger {
             dead: false,
             resolved_by: other_version.then_some(entity),
         };
-        let state = [self.write(id, None)];
+        let state = [self.write(at, id, None)];
         log.write_errors(vec![world.log.write_error(&error)], &state)?;
-        self.failed.remove(id);
+        self.failed.remove(&(at, id.clone()));
         Ok(())
     }
 
-    fn write(&self, id: &str, entry: Option<Failed>) -> StateWrite {
-        let key = [WAITING, id.as_bytes()].concat();
+    fn write(&self, at: At, id: &str, entry: Option<Failed>) -> StateWrite {
+        let key = [at.prefix(), id.as_bytes()].concat();
         progress::write(&self.pipe, &key, entry.map(encode))
     }
 }

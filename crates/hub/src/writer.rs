@@ -7,8 +7,9 @@ use tahini_entity::{Batch, Record, Str};
 
 use crate::execution_log::RunLog;
 use crate::policy::{Doing, Policy, Standing, Verdict, verdict};
-use crate::retry::{Ledger, Letters};
-use crate::sink::{Progress, Written};
+use crate::retry::{At, Ledger, Letters};
+use crate::sink::{End, Progress, Written};
+use crate::transform::without_filtered;
 use crate::{Cancel, Class, Failure, Sink};
 
 /// The writing half of a run.
@@ -20,7 +21,7 @@ pub struct Writer<'a> {
     /// The failed entities of earlier runs, and of this one.
     pub ledger: Ledger,
     /// The versions that this run set aside: each is tried once a run.
-    pub tried: HashMap<Str, u128>,
+    pub tried: HashMap<(At, Str), u128>,
     /// Where failed entities go.
     pub letters: Letters<'a>,
     /// The run's stop request.
@@ -36,11 +37,6 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// Whether failed entities are kept for later runs.
-    fn retries_are_on(&self) -> bool {
-        self.policy.max_write_errors_in_retry_dataset > 0
-    }
-
     /// Writes a batch; `progress` is there at a checkpoint.
     pub fn write(
         &mut self,
@@ -48,8 +44,16 @@ impl Writer<'_> {
         batch: &Batch,
         progress: Option<&Progress>,
     ) -> Result<(), Failure> {
-        let kept;
-        let batch = if self.ledger.is_empty() {
+        let (kept, wanted);
+        let batch = match without_filtered(batch).filter(|_| !self.sink.takes_filtered()) {
+            Some(without) => {
+                self.supersede(log, batch)?;
+                wanted = without;
+                &wanted
+            }
+            None => batch,
+        };
+        let batch = if self.ledger.is_empty(At::Sink) {
             batch
         } else {
             kept = self.without_the_hopeless(batch)?;
@@ -68,7 +72,7 @@ impl Writer<'_> {
             let failure = match self.send(batch, progress) {
                 Ok(()) => {
                     self.consecutive = 0;
-                    return self.resolve(log, batch);
+                    return self.resolve(log, At::Sink, batch);
                 }
                 Err(failure) => failure,
             };
@@ -86,7 +90,7 @@ impl Writer<'_> {
                     self.write_singly(log, batch)?;
                     return self.checkpoint(progress);
                 }
-                Verdict::SetAside | Verdict::Stop => {
+                Verdict::SetAside(_) | Verdict::Stop => {
                     self.failed += batch.len() as u64;
                     return Err(failure);
                 }
@@ -95,33 +99,78 @@ impl Writer<'_> {
         }
     }
 
-    /// Retries the entities that earlier runs set aside.
+    /// Ends a run that was read to its end. What the sink sends last is sent again as a batch is.
+    pub fn finish(&mut self, end: &End) -> Result<(), Failure> {
+        let mut attempt = 0;
+        loop {
+            self.cancel.check()?;
+            let started = Instant::now();
+            let outcome = self.sink.finish(end);
+            self.seconds += started.elapsed().as_secs_f64();
+            let failure = match outcome {
+                Ok(written) => {
+                    self.written += written;
+                    return Ok(());
+                }
+                Err(failure) => failure,
+            };
+            let standing = Standing {
+                attempt,
+                ..Standing::default()
+            };
+            match verdict(&failure, Doing::WriteBatch, standing, self.policy) {
+                Verdict::Retry(pause) => self.cancel.sleep(pause)?,
+                // There is nothing in it to split or to set aside.
+                Verdict::Split | Verdict::SetAside(_) | Verdict::Stop => return Err(failure),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// Retries the entities that earlier runs set aside as the sink was given them.
     pub fn retry_waiting(&mut self, log: &mut RunLog<'_>) -> Result<(), Failure> {
-        if !self.retries_are_on() {
+        if !self.policy.retries_are_on() {
             return Ok(());
         }
-        for id in self.ledger.ids() {
-            let Some(entity) = self.ledger.entity(self.letters.log, &id)? else {
+        for id in self.ledger.ids(At::Sink) {
+            let Some(one) = self.waiting(At::Sink, &id)? else {
                 continue;
             };
-            let mut one = Batch::new();
-            one.push_entity(&entity)
-                .map_err(|error| Failure::fatal(error.to_string()))?;
             self.cancel.check()?;
             match self.send(&one, None) {
-                Ok(()) => self.resolve(log, &one)?,
+                Ok(()) => self.resolve(log, At::Sink, &one)?,
                 // A refused sequence or a wrong configuration is no fault of this entity.
                 Err(failure) if !matches!(failure.class, Class::Transient | Class::Entity) => {
                     return Err(failure);
                 }
-                Err(failure) => {
-                    self.failed += 1;
-                    self.set_aside(log, one.get(0), &failure)?;
-                    self.cancel.sleep(self.policy.write_retry_delay)?;
-                }
+                Err(failure) => self.failed_again(log, At::Sink, one.get(0), &failure)?,
             }
         }
         Ok(())
+    }
+
+    /// The entity that waits under `id`, in a batch of its own.
+    pub fn waiting(&self, at: At, id: &str) -> Result<Option<Batch>, Failure> {
+        let Some(entity) = self.ledger.entity(self.letters.log, at, id)? else {
+            return Ok(None);
+        };
+        let mut one = Batch::new();
+        one.push_entity(&entity)
+            .map_err(|error| Failure::fatal(error.to_string()))?;
+        Ok(Some(one))
+    }
+
+    /// A retry in a later run failed as well.
+    pub fn failed_again(
+        &mut self,
+        log: &mut RunLog<'_>,
+        at: At,
+        record: Record<'_>,
+        failure: &Failure,
+    ) -> Result<(), Failure> {
+        self.failed += 1;
+        self.set_aside(log, at, record, failure)?;
+        self.cancel.sleep(self.policy.write_pause(failure))
     }
 
     fn write_singly(&mut self, log: &mut RunLog<'_>, batch: &Batch) -> Result<(), Failure> {
@@ -133,7 +182,7 @@ impl Writer<'_> {
             match self.send(&one, None) {
                 Ok(()) => {
                     self.consecutive = 0;
-                    self.resolve(log, &one)?;
+                    self.resolve(log, At::Sink, &one)?;
                 }
                 Err(failure) => self.one_failed(log, record, failure)?,
             }
@@ -150,75 +199,102 @@ impl Writer<'_> {
     ) -> Result<(), Failure> {
         let mut one = Batch::new();
         one.push(record);
-        loop {
-            self.consecutive += 1;
-            let standing = Standing {
-                attempt: 0,
-                consecutive: self.consecutive,
-                waiting: self.waiting_besides(record),
-            };
-            match verdict(&failure, Doing::WriteOne, standing, self.policy) {
-                Verdict::Retry(pause) => {
-                    self.cancel.sleep(pause)?;
-                    match self.send(&one, None) {
-                        Ok(()) => {
-                            self.consecutive = 0;
-                            return self.resolve(log, &one);
-                        }
-                        Err(again) => failure = again,
-                    }
+        while self.judge(log, At::Sink, record, failure)? {
+            match self.send(&one, None) {
+                Ok(()) => {
+                    self.consecutive = 0;
+                    return self.resolve(log, At::Sink, &one);
                 }
-                Verdict::SetAside => {
-                    self.failed += 1;
-                    self.set_aside(log, record, &failure)?;
-                    if self.consecutive >= self.policy.max_consecutive_write_errors {
-                        return Err(failure.with_entity(record.to_entity()));
-                    }
-                    return self.cancel.sleep(self.policy.write_retry_delay);
-                }
-                Verdict::Split | Verdict::Stop => {
-                    self.failed += 1;
+                Err(again) => failure = again,
+            }
+        }
+        Ok(())
+    }
+
+    /// Judges the failure of a single entity: whether it is to be tried again now; otherwise it
+    /// was set aside.
+    pub fn judge(
+        &mut self,
+        log: &mut RunLog<'_>,
+        at: At,
+        record: Record<'_>,
+        failure: Failure,
+    ) -> Result<bool, Failure> {
+        self.consecutive += 1;
+        let standing = Standing {
+            attempt: 0,
+            consecutive: self.consecutive,
+            waiting: self.waiting_besides(at, record),
+        };
+        match verdict(&failure, Doing::WriteOne, standing, self.policy) {
+            Verdict::Retry(pause) => {
+                self.cancel.sleep(pause)?;
+                Ok(true)
+            }
+            // Without an id it could neither be kept nor be told from others.
+            Verdict::SetAside(pause) if record.id.is_some() => {
+                self.failed += 1;
+                self.set_aside(log, at, record, &failure)?;
+                let policy = self.policy.under(&failure);
+                if self.consecutive >= policy.max_consecutive_write_errors {
                     return Err(failure.with_entity(record.to_entity()));
                 }
+                self.cancel.sleep(pause)?;
+                Ok(false)
+            }
+            Verdict::SetAside(_) | Verdict::Split | Verdict::Stop => {
+                self.failed += 1;
+                Err(failure.with_entity(record.to_entity()))
             }
         }
     }
 
     /// An entity that waits already takes no second place.
-    fn waiting_besides(&self, record: Record<'_>) -> u64 {
-        let known = record
-            .id
-            .and_then(|id| self.ledger.get(id))
-            .is_some_and(|entry| !entry.dead);
-        self.ledger.waiting() - u64::from(known)
+    fn waiting_besides(&self, at: At, record: Record<'_>) -> u64 {
+        let known = record.id.and_then(|id| self.ledger.get(at, id));
+        let waits = known.is_some_and(|entry| !entry.dead);
+        self.ledger.waiting() - u64::from(waits)
     }
 
     fn set_aside(
         &mut self,
         log: &mut RunLog<'_>,
+        at: At,
         record: Record<'_>,
         failure: &Failure,
     ) -> Result<(), Failure> {
         self.ledger
-            .set_aside(&self.letters, log, &record.to_entity(), failure)?;
+            .set_aside(&self.letters, log, at, &record.to_entity(), failure)?;
         let Some(id) = record.id else {
             return Ok(());
         };
-        self.tried.insert(id.into(), record.meta.hash);
+        self.tried.insert((at, id.into()), record.meta.hash);
         self.sink.seen(&[id])
     }
 
-    fn resolve(&mut self, log: &mut RunLog<'_>, batch: &Batch) -> Result<(), Failure> {
-        if self.ledger.is_empty() {
+    /// Notes that what had failed got through, in this version or in another one.
+    pub fn resolve(&mut self, log: &mut RunLog<'_>, at: At, batch: &Batch) -> Result<(), Failure> {
+        if self.ledger.is_empty(at) {
             return Ok(());
         }
         for record in batch.iter() {
-            if record.id.is_some_and(|id| self.ledger.get(id).is_some()) {
+            if record
+                .id
+                .is_some_and(|id| self.ledger.get(at, id).is_some())
+            {
                 self.ledger
-                    .resolve(&self.letters, log, &record.to_entity())?;
+                    .resolve(&self.letters, log, at, &record.to_entity())?;
             }
         }
         Ok(())
+    }
+
+    /// A filtered version means nothing to this sink, but an older one is not to be retried.
+    fn supersede(&mut self, log: &mut RunLog<'_>, batch: &Batch) -> Result<(), Failure> {
+        let mut filtered = Batch::new();
+        let wanted = batch.iter().filter(|record| record.meta.filtered);
+        wanted.for_each(|record| filtered.push(record));
+        self.resolve(log, At::Sink, &filtered)
     }
 
     /// Leaves out versions that were given up, or that wait and were tried in this run already;
@@ -226,7 +302,7 @@ impl Writer<'_> {
     fn without_the_hopeless(&mut self, batch: &Batch) -> Result<Batch, Failure> {
         let mut kept = Batch::new();
         for record in batch.iter() {
-            match record.id.filter(|id| self.is_hopeless(id, record)) {
+            match record.id.filter(|_| self.is_hopeless(At::Sink, record)) {
                 Some(id) => self.sink.seen(&[id])?,
                 None => kept.push(record),
             }
@@ -234,15 +310,21 @@ impl Writer<'_> {
         Ok(kept)
     }
 
-    fn is_hopeless(&self, id: &str, record: Record<'_>) -> bool {
-        let Some(entry) = self.ledger.get(id) else {
+    /// Whether this version was given up at `at`, or was tried in this run already. A filtered
+    /// version is never the one that failed, even when its content is the same.
+    pub fn is_hopeless(&self, at: At, record: Record<'_>) -> bool {
+        let Some(id) = record.id.filter(|_| !record.meta.filtered) else {
             return false;
         };
-        let tried = self.tried.get(id) == Some(&record.meta.hash);
+        let Some(entry) = self.ledger.get(at, id) else {
+            return false;
+        };
+        let tried = self.tried.get(&(at, id.into())) == Some(&record.meta.hash);
         entry.hash == record.meta.hash && (entry.dead || tried)
     }
 
-    fn checkpoint(&mut self, progress: Option<&Progress>) -> Result<(), Failure> {
+    /// Saves the place where the batch before it was written.
+    pub fn checkpoint(&mut self, progress: Option<&Progress>) -> Result<(), Failure> {
         match progress {
             Some(progress) => self.send(&Batch::new(), Some(progress)),
             None => Ok(()),

@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 use tahini_entity::json::Fields;
 use tahini_hub::Failure;
+use tahini_hub::policy::Retries;
 
 use crate::script::records;
 use crate::world::World;
@@ -405,4 +406,128 @@ fn a_peer_that_asks_for_a_pause_gets_it() {
     world.succeed("p");
     assert!(started.elapsed().as_millis() >= 30);
     assert_eq!(attempts(&world), ["abc!", "abc", "d"]);
+}
+
+#[test]
+fn a_filtered_version_resolves_an_older_one_that_waits() {
+    let mut world = World::new();
+    let mut config = pipe(retrying());
+    config["transform"] = json!({"type": "dtl", "rules": {"default": [
+        ["copy", "*"],
+        ["filter", ["lt", "_S.v", 5]],
+    ]}});
+    world.pipe(config);
+    world.records("p", records(&[("a", 1), ("b", 2)]));
+    refuse(&world, &["b"]);
+    world.succeed("p");
+    world.records("p", records(&[("b", 9)]));
+    let summary = world.succeed("p");
+    assert!(!summary.waiting);
+    let last = errors(&world).pop().unwrap();
+    assert_eq!(last, json!(["write-error:b", 1, false, true, false]));
+    attempts(&world);
+    refuse(&world, &[]);
+    world.succeed("p");
+    assert_eq!(attempts(&world), [""; 0], "the old version is not sent");
+}
+
+#[test]
+fn a_filtered_version_with_the_content_of_a_dead_one_resolves_it() {
+    for sink in ["scripted", "dataset"] {
+        let mut world = World::new();
+        let mut pump = retrying();
+        pump["max_retries_per_entity"] = json!(0);
+        let mut config = pipe(pump.clone());
+        config["sink"] = json!({"type": sink});
+        world.pipe(config.clone());
+        world.records("p", records(&[("b", 2)]));
+        refuse(&world, &["b"]);
+        world.succeed("p");
+        assert_eq!(errors(&world).pop().unwrap()[4], true);
+        config["transform"] = json!({"type": "dtl", "rules": {"default": [
+            ["copy", "*"],
+            ["filter", false],
+        ]}});
+        world.pipe(config);
+        refuse(&world, &[]);
+        assert!(world.rescan("p").success());
+        let last = errors(&world).pop().unwrap();
+        assert_eq!(
+            last,
+            json!(["write-error:b", 0, false, true, false]),
+            "{sink}"
+        );
+    }
+}
+
+#[test]
+fn a_system_says_how_its_failures_are_answered() {
+    let world = world(json!({}));
+    refuse(&world, &["b"]);
+    world.target("p", |target| {
+        target.retries = Some(std::sync::Arc::new(Retries {
+            batch_retries: Some(1),
+            max_consecutive_write_errors: Some(3),
+            max_write_errors_in_retry_dataset: Some(1),
+            max_retries_per_entity: Some(1),
+            ..Retries::default()
+        }));
+    });
+    world.succeed("p");
+    assert_eq!(attempts(&world), ["abc!", "abc!", "a", "b!", "c", "d"]);
+    world.succeed("p");
+    assert_eq!(attempts(&world), ["b!"]);
+    let last = errors(&world).pop().unwrap();
+    assert_eq!(last, json!(["write-error:b", 1, false, false, true]));
+}
+
+#[test]
+fn what_the_pump_says_itself_goes_before_what_a_system_says() {
+    let world = world(json!({
+        "batch_retries": 0, "max_write_errors_in_retry_dataset": 0,
+    }));
+    refuse(&world, &["b"]);
+    world.target("p", |target| {
+        target.retries = Some(std::sync::Arc::new(Retries {
+            batch_retries: Some(5),
+            max_consecutive_write_errors: Some(2),
+            max_write_errors_in_retry_dataset: Some(5),
+            ..Retries::default()
+        }));
+    });
+    world.fail("p");
+    assert_eq!(attempts(&world), ["abc!", "a", "b!", "b!"]);
+    assert_eq!(errors(&world), Vec::<Json>::new());
+}
+
+#[test]
+fn a_system_says_how_often_a_read_is_begun_again() {
+    for (pump, reads) in [(json!({}), 3), (json!({"max_read_retries": 1}), 2)] {
+        let world = world(pump);
+        world.upstream("p", |upstream| {
+            let mut failure = Failure::transient("busy").with_status(429);
+            failure.retries = Some(std::sync::Arc::new(Retries {
+                max_read_retries: Some(2),
+                ..Retries::default()
+            }));
+            upstream.failures = (0..9).map(|_| (0, failure.clone())).collect();
+        });
+        assert_eq!(world.run("p").read_errors, reads);
+    }
+}
+
+#[test]
+fn the_end_of_a_run_is_sent_again_as_a_batch_is() {
+    for (failing, works) in [(3, true), (4, false)] {
+        let world = world(json!({}));
+        world.target("p", |target| target.failing_ends = failing);
+        let summary = world.run("p");
+        assert_eq!(summary.success(), works);
+        let (complete, ends) =
+            world.target("p", |target| (target.complete.clone(), target.ends.clone()));
+        match works {
+            true => assert_eq!((complete, ends), (vec![true], vec![true])),
+            false => assert_eq!((complete, ends), (vec![], vec![false])),
+        }
+    }
 }
