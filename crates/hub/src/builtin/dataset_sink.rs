@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use roaring::RoaringTreemap;
-use tahini_entity::{Batch, Record, hash};
-use tahini_store::{Commit, Dataset, Limit, Outcome, Rule, StateWrite, Ticket};
+use tahini_entity::{Batch, Offset, Record};
+use tahini_store::{Commit, Dataset, Outcome, Rule, StateWrite, Ticket};
 
 use crate::config::{Kind, Property};
 use crate::registry::SinkDef;
+use crate::seen::{Seen, push_deleted};
 use crate::sink::{End, Progress, Run, Written};
 use crate::{Clock, Ctx, Failure, Sink, progress};
 
@@ -44,43 +44,49 @@ pub(super) const DEF: SinkDef = SinkDef {
         Property::new(
             "enable_optimistic_locking",
             Kind::Boolean,
-            "Refuses outdated versions. Not acted upon yet.",
-        ),
+            "Refuses outdated versions.",
+        ).withheld(),
+        Property::new(
+            "max_entity_bytes_size",
+            Kind::Integer(1),
+            "The most bytes that an entity may take.",
+        )
+        .not_yet(),
         Property::new(
             "mark_deletion_tracked",
             Kind::Boolean,
-            "Marks tracked deletions. Not acted upon yet.",
-        ),
+            "Marks tracked deletions.",
+        ).withheld(),
         Property::new(
             "indexes",
             Kind::Any,
-            "Index expressions to maintain. Not acted upon yet.",
-        ),
+            "Index expressions to maintain.",
+        ).not_yet(),
         Property::new(
             "track_children",
             Kind::Boolean,
-            "Tracks `$children`. Not acted upon yet.",
-        ),
+            "Tracks `$children`.",
+        ).withheld(),
         Property::new(
             "suppress_filtered",
             Kind::Boolean,
-            "Ignores filtered entities. Not acted upon yet.",
-        ),
+            "Ignores filtered entities.",
+        ).withheld(),
         Property::new(
             "prevent_multiple_versions",
             Kind::Boolean,
-            "Fails on a second version. Not acted upon yet.",
-        ),
+            "Fails on a second version.",
+        ).withheld(),
         Property::new(
             "circuit_breaker_threshold_factor",
             Kind::Number,
-            "Limit of changes by share. Not acted upon yet.",
-        ),
+            "Limit of changes by share.",
+        ).withheld(),
         Property::new(
             "circuit_breaker_threshold_count",
             Kind::Integer(0),
-            "Limit of changes by number. Not acted upon yet.",
-        ),
+            "Limit of changes by number.",
+        ).withheld(),
     ],
     open,
 };
@@ -100,15 +106,6 @@ struct DatasetSink {
     seen: Option<Seen>,
     durable: Option<Ticket>,
     changed: bool,
-}
-
-/// Which ids came out of this full run, by the sequence of their latest version.
-#[derive(Default)]
-struct Seen {
-    all: RoaringTreemap,
-    /// What the next commit has to save.
-    fresh: RoaringTreemap,
-    chunks: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -148,10 +145,7 @@ impl DatasetSink {
         self.gathered = rows;
         self.gathered.clear();
         if let Some(seen) = &mut self.seen {
-            for seq in outcome.seqs.iter().flatten() {
-                seen.all.insert(*seq);
-                seen.fresh.insert(*seq);
-            }
+            seen.note(outcome.seqs.iter().flatten().copied());
         }
         Ok(told(&outcome))
     }
@@ -187,13 +181,7 @@ impl DatasetSink {
         let written = self.commit(&[], false)?;
         let mut state = progress.state.clone();
         if let Some(seen) = &mut self.seen {
-            let mut bits = Vec::new();
-            seen.fresh
-                .serialize_into(&mut bits)
-                .map_err(|error| Failure::fatal(format!("seen set: {error}")))?;
-            state.push(progress::write(&self.pipe, &key(seen.chunks), Some(bits)));
-            seen.chunks += 1;
-            seen.fresh.clear();
+            state.extend(seen.save()?);
         }
         self.commit(&state, false)?;
         Ok(written)
@@ -206,25 +194,12 @@ impl DatasetSink {
             return Ok(written);
         };
         let snapshot = self.dataset.snapshot()?;
-        let limit = Limit {
-            rows: COMMIT_ROWS,
-            bytes: COMMIT_BYTES,
-        };
-        let mut after = None;
-        loop {
-            let mut gone = Batch::new();
-            let next = snapshot.unseen(&seen.all, after.as_deref(), limit, &mut gone)?;
-            for record in gone.iter() {
-                push_deleted(&mut self.gathered, record);
-            }
-            if !self.gathered.is_empty() {
-                written += self.commit(&[], false)?;
-            }
-            match next {
-                Some(id) => after = Some(id),
-                None => return Ok(written),
-            }
-        }
+        seen.each_unseen(snapshot.as_ref(), |gone| {
+            gone.iter().for_each(|record| self.gathered.push(record));
+            written += self.commit(&[], false)?;
+            Ok::<(), Failure>(())
+        })?;
+        Ok(written)
     }
 }
 
@@ -246,15 +221,6 @@ pub(crate) fn push_row(out: &mut Batch, record: Record<'_>) -> Result<(), Failur
     Ok(())
 }
 
-/// The same content as a deleted version.
-pub(crate) fn push_deleted(out: &mut Batch, record: Record<'_>) {
-    let mut meta = record.meta.clone();
-    meta.deleted = true;
-    meta.filtered = false;
-    meta.hash = hash::content(record.id, true, record.shape, record.body);
-    out.push_encoded(record.id, record.shape, record.body, meta);
-}
-
 fn told(outcome: &Outcome) -> Written {
     Written {
         changed: outcome.written + outcome.deleted,
@@ -266,24 +232,17 @@ fn told(outcome: &Outcome) -> Written {
 impl Sink for DatasetSink {
     fn begin(&mut self, run: &Run) -> Result<(), Failure> {
         let snapshot = self.dataset.snapshot()?;
-        let kept = snapshot.state(&progress::space(&self.pipe), progress::SEEN)?;
-        let mut state = Vec::new();
+        let space = progress::space(&self.pipe);
+        let kept = Seen::load(space.clone(), snapshot.as_ref())?;
+        let state = match run.resumed {
+            true => Vec::new(),
+            false => kept.forget()?,
+        };
         if run.kind.reads_everything() && self.deletion_tracking {
-            let mut seen = Seen::default();
-            if run.resumed {
-                for (_, bits) in &kept {
-                    seen.all |= RoaringTreemap::deserialize_from(bits.as_slice())
-                        .map_err(|error| Failure::fatal(format!("seen set: {error}")))?;
-                }
-                seen.chunks = kept.len() as u64;
-            }
-            self.seen = Some(seen);
-        }
-        if !run.resumed {
-            let stale = kept
-                .iter()
-                .map(|(key, _)| progress::write(&self.pipe, key, None));
-            state.extend(stale);
+            self.seen = Some(match run.resumed {
+                true => kept,
+                false => Seen::nothing(space),
+            });
         }
         let populated = self.populate == Populate::AtStart && !snapshot.head().populated;
         if !state.is_empty() || populated {
@@ -308,8 +267,9 @@ impl Sink for DatasetSink {
         let mut written = self.commit(&[], false)?;
         let mut state = end.progress.state.clone();
         if end.complete && self.deletion_tracking {
-            let chunks = self.seen.as_ref().map_or(0, |seen| seen.chunks);
-            state.extend((0..chunks).map(|chunk| progress::write(&self.pipe, &key(chunk), None)));
+            if let Some(seen) = &self.seen {
+                state.extend(seen.forget()?);
+            }
             written += self.track_deletions()?;
         }
         let populated = match self.populate {
@@ -344,12 +304,14 @@ impl Sink for DatasetSink {
         };
         let mut latest = Batch::new();
         self.dataset.snapshot()?.latest(ids, &mut latest)?;
-        for record in latest.iter() {
-            if let Some(tahini_entity::Offset::Int(seq)) = record.meta.updated {
-                seen.all.insert(seq.unsigned_abs());
-                seen.fresh.insert(seq.unsigned_abs());
-            }
-        }
+        seen.note(
+            latest
+                .iter()
+                .filter_map(|record| match record.meta.updated {
+                    Some(Offset::Int(seq)) => Some(seq.unsigned_abs()),
+                    _ => None,
+                }),
+        );
         Ok(())
     }
 
@@ -360,8 +322,4 @@ impl Sink for DatasetSink {
     fn takes_filtered(&self) -> bool {
         true
     }
-}
-
-fn key(chunk: u64) -> Vec<u8> {
-    [progress::SEEN, format!("{chunk:08}").as_bytes()].concat()
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value as Json, json};
 use tahini_entity::json::Fields;
 use tahini_hub::receiver::{PostError, Posted, Push, receive};
+use tahini_hub::sink::RunKind;
 
 use crate::world::World;
 
@@ -394,4 +395,159 @@ fn the_dataset_of_a_receiver_is_populated_from_the_start() {
         let populated = dataset.is_some_and(|dataset| dataset.snapshot().unwrap().head().populated);
         assert_eq!(populated, expected);
     }
+}
+
+#[test]
+fn a_full_sequence_needs_an_id_and_a_first_request() {
+    let world = endpoint(World::new());
+    for query in [
+        "is_full=true&request_id=1&is_first=true&is_last=true",
+        "is_full=true&sequence_id=&request_id=1&is_first=true&is_last=true",
+    ] {
+        match post(&world, query, &ids(&["a"])) {
+            Err(PostError::Body(words)) => assert!(words.contains("`sequence_id`"), "{words}"),
+            other => panic!("expected a refusal, found {other:?}"),
+        }
+    }
+    let words = conflict(post(
+        &world,
+        "is_full=true&sequence_id=1&request_id=1&is_last=true",
+        &ids(&["a"]),
+    ));
+    assert!(words.contains("is_first"), "{words}");
+    assert_eq!(world.version_count("mydataset"), 0);
+    // An incremental request needs neither.
+    post(&world, "", &ids(&["a"])).unwrap();
+}
+
+/// A receiver whose sink is outside.
+fn outside() -> World {
+    let mut world = World::new();
+    world.pipe(json!({
+        "_id": "myendpoint",
+        "source": {"type": "http_endpoint"},
+        "sink": {"type": "scripted"},
+    }));
+    world
+}
+
+/// The runs of the sink: how each was begun, and how it ended.
+fn runs(world: &World) -> (Vec<RunKind>, Vec<bool>, Vec<bool>) {
+    world.target("myendpoint", |target| {
+        (
+            target.begun.clone(),
+            target.ends.clone(),
+            target.complete.clone(),
+        )
+    })
+}
+
+const FIRST: &str = "is_full=true&sequence_id=1&request_id=1&is_first=true";
+const SECOND: &str = "is_full=true&sequence_id=1&request_id=2&previous_request_id=1";
+const LAST: &str = "is_full=true&sequence_id=1&request_id=3&previous_request_id=2&is_last=true";
+
+#[test]
+fn a_full_sequence_is_one_full_run_of_a_sink_outside() {
+    let world = outside();
+    post(&world, FIRST, &ids(&["a", "b"])).unwrap();
+    post(&world, SECOND, &ids(&["c"])).unwrap();
+    assert_eq!(runs(&world), (vec![RunKind::Full], vec![], vec![]));
+    // The poster did not get the answer.
+    post(&world, SECOND, &ids(&["c"])).unwrap();
+    // Changes meanwhile are a run of their own.
+    post(&world, "", &ids(&["x"])).unwrap();
+    post(&world, LAST, &json!([])).unwrap();
+    let kinds = vec![RunKind::Full, RunKind::Incremental];
+    assert_eq!(runs(&world), (kinds, vec![true, true], vec![false, true]));
+    let taken = world.taken("myendpoint");
+    assert_eq!(taken, [vec!["a", "b"], vec!["c"], vec!["x"]]);
+    // The end again, and then a request after it.
+    post(&world, LAST, &json!([])).unwrap();
+    assert_eq!(runs(&world).1.len(), 2);
+    let late = "is_full=true&sequence_id=1&request_id=4&previous_request_id=3";
+    conflict(post(&world, late, &ids(&["d"])));
+}
+
+#[test]
+fn another_sequence_aborts_the_run_of_the_one_that_was_open() {
+    let world = outside();
+    post(&world, FIRST, &ids(&["a"])).unwrap();
+    let other = "is_full=true&sequence_id=2&request_id=1&is_first=true&is_last=true";
+    post(&world, other, &ids(&["b"])).unwrap();
+    let kinds = vec![RunKind::Full, RunKind::Full];
+    assert_eq!(runs(&world), (kinds, vec![false, true], vec![true]));
+    conflict(post(&world, SECOND, &ids(&["c"])));
+}
+
+#[test]
+fn a_sink_that_fails_ends_the_sequence() {
+    let world = outside();
+    post(&world, FIRST, &ids(&["a"])).unwrap();
+    world.target("myendpoint", |target| target.refuses.insert("b".to_owned()));
+    let failed = post(&world, SECOND, &ids(&["b"]));
+    assert!(matches!(failed, Err(PostError::Failed(_))), "{failed:?}");
+    assert_eq!(runs(&world).1, [false]);
+    world.target("myendpoint", |target| target.refuses.clear());
+    conflict(post(&world, SECOND, &ids(&["b"])));
+    conflict(post(&world, LAST, &json!([])));
+    assert_eq!(runs(&world).2, [true; 0], "nothing says that it is whole");
+}
+
+#[test]
+fn a_pipe_that_changes_aborts_the_run_of_its_open_sequence() {
+    let mut world = outside();
+    post(&world, FIRST, &ids(&["a"])).unwrap();
+    world.pipe(json!({
+        "_id": "myendpoint",
+        "source": {"type": "http_endpoint"},
+        "sink": {"type": "scripted"},
+        "description": "changed",
+    }));
+    conflict(post(&world, SECOND, &ids(&["b"])));
+    assert_eq!(runs(&world).1, [false]);
+}
+
+#[test]
+fn filtered_entities_do_not_reach_a_sink_outside() {
+    let mut world = World::new();
+    world.pipe(json!({
+        "_id": "myendpoint",
+        "source": {"type": "http_endpoint"},
+        "transform": {"type": "dtl", "rules": {"default": [
+            ["copy", "*"],
+            ["filter", ["eq", "_S.keep", true]],
+        ]}},
+        "sink": {"type": "scripted"},
+    }));
+    let body = json!([{"_id": "a", "keep": true}, {"_id": "b"}, {"_id": "c", "keep": true}]);
+    post(&world, "", &body).unwrap();
+    assert_eq!(world.taken("myendpoint"), [["a", "c"]]);
+}
+
+#[test]
+fn what_comes_during_an_abandoned_sequence_costs_no_state_when_nothing_is_new() {
+    let world = endpoint(World::new());
+    post(&world, FIRST, &ids(&["a"])).unwrap();
+    let chunks = |world: &World| {
+        let dataset = world.hub().world.store.find("mydataset").unwrap().unwrap();
+        let snapshot = dataset.snapshot().unwrap();
+        let space = "receiver:myendpoint";
+        snapshot.state(space, b"seen/").unwrap().len()
+    };
+    let before = chunks(&world);
+    for _ in 0..3 {
+        post(&world, "", &ids(&["a"])).unwrap();
+    }
+    assert_eq!(chunks(&world), before);
+    for n in 0..400 {
+        post(&world, "", &ids(&[&format!("n{n}")])).unwrap();
+    }
+    assert!(chunks(&world) <= 256, "{}", chunks(&world));
+    post(
+        &world,
+        "is_full=true&sequence_id=1&request_id=2&previous_request_id=1&is_last=true",
+        &json!([]),
+    )
+    .unwrap();
+    assert_eq!((world.living("mydataset").len(), chunks(&world)), (401, 0));
 }

@@ -1,0 +1,171 @@
+//! Which ids came out of a full run or a full sequence, by the sequence numbers of their latest
+//! versions; what is live and not among them is deleted at the end.
+//!
+//! What came since the last save is saved as a chunk of its own, so that a save costs its own
+//! size; many chunks are put together into one, so that their number has a limit.
+
+use roaring::RoaringTreemap;
+use tahini_entity::{Batch, Record, hash};
+use tahini_store::{Limit, Seq, Snapshot, StateWrite, StoreError};
+
+use crate::{Failure, progress};
+
+/// Chunks that are saved before they are put together.
+const MAX_CHUNKS: u64 = 256;
+/// How much is deleted at a time.
+const DELETIONS: Limit = Limit {
+    rows: 10_000,
+    bytes: 16 << 20,
+};
+
+/// The ids that came.
+pub(crate) struct Seen {
+    /// The space of the state records.
+    space: String,
+    all: RoaringTreemap,
+    /// What the next save has to save.
+    fresh: RoaringTreemap,
+    chunks: u64,
+}
+
+impl Seen {
+    /// Nothing came yet.
+    pub(crate) fn nothing(space: String) -> Seen {
+        Seen {
+            space,
+            all: RoaringTreemap::new(),
+            fresh: RoaringTreemap::new(),
+            chunks: 0,
+        }
+    }
+
+    /// What was saved in `space`.
+    pub(crate) fn load(space: String, snapshot: &dyn Snapshot) -> Result<Seen, Failure> {
+        let mut seen = Seen::nothing(space);
+        for (_, bits) in snapshot.state(&seen.space, progress::SEEN)? {
+            seen.all |= RoaringTreemap::deserialize_from(bits.as_slice()).map_err(unreadable)?;
+            seen.chunks += 1;
+        }
+        Ok(seen)
+    }
+
+    /// Takes note of latest versions.
+    pub(crate) fn note(&mut self, seqs: impl IntoIterator<Item = Seq>) {
+        for seq in seqs {
+            if self.all.insert(seq) {
+                self.fresh.insert(seq);
+            }
+        }
+    }
+
+    /// The writes that save what came since the last save.
+    pub(crate) fn save(&mut self) -> Result<Vec<StateWrite>, Failure> {
+        if self.fresh.is_empty() {
+            return Ok(Vec::new());
+        }
+        let fresh = std::mem::take(&mut self.fresh);
+        if self.chunks < MAX_CHUNKS {
+            self.chunks += 1;
+            return Ok(vec![self.write(self.chunks - 1, Some(&fresh))?]);
+        }
+        let mut all = self.all.clone();
+        all.optimize();
+        let mut writes = vec![self.write(0, Some(&all))?];
+        for chunk in 1..self.chunks {
+            writes.push(self.write(chunk, None)?);
+        }
+        self.chunks = 1;
+        Ok(writes)
+    }
+
+    /// The writes that remove what was saved.
+    pub(crate) fn forget(&self) -> Result<Vec<StateWrite>, Failure> {
+        (0..self.chunks)
+            .map(|chunk| self.write(chunk, None))
+            .collect()
+    }
+
+    fn write(&self, chunk: u64, bits: Option<&RoaringTreemap>) -> Result<StateWrite, Failure> {
+        let mut bytes = Vec::new();
+        if let Some(bits) = bits {
+            bits.serialize_into(&mut bytes).map_err(unreadable)?;
+        }
+        Ok(StateWrite {
+            space: self.space.clone(),
+            key: [progress::SEEN, format!("{chunk:08}").as_bytes()].concat(),
+            value: bits.is_some().then_some(bytes),
+        })
+    }
+
+    /// Hands what is live and did not come to `delete`, as deleted versions, some at a time.
+    pub(crate) fn each_unseen<E: From<StoreError>>(
+        &self,
+        snapshot: &dyn Snapshot,
+        mut delete: impl FnMut(&Batch) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut after = None;
+        loop {
+            let (mut gone, mut rows) = (Batch::new(), Batch::new());
+            let next = snapshot.unseen(&self.all, after.as_deref(), DELETIONS, &mut gone)?;
+            gone.iter()
+                .for_each(|record| push_deleted(&mut rows, record));
+            if !rows.is_empty() {
+                delete(&rows)?;
+            }
+            match next {
+                Some(id) => after = Some(id),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Appends the same content as a deleted version.
+pub(crate) fn push_deleted(out: &mut Batch, record: Record<'_>) {
+    let mut meta = record.meta.clone();
+    meta.deleted = true;
+    meta.filtered = false;
+    meta.hash = hash::content(record.id, true, record.shape, record.body);
+    out.push_encoded(record.id, record.shape, record.body, meta);
+}
+
+fn unreadable(error: std::io::Error) -> Failure {
+    Failure::fatal(format!("seen set: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    #[test]
+    fn the_number_of_chunks_has_a_limit_and_nothing_is_lost() {
+        let mut seen = Seen::nothing("s".to_owned());
+        let mut saved = BTreeMap::new();
+        let mut most = 0;
+        for seq in 0..MAX_CHUNKS * 3 {
+            // An id that comes again without a change has nothing to save.
+            seen.note([seq * 7]);
+            let writes = seen.save().unwrap();
+            seen.note([seq * 7]);
+            assert_eq!(seen.save().unwrap().len(), 0);
+            for write in writes {
+                match write.value {
+                    Some(bits) => saved.insert(write.key, bits),
+                    None => saved.remove(&write.key),
+                };
+            }
+            most = most.max(saved.len());
+        }
+        assert_eq!(most as u64, MAX_CHUNKS);
+        let mut all = RoaringTreemap::new();
+        for bits in saved.values() {
+            all |= RoaringTreemap::deserialize_from(bits.as_slice()).unwrap();
+        }
+        let expected: RoaringTreemap = (0..MAX_CHUNKS * 3).map(|seq| seq * 7).collect();
+        assert_eq!(all, expected);
+        let forgotten = seen.forget().unwrap();
+        assert!(saved.keys().eq(forgotten.iter().map(|write| &write.key)));
+    }
+}
