@@ -1,10 +1,12 @@
 //! Kill -9 in the middle of runs: what is there in the end equals an undisturbed run's.
 //!
-//! The source is a slow HTTP server in this process. It is told after how many entities of an
-//! answer the run is to be killed, so that every kill falls inside a run whatever the machine.
+//! The source is an HTTP server in this process, slowed so that an undisturbed answer takes
+//! seconds. It is told after how many entities of an answer the run is to be killed, says when it
+//! has sent them, and goes on sending: the kill meets a node at work, whatever the machine.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,6 +18,8 @@ use rand::{Rng, SeedableRng};
 
 const ENTITIES: u64 = 200_000;
 const KILLS: usize = 20;
+/// Entities between two saves of the offset.
+const CHECKPOINT: u64 = 10_000;
 /// Entities in a chunk of an answer, and the pause after it while kills are wanted.
 const CHUNK: u64 = 500;
 const PAUSE: Duration = Duration::from_millis(8);
@@ -23,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(8);
 /// What the server does with the next answers.
 #[derive(Default)]
 struct Orders {
-    /// Entities after which the server reports and waits for the connection to break.
+    /// Entities after which the server says that it is time for the kill.
     report_after: Option<u64>,
     /// The `since` of every request.
     asked: Vec<u64>,
@@ -95,19 +99,19 @@ fn answer(stream: TcpStream, orders: &Mutex<Orders>, tell: &Sender<()>) -> std::
         chunk(&mut out, &text)?;
         at = end;
         if let Some(limit) = report_after {
-            std::thread::sleep(PAUSE);
-            if at - first >= limit {
+            let sent = at - first;
+            if (sent.saturating_sub(CHUNK)..sent).contains(&limit) {
                 let _ = tell.send(());
-                // Held open until the kill breaks it.
-                while chunk(&mut out, b" ").is_ok() {
-                    std::thread::sleep(PAUSE);
-                }
-                return Ok(());
             }
+            std::thread::sleep(PAUSE);
         }
     }
     chunk(&mut out, b"]")?;
-    out.write_all(b"0\r\n\r\n")
+    out.write_all(b"0\r\n\r\n")?;
+    if report_after.is_some_and(|limit| limit >= at - first) {
+        let _ = tell.send(());
+    }
+    Ok(())
 }
 
 fn chunk(out: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
@@ -175,27 +179,40 @@ fn versions(data: &Path) -> Vec<String> {
         .collect()
 }
 
+/// After how many entities of its answer each run is killed.
+fn moments(chronological: bool, seed: u64) -> Vec<u64> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut moment = |kill| match kill % 4 {
+        // While the first or second checkpoint is being written.
+        0 => CHECKPOINT * random.random_range(1..=2) + random.random_range(0..CHUNK),
+        // A run that goes on where the last one stopped has to leave something for the next ones.
+        _ if chronological => random.random_range(CHUNK..2 * CHECKPOINT - CHUNK),
+        // Once everything is sent and the run comes to its end.
+        1 => ENTITIES,
+        _ => random.random_range(CHUNK..ENTITIES),
+    };
+    (0..KILLS).map(&mut moment).collect()
+}
+
 fn killed_twenty_times(chronological: bool, seed: u64) {
     let source = SlowSource::start();
     let folder = tempfile::tempdir().unwrap();
     let (broken, whole) = (folder.path().join("broken"), folder.path().join("whole"));
     project(folder.path(), source.port, chronological);
-    let mut random = StdRng::seed_from_u64(seed);
-    for kill in 0..KILLS {
-        // Up to almost two checkpoints of 10,000 entities into the run.
-        let after = random.random_range(8_000..19_000);
+    for (kill, after) in moments(chronological, seed).into_iter().enumerate() {
         source.orders.lock().unwrap().report_after = Some(after);
         let mut child = run(folder.path(), &broken);
         source
             .reached
             .recv_timeout(Duration::from_secs(120))
             .unwrap_or_else(|_| panic!("run {kill} never took {after} entities"));
-        assert!(
-            child.try_wait().unwrap().is_none(),
-            "seed {seed}: run {kill} ended by itself"
-        );
         child.kill().unwrap();
-        child.wait().unwrap();
+        // A run that had ended by itself would have an exit code.
+        assert_eq!(
+            child.wait().unwrap().signal(),
+            Some(libc::SIGKILL),
+            "seed {seed}: run {kill} ended before the kill after {after} entities"
+        );
     }
     let asked = std::mem::take(&mut source.orders.lock().unwrap().asked);
     let resumed = asked.iter().filter(|first| **first > 0).count();
