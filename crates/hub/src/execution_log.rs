@@ -3,15 +3,28 @@
 //! A run's `pump-started` is held in memory until something is worth telling, so that runs
 //! that do nothing cost no write; it is then written with the time at which the run began.
 
+mod summary;
+mod values;
+
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tahini_entity::{Batch, Dict, Entity, Offset, Value};
 use tahini_store::{Backend, Commit, Dataset, Rule, Seq, StateWrite};
 
+use crate::retry::At;
 use crate::secrets::SecretSource;
 use crate::sink::RunKind;
 use crate::{Clock, Failure};
+
+pub(crate) use summary::NAMED;
+pub use summary::{Summary, last_run};
+pub use values::{entity_of, entity_value, iso};
+
+use values::{build, count, failure_properties, round6, user_value};
+
+/// A run that goes on for so long stands in the log, though it changed nothing yet.
+const REVEALED_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 /// The id of a pipe's execution log dataset.
 pub fn dataset_id(pipe: &str) -> String {
@@ -36,55 +49,12 @@ pub struct ExecutionLog {
     hidden: Option<Arc<dyn SecretSource>>,
 }
 
-/// The outcome of a run, as the log and the API tell it.
-#[derive(Clone, Debug, Default)]
-pub struct Summary {
-    /// `full` or `incremental`.
-    pub sync_type: String,
-    /// When the run began.
-    pub started: Timestamp,
-    /// When it ended.
-    pub ended: Timestamp,
-    /// Entities that the source gave.
-    pub read: u64,
-    /// Entities that changed the sink.
-    pub changed: u64,
-    /// Of those, deletions.
-    pub deleted: u64,
-    /// Entities that the sink had already.
-    pub unchanged: u64,
-    /// Entities that could not be written.
-    pub failed: u64,
-    /// Failed reads.
-    pub read_errors: u64,
-    /// Seconds spent in source, transforms and sink.
-    pub seconds: [f64; 3],
-    /// The offset after the run, in its bare form.
-    pub offset: Option<Offset>,
-    /// Failed entities wait for a later run.
-    pub waiting: bool,
-    /// Why the run failed.
-    pub failure: Option<Failure>,
-    /// Things worth knowing that are no failure.
-    pub warnings: Vec<String>,
-}
-
-impl Summary {
-    /// Whether the run reached its end.
-    pub fn success(&self) -> bool {
-        self.failure.is_none()
-    }
-
-    /// How long the run took, in seconds.
-    pub fn total_seconds(&self) -> f64 {
-        (self.ended.as_microsecond() - self.started.as_microsecond()) as f64 / 1e6
-    }
-}
-
 /// An entity that could not be written, as the log keeps it.
 #[derive(Clone, Debug)]
 pub struct WriteError<'a> {
-    /// The entity as the sink was given it.
+    /// Where it failed.
+    pub at: At,
+    /// The entity as it was when it failed: as the source gave it, or as the sink was given it.
     pub entity: &'a Entity,
     /// What went wrong; `None` once it is resolved.
     pub failure: Option<&'a Failure>,
@@ -175,8 +145,24 @@ impl ExecutionLog {
         }
     }
 
-    /// The entry for an offset set or reset by hand.
-    pub fn offset_set(&self, old: Option<&Offset>, new: Option<&Offset>, user: &User) -> Entity {
+    /// When the last run that reached its end did so, if the log tells.
+    pub fn last_completed(&self) -> Result<Option<Timestamp>, Failure> {
+        let snapshot = self.dataset.snapshot()?;
+        let mut found = Batch::new();
+        snapshot.latest(&["pump-completed"], &mut found)?;
+        let entry = found.iter().next().map(|record| record.to_entity());
+        let time = entry.and_then(|entry| entry.properties.get("end_time")?.as_str()?.parse().ok());
+        Ok(time)
+    }
+
+    /// The entry for an offset set or reset by hand, with the metrics of the last run.
+    pub fn offset_set(
+        &self,
+        old: Option<&Offset>,
+        new: Option<&Offset>,
+        last: Option<&Summary>,
+        user: &User,
+    ) -> Entity {
         let text = |offset: Option<&Offset>| {
             Value::string(offset.map(ToString::to_string).unwrap_or_default())
         };
@@ -188,6 +174,7 @@ impl ExecutionLog {
                 ("is_reset", Value::Bool(new.is_none())),
                 ("original_pipe_offset", text(old)),
                 ("pipe_offset", text(new)),
+                ("metrics", last.cloned().unwrap_or_default().metrics()),
                 ("user", user_value(user)),
             ],
         )
@@ -227,7 +214,11 @@ impl ExecutionLog {
         if let Some(failure) = error.failure {
             properties.extend(failure_properties(&self.told(failure)));
         }
-        self.entry(&format!("write-error:{id}"), "write-error", properties)
+        // A later run puts it through the transforms again, which may look at its place.
+        if let (At::Transforms, Some(updated)) = (error.at, &error.entity.updated) {
+            properties.push(("source_updated", summary::offset_value(Some(updated))));
+        }
+        self.entry(&error.at.entry_id(id), "write-error", properties)
     }
 }
 
@@ -239,6 +230,8 @@ pub struct RunLog<'a> {
     user: Option<User>,
     location: Option<Seq>,
     revealed: bool,
+    /// What the run did until now.
+    so_far: Summary,
 }
 
 impl<'a> RunLog<'a> {
@@ -252,12 +245,34 @@ impl<'a> RunLog<'a> {
             user,
             location: None,
             revealed: false,
+            so_far: Summary::default(),
         }
     }
 
     /// When the run began.
     pub fn started(&self) -> Timestamp {
         self.started
+    }
+
+    /// The run turned out to be of that kind.
+    pub fn set_kind(&mut self, kind: RunKind) {
+        self.kind = kind;
+    }
+
+    /// The kind of the run.
+    pub fn kind(&self) -> RunKind {
+        self.kind
+    }
+
+    /// Takes note of what the run did until now. The first change is worth telling that a run is
+    /// under way, and so is one that takes its time.
+    pub fn note(&mut self, so_far: &Summary) -> Result<(), Failure> {
+        self.so_far.clone_from(so_far);
+        let lasts = || self.log.clock.now().duration_since(self.started) >= REVEALED_AFTER;
+        if !self.revealed && (so_far.changed > 0 || lasts()) {
+            self.reveal()?;
+        }
+        Ok(())
     }
 
     /// Whether the run's `pump-started` stands in the log.
@@ -271,6 +286,8 @@ impl<'a> RunLog<'a> {
             return Ok(());
         }
         let mut properties = self.common();
+        // It stands before everything that the run did.
+        properties.push(("metrics", Summary::default().metrics()));
         if let Some(user) = &self.user {
             properties.push(("user", user_value(user)));
         }
@@ -294,7 +311,10 @@ impl<'a> RunLog<'a> {
     /// Writes a failed read.
     pub fn read_error(&mut self, failure: &Failure) -> Result<(), Failure> {
         self.reveal()?;
-        let mut properties = vec![("event_time", iso(self.log.clock.now()))];
+        let mut properties = vec![
+            ("event_time", iso(self.log.clock.now())),
+            ("metrics", self.so_far.metrics()),
+        ];
         properties.extend(failure_properties(&self.log.told(failure)));
         let id = format!("read-error:{}", uuid::Uuid::new_v4());
         self.log
@@ -305,10 +325,13 @@ impl<'a> RunLog<'a> {
     /// Writes failed entities with the state that remembers them, in one step.
     pub fn write_errors(
         &mut self,
-        errors: Vec<Entity>,
+        mut errors: Vec<Entity>,
         state: &[StateWrite],
     ) -> Result<(), Failure> {
         self.reveal()?;
+        for error in &mut errors {
+            error.properties.set("metrics", self.so_far.metrics());
+        }
         self.log.append(errors, state)?;
         Ok(())
     }
@@ -322,38 +345,13 @@ impl<'a> RunLog<'a> {
     ) -> Result<(), Failure> {
         self.reveal()?;
         let mut properties = self.common();
-        properties.push(("end_time", iso(summary.ended)));
-        properties.push(("total_time", Value::float(round6(summary.total_seconds()))));
         if let Some(seconds) = next_interval {
             properties.push(("next_interval", Value::float(round6(seconds))));
         }
         if let Some(location) = self.location.and_then(|seq| i64::try_from(seq).ok()) {
             properties.push(("pump_started_location", Value::Int(location)));
         }
-        properties.push(("retry_entities_exist", Value::Bool(summary.waiting)));
-        properties.push((
-            "entities_succeeded",
-            count(summary.changed + summary.unchanged),
-        ));
-        properties.push(("entities_failed", count(summary.failed)));
-        properties.push(("processed_last_run", count(summary.read)));
-        properties.push(("changes_last_run", count(summary.changed)));
-        let offset = summary
-            .offset
-            .as_ref()
-            .map_or(Value::Null, |offset| match offset {
-                Offset::Int(number) => Value::Int(*number),
-                Offset::Text(text) => Value::String(text.clone()),
-            });
-        properties.push(("pipe_offset", offset));
-        properties.push(("metrics", metrics(summary)));
-        if !summary.warnings.is_empty() {
-            let warnings = summary
-                .warnings
-                .iter()
-                .map(|text| Value::string(text.as_str()));
-            properties.push(("warnings", Value::List(warnings.collect())));
-        }
+        properties.extend(summary.properties());
         let kind = match &summary.failure {
             None => "pump-completed",
             Some(failure) => {
@@ -371,100 +369,4 @@ impl<'a> RunLog<'a> {
             .append(vec![self.log.entry(kind, kind, properties)], state)?;
         Ok(())
     }
-}
-
-/// An entity embedded in an entry: its id, its deleted flag and its properties.
-pub fn entity_value(entity: &Entity) -> Dict {
-    let mut dict = Dict::new();
-    if let Some(id) = &entity.id {
-        dict.push_new("_id", Value::String(id.clone()));
-    }
-    if entity.deleted {
-        dict.push_new("_deleted", Value::Bool(true));
-    }
-    for (name, value) in entity.properties.iter() {
-        dict.set(name.clone(), value.clone());
-    }
-    dict
-}
-
-/// The entity back from `entity_value`.
-pub fn entity_of(dict: &Dict) -> Entity {
-    let mut properties = dict.clone();
-    let id = properties
-        .remove("_id")
-        .and_then(|id| id.as_str().map(Into::into));
-    let deleted = matches!(properties.remove("_deleted"), Some(Value::Bool(true)));
-    Entity {
-        id,
-        deleted,
-        properties,
-        ..Entity::default()
-    }
-}
-
-fn failure_properties(failure: &Failure) -> Vec<(&'static str, Value)> {
-    vec![
-        ("error_code", Value::Int(i64::from(failure.reached))),
-        ("traceback", Value::string(failure.message.as_str())),
-        ("original_error_message", Value::string(root_cause(failure))),
-        ("original_traceback", Value::string(root_cause(failure))),
-    ]
-}
-
-fn root_cause(failure: &Failure) -> &str {
-    failure.original.as_deref().unwrap_or(&failure.message)
-}
-
-fn metrics(summary: &Summary) -> Value {
-    let [source, transform, sink] = summary.seconds.map(|seconds| Value::float(round6(seconds)));
-    let entities: Dict = [
-        ("changes_last_run".into(), count(summary.changed)),
-        ("entities_last_run".into(), count(summary.read)),
-        ("deletes_last_run".into(), count(summary.deleted)),
-        ("read_errors_last_run".into(), count(summary.read_errors)),
-        ("write_errors_last_run".into(), count(summary.failed)),
-        ("source_time".into(), source),
-        ("transform_time".into(), transform),
-        ("sink_time".into(), sink),
-    ]
-    .into_iter()
-    .collect();
-    Value::Dict(
-        [("entities".into(), Value::Dict(entities))]
-            .into_iter()
-            .collect(),
-    )
-}
-
-fn build() -> Value {
-    let version = Value::string(env!("CARGO_PKG_VERSION"));
-    Value::Dict([("version".into(), version)].into_iter().collect())
-}
-
-fn user_value(user: &User) -> Value {
-    Value::Dict(
-        [
-            ("user_id".into(), Value::string(user.user_id.as_str())),
-            (
-                "remote_addr".into(),
-                Value::string(user.remote_addr.as_str()),
-            ),
-        ]
-        .into_iter()
-        .collect(),
-    )
-}
-
-fn count(number: u64) -> Value {
-    Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
-}
-
-fn round6(seconds: f64) -> f64 {
-    (seconds * 1e6).round() / 1e6
-}
-
-/// A moment as the log prints it: `2026-01-02T03:04:05.678901Z`.
-pub fn iso(moment: Timestamp) -> Value {
-    Value::string(format!("{moment:.6}"))
 }

@@ -1,46 +1,25 @@
 //! The hub: the pipes of the running configuration, and everything one can ask of them.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+mod live;
+mod place;
 
-use jiff::Timestamp;
-use tahini_entity::Offset;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, RwLock, Weak};
+
 use tahini_store::{Backend, Commit, Dataset, Rule, StateWrite};
 
 use crate::config::{Component, Configuration, diff};
-use crate::execution_log::{ExecutionLog, Summary, User};
+use crate::execution_log::{self, Summary};
 use crate::open_systems::OpenSystems;
 use crate::pipe::{Pipe, World};
-use crate::progress::{self, Place};
+use crate::progress;
 use crate::pump::{self, Request};
 use crate::secrets::SecretSource;
 use crate::{Cancel, Clock, Failure, Registry, Services};
 
-/// Why something asked of a pipe was not done.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum Refusal {
-    /// There is no such pipe.
-    #[error("expected a pipe {0:?}, found none")]
-    Missing(String),
-    /// A run is under way.
-    #[error("pipe {0:?} is running")]
-    Running(String),
-    /// The pipe was disabled.
-    #[error("pipe {0:?} is disabled{1}")]
-    Disabled(String, String),
-    /// Its pump is in mode `off`, or it has none.
-    #[error("pipe {0:?} has no pump that can run: {1}")]
-    NoPump(String, String),
-    /// Its configuration has errors, or needs what is not built yet.
-    #[error("pipe {0:?} cannot run: {1}")]
-    Unusable(String, String),
-    /// `disable_set_last_seen` is set.
-    #[error("pipe {0:?} is protected by `disable_set_last_seen`")]
-    Protected(String),
-    /// The operation failed.
-    #[error("{0}")]
-    Failed(#[from] Failure),
-}
+pub use live::{LivePipe, LiveState, Refusal};
+
+use live::Shared;
 
 /// The running configuration.
 pub struct Hub {
@@ -49,111 +28,23 @@ pub struct Hub {
     systems: Arc<OpenSystems>,
     configuration: RwLock<Arc<Configuration>>,
     pipes: RwLock<BTreeMap<String, Arc<LivePipe>>>,
+    /// What is known of pipes, also of those that were taken away while somebody still works with
+    /// them.
+    shared: Mutex<BTreeMap<String, Weak<Shared>>>,
 }
 
-/// A pipe with what is known of its runs.
-pub struct LivePipe {
-    /// The component as configured.
-    pub component: Component,
-    /// Its settings; why not, where they cannot be read.
-    pub pipe: Result<Pipe, String>,
-    /// Shared with what the pipe becomes when its configuration changes: a run that is under way
-    /// then still counts, and two runs of one pipe never meet.
-    state: Arc<Mutex<LiveState>>,
-    /// Posts to one pipe are taken in order.
-    pub(crate) receiving: Arc<Mutex<()>>,
+/// A configuration that is ready to be taken over: everything that could fail did not.
+pub struct Prepared {
+    configuration: Configuration,
+    pipes: BTreeMap<String, Arc<LivePipe>>,
+    /// Pipes that are gone or are others now.
+    ended: Vec<String>,
 }
 
-/// What is known of a pipe's runs since the node started.
-#[derive(Clone, Default)]
-pub struct LiveState {
-    /// A run is under way.
-    pub running: bool,
-    /// The stop request of that run.
-    pub cancel: Cancel,
-    /// When it began.
-    pub running_since: Option<Timestamp>,
-    /// The last run's outcome.
-    pub last: Option<Summary>,
-    /// How many runs were made since the node started.
-    pub runs: u64,
-    /// When the schedule says the next one is.
-    pub next: Option<Timestamp>,
-    /// Something changed upstream during the run: one more run follows it.
-    pub signalled: bool,
-    /// That run is to be a rescan.
-    pub rescan_pending: bool,
-    /// Disabled by hand, with the comment.
-    pub disabled: Option<String>,
-}
-
-const DISABLED: &[u8] = b"disabled";
-
-impl LivePipe {
-    /// The pipe's id.
-    pub fn id(&self) -> &str {
-        &self.component.id
-    }
-
-    /// A copy of what is known of its runs.
-    pub fn state(&self) -> LiveState {
-        self.lock().clone()
-    }
-
-    pub(crate) fn lock(&self) -> MutexGuard<'_, LiveState> {
-        self.state.lock().unwrap_or_else(|lock| lock.into_inner())
-    }
-
-    /// Asks for one more run after the one that is under way; `false` when none is.
-    pub(crate) fn ask_again(&self, rescan: bool) -> bool {
-        let mut state = self.lock();
-        if state.running {
-            state.signalled = true;
-            state.rescan_pending |= rescan;
-        }
-        state.running
-    }
-
-    /// The settings, if the pipe can run at all.
-    pub fn usable(&self) -> Result<&Pipe, Refusal> {
-        let id = self.id().to_owned();
-        if !self.component.is_valid() {
-            let first = self
-                .component
-                .problems
-                .iter()
-                .find(|problem| problem.is_error());
-            let words = first.map_or("its configuration has errors".into(), ToString::to_string);
-            return Err(Refusal::Unusable(id, words));
-        }
-        if let Some(why) = &self.component.unsupported {
-            return Err(Refusal::Unusable(id, why.clone()));
-        }
-        self.pipe
-            .as_ref()
-            .map_err(|why| Refusal::Unusable(id, why.clone()))
-    }
-
-    /// The settings, if the pipe has a pump that may run.
-    pub fn runnable(&self) -> Result<&Pipe, Refusal> {
-        let pipe = self.usable()?;
-        if self.component.is_endpoint() {
-            let why = "entities flow when they are posted or asked for".to_owned();
-            return Err(Refusal::NoPump(pipe.id.clone(), why));
-        }
-        if self
-            .component
-            .pump()
-            .map()
-            .get("mode")
-            .is_some_and(|mode| mode == "off")
-        {
-            return Err(Refusal::NoPump(
-                pipe.id.clone(),
-                "its mode is \"off\"".to_owned(),
-            ));
-        }
-        Ok(pipe)
+impl Prepared {
+    /// The configuration.
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
     }
 }
 
@@ -186,6 +77,7 @@ impl Hub {
             systems,
             configuration: RwLock::default(),
             pipes: RwLock::default(),
+            shared: Mutex::default(),
         }
     }
 
@@ -201,66 +93,101 @@ impl Hub {
     /// changed and removed ones are stopped.
     ///
     /// # Errors
-    /// When the store cannot be read.
+    /// When the store cannot be read or written; the old configuration holds then as before.
     pub fn apply(&self, configuration: Configuration) -> Result<(), Failure> {
-        let old = self.configuration();
-        let changes = diff(&old, &configuration);
-        self.systems.apply(&configuration);
-        let mut pipes = self.pipes.write().unwrap_or_else(|lock| lock.into_inner());
-        for id in changes.removed.iter().chain(&changes.changed) {
-            if let Some(pipe) = pipes.get(id) {
-                pipe.lock().cancel.cancel();
-            }
-        }
-        let mut fresh = BTreeMap::new();
+        let prepared = self.prepare(configuration)?;
+        self.take_over(prepared);
+        Ok(())
+    }
+
+    /// The first half of `apply`: does what can fail, and changes nothing that runs. Callers
+    /// prepare and take over one configuration at a time.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub fn prepare(&self, configuration: Configuration) -> Result<Prepared, Failure> {
+        let changes = diff(&self.configuration(), &configuration);
+        let old = self.pipes.read().unwrap_or_else(|lock| lock.into_inner());
+        let old = old.clone();
+        let mut pipes = BTreeMap::new();
         for component in configuration.pipes() {
             let id = component.id.clone();
-            let unchanged = !changes.changed.contains(&id);
-            let live = match pipes.remove(&id) {
-                Some(live) if unchanged && live.component.original == component.original => live,
-                // The run that is ending and the next one share a state, so that they never meet.
-                old => Arc::new(self.enliven(component, old.as_deref())?),
+            let same = |live: &&Arc<LivePipe>| {
+                !changes.changed.contains(&id) && live.component.original == component.original
             };
-            self.prepare(&live)?;
-            fresh.insert(id, live);
+            let live = match old.get(&id).filter(same) {
+                Some(live) => live.clone(),
+                None => Arc::new(self.enliven(component)?),
+            };
+            self.populate(&live)?;
+            pipes.insert(id, live);
         }
-        *pipes = fresh;
+        let ended = changes.removed.into_iter().chain(changes.changed);
+        Ok(Prepared {
+            configuration,
+            pipes,
+            ended: ended.collect(),
+        })
+    }
+
+    /// The second half of `apply`, which cannot fail.
+    pub fn take_over(&self, prepared: Prepared) {
+        let mut pipes = self.pipes.write().unwrap_or_else(|lock| lock.into_inner());
+        let ended = prepared.ended.iter().filter_map(|id| pipes.get(id));
+        ended.for_each(|live| live.retire());
+        self.systems.apply(&prepared.configuration);
+        *pipes = prepared.pipes;
         drop(pipes);
         *self
             .configuration
             .write()
-            .unwrap_or_else(|lock| lock.into_inner()) = Arc::new(configuration);
+            .unwrap_or_else(|lock| lock.into_inner()) = Arc::new(prepared.configuration);
+    }
+
+    fn enliven(&self, component: &Component) -> Result<LivePipe, Failure> {
+        let registry = &self.world.registry;
+        let pipe = Pipe::of(component, registry);
+        let (shared, fresh) = self.shared(&component.id);
+        if fresh {
+            self.remember(&component.id, &shared)?;
+        }
+        Ok(LivePipe {
+            component: component.clone(),
+            pipe: pipe.map_err(|failure| failure.to_string()),
+            receiving: shared.receiving.clone(),
+            shared,
+            retired: Default::default(),
+        })
+    }
+
+    /// What is known of a pipe, and whether nothing was until now.
+    fn shared(&self, id: &str) -> (Arc<Shared>, bool) {
+        let mut known = live::lock(&self.shared);
+        known.retain(|_, shared| shared.strong_count() > 0);
+        if let Some(shared) = known.get(id).and_then(Weak::upgrade) {
+            return (shared, false);
+        }
+        let shared = Arc::<Shared>::default();
+        known.insert(id.to_owned(), Arc::downgrade(&shared));
+        (shared, true)
+    }
+
+    /// What the execution log knows of the time before the node started.
+    fn remember(&self, id: &str, shared: &Shared) -> Result<(), Failure> {
+        let Some(dataset) = self.world.store.find(&execution_log::dataset_id(id))? else {
+            return Ok(());
+        };
+        let snapshot = dataset.snapshot()?;
+        let rows = snapshot.state(&progress::space(id), place::DISABLED)?;
+        let comment = rows.into_iter().next().map(|(_, comment)| comment);
+        let mut state = live::lock(&shared.state);
+        state.disabled = comment.map(|text| String::from_utf8_lossy(&text).into_owned());
+        state.last = execution_log::last_run(snapshot.as_ref())?;
         Ok(())
     }
 
-    fn enliven(&self, component: &Component, old: Option<&LivePipe>) -> Result<LivePipe, Failure> {
-        let registry = &self.world.registry;
-        let folder = component.folder.clone();
-        let pipe = Pipe::of(&component.id, &component.effective, folder, registry);
-        let state = old.map(|old| old.state.clone()).unwrap_or_default();
-        let receiving = old.map(|old| old.receiving.clone()).unwrap_or_default();
-        let mut disabled = None;
-        let log = crate::execution_log::dataset_id(&component.id);
-        if let Some(dataset) = self.world.store.find(&log)? {
-            let rows = dataset
-                .snapshot()?
-                .state(&progress::space(&component.id), DISABLED)?;
-            let comment = rows.into_iter().next().map(|(_, comment)| comment);
-            disabled = comment.map(|text| String::from_utf8_lossy(&text).into_owned());
-        }
-        let pipe = pipe.map_err(|failure| failure.to_string());
-        let live = LivePipe {
-            component: component.clone(),
-            pipe,
-            state,
-            receiving,
-        };
-        live.lock().disabled = disabled;
-        Ok(live)
-    }
-
     /// The dataset behind a receiver exists, and counts as populated, before anything is posted.
-    fn prepare(&self, live: &LivePipe) -> Result<(), Failure> {
+    fn populate(&self, live: &LivePipe) -> Result<(), Failure> {
         let source = live.component.source();
         let receives = source
             .map()
@@ -324,7 +251,12 @@ impl Hub {
 
     /// The same for a person, who may run a disabled pipe, too.
     pub fn begin_by_hand(&self, live: &LivePipe) -> Result<Cancel, Refusal> {
+        // Whoever sets the place by hand is let finish first.
+        let _held = live.hold_place();
         let mut state = live.lock();
+        if live.is_retired() {
+            return Err(Refusal::Missing(live.id().to_owned()));
+        }
         if state.running {
             return Err(Refusal::Running(live.id().to_owned()));
         }
@@ -348,8 +280,16 @@ impl Hub {
         state.running = false;
         state.running_since = None;
         state.runs += 1;
+        state.totals.add(&summary);
         state.last = Some(summary.clone());
         summary
+    }
+
+    /// Takes back that a run was begun.
+    pub(crate) fn abandon(&self, live: &LivePipe) {
+        let mut state = live.lock();
+        state.running = false;
+        state.running_since = None;
     }
 
     /// Asks the run that is under way to stop; `false` when none is.
@@ -365,107 +305,6 @@ impl Hub {
         self.pipes()
             .iter()
             .for_each(|live| live.lock().cancel.cancel());
-    }
-
-    /// The dataset that keeps a pipe's place.
-    pub fn home(&self, pipe: &Pipe) -> Result<Arc<dyn Dataset>, Failure> {
-        let name = match pipe.sink_dataset() {
-            Some(dataset) => dataset.to_owned(),
-            None => crate::execution_log::dataset_id(&pipe.id),
-        };
-        Ok(self.world.store.open(&name, true)?)
-    }
-
-    /// A pipe's place.
-    pub fn place(&self, pipe: &Pipe) -> Result<Place, Failure> {
-        Ok(Place::load(
-            self.home(pipe)?.snapshot()?.as_ref(),
-            &pipe.id,
-        )?)
-    }
-
-    /// Sets a pipe's offset by hand; `None` resets it, and the next run is a full one.
-    pub fn set_offset(&self, id: &str, offset: Option<Offset>, user: &User) -> Result<(), Refusal> {
-        let live = self.pipe(id)?;
-        let pipe = live.usable()?;
-        if live
-            .component
-            .props()
-            .bool("disable_set_last_seen", false)?
-        {
-            return Err(Refusal::Protected(id.to_owned()));
-        }
-        if live.state().running {
-            return Err(Refusal::Running(id.to_owned()));
-        }
-        let home = self.home(pipe)?;
-        let snapshot = home.snapshot().map_err(Failure::from)?;
-        let old = Place::load(snapshot.as_ref(), id)
-            .map_err(Failure::from)?
-            .offset;
-        let mut state = Vec::new();
-        if pipe.sink_dataset().is_some() {
-            state = progress::reset(snapshot.as_ref(), id).map_err(Failure::from)?;
-        } else {
-            state.push(progress::save_unfinished(id, None));
-        }
-        state.push(progress::write(id, progress::BOUNDARY, None));
-        state.retain(|write| write.key != b"offset");
-        state.push(progress::save_offset(id, offset.as_ref()));
-        commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;
-        let log = self.log(id)?;
-        log.append(
-            vec![log.offset_set(old.as_ref(), offset.as_ref(), user)],
-            &[],
-        )?;
-        Ok(())
-    }
-
-    /// Sets a pipe's offset to the end of its source dataset.
-    pub fn set_offset_to_end(&self, id: &str, user: &User) -> Result<Option<Offset>, Refusal> {
-        let live = self.pipe(id)?;
-        let pipe = live.usable()?;
-        let datasets = pipe.source_datasets();
-        let ([name], "dataset") = (datasets.as_slice(), pipe.kind("source")) else {
-            let words = format!(
-                "the pump of pipe {id:?} doesn't support the operation \
-                 \"set-last-seen-to-end\": only a dataset source knows its end"
-            );
-            return Err(Refusal::Failed(Failure::config(words)));
-        };
-        let head = match self.world.store.find(name).map_err(Failure::from)? {
-            Some(dataset) => dataset.snapshot().map_err(Failure::from)?.head().next,
-            None => 0,
-        };
-        let offset = head
-            .checked_sub(1)
-            .and_then(|seq| i64::try_from(seq).ok())
-            .map(Offset::Int);
-        self.set_offset(id, offset.clone(), user)?;
-        Ok(offset)
-    }
-
-    /// Enables or disables a pipe, for good.
-    pub fn switch(
-        &self,
-        id: &str,
-        enabled: bool,
-        comment: &str,
-        user: &User,
-    ) -> Result<(), Refusal> {
-        let live = self.pipe(id)?;
-        let log = self.log(id)?;
-        let value = (!enabled).then(|| comment.as_bytes().to_vec());
-        let state = [progress::write(id, DISABLED, value)];
-        let words = Some(comment).filter(|text| !text.is_empty());
-        log.append(vec![log.switched(enabled, words, user)], &state)?;
-        live.lock().disabled = (!enabled).then(|| comment.to_owned());
-        Ok(())
-    }
-
-    /// The execution log of a pipe.
-    pub fn log(&self, id: &str) -> Result<ExecutionLog, Failure> {
-        ExecutionLog::open(self.world.store.as_ref(), id, self.world.clock.clone())
     }
 }
 

@@ -2,6 +2,7 @@
 //! Ordinary blocking code; the world is reached through the store and the traits here.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+pub mod beside;
 mod boundary;
 pub mod builtin;
 pub mod check;
@@ -9,11 +10,15 @@ pub mod config;
 pub mod cron;
 pub mod execution_log;
 mod failure;
+mod flow;
+mod intake;
 pub mod hub;
+mod lookup;
 mod open_systems;
 pub mod pipe;
 mod plan;
 pub mod policy;
+pub mod preview;
 pub mod progress;
 pub mod project;
 pub mod pump;
@@ -24,11 +29,13 @@ mod run_control;
 pub mod schedule;
 pub mod scheduler;
 pub mod secrets;
+mod seen;
 pub mod settle;
 pub mod sink;
 pub mod source;
 pub mod stage;
 mod system;
+pub mod totals;
 mod transform;
 mod writer;
 

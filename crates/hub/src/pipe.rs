@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
 use tahini_entity::Offset;
 use tahini_store::Backend;
 
-use crate::config::{Props, resolve_secrets};
+use crate::builtin::namespaces;
+use crate::config::{Component, Props, resolve_secrets};
 use crate::policy::Policy;
 use crate::registry::ContinuationDef;
 use crate::secrets::SecretSource;
@@ -56,6 +58,8 @@ pub struct Pipe {
     pub fail_if_empty: bool,
     /// Runs that do nothing are logged too.
     pub log_noop: bool,
+    /// Runs that do nothing are logged when the log tells of no completed run for so long.
+    pub notification_granularity: Option<Duration>,
     /// A run that changed nothing in the sink does nothing, even when the source gave entities.
     pub noop_by_changes: bool,
 }
@@ -63,18 +67,16 @@ pub struct Pipe {
 /// The entities that a checkpoint holds unless the configuration says otherwise.
 const CHECKPOINT_ENTITIES: u64 = 10_000;
 const BATCH_SIZE: i64 = 100;
+/// A century: the default of `notification_granularity` means that and is longer.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 impl Pipe {
     /// Reads a pipe's settings.
     ///
     /// # Errors
     /// Config, with the path of the property.
-    pub fn of(
-        id: &str,
-        effective: &Json,
-        folder: Option<PathBuf>,
-        registry: &Registry,
-    ) -> Result<Pipe, Failure> {
+    pub fn of(component: &Component, registry: &Registry) -> Result<Pipe, Failure> {
+        let (id, effective) = (component.id.as_str(), &component.effective);
         let empty = Map::new();
         let part = |name: &str| {
             effective
@@ -103,8 +105,8 @@ impl Pipe {
         Ok(Pipe {
             id: id.to_owned(),
             effective: effective.clone(),
-            folder,
-            policy: Policy::of(id, pump)?,
+            folder: component.folder.clone(),
+            policy: Policy::of(id, pump, &component.original["pump"])?,
             batch_size,
             checkpoint_interval: interval,
             continuation: continuation(source, def.continuation)?,
@@ -112,6 +114,10 @@ impl Pipe {
             rescan_run_count: rescans.map(|count| count.max(1).unsigned_abs()),
             fail_if_empty: source.opt_str("if_source_empty")? == Some("fail"),
             log_noop: pump.bool("log_events_noop_runs", false)?,
+            notification_granularity: pump
+                .opt_int("notification_granularity")?
+                .map(|seconds| Duration::from_secs(seconds.max(0).unsigned_abs()))
+                .filter(|longest| *longest < NEVER),
             noop_by_changes: pump.bool("log_events_noop_runs_changes_only", true)?,
         })
     }
@@ -141,33 +147,46 @@ impl Pipe {
             .collect()
     }
 
-    /// Whether runs of this pipe touch anything outside the store.
-    pub fn touches_the_outside(&self) -> bool {
-        let parts = [&self.effective["source"], &self.effective["sink"]];
-        let named = parts.into_iter().any(|part| part["system"].is_string());
-        named
-            || self
-                .transforms()
-                .iter()
-                .any(|transform| transform["system"].is_string())
+    /// The systems that runs of this pipe touch, each once; none when they stay in the store.
+    pub fn systems(&self) -> Vec<&str> {
+        let ends = [&self.effective["source"], &self.effective["sink"]];
+        let parts = ends.into_iter().chain(self.transforms());
+        let mut ids: Vec<&str> = parts.filter_map(|part| part["system"].as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
     }
 
     /// The transforms as a flat list of configurations; the older `chained` form is unfolded.
     pub fn transforms(&self) -> Vec<&Json> {
-        fn unfold<'a>(config: &'a Json, out: &mut Vec<&'a Json>) {
+        self.unfolded()
+            .into_iter()
+            .map(|(config, _)| config)
+            .collect()
+    }
+
+    /// The first transform that changes something outside when it runs (`side_effects`): its
+    /// position in [`Pipe::transforms`].
+    pub fn first_side_effect(&self) -> Option<usize> {
+        self.unfolded().iter().position(|(_, touches)| *touches)
+    }
+
+    /// The flat list, each with whether it has side effects, itself or by the list it stands in.
+    fn unfolded(&self) -> Vec<(&Json, bool)> {
+        fn unfold<'a>(config: &'a Json, outer: bool, out: &mut Vec<(&'a Json, bool)>) {
+            let touches = outer || config["side_effects"] == true;
             match config {
-                Json::Array(list) => list.iter().for_each(|item| unfold(item, out)),
+                Json::Array(list) => list.iter().for_each(|item| unfold(item, outer, out)),
                 Json::Object(map) if map.get("type").is_some_and(|kind| kind == "chained") => {
-                    map.get("transforms")
-                        .into_iter()
-                        .for_each(|item| unfold(item, out));
+                    let inner = map.get("transforms").into_iter();
+                    inner.for_each(|item| unfold(item, touches, out));
                 }
-                Json::Object(_) => out.push(config),
+                Json::Object(_) => out.push((config, touches)),
                 _ => {}
             }
         }
         let mut out = Vec::new();
-        unfold(&self.effective["transform"], &mut out);
+        unfold(&self.effective["transform"], false, &mut out);
         out
     }
 
@@ -221,6 +240,31 @@ impl Pipe {
             open.push(self.with(world, cancel, &path, config, |ctx| (def.open)(ctx))?);
         }
         Ok(open)
+    }
+
+    /// Opens everything between source and sink, in order: what adds namespaces, the transforms,
+    /// what removes namespaces.
+    pub fn open_way(
+        &self,
+        world: &World,
+        cancel: &Cancel,
+    ) -> Result<Vec<Box<dyn Transform>>, Failure> {
+        let mut way: Vec<Box<dyn Transform>> = Vec::new();
+        way.extend(self.adding_namespaces());
+        way.extend(self.open_transforms(world, cancel)?);
+        way.extend(self.removing_namespaces());
+        Ok(way)
+    }
+
+    /// What stands before the first transform when `add_namespaces` is set.
+    pub fn adding_namespaces(&self) -> Option<Box<dyn Transform>> {
+        let pipe = self.effective.as_object()?;
+        (pipe.get("add_namespaces") == Some(&Json::Bool(true))).then(|| namespaces::adding(pipe))
+    }
+
+    /// What stands behind the last transform when `remove_namespaces` is set.
+    pub fn removing_namespaces(&self) -> Option<Box<dyn Transform>> {
+        (self.effective["remove_namespaces"] == true).then(namespaces::removing)
     }
 
     fn with<T>(

@@ -72,6 +72,16 @@ pub fn offset(snapshot: &dyn Snapshot, pipe: &str) -> Result<Option<Offset>, Sto
     Ok(found.and_then(|(_, value)| decode(&value)))
 }
 
+/// How many versions of a dataset wait behind an offset in it, `next` being the next sequence
+/// number.
+pub fn unread(next: u64, offset: Option<&Offset>) -> u64 {
+    let read = match offset {
+        Some(Offset::Int(seq)) => u64::try_from(*seq).map_or(0, |seq| seq + 1),
+        _ => 0,
+    };
+    next.saturating_sub(read)
+}
+
 /// The write that saves an offset; `None` removes it.
 pub fn save_offset(pipe: &str, offset: Option<&Offset>) -> StateWrite {
     write(pipe, OFFSET, offset.map(encode))

@@ -9,11 +9,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
-use tahini_entity::Batch;
+use jiff::Timestamp;
 use tahini_store::StateWrite;
 
 use crate::boundary::Boundary;
 use crate::execution_log::{ExecutionLog, RunLog, Summary, User};
+use crate::flow::Flow;
+use crate::intake::Intake;
 use crate::pipe::{Pipe, World};
 use crate::plan::Plan;
 use crate::policy::{Doing, Standing, Verdict, verdict};
@@ -22,7 +24,7 @@ use crate::retry::{Ledger, Letters};
 use crate::sink::{End, Progress, Run, RunKind};
 use crate::source::{Continuation, Step};
 use crate::writer::Writer;
-use crate::{Cancel, Class, Failure, Source, Transform};
+use crate::{Cancel, Class, Failure, Source};
 
 /// What is asked of a run.
 #[derive(Clone, Debug, Default)]
@@ -42,46 +44,60 @@ pub fn run(pipe: &Pipe, world: &World, request: &Request, cancel: &Cancel) -> Su
         Ok(log) => log.hiding(world.secrets.clone()),
         Err(failure) => return unlogged(world, failure),
     };
-    let mut plan = match Plan::make(pipe, world, request, &log) {
-        Ok(plan) => plan,
-        Err(failure) => return unlogged(world, failure),
-    };
-    let mut run_log = RunLog::begin(&log, plan.kind, request.user.clone());
+    let mut run_log = RunLog::begin(&log, expected_kind(pipe, request), request.user.clone());
     let mut summary = Summary {
         started: run_log.started(),
         ..Summary::default()
     };
+    let mut plan = None;
     let guarded = AssertUnwindSafe(|| {
-        run_planned(
-            pipe,
-            world,
-            &mut plan,
-            &log,
-            &mut run_log,
-            &mut summary,
-            cancel,
-        )
+        let plan = plan.insert(Plan::make(pipe, world, request, &log)?);
+        run_planned(pipe, world, plan, &log, &mut run_log, &mut summary, cancel)
     });
     let outcome = catch_unwind(guarded).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
-    summary.sync_type = plan.kind.sync_type().to_owned();
+    summary.sync_type = run_log.kind().sync_type().to_owned();
     summary.failure = outcome.err().map(|failure| log.told(&failure));
     summary.ended = world.clock.now();
-    summary.offset = plan.current_offset(pipe);
+    summary.offset = plan.and_then(|plan| plan.current_offset(pipe));
+    if (run_log.revealed() || is_worth_telling(pipe, &log, &summary))
+        && let Err(failure) = run_log.end(&summary, request.next_interval, &[])
+    {
+        summary.failure.get_or_insert(failure);
+    }
+    summary
+}
+
+/// The kind of a run that was not planned yet; only a run without a plan is told with it.
+fn expected_kind(pipe: &Pipe, request: &Request) -> RunKind {
+    if request.rescan || pipe.continuation == Continuation::None {
+        RunKind::Full
+    } else {
+        RunKind::Incremental
+    }
+}
+
+/// Whether the log should tell of a run of which nothing stands there yet.
+fn is_worth_telling(pipe: &Pipe, log: &ExecutionLog, summary: &Summary) -> bool {
     let noop = if pipe.noop_by_changes {
         summary.changed == 0
     } else {
         summary.read == 0
     };
-    let waits = summary
-        .failure
-        .as_ref()
-        .is_some_and(|failure| failure.class == Class::Waiting);
-    let telling =
-        !waits && (run_log.revealed() || summary.failure.is_some() || !noop || pipe.log_noop);
-    if telling && let Err(failure) = run_log.end(&summary, request.next_interval, &[]) {
-        summary.failure.get_or_insert(failure);
+    match &summary.failure {
+        // It did not begin, and tries again soon.
+        Some(failure) => failure.class != Class::Waiting,
+        None => !noop || pipe.log_noop || is_silent_for_long(pipe, log, summary.ended),
     }
-    summary
+}
+
+/// Whether the last completed run that the log tells of is older than the pipe lets it be.
+fn is_silent_for_long(pipe: &Pipe, log: &ExecutionLog, now: Timestamp) -> bool {
+    let Some(longest) = pipe.notification_granularity else {
+        return false;
+    };
+    // A log that cannot be read is told where it cannot be written.
+    let last = log.last_completed().ok().flatten();
+    last.is_none_or(|last| now.duration_since(last).unsigned_abs() >= longest)
 }
 
 fn run_planned(
@@ -93,14 +109,16 @@ fn run_planned(
     summary: &mut Summary,
     cancel: &Cancel,
 ) -> Result<(), Failure> {
+    run_log.set_kind(plan.kind);
     let mut source = pipe.open_source(world, cancel, plan.from.clone());
     if source.as_ref().is_ok_and(|source| !source.continues()) {
         plan.start_over();
+        run_log.set_kind(plan.kind);
         source = pipe.open_source(world, cancel, plan.from.clone());
     }
     plan.mark_rescan(pipe, world)?;
     let mut sink = pipe.open_sink(world, cancel)?;
-    let transforms = pipe.open_transforms(world, cancel)?;
+    let transforms = pipe.open_way(world, cancel)?;
     sink.begin(&Run {
         pipe: pipe.id.clone(),
         kind: plan.kind,
@@ -130,24 +148,28 @@ fn run_planned(
     let mut work = Work {
         pipe,
         world,
+        flow: Flow::new(&pipe.id, transforms, writer, plan.resumed),
         plan,
         run_log,
-        writer,
+        intake: Intake::default(),
         tracker,
         boundary,
         read_attempts: 0,
-        transforms,
         cancel,
         summary,
     };
-    let guarded = catch_unwind(AssertUnwindSafe(|| work.flow(source)));
+    let guarded = catch_unwind(AssertUnwindSafe(|| work.go(source)));
     let outcome = guarded.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
     if let Err(failure) = &outcome {
-        work.writer.sink.abort(failure);
+        work.flow.writer.sink.abort(failure);
     }
     work.report();
     outcome
 }
+
+/// What a full run tells when entities failed in its transforms.
+const HELD: &str = "entities did not get through the transforms, so that nobody knows what they \
+                    would have become: the run counts as incomplete and deletes nothing";
 
 /// A run in full flow.
 struct Work<'a, 'b> {
@@ -155,74 +177,79 @@ struct Work<'a, 'b> {
     world: &'a World,
     plan: &'a mut Plan,
     run_log: &'a mut RunLog<'b>,
-    writer: Writer<'a>,
+    flow: Flow<'a>,
+    intake: Intake,
     tracker: Tracker,
     boundary: Boundary,
     /// Reads that were begun again; they count over the whole run, so that a source that always
     /// breaks at the same place ends it.
     read_attempts: u64,
-    transforms: Vec<Box<dyn Transform>>,
     cancel: &'a Cancel,
     summary: &'a mut Summary,
 }
 
 impl Work<'_, '_> {
-    fn flow(&mut self, source: Result<Box<dyn Source>, Failure>) -> Result<(), Failure> {
-        self.writer.retry_waiting(self.run_log)?;
+    fn go(&mut self, source: Result<Box<dyn Source>, Failure>) -> Result<(), Failure> {
+        self.flow.retry_waiting(self.run_log, self.summary)?;
+        self.intake.opened(self.plan.from.since.clone());
         let mut source = self.opened(source)?;
-        let mut batch = Batch::new();
         let mut since_checkpoint = 0;
         loop {
             self.cancel.check()?;
-            batch.clear();
-            let step = self.read(&mut source, &mut batch)?;
-            self.tracker.observe(&batch)?;
-            self.leave_out_processed(&mut batch);
-            let outputs = self.transform(&batch)?;
+            let step = self.read(&mut source)?;
+            self.tracker.observe(&self.intake.batch)?;
+            self.leave_out_processed();
             since_checkpoint += 1;
             let due = since_checkpoint >= self.pipe.checkpoint_interval && step == Step::More;
             let progress = due.then(|| self.progress(source.as_mut())).flatten();
             if due {
                 since_checkpoint = 0;
             }
-            self.writer.write(
+            self.note()?;
+            self.flow.pass(
                 self.run_log,
-                outputs.as_ref().unwrap_or(&batch),
+                self.summary,
+                &mut self.intake,
                 progress.as_ref(),
             )?;
             if step == Step::End {
                 return self.finish(source.as_mut());
             }
+            self.note()?;
         }
     }
 
+    /// Tells the log what the run did until now.
+    fn note(&mut self) -> Result<(), Failure> {
+        self.count();
+        self.run_log.note(self.summary)
+    }
+
     /// Reads one batch; a failing read is begun again from the last safe place.
-    fn read(&mut self, source: &mut Box<dyn Source>, out: &mut Batch) -> Result<Step, Failure> {
+    fn read(&mut self, source: &mut Box<dyn Source>) -> Result<Step, Failure> {
         loop {
+            self.intake.next_step();
             let started = Instant::now();
-            let step = source.next_batch(self.pipe.batch_size, out);
+            let step = source.next_batch(self.pipe.batch_size, &mut self.intake.batch);
             self.summary.seconds[0] += started.elapsed().as_secs_f64();
             match step {
                 Ok(step) => {
+                    self.intake.filled();
                     return Ok(step);
                 }
-                Err(failure) => {
-                    out.clear();
-                    *source = self.reopen(failure)?;
-                }
+                Err(failure) => *source = self.reopen(failure)?,
             }
         }
     }
 
     /// Counts what is processed; what was processed at the start offset before is left out.
-    fn leave_out_processed(&mut self, batch: &mut Batch) {
+    fn leave_out_processed(&mut self) {
         if self.pipe.continuation == Continuation::Max {
-            self.boundary.observe(batch);
-            if let Some(fresh) = self.boundary.without_processed(batch) {
-                *batch = fresh;
-            }
+            self.boundary.observe(&self.intake.batch);
+            let boundary = &self.boundary;
+            self.intake.retain(|record| !boundary.is_processed(record));
         }
-        self.summary.read += batch.len() as u64;
+        self.summary.read += self.intake.batch.len() as u64;
     }
 
     fn opened(
@@ -239,6 +266,7 @@ impl Work<'_, '_> {
                 return Err(failure);
             }
             self.summary.read_errors += 1;
+            self.note()?;
             self.run_log.read_error(&failure)?;
             let standing = Standing {
                 attempt: self.read_attempts,
@@ -253,6 +281,7 @@ impl Work<'_, '_> {
             if let Some(safe) = self.tracker.checkpoint() {
                 from.since = Some(safe.clone());
             }
+            self.intake.opened(from.since.clone());
             match self.pipe.open_source(self.world, self.cancel, from) {
                 Ok(source) => return Ok(source),
                 Err(again) => failure = again,
@@ -260,43 +289,9 @@ impl Work<'_, '_> {
         }
     }
 
-    /// The batch after all transforms, with an id on every entity; `None` when nothing changes it.
-    fn transform(&mut self, batch: &Batch) -> Result<Option<Batch>, Failure> {
-        let started = Instant::now();
-        let mut current: Option<Batch> = None;
-        for transform in &mut self.transforms {
-            let (mut out, mut origins) = (Batch::new(), Vec::new());
-            let input = current.as_ref().unwrap_or(batch);
-            transform.apply(input, &mut out, &mut origins)?;
-            current = Some(out);
-        }
-        let keep_filtered = self.writer.sink.takes_filtered();
-        let last = current.as_ref().unwrap_or(batch);
-        if !keep_filtered && last.iter().any(|record| record.meta.filtered) {
-            let mut kept = Batch::new();
-            last.iter()
-                .filter(|record| !record.meta.filtered)
-                .for_each(|record| kept.push(record));
-            current = Some(kept);
-        }
-        let last = current.as_ref().unwrap_or(batch);
-        if let Some(at) = last.iter().position(|record| record.id.is_none()) {
-            let first = self.summary.read - batch.len() as u64;
-            return Err(Failure::entity(format!(
-                "pipe {:?}: expected every entity to have a string `_id` when it reaches the sink, \
-                 found none in entity {at} of the batch that begins at position {first}; add one \
-                 in a transform: [\"add\", \"_id\", …]",
-                self.pipe.id
-            ))
-            .with_entity(last.get(at).to_entity()));
-        }
-        self.summary.seconds[1] += started.elapsed().as_secs_f64();
-        Ok(current)
-    }
-
     /// What may be saved in the middle of the run, if anything.
     fn progress(&mut self, source: &mut dyn Source) -> Option<Progress> {
-        let takes = self.writer.sink.takes_checkpoints(self.plan.kind);
+        let takes = self.flow.writer.sink.takes_checkpoints(self.plan.kind);
         let offset = self.tracker.checkpoint().filter(|_| takes)?;
         if self.plan.kind == RunKind::Rescan {
             return None;
@@ -349,18 +344,19 @@ impl Work<'_, '_> {
             state.push(progress::save_runs(id, runs));
         }
         state.extend(self.source_state(source));
-        let complete = self.plan.kind.reads_everything() && self.plan.from.full;
+        let whole = self.plan.kind.reads_everything() && self.plan.from.full;
+        if whole && self.flow.held {
+            self.summary.warnings.push(HELD.to_owned());
+        }
         let end = End {
-            complete,
+            complete: whole && !self.flow.held,
             populated: source.populated(),
             progress: Progress { state },
         };
-        let started = Instant::now();
-        let outcome = self.writer.sink.finish(&end);
-        self.writer.seconds += started.elapsed().as_secs_f64();
-        self.writer.written += outcome?;
-        if !self.writer.sink.keeps_progress() && !self.is_settled(&end.progress) {
-            self.writer
+        self.flow.writer.finish(&end)?;
+        if !self.flow.writer.sink.keeps_progress() && !self.is_settled(&end.progress) {
+            self.flow
+                .writer
                 .letters
                 .log
                 .append(Vec::new(), &end.progress.state)?;
@@ -378,14 +374,19 @@ impl Work<'_, '_> {
     }
 
     fn report(&mut self) {
-        let written = &self.writer.written;
+        self.count();
+        self.summary.waiting = self.flow.writer.ledger.waiting() > 0;
+        self.summary.warnings.extend(self.tracker.warning());
+    }
+
+    fn count(&mut self) {
+        let writer = &self.flow.writer;
+        let written = &writer.written;
         self.summary.changed = written.changed;
         self.summary.deleted = written.deleted;
         self.summary.unchanged = written.unchanged;
-        self.summary.failed = self.writer.failed;
-        self.summary.seconds[2] = self.writer.seconds;
-        self.summary.waiting = self.writer.ledger.waiting() > 0;
-        self.summary.warnings.extend(self.tracker.warning());
+        self.summary.failed = writer.failed;
+        self.summary.seconds[2] = writer.seconds;
     }
 }
 

@@ -1,5 +1,7 @@
 //! When a pump runs.
 
+pub(crate) mod timing;
+
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json};

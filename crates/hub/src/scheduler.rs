@@ -1,21 +1,20 @@
 //! When pipes run, and on which threads.
 //!
 //! One thread watches the clock. Runs have threads of their own, in two bounded pools: runs that
-//! touch a system never take a place of those that move data between datasets, so that hung
-//! peers stop nobody else.
+//! touch a system never take a place of those that move data between datasets, and those of one
+//! system take only so many, so that hung peers stop nobody else.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rand::Rng;
-use serde_json::Value as Json;
+use tahini_store::{Snapshot, StateWrite};
 
-use crate::hub::{Hub, LivePipe, Refusal};
+use crate::hub::{Hub, LivePipe, Refusal, commit_state};
 use crate::pump::Request;
-use crate::schedule::{Mode, Schedule};
-use crate::{Cancel, Failure};
+use crate::schedule::timing::{KEPT_IN, Kept, Met, Timing};
+use crate::{Cancel, Failure, Pipe};
 
 /// How many runs may be under way.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +53,8 @@ struct Inner {
     suspended: usize,
     timings: BTreeMap<String, Timing>,
     pools: [Pool; 2],
+    /// How many runs touch each system now.
+    busy: BTreeMap<String, usize>,
 }
 
 #[derive(Default)]
@@ -66,15 +67,8 @@ struct Job {
     live: Arc<LivePipe>,
     request: Request,
     cancel: Cancel,
-}
-
-/// What is known of a pipe when the schedule meets it.
-#[derive(Clone, Copy)]
-struct Met {
-    /// The node starts.
-    starting: bool,
-    ran_before: bool,
-    populated: bool,
+    /// The systems that it touches, with how many runs each bears.
+    systems: Vec<(String, usize)>,
 }
 
 /// A pipe whose time has come.
@@ -85,20 +79,8 @@ struct Due {
     moment: bool,
 }
 
-/// When a pipe is due; intervals count on the monotonic clock, cron on the wall clock.
-struct Timing {
-    schedule: Schedule,
-    written: Json,
-    interval: Option<Instant>,
-    cron: Option<Timestamp>,
-    rescan: Option<Timestamp>,
-    at_once: bool,
-}
-
-/// A share of the interval by which runs are spread, both ways.
-const JITTER: f64 = 0.05;
-/// The longest that a pipe which the schedule meets for the first time waits for its first run.
-const FIRST: Duration = Duration::from_secs(5);
+/// How many runs a system bears at a time, unless its `worker_threads` says otherwise.
+const WORKERS: usize = 10;
 /// The longest that the watching thread sleeps.
 const NAP: Duration = Duration::from_secs(1);
 
@@ -134,43 +116,102 @@ impl Scheduler {
 
     /// Takes over the pipes of the running configuration; unchanged ones keep their times.
     pub fn reload(&self, starting: bool) {
+        let now = self.hub.world.clock.now();
+        let kept = self.kept();
         let mut inner = self.lock();
         let mut old = std::mem::take(&mut inner.timings);
-        let now = self.hub.world.clock.now();
-        for live in self.hub.pipes() {
+        let pipes = self.hub.pipes();
+        for live in &pipes {
             let Ok(pipe) = live.runnable() else { continue };
-            let written = live.component.effective["pump"].clone();
-            let kept = old
+            let written = &live.component.effective["pump"];
+            let known = old
                 .remove(&pipe.id)
-                .filter(|timing| timing.written == written);
-            let timing = match kept {
-                Some(timing) => timing,
-                None => match Timing::of(&live, now, self.met(&live, starting)) {
-                    Ok(timing) => timing,
-                    Err(failure) => {
-                        tracing::warn!(pipe = %pipe.id, %failure, "the pipe has no schedule");
-                        continue;
-                    }
-                },
+                .filter(|timing| timing.written == *written);
+            let timing = match known {
+                Some(timing) => Ok(timing),
+                None => self
+                    .met(live, starting, kept.as_deref())
+                    .and_then(|met| Timing::of(&live.component, now, met)),
             };
-            live.lock().next = timing.next(now);
-            inner.timings.insert(pipe.id.clone(), timing);
+            match timing {
+                Ok(timing) => {
+                    live.lock().next = timing.next(now);
+                    inner.timings.insert(pipe.id.clone(), timing);
+                }
+                Err(failure) => {
+                    tracing::warn!(pipe = %pipe.id, %failure, "the pipe has no schedule");
+                }
+            }
         }
+        old.retain(|id, _| pipes.iter().all(|live| live.id() != id));
+        let mut writes = Vec::new();
+        for (id, gone) in &old {
+            writes.extend(gone.forget(id));
+        }
+        for (id, timing) in &mut inner.timings {
+            writes.extend(timing.keep(id, now));
+        }
+        drop(inner);
+        self.save(&writes);
         self.changed.notify_all();
     }
 
-    fn met(&self, live: &LivePipe, starting: bool) -> Met {
-        let store = &self.hub.world.store;
-        let head = |name: &str| {
-            let dataset = store.find(name).ok().flatten()?;
-            Some(dataset.snapshot().ok()?.head().clone())
+    /// The moments that were kept; none where they cannot be read.
+    fn kept(&self) -> Option<Box<dyn Snapshot>> {
+        let found = self.hub.world.store.find(KEPT_IN);
+        let snapshot = found.and_then(|found| found.map(|one| one.snapshot()).transpose());
+        snapshot.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the schedule does not know which runs were missed");
+            None
+        })
+    }
+
+    fn met(
+        &self,
+        live: &LivePipe,
+        starting: bool,
+        kept: Option<&dyn Snapshot>,
+    ) -> Result<Met, Failure> {
+        let populated = match live.component.sink_dataset() {
+            Some(name) => match self.hub.world.store.find(name)? {
+                Some(dataset) => dataset.snapshot()?.head().populated,
+                None => false,
+            },
+            None => false,
         };
-        let log = head(&crate::execution_log::dataset_id(live.id()));
-        let sink = live.component.sink_dataset().and_then(head);
-        Met {
+        Ok(Met {
             starting,
-            ran_before: log.is_some_and(|head| head.next > 0),
-            populated: sink.is_some_and(|head| head.populated),
+            populated,
+            news: starting && listens(live) && self.hub.unread(live)?.is_some_and(|few| few > 0),
+            last: live.state().last.map(|last| last.ended),
+            kept: match kept {
+                Some(kept) => Kept::load(kept, live.id())?,
+                None => Kept::default(),
+            },
+        })
+    }
+
+    /// Keeps the next moments of a pipe: those before were seen to.
+    fn keep(&self, id: &str) {
+        let now = self.hub.world.clock.now();
+        let mut inner = self.lock();
+        let writes = inner.timings.get_mut(id).map(|timing| timing.keep(id, now));
+        drop(inner);
+        self.save(&writes.unwrap_or_default());
+    }
+
+    fn save(&self, writes: &[StateWrite]) {
+        if writes.is_empty() || !self.options.automatic {
+            return;
+        }
+        let world = &self.hub.world;
+        let saved = world
+            .store
+            .open(KEPT_IN, true)
+            .map_err(Failure::from)
+            .and_then(|kept| commit_state(kept.as_ref(), writes, false, world.clock.as_ref()));
+        if let Err(failure) = saved {
+            tracing::warn!(%failure, "the schedule could not keep when pipes are due");
         }
     }
 
@@ -182,18 +223,41 @@ impl Scheduler {
         if self.lock().stopping {
             return Err(Refusal::Failed(Failure::cancelled()));
         }
-        let live = self.hub.pipe(id)?;
-        live.runnable()?;
-        let cancel = match request.user {
-            Some(_) => self.hub.begin_by_hand(&live)?,
-            None => self.hub.begin(&live)?,
+        let (live, cancel) = loop {
+            let live = self.hub.pipe(id)?;
+            live.runnable()?;
+            let begun = match request.user {
+                Some(_) => self.hub.begin_by_hand(&live),
+                None => self.hub.begin(&live),
+            };
+            match begun {
+                // Its configuration changed in between: the one that holds now is run.
+                Err(Refusal::Missing(_)) if live.is_retired() => {}
+                begun => break (live, begun?),
+            }
         };
+        let next = || self.next_seconds(id, self.hub.world.clock.now());
         self.dispatch(Job {
+            systems: self.systems_of(&live),
+            request: Request {
+                next_interval: request.next_interval.or_else(next),
+                ..request
+            },
             live,
-            request,
             cancel,
         });
         Ok(())
+    }
+
+    fn systems_of(&self, live: &LivePipe) -> Vec<(String, usize)> {
+        let configuration = self.hub.configuration();
+        let bears = |id: &str| {
+            let workers = configuration.get(id)?.effective["worker_threads"].as_u64()?;
+            usize::try_from(workers).ok()
+        };
+        let systems = live.pipe.as_ref().map(Pipe::systems).unwrap_or_default();
+        let with_limit = |id: &str| (id.to_owned(), bears(id).unwrap_or(WORKERS).max(1));
+        systems.into_iter().map(with_limit).collect()
     }
 
     /// Keeps schedules and signals from starting runs until `resume` was called as often.
@@ -212,7 +276,9 @@ impl Scheduler {
         let until = Instant::now() + deadline;
         let mut inner = self.lock();
         inner.stopping = true;
-        inner.pools.iter_mut().for_each(|pool| pool.queue.clear());
+        for job in inner.pools.iter_mut().flat_map(|pool| pool.queue.drain(..)) {
+            self.hub.abandon(&job.live);
+        }
         self.hub.stop_all();
         self.changed.notify_all();
         while inner.pools.iter().any(|pool| pool.active > 0) {
@@ -232,13 +298,17 @@ impl Scheduler {
         for Due { id, rescan, moment } in self.due(now) {
             let request = Request {
                 rescan,
-                next_interval: self.next_seconds(&id, now),
-                user: None,
+                ..Request::default()
             };
             // A named moment is made up for after the run that is under way; an interval is not.
             let running = self.hub.pipe(&id).is_ok_and(|live| live.state().running);
             if moment || !running {
                 self.start_or_follow(&id, request);
+            }
+            // A run that is under way keeps its moment when it ends.
+            let running = self.hub.pipe(&id).is_ok_and(|live| live.state().running);
+            if !running && !self.lock().stopping {
+                self.keep(&id);
             }
         }
         let inner = self.lock();
@@ -299,39 +369,34 @@ impl Scheduler {
     }
 
     fn dispatch(&self, job: Job) {
-        let at = usize::from(
-            job.live
-                .pipe
-                .as_ref()
-                .is_ok_and(|pipe| pipe.touches_the_outside()),
-        );
-        let limit = [self.options.internal, self.options.outside][at];
-        let mut inner = self.lock();
-        if inner.pools[at].active >= limit {
-            inner.pools[at].queue.push_back(job);
-            return;
-        }
-        inner.pools[at].active += 1;
-        drop(inner);
+        let at = usize::from(!job.systems.is_empty());
+        self.lock().pools[at].queue.push_back(job);
+        self.start_waiting(at);
+    }
+
+    /// Gives threads to the runs of a pool that may begin.
+    fn start_waiting(&self, at: usize) {
         let Some(this) = self.this.upgrade() else {
             return;
         };
-        let name = format!("pipe {}", job.live.id());
-        let work = move || {
-            let mut next = Some(job);
-            while let Some(job) = next {
+        let limit = [self.options.internal, self.options.outside][at];
+        loop {
+            let Some(job) = self.lock().take(at, limit) else {
+                return;
+            };
+            let (this, live, systems) = (this.clone(), job.live.clone(), job.systems.clone());
+            let name = format!("pipe {}", live.id());
+            let work = move || {
                 this.work(&job);
-                let mut inner = this.lock();
-                next = inner.pools[at].queue.pop_front();
-                if next.is_none() {
-                    inner.pools[at].active -= 1;
-                    this.changed.notify_all();
-                }
+                this.lock().give_back(at, &job.systems);
+                this.changed.notify_all();
+                this.start_waiting(at);
+            };
+            if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
+                tracing::error!(%error, "a run's thread could not be started");
+                self.hub.abandon(&live);
+                self.lock().give_back(at, &systems);
             }
-        };
-        if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
-            tracing::error!(%error, "a run's thread could not be started");
-            self.lock().pools[at].active -= 1;
         }
     }
 
@@ -358,11 +423,16 @@ impl Scheduler {
         {
             self.signal(name);
         }
+        // What the node's end cut off was not seen to, and is made up for.
+        if !(job.cancel.is_cancelled() && self.lock().stopping) {
+            self.keep(&pipe.id);
+        }
         let mut state = job.live.lock();
         let again = std::mem::take(&mut state.signalled);
         let rescan = std::mem::take(&mut state.rescan_pending);
         drop(state);
-        if again && !job.cancel.is_cancelled() {
+        // Who stopped a run wants no other; a new configuration hears what the old one was told.
+        if again && (!job.cancel.is_cancelled() || job.live.is_retired()) {
             let request = Request {
                 rescan,
                 ..Request::default()
@@ -381,15 +451,9 @@ impl Scheduler {
         }
         for live in self.hub.pipes() {
             let reads = live.component.source_datasets().contains(&dataset);
-            let listens = live.component.source().bool("supports_signalling", false);
-            if !reads || !listens.unwrap_or(false) {
-                continue;
+            if reads && listens(&live) {
+                self.start_or_follow(live.id(), Request::default());
             }
-            let mode = live.component.pump().map().get("mode");
-            if mode.is_some_and(|mode| mode != "scheduled") {
-                continue;
-            }
-            self.start_or_follow(live.id(), Request::default());
         }
     }
 
@@ -419,78 +483,41 @@ impl Scheduler {
     }
 }
 
-impl Timing {
-    fn of(live: &LivePipe, now: Timestamp, met: Met) -> Result<Timing, Failure> {
-        let pump = live.component.pump().map();
-        let schedule = Schedule::of(pump).map_err(|problems| {
-            let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-            Failure::config(words.join("; "))
-        })?;
-        let mut timing = Timing {
-            written: live.component.effective["pump"].clone(),
-            interval: None,
-            cron: None,
-            rescan: None,
-            at_once: met.starting
-                && (schedule.run_at_startup
-                    || schedule.run_at_startup_if_not_populated && !met.populated),
-            schedule,
-        };
-        timing.advance_from(now, Some(met.ran_before));
-        Ok(timing)
-    }
+/// Whether a pipe runs when its source's dataset changes.
+fn listens(live: &LivePipe) -> bool {
+    let hears = live.component.source().bool("supports_signalling", false);
+    let mode = live.component.pump().map().get("mode");
+    hears.unwrap_or(false) && mode.is_none_or(|mode| mode == "scheduled")
+}
 
-    fn is_due(&self, monotonic: Instant, now: Timestamp) -> bool {
-        let scheduled = self.schedule.mode == Mode::Scheduled;
-        let interval = self.interval.is_some_and(|at| at <= monotonic);
-        scheduled && (self.at_once || interval || self.cron.is_some_and(|at| at <= now))
-    }
-
-    fn advance(&mut self, now: Timestamp) {
-        self.at_once = false;
-        self.advance_from(now, None);
-    }
-
-    /// The first interval of a pipe that never ran is short, so that it has something to show
-    /// soon; pipes that ran before are spread over their interval when the node starts.
-    fn advance_from(&mut self, now: Timestamp, first: Option<bool>) {
-        if self.schedule.mode != Mode::Scheduled {
-            return;
+impl Inner {
+    /// The first run in a pool's queue that may begin; it counts from now on.
+    fn take(&mut self, at: usize, limit: usize) -> Option<Job> {
+        if self.stopping || self.pools[at].active >= limit {
+            return None;
         }
-        self.interval = self
-            .schedule
-            .every
-            .filter(|_| self.schedule.cron.is_none())
-            .map(|every| {
-                let part = rand::rng().random_range(0.0..1.0);
-                let pause = match first {
-                    Some(false) => every.min(FIRST).mul_f64(part),
-                    Some(true) => every.mul_f64(part),
-                    None => every.mul_f64(1.0 - JITTER + 2.0 * JITTER * part),
-                };
-                Instant::now() + pause
-            });
-        self.cron = self
-            .schedule
-            .cron
-            .as_ref()
-            .and_then(|cron| cron.next_after(now));
-        self.rescan = self
-            .schedule
-            .rescan_cron
-            .as_ref()
-            .and_then(|cron| cron.next_after(now));
+        let free =
+            |(id, bears): &(String, usize)| self.busy.get(id).is_none_or(|busy| busy < bears);
+        let place = self.pools[at]
+            .queue
+            .iter()
+            .position(|job| job.systems.iter().all(free))?;
+        let job = self.pools[at].queue.remove(place)?;
+        self.pools[at].active += 1;
+        for (id, _) in &job.systems {
+            *self.busy.entry(id.clone()).or_default() += 1;
+        }
+        Some(job)
     }
 
-    fn next(&self, now: Timestamp) -> Option<Timestamp> {
-        let interval = self.interval.and_then(|at| {
-            let left = at.saturating_duration_since(Instant::now());
-            let micros = i64::try_from(left.as_micros()).ok()?;
-            Timestamp::from_microsecond(now.as_microsecond().checked_add(micros)?).ok()
-        });
-        [interval, self.cron, self.rescan]
-            .into_iter()
-            .flatten()
-            .min()
+    /// A run that was taken ended.
+    fn give_back(&mut self, at: usize, systems: &[(String, usize)]) {
+        self.pools[at].active -= 1;
+        for (id, _) in systems {
+            if let Some(busy) = self.busy.get_mut(id) {
+                *busy -= 1;
+            }
+        }
+        self.busy.retain(|_, busy| *busy > 0);
     }
 }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use tahini_dtl::{Context, EvalClass, NoLookup, Options, Program, TriggerOn};
-use tahini_entity::Batch;
-use tahini_entity::json::{self, Numbers};
+use serde_json::Value as Json;
+use tahini_dtl::{Context, EvalClass, EvalError, Options, Problem, Program, TriggerOn};
+use tahini_entity::json::{self, Numbers, Opened};
+use tahini_entity::{Batch, Entity};
 
 use crate::config::{Kind, Property, dtl_options};
+use crate::lookup::Datasets;
 use crate::registry::TransformDef;
 use crate::{Cancel, Class, Clock, Ctx, Failure, Transform};
 
@@ -38,9 +40,25 @@ struct Dtl {
     program: Program,
     clock: Arc<dyn Clock>,
     cancel: Cancel,
+    lookup: Datasets,
 }
 
 fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Transform>, Failure> {
+    let program = program(ctx, tahini_dtl::compile)?;
+    let (clock, cancel) = (Arc::clone(ctx.clock), ctx.cancel.clone());
+    Ok(Box::new(Dtl {
+        program,
+        clock,
+        cancel,
+        lookup: Datasets::of(ctx),
+    }))
+}
+
+/// Compiles the rules of a transform.
+pub(crate) fn program(
+    ctx: &Ctx<'_>,
+    compile: fn(&Json, &Options) -> Result<Program, Vec<Problem>>,
+) -> Result<Program, Failure> {
     let rules = ctx
         .props
         .get("rules")
@@ -49,16 +67,10 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Transform>, Failure> {
         trigger_on: trigger(ctx)?,
         ..dtl_options(ctx.whole.map(), ctx.props.map())
     };
-    let program = tahini_dtl::compile(rules, &options).map_err(|problems| {
+    compile(rules, &options).map_err(|problems| {
         let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Failure::config(format!("{}: {}", ctx.props.path(), words.join("; ")))
-    })?;
-    let (clock, cancel) = (Arc::clone(ctx.clock), ctx.cancel.clone());
-    Ok(Box::new(Dtl {
-        program,
-        clock,
-        cancel,
-    }))
+    })
 }
 
 /// `trigger_on`: a key (`_trigger` by default) and the value it must have.
@@ -92,24 +104,52 @@ impl Transform for Dtl {
         origins: &mut Vec<u32>,
     ) -> Result<(), Failure> {
         let pause = |pause| self.cancel.sleep(pause).is_ok();
-        let context = Context {
-            pause: Some(&pause),
-            ..Context::new(self.clock.now(), &NoLookup)
-        };
-        self.program
-            .transform(input, &context, out, origins)
-            .map_err(|error| {
-                self.cancel.check().err().unwrap_or_else(|| {
-                    let class = match error.class {
-                        EvalClass::Lookup => Class::Transient,
-                        _ => Class::Entity,
-                    };
-                    let failure = Failure::new(class, error.to_string());
-                    match input.iter().nth(error.position) {
-                        Some(record) => failure.with_entity(record.to_entity()),
-                        None => failure,
-                    }
-                })
-            })
+        let mut context = Context::new(self.clock.now(), &self.lookup);
+        context.pause = Some(&pause);
+        let result = self.program.transform(input, &context, out, origins);
+        result.map_err(|error| {
+            let record = input.iter().nth(error.position);
+            self.failure(&error, || record.map(|record| record.to_entity()))
+        })
+    }
+
+    fn apply_lines(
+        &mut self,
+        opened: &Opened,
+        buffer: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Option<Result<(), Failure>> {
+        if !self.program.takes_lines() {
+            return None;
+        }
+        let pause = |pause| self.cancel.sleep(pause).is_ok();
+        let mut context = Context::new(self.clock.now(), &self.lookup);
+        context.pause = Some(&pause);
+        let lines = opened.lines(buffer);
+        let result = self.program.transform_lines(lines, &context, out);
+        Some(result.map_err(|error| {
+            let line = opened.lines(buffer).nth(error.position);
+            let text = line.map(|line| line.text());
+            self.failure(&error, || json::parse_entity(text?, Numbers::FLOATS).ok())
+        }))
+    }
+}
+
+impl Dtl {
+    fn failure(&self, error: &EvalError, entity: impl FnOnce() -> Option<Entity>) -> Failure {
+        self.cancel.check().err().unwrap_or_else(|| {
+            let class = match error.class {
+                EvalClass::Lookup => Class::Transient,
+                // The rules say that the pump fails, not that this entity does.
+                EvalClass::Fail | EvalClass::Trip => Class::Fatal,
+                EvalClass::Cancelled => Class::Cancelled,
+                EvalClass::Id | EvalClass::Limit => Class::Entity,
+            };
+            let failure = Failure::new(class, error.to_string());
+            match entity() {
+                Some(entity) => failure.with_entity(entity),
+                None => failure,
+            }
+        })
     }
 }

@@ -3,11 +3,12 @@
 use serde_json::{Value as Json, json};
 use tahini_entity::Offset;
 use tahini_hub::Failure;
-use tahini_hub::execution_log::User;
+use tahini_hub::execution_log::{RunLog, Summary, User};
 use tahini_hub::pump::Request;
+use tahini_hub::sink::RunKind;
 
 use crate::script::records;
-use crate::world::World;
+use crate::world::{BEGINNING, World};
 
 fn pipe(pump: Json) -> Json {
     json!({
@@ -75,7 +76,7 @@ fn a_completed_run_is_told_with_every_documented_property() {
     assert_eq!(started["sync_type"], "full");
     assert_eq!(
         started["user"],
-        json!({"user_id": "ada", "remote_addr": "127.0.0.1"})
+        json!({"email": null, "user_id": "ada", "remote_addr": "127.0.0.1"})
     );
     assert!(is_time(&started["start_time"]), "{started}");
     let done = entry(&world, "pump-completed");
@@ -96,7 +97,8 @@ fn a_completed_run_is_told_with_every_documented_property() {
         assert_eq!(done[name], expected, "{name}");
     }
     assert!(is_time(&done["end_time"]) && done["end_time"].as_str() > done["start_time"].as_str());
-    assert!(done["total_time"].as_f64().unwrap() > 0.0);
+    let seconds: f64 = done["total_time"].as_str().unwrap().parse().unwrap();
+    assert!(seconds > 0.0);
     let metrics = &done["metrics"]["entities"];
     assert_eq!(
         (&metrics["changes_last_run"], &metrics["entities_last_run"]),
@@ -380,5 +382,200 @@ fn every_end_points_at_its_own_beginning() {
             (&json!("pump-started"), &end["start_time"])
         );
         assert_eq!(log[at]["_updated"], json!(at));
+    }
+}
+
+/// The reference's documentation of the log, property by property.
+fn documented() -> Json {
+    serde_json::from_str(include_str!("../data/execution-log.json")).unwrap()
+}
+
+/// That every property of a kind is there, with the documented type, in at least one of the
+/// entries: some have nothing to tell.
+fn compare(name: &str, properties: &Json, entries: &[&Json]) {
+    for (property, kind) in properties.as_object().unwrap() {
+        let found: Vec<&Json> = entries
+            .iter()
+            .filter_map(|entry| entry.get(property))
+            .collect();
+        assert!(
+            !found.is_empty(),
+            "{name}: {property} is missing in {entries:?}"
+        );
+        for value in found {
+            let fits = match kind.as_str().unwrap() {
+                "String" => value.is_string(),
+                "Integer" => value.is_i64(),
+                "Decimal" | "Number" => value.is_number(),
+                "Boolean" => value.is_boolean(),
+                "Dict" | "Object" => value.is_object(),
+                "Any" => true,
+                other => panic!("no type {other}"),
+            };
+            assert!(fits, "{name}: expected {property} as {kind}, found {value}");
+        }
+    }
+}
+
+#[test]
+fn every_documented_property_is_there_with_its_type() {
+    let mut world = world(json!({
+        "batch_retries": 0,
+        "max_read_retries": 1,
+        "max_write_errors_in_retry_dataset": 5,
+        "max_retries_per_entity": 5,
+    }));
+    let mail = User {
+        user_id: "ada@example.org".to_owned(),
+        ..ada()
+    };
+    let request = Request {
+        user: Some(mail.clone()),
+        next_interval: Some(12.5),
+        ..Request::default()
+    };
+    let run = |world: &World| world.try_run("p", &request).unwrap();
+    assert!(run(&world).success());
+    // A read error, a failed entity, and a version that resolves it.
+    world.upstream("p", |upstream| {
+        upstream
+            .failures
+            .push_back((0, Failure::transient("broke off")))
+    });
+    world.target("p", |target| target.refuses_v = Some(5));
+    world.records("p", vec![json!({"_id": "c", "_updated": 5, "v": 5})]);
+    run(&world);
+    let error = entry(&world, "write-error");
+    assert_eq!(error["metrics"]["entities"]["entities_last_run"], 1);
+    world.records("p", vec![json!({"_id": "c", "_updated": 6, "v": 6})]);
+    assert!(run(&world).success());
+    world.hub().set_offset("p", None, &mail).unwrap();
+    // Without retries a failed entity ends the run.
+    world.pipe(pipe(json!({"batch_retries": 0})));
+    world.target("p", |target| target.refuses.extend(["c".to_owned()]));
+    assert!(!run(&world).success());
+    let log = world.log("p");
+    let documented = documented();
+    for kind in [
+        "pump-started",
+        "pump-completed",
+        "pump-failed",
+        "read-error",
+        "write-error",
+        "pump-offset-set",
+    ] {
+        let entries: Vec<&Json> = log.iter().filter(|one| one["event_type"] == kind).collect();
+        compare(kind, &documented[kind], &entries);
+    }
+    let parts = |name: &str| -> Vec<&Json> { log.iter().filter_map(|one| one.get(name)).collect() };
+    compare("user", &documented["user"], &parts("user"));
+    let info = parts("node_build_info");
+    compare("node_build_info", &documented["node_build_info"], &info);
+    for part in ["entities", "memory"] {
+        let found: Vec<&Json> = parts("metrics")
+            .iter()
+            .map(|metrics| &metrics[part])
+            .collect();
+        compare(part, &documented[format!("metrics.{part}")], &found);
+    }
+    let completed = log.iter().find(|one| one["event_type"] == "pump-completed");
+    let memory = &completed.unwrap()["metrics"]["memory"];
+    assert!(memory["batch-max-mem-size"].as_u64() > Some(0), "{memory}");
+    assert!(memory["total-peak"].as_u64() >= memory["batch-max-mem-size"].as_u64());
+}
+
+#[test]
+fn errors_are_told_with_what_the_run_did_until_then() {
+    let world = world(json!({"max_read_retries": 1}));
+    world.upstream("p", |upstream| {
+        upstream
+            .failures
+            .push_back((0, Failure::transient("broke off")))
+    });
+    world.succeed("p");
+    let error = entry(&world, "read-error");
+    assert_eq!(error["metrics"]["entities"]["read_errors_last_run"], 1);
+    assert_eq!(error["metrics"]["entities"]["entities_last_run"], 0);
+    world.hub().set_offset("p", None, &ada()).unwrap();
+    let set = entry(&world, "pump-offset-set");
+    assert_eq!(set["metrics"]["entities"]["entities_last_run"], 2);
+}
+
+#[test]
+fn a_run_that_cannot_be_planned_is_told() {
+    let store = std::sync::Arc::new(crate::faulty::Faulty::default());
+    let mut world = World::on_store(store.clone());
+    world.pipe(json!({"_id": "p"}));
+    store.refuse(Some("p"));
+    let words = world.fail("p");
+    assert!(words.contains("p is out of reach"), "{words}");
+    assert_eq!(world.log_kinds("p"), ["pump-started", "pump-failed"]);
+    let failed = entry(&world, "pump-failed");
+    assert_eq!(
+        (&failed["sync_type"], &failed["traceback"]),
+        (&json!("full"), &json!(words))
+    );
+}
+
+#[test]
+fn a_run_that_waits_after_something_was_told_has_an_end() {
+    let world = world(json!({"max_read_retries": 1}));
+    world.upstream("p", |upstream| {
+        upstream
+            .failures
+            .push_back((0, Failure::waiting("not yet")));
+    });
+    world.fail("p");
+    assert_eq!(
+        world.log("p"),
+        Vec::<Json>::new(),
+        "a wait alone is nothing to tell"
+    );
+    world.upstream("p", |upstream| {
+        upstream
+            .failures
+            .push_back((0, Failure::transient("broke off")));
+        upstream
+            .failures
+            .push_back((0, Failure::waiting("not yet")));
+    });
+    world.fail("p");
+    assert_eq!(
+        world.log_kinds("p"),
+        ["pump-started", "read-error", "pump-failed"]
+    );
+}
+
+#[test]
+fn a_run_is_told_while_it_goes_on() {
+    let world = world(json!({}));
+    let hub = world.hub();
+    let log = hub.log("p").unwrap();
+    let mut run = RunLog::begin(&log, RunKind::Full, None);
+    run.note(&Summary::default()).unwrap();
+    assert_eq!(world.log_kinds("p"), [""; 0]);
+    let changed = Summary {
+        changed: 1,
+        ..Summary::default()
+    };
+    run.note(&changed).unwrap();
+    assert_eq!(world.log_kinds("p"), ["pump-started"]);
+    let mut long = RunLog::begin(&log, RunKind::Full, None);
+    world.clock.set(BEGINNING + 20_000_000);
+    long.note(&Summary::default()).unwrap();
+    assert_eq!(world.log_kinds("p").len(), 2);
+    long.note(&changed).unwrap();
+    assert_eq!(world.log_kinds("p").len(), 2, "once");
+}
+
+#[test]
+fn a_silence_that_lasts_too_long_is_broken() {
+    let world = world(json!({"notification_granularity": 900}));
+    world.succeed("p");
+    let entries = world.log("p").len();
+    for (seconds, more) in [(100, 0), (800, 0), (902, 2), (1_000, 2), (1_805, 4)] {
+        world.clock.set(BEGINNING + seconds * 1_000_000);
+        world.succeed("p");
+        assert_eq!(world.log("p").len(), entries + more, "after {seconds} s");
     }
 }

@@ -1,14 +1,21 @@
 //! The pump and everything around it, driven through `Hub::run` against a scripted world.
 #![allow(clippy::unwrap_used)]
 
+mod apply;
 mod check;
 mod continuation;
 mod execution_log;
+mod faulty;
 mod full_runs;
+mod lookup;
+mod middle;
+mod namespaces;
 mod receivers;
 mod scheduler;
 mod script;
 mod settle;
 mod sink_demands;
+mod stage;
+mod transform_errors;
 mod world;
 mod write_errors;

@@ -281,3 +281,120 @@ fn a_shutdown_does_not_wait_longer_than_its_deadline() {
     assert!(!scheduler.shutdown(Duration::from_millis(20)));
     open(&keeper);
 }
+
+#[test]
+fn a_system_bears_so_many_runs_at_a_time() {
+    let mut world = World::new();
+    world.system(json!({"_id": "peer", "type": "system:scripted", "worker_threads": 2}));
+    world.system(json!({"_id": "other", "type": "system:scripted"}));
+    for (id, system) in [("a", "peer"), ("b", "peer"), ("c", "peer"), ("d", "other")] {
+        let mut pipe = still(id);
+        pipe["source"] = json!({"type": "scripted", "system": system});
+        world.pipe(pipe);
+    }
+    let keepers = ["a", "b", "c", "d"].map(|id| guard(&world, id));
+    let scheduler = Scheduler::start(world.hub().clone(), BY_HAND);
+    for id in ["a", "b", "c", "d"] {
+        scheduler.start_run(id, Request::default()).unwrap();
+    }
+    // There is a place in the pool for all four; the third of the peer waits all the same, and
+    // holds up nobody behind it.
+    [0, 1, 3].into_iter().for_each(|at| keepers[at].wait());
+    assert!(keepers[2].reached.try_recv().is_err());
+    open(&keepers[0]);
+    keepers[2].wait();
+    [1, 2, 3].into_iter().for_each(|at| open(&keepers[at]));
+    wait_until_rest(&world, &["a", "b", "c", "d"]);
+    end(&scheduler);
+}
+
+#[test]
+fn a_run_by_hand_tells_when_the_next_one_is() {
+    let mut world = World::new();
+    world.pipe(json!({"_id": "p", "pump": {"cron_expression": "0 12 * * *"}}));
+    world.records("p", records(&[("a", 1)]));
+    let scheduler = Scheduler::start(world.hub().clone(), BY_HAND);
+    let request = Request {
+        user: Some(Default::default()),
+        ..Request::default()
+    };
+    scheduler.start_run("p", request).unwrap();
+    until(|| world.live_pipe("p").state().runs == 1);
+    end(&scheduler);
+    let log = world.log("p");
+    let seconds = log[1]["next_interval"].as_f64().unwrap();
+    // From 03:04:05 to noon, less what the clock went on meanwhile.
+    assert!((32_154.0..=32_155.0).contains(&seconds), "{seconds}");
+}
+
+const NOON: i64 = 1_767_355_200_000_000;
+const DAY: i64 = 86_400_000_000;
+
+/// Ends scheduler and node and starts both again at `now`.
+fn come_back(world: &mut World, scheduler: Arc<Scheduler>, now: i64) -> Arc<Scheduler> {
+    end(&scheduler);
+    until(|| Arc::strong_count(&scheduler) == 1);
+    drop(scheduler);
+    world.restart();
+    world.clock.set(now);
+    Scheduler::start(world.hub().clone(), AUTOMATIC)
+}
+
+#[test]
+fn a_moment_missed_while_the_node_was_down_is_made_up_for_once() {
+    for expression in ["cron_expression", "rescan_cron_expression"] {
+        let mut world = World::on_disk();
+        let mut pump = json!({"schedule_interval": 999_999, expression: "0 12 * * *"});
+        if expression == "cron_expression" {
+            pump.as_object_mut().unwrap().remove("schedule_interval");
+        }
+        world.pipe(json!({"_id": "p", "pump": pump}));
+        world.records("p", records(&[("a", 1)]));
+        world.succeed("p");
+        let next = |world: &World| world.live_pipe("p").state().next.unwrap().as_microsecond();
+        let scheduler = Scheduler::start(world.hub().clone(), AUTOMATIC);
+        assert_eq!(next(&world), NOON, "{expression}");
+        let scheduler = come_back(&mut world, scheduler, NOON + 2 * DAY + 1);
+        until(|| world.live_pipe("p").state().runs == 1);
+        wait_until_rest(&world, &["p"]);
+        assert_eq!(next(&world), NOON + 3 * DAY, "{expression}");
+        let scheduler = come_back(&mut world, scheduler, NOON + 2 * DAY + 100_000_000);
+        assert_eq!(next(&world), NOON + 3 * DAY, "{expression}: not again");
+        end(&scheduler);
+    }
+}
+
+#[test]
+fn a_moment_of_another_expression_is_not_made_up_for() {
+    let mut world = World::on_disk();
+    world.pipe(json!({"_id": "p", "pump": {"cron_expression": "0 12 * * *"}}));
+    let scheduler = Scheduler::start(world.hub().clone(), AUTOMATIC);
+    end(&scheduler);
+    world.pipe(json!({"_id": "p", "pump": {"cron_expression": "0 18 * * *"}}));
+    let scheduler = come_back(&mut world, scheduler, NOON + 1);
+    let next = world.live_pipe("p").state().next.unwrap();
+    assert_eq!(next.to_string(), "2026-01-02T18:00:00Z");
+    end(&scheduler);
+}
+
+#[test]
+fn a_signal_that_a_stop_swallowed_is_made_up_for() {
+    let mut world = World::on_disk();
+    world.pipe(still("in"));
+    world.pipe(listening("out"));
+    let mut deaf = listening("deaf");
+    deaf["source"]["supports_signalling"] = json!(false);
+    world.pipe(deaf);
+    world.records("in", records(&[("x", 1)]));
+    world.succeed("in");
+    world.restart();
+    let scheduler = Scheduler::start(world.hub().clone(), AUTOMATIC);
+    until(|| world.living("out") == ["x"]);
+    wait_until_rest(&world, &["out"]);
+    assert_eq!(world.live_pipe("deaf").state().runs, 0);
+    let now = NOON;
+    let scheduler = come_back(&mut world, scheduler, now);
+    let next = world.live_pipe("out").state().next.unwrap();
+    assert_eq!(next.to_string(), "2027-01-01T00:00:00Z", "nothing is new");
+    end(&scheduler);
+}

@@ -17,6 +17,7 @@ use tahini_hub::secrets::MemorySecrets;
 use tahini_hub::{Cancel, Clock, Configuration, Failure, Services};
 use tahini_store::{Backend, Files, Limit, Memory, Options, View};
 
+use crate::middle::Middle;
 use crate::script::{REGISTRY, Script, Target, Upstream, WORLDS};
 
 /// A clock that a test owns; it goes on by a microsecond whenever it is read.
@@ -95,6 +96,17 @@ impl World {
             Some(folder) => Arc::new(open_files(folder.path())),
             None => Arc::new(Memory::new()),
         };
+        self.start(store);
+    }
+
+    /// On a store that the test brings.
+    pub fn on_store(store: Arc<dyn Backend>) -> World {
+        let mut world = World::new();
+        world.start(store);
+        world
+    }
+
+    fn start(&mut self, store: Arc<dyn Backend>) {
         self.hub = Some(Arc::new(Hub::new(
             store,
             Arc::new(NoServices),
@@ -110,7 +122,7 @@ impl World {
         hub.world.store.close().unwrap();
         drop(hub);
         self.open();
-        self.apply();
+        self.apply().unwrap();
     }
 
     /// The same for worlds on disk; those in memory would lose everything.
@@ -125,7 +137,12 @@ impl World {
     }
 
     /// Adds a pipe, or replaces the one of that id, and applies the configuration.
-    pub fn pipe(&mut self, mut pipe: Json) {
+    pub fn pipe(&mut self, pipe: Json) {
+        self.try_pipe(pipe).unwrap();
+    }
+
+    /// The same for one that may not be applied.
+    pub fn try_pipe(&mut self, mut pipe: Json) -> Result<(), Failure> {
         pipe["type"] = json!("pipe");
         if pipe["source"].is_null() {
             pipe["source"] = json!({"type": "scripted"});
@@ -138,16 +155,23 @@ impl World {
         }
         self.components.retain(|known| known["_id"] != pipe["_id"]);
         self.components.push(pipe);
-        self.apply();
+        self.apply()
+    }
+
+    /// Takes a pipe away.
+    pub fn remove(&mut self, pipe: &str) {
+        self.components.retain(|known| known["_id"] != pipe);
+        self.apply().unwrap();
     }
 
     /// Adds a system; a pipe that names it must come after.
     pub fn system(&mut self, system: Json) {
         self.components.push(system);
-        self.apply();
+        self.apply().unwrap();
     }
 
-    fn apply(&self) {
+    /// Applies the configuration as it was last put together.
+    pub fn apply(&self) -> Result<(), Failure> {
         let inputs = self.components.iter().cloned().map(Input::new).collect();
         let configuration = Configuration::build(inputs, &Map::new(), &REGISTRY);
         let errors: Vec<String> = configuration
@@ -156,7 +180,7 @@ impl World {
             .map(ToString::to_string)
             .collect();
         assert_eq!(errors, [""; 0]);
-        self.hub().apply(configuration).unwrap();
+        self.hub().apply(configuration)
     }
 
     /// Changes what the source of `pipe` has or does.
@@ -180,6 +204,12 @@ impl World {
     pub fn target<T>(&self, pipe: &str, look: impl FnOnce(&mut Target) -> T) -> T {
         let mut sinks: MutexGuard<'_, _> = self.script.sinks.lock().unwrap();
         look(sinks.entry(pipe.to_owned()).or_default())
+    }
+
+    /// Changes what the transform of `pipe` does, or looks at what it was given.
+    pub fn middle<T>(&self, pipe: &str, look: impl FnOnce(&mut Middle) -> T) -> T {
+        let mut transforms = self.script.transforms.lock().unwrap();
+        look(transforms.entry(pipe.to_owned()).or_default())
     }
 
     pub fn live_pipe(&self, pipe: &str) -> Arc<LivePipe> {

@@ -1,0 +1,225 @@
+//! The outcome of a run: what the log tells of it, and what can be read back from there.
+
+use jiff::Timestamp;
+use tahini_entity::{Batch, Dict, Entity, Offset, Value};
+use tahini_store::{Snapshot, StoreError};
+
+use super::values::{count, dict, iso, round6};
+use crate::Failure;
+
+/// Entities that a message names.
+pub(crate) const NAMED: usize = 5;
+
+/// The outcome of a run, as the log and the API tell it.
+#[derive(Clone, Debug, Default)]
+pub struct Summary {
+    /// `full` or `incremental`.
+    pub sync_type: String,
+    /// When the run began.
+    pub started: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// The ids of the first entities that the sink was given, at most `NAMED`.
+    pub first_ids: Vec<String>,
+    /// Entities that the source gave.
+    pub read: u64,
+    /// Entities that changed the sink.
+    pub changed: u64,
+    /// Of those, deletions.
+    pub deleted: u64,
+    /// Entities that the sink had already.
+    pub unchanged: u64,
+    /// Entities that could not be written.
+    pub failed: u64,
+    /// Failed reads.
+    pub read_errors: u64,
+    /// Seconds spent in source, transforms and sink.
+    pub seconds: [f64; 3],
+    /// The largest batch that the source gave, in bytes.
+    pub batch_bytes: u64,
+    /// The most that a batch and what transforms made of it took together, in bytes.
+    pub peak_bytes: u64,
+    /// The offset after the run, in its bare form.
+    pub offset: Option<Offset>,
+    /// Failed entities wait for a later run.
+    pub waiting: bool,
+    /// Why the run failed.
+    pub failure: Option<Failure>,
+    /// Things worth knowing that are no failure.
+    pub warnings: Vec<String>,
+}
+
+impl Summary {
+    /// Whether the run reached its end.
+    pub fn success(&self) -> bool {
+        self.failure.is_none()
+    }
+
+    /// How long the run took, in seconds.
+    pub fn total_seconds(&self) -> f64 {
+        (self.ended.as_microsecond() - self.started.as_microsecond()) as f64 / 1e6
+    }
+
+    /// Remembers the first entities that the sink is given by their ids.
+    pub(crate) fn name_first(&mut self, batch: &Batch) {
+        let left = NAMED.saturating_sub(self.first_ids.len());
+        let ids = batch.iter().take(left).filter_map(|record| record.id);
+        self.first_ids.extend(ids.map(str::to_owned));
+    }
+
+    /// Takes note of the memory that a batch and what transforms made of it take.
+    pub(crate) fn weigh(&mut self, batch: &Batch, made: Option<&Batch>) {
+        let (read, made) = (batch.bytes() as u64, made.map_or(0, Batch::bytes) as u64);
+        self.batch_bytes = self.batch_bytes.max(read);
+        self.peak_bytes = self.peak_bytes.max(read + made);
+    }
+
+    /// What `pump-completed` and `pump-failed` have in common, but for what the run began with.
+    pub(super) fn properties(&self) -> Vec<(&'static str, Value)> {
+        let mut properties = vec![
+            ("end_time", iso(self.ended)),
+            // Documented as a string.
+            (
+                "total_time",
+                Value::string(format!("{:.6}", self.total_seconds())),
+            ),
+            ("retry_entities_exist", Value::Bool(self.waiting)),
+            ("entities_succeeded", count(self.changed + self.unchanged)),
+            ("entities_failed", count(self.failed)),
+            ("processed_last_run", count(self.read)),
+            ("changes_last_run", count(self.changed)),
+            ("pipe_offset", offset_value(self.offset.as_ref())),
+            ("metrics", self.metrics()),
+        ];
+        if !self.warnings.is_empty() {
+            let warnings = self
+                .warnings
+                .iter()
+                .map(|text| Value::string(text.as_str()));
+            properties.push(("warnings", Value::List(warnings.collect())));
+        }
+        properties
+    }
+
+    /// The `metrics` of an entry. Nothing expires by age yet, and hops are not counted.
+    pub(super) fn metrics(&self) -> Value {
+        let [source, transform, sink] = self.seconds.map(|seconds| Value::float(round6(seconds)));
+        let entities = dict([
+            ("changes_last_run", count(self.changed)),
+            ("entities_last_run", count(self.read)),
+            ("deletes_last_run", count(self.deleted)),
+            ("read_errors_last_run", count(self.read_errors)),
+            ("write_errors_last_run", count(self.failed)),
+            ("ttl_deletes_entities_last_run", count(0)),
+            ("source_time", source),
+            ("transform_time", transform),
+            ("sink_time", sink),
+        ]);
+        let memory = dict([
+            ("batch-max-mem-size", count(self.batch_bytes)),
+            ("total-peak", count(self.peak_bytes)),
+        ]);
+        dict([("entities", entities), ("memory", memory)])
+    }
+}
+
+/// The last run that a pipe's log tells of.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn last_run(log: &dyn Snapshot) -> Result<Option<Summary>, StoreError> {
+    let mut ends = Batch::new();
+    log.latest(&["pump-completed", "pump-failed"], &mut ends)?;
+    let ends = ends.iter().map(|record| record.to_entity());
+    // What stands later in the log ended later.
+    let last = ends.max_by_key(|entry| match &entry.updated {
+        Some(Offset::Int(seq)) => *seq,
+        _ => -1,
+    });
+    Ok(last.as_ref().map(told_by))
+}
+
+/// A summary from the entry that its run left.
+fn told_by(entry: &Entity) -> Summary {
+    let properties = &entry.properties;
+    let text = |name: &str| properties.get(name).and_then(Value::as_str);
+    let time = |name: &str| {
+        text(name)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default()
+    };
+    let counted = |name: &str| number(properties, name) as u64;
+    let empty = Dict::new();
+    let inner = |name: &str| match properties.get("metrics") {
+        Some(Value::Dict(metrics)) => match metrics.get(name) {
+            Some(Value::Dict(part)) => part.clone(),
+            _ => empty.clone(),
+        },
+        _ => empty.clone(),
+    };
+    let (entities, memory) = (inner("entities"), inner("memory"));
+    let changed = counted("changes_last_run");
+    let failed = text("event_type") == Some("pump-failed");
+    Summary {
+        sync_type: text("sync_type").unwrap_or_default().to_owned(),
+        started: time("start_time"),
+        ended: time("end_time"),
+        first_ids: Vec::new(),
+        read: counted("processed_last_run"),
+        changed,
+        deleted: number(&entities, "deletes_last_run") as u64,
+        unchanged: counted("entities_succeeded").saturating_sub(changed),
+        failed: counted("entities_failed"),
+        read_errors: number(&entities, "read_errors_last_run") as u64,
+        seconds: ["source_time", "transform_time", "sink_time"].map(|name| number(&entities, name)),
+        batch_bytes: number(&memory, "batch-max-mem-size") as u64,
+        peak_bytes: number(&memory, "total-peak") as u64,
+        offset: match properties.get("pipe_offset") {
+            Some(Value::Int(number)) => Some(Offset::Int(*number)),
+            Some(Value::String(text)) => Some(Offset::Text(text.clone())),
+            _ => None,
+        },
+        waiting: matches!(
+            properties.get("retry_entities_exist"),
+            Some(Value::Bool(true))
+        ),
+        failure: failed.then(|| failure_of(entry)),
+        warnings: match properties.get("warnings") {
+            Some(Value::List(list)) => {
+                let texts = list.iter().filter_map(Value::as_str);
+                texts.map(str::to_owned).collect()
+            }
+            _ => Vec::new(),
+        },
+    }
+}
+
+/// The failure that an entry tells of; its class is not kept, and nobody retries it.
+fn failure_of(entry: &Entity) -> Failure {
+    let text = |name: &str| entry.properties.get(name).and_then(Value::as_str);
+    let message = text("traceback").or(text("reason_why_stopped"));
+    let mut failure = Failure::fatal(message.unwrap_or_default());
+    failure.reached = number(&entry.properties, "error_code") > 0.0;
+    failure.original = text("original_error_message")
+        .filter(|original| *original != failure.message)
+        .map(str::to_owned);
+    if let Some(Value::Dict(entity)) = entry.properties.get("exception_entity") {
+        failure = failure.with_entity(super::entity_of(entity));
+    }
+    failure
+}
+
+fn number(properties: &Dict, name: &str) -> f64 {
+    match properties.get(name) {
+        Some(Value::Int(number)) => *number as f64,
+        Some(Value::Float(number)) => *number,
+        _ => 0.0,
+    }
+}
+
+pub(super) fn offset_value(offset: Option<&Offset>) -> Value {
+    offset.map_or(Value::Null, |offset| match offset {
+        Offset::Int(number) => Value::Int(*number),
+        Offset::Text(text) => Value::String(text.clone()),
+    })
+}

@@ -1,0 +1,148 @@
+//! What a person may change of a pipe between its runs: its offset, and whether it runs at all.
+
+use std::sync::Arc;
+
+use tahini_entity::Offset;
+use tahini_store::{Dataset, StoreError};
+
+use super::{Hub, LivePipe, Refusal, commit_state};
+use crate::Failure;
+use crate::execution_log::{ExecutionLog, User};
+use crate::pipe::Pipe;
+use crate::progress::{self, Place};
+
+/// The key under which a disabled pipe keeps the comment.
+pub(super) const DISABLED: &[u8] = b"disabled";
+
+impl Hub {
+    /// The dataset that keeps a pipe's place.
+    pub fn home(&self, pipe: &Pipe) -> Result<Arc<dyn Dataset>, Failure> {
+        let name = match pipe.sink_dataset() {
+            Some(dataset) => dataset.to_owned(),
+            None => crate::execution_log::dataset_id(&pipe.id),
+        };
+        Ok(self.world.store.open(&name, true)?)
+    }
+
+    /// A pipe's place.
+    pub fn place(&self, pipe: &Pipe) -> Result<Place, Failure> {
+        Ok(Place::load(
+            self.home(pipe)?.snapshot()?.as_ref(),
+            &pipe.id,
+        )?)
+    }
+
+    /// Sets a pipe's offset by hand; `None` resets it, and the next run is a full one.
+    pub fn set_offset(&self, id: &str, offset: Option<Offset>, user: &User) -> Result<(), Refusal> {
+        let live = self.pipe(id)?;
+        let pipe = live.usable()?;
+        if live
+            .component
+            .props()
+            .bool("disable_set_last_seen", false)?
+        {
+            return Err(Refusal::Protected(id.to_owned()));
+        }
+        // A run that begins later reads the place when this is done; one that began before
+        // would save its own over it.
+        let _held = live.hold_place();
+        if live.state().running {
+            return Err(Refusal::Running(id.to_owned()));
+        }
+        let home = self.home(pipe)?;
+        let snapshot = home.snapshot().map_err(Failure::from)?;
+        let old = Place::load(snapshot.as_ref(), id)
+            .map_err(Failure::from)?
+            .offset;
+        let mut state = Vec::new();
+        if pipe.sink_dataset().is_some() {
+            state = progress::reset(snapshot.as_ref(), id).map_err(Failure::from)?;
+        } else {
+            state.push(progress::save_unfinished(id, None));
+        }
+        state.push(progress::write(id, progress::BOUNDARY, None));
+        state.retain(|write| write.key != b"offset");
+        state.push(progress::save_offset(id, offset.as_ref()));
+        commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;
+        let log = self.log(id)?;
+        log.append(
+            vec![log.offset_set(
+                old.as_ref(),
+                offset.as_ref(),
+                live.state().last.as_ref(),
+                user,
+            )],
+            &[],
+        )?;
+        Ok(())
+    }
+
+    /// Sets a pipe's offset to the end of its source dataset.
+    pub fn set_offset_to_end(&self, id: &str, user: &User) -> Result<Option<Offset>, Refusal> {
+        let live = self.pipe(id)?;
+        let pipe = live.usable()?;
+        let datasets = pipe.source_datasets();
+        let ([name], "dataset") = (datasets.as_slice(), pipe.kind("source")) else {
+            let words = format!(
+                "the pump of pipe {id:?} doesn't support the operation \
+                 \"set-last-seen-to-end\": only a dataset source knows its end"
+            );
+            return Err(Refusal::Failed(Failure::config(words)));
+        };
+        let head = match self.world.store.find(name).map_err(Failure::from)? {
+            Some(dataset) => dataset.snapshot().map_err(Failure::from)?.head().next,
+            None => 0,
+        };
+        let offset = head
+            .checked_sub(1)
+            .and_then(|seq| i64::try_from(seq).ok())
+            .map(Offset::Int);
+        self.set_offset(id, offset.clone(), user)?;
+        Ok(offset)
+    }
+
+    /// Enables or disables a pipe, for good.
+    pub fn switch(
+        &self,
+        id: &str,
+        enabled: bool,
+        comment: &str,
+        user: &User,
+    ) -> Result<(), Refusal> {
+        let live = self.pipe(id)?;
+        let log = self.log(id)?;
+        let value = (!enabled).then(|| comment.as_bytes().to_vec());
+        let state = [progress::write(id, DISABLED, value)];
+        let words = Some(comment).filter(|text| !text.is_empty());
+        log.append(vec![log.switched(enabled, words, user)], &state)?;
+        live.lock().disabled = (!enabled).then(|| comment.to_owned());
+        Ok(())
+    }
+
+    /// The execution log of a pipe.
+    pub fn log(&self, id: &str) -> Result<ExecutionLog, Failure> {
+        ExecutionLog::open(self.world.store.as_ref(), id, self.world.clock.clone())
+    }
+
+    /// How many versions wait in the dataset that a pipe reads; `None` where nobody can know.
+    pub fn unread(&self, live: &LivePipe) -> Result<Option<u64>, StoreError> {
+        let Ok(pipe) = live.usable() else {
+            return Ok(None);
+        };
+        let datasets = pipe.source_datasets();
+        let ([name], "dataset") = (datasets.as_slice(), pipe.kind("source")) else {
+            return Ok(None);
+        };
+        let Some(dataset) = self.world.store.find(name)? else {
+            return Ok(Some(0));
+        };
+        let next = dataset.snapshot()?.head().next;
+        let log = crate::execution_log::dataset_id(&pipe.id);
+        let home = pipe.sink_dataset().unwrap_or(&log);
+        let offset = match self.world.store.find(home)? {
+            Some(home) => progress::offset(home.snapshot()?.as_ref(), &pipe.id)?,
+            None => None,
+        };
+        Ok(Some(progress::unread(next, offset.as_ref())))
+    }
+}

@@ -1,0 +1,219 @@
+//! Looking things up in the datasets of the store, for rules.
+//!
+//! What a batch misses is asked for together. An `_id` costs a read of the index; a join reads the
+//! whole dataset once for all the values that the batch joins, since there are no indexes by
+//! expression yet.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use tahini_dtl::{By, Index, Lookup, LookupError, Need};
+use tahini_entity::{Batch, Entity, Offset, Value, order};
+use tahini_store::{Backend, Limit, Snapshot, StoreError, View};
+
+use crate::{Cancel, Ctx};
+
+/// The datasets of a store, as the rules of one pipe see them.
+pub(crate) struct Datasets {
+    store: Arc<dyn Backend>,
+    /// The dataset that the pipe reads, if it reads one.
+    source: Option<String>,
+    cancel: Cancel,
+}
+
+/// How much of a joined dataset is in memory at a time.
+const SCAN: Limit = Limit {
+    rows: 1_000,
+    bytes: 8 << 20,
+};
+
+/// What a fetch asks of one dataset; needs are told by their place.
+#[derive(Default)]
+struct Asked<'a> {
+    ids: Vec<(&'a str, usize)>,
+    /// By the fingerprint of the index.
+    joins: BTreeMap<&'a str, Join<'a>>,
+    previous: Vec<(&'a str, u64, usize)>,
+}
+
+/// All values that one index is asked for, by their hash.
+struct Join<'a> {
+    index: &'a Index,
+    values: HashMap<u128, (&'a Value, usize)>,
+}
+
+type Answers = Vec<Vec<Arc<Entity>>>;
+
+impl Datasets {
+    /// The datasets for the pipe of a component.
+    pub(crate) fn of(ctx: &Ctx<'_>) -> Datasets {
+        let source = ctx.whole.get("source");
+        let dataset = source.and_then(|source| source["dataset"].as_str());
+        Datasets {
+            store: Arc::clone(ctx.store),
+            source: dataset.map(str::to_owned),
+            cancel: ctx.cancel.clone(),
+        }
+    }
+
+    fn asked<'a>(
+        &'a self,
+        needs: &[Need<'a>],
+    ) -> Result<BTreeMap<&'a str, Asked<'a>>, LookupError> {
+        let mut asked: BTreeMap<&str, Asked<'_>> = BTreeMap::new();
+        for (at, need) in needs.iter().enumerate() {
+            match need.by {
+                By::Id(id) => asked.entry(need.dataset).or_default().ids.push((id, at)),
+                By::Key(index, value) => {
+                    let joins = &mut asked.entry(need.dataset).or_default().joins;
+                    let join = joins.entry(index.fingerprint()).or_insert_with(|| Join {
+                        index,
+                        values: HashMap::new(),
+                    });
+                    join.values.insert(order::key(value), (value, at));
+                }
+                By::Previous { id, version } => {
+                    // Without a dataset there is nothing before.
+                    if let Some(source) = self.source.as_deref() {
+                        let previous = &mut asked.entry(source).or_default().previous;
+                        previous.push((id, version, at));
+                    }
+                }
+                By::Completeness(of) => {
+                    return Err(LookupError {
+                        message: format!(
+                            "expected rules without `completeness`, found one that asks for that \
+                             of {of:?}: it is not there yet"
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(asked)
+    }
+
+    fn answer(
+        &self,
+        dataset: &str,
+        asked: &mut Asked<'_>,
+        answers: &mut Answers,
+    ) -> Result<(), StoreError> {
+        let Some(dataset) = self.store.find(dataset)? else {
+            return Ok(());
+        };
+        let snapshot = dataset.snapshot()?;
+        by_id(snapshot.as_ref(), &mut asked.ids, answers)?;
+        for (id, version, at) in &asked.previous {
+            answers[*at].extend(version_of(snapshot.as_ref(), id, *version)?);
+        }
+        if !asked.joins.is_empty() {
+            self.join(snapshot.as_ref(), &asked.joins, answers)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the dataset once and hands out its entities by their keys.
+    fn join(
+        &self,
+        snapshot: &dyn Snapshot,
+        joins: &BTreeMap<&str, Join<'_>>,
+        answers: &mut Answers,
+    ) -> Result<(), StoreError> {
+        let view = View {
+            history: false,
+            deleted: false,
+        };
+        let (mut after, mut found, mut keys) = (None, Batch::new(), Vec::new());
+        loop {
+            found.clear();
+            let next = snapshot.changes(after, view, SCAN, &mut found)?;
+            for record in found.iter() {
+                let entity = Arc::new(record.to_entity());
+                for join in joins.values() {
+                    keys.clear();
+                    join.index.keys(&entity, &mut keys);
+                    for key in &keys {
+                        let wanted = join.values.get(&order::key(key));
+                        if let Some((value, at)) = wanted
+                            && order::eq(value, key)
+                        {
+                            answers[*at].push(Arc::clone(&entity));
+                        }
+                    }
+                }
+            }
+            match next {
+                // A stopped run does not care for what is missing.
+                Some(seq) if !self.cancel.is_cancelled() => after = Some(seq),
+                _ => break,
+            }
+        }
+        for (_, at) in joins.values().flat_map(|join| join.values.values()) {
+            answers[*at].sort_by(|a, b| a.id.cmp(&b.id));
+        }
+        Ok(())
+    }
+}
+
+impl Lookup for Datasets {
+    fn fetch(&self, needs: &[Need<'_>]) -> Result<Answers, LookupError> {
+        let mut answers = vec![Vec::new(); needs.len()];
+        for (dataset, mut asked) in self.asked(needs)? {
+            self.answer(dataset, &mut asked, &mut answers)
+                .map_err(|error| LookupError {
+                    message: format!("dataset {dataset:?} cannot be read: {error}"),
+                })?;
+        }
+        if self.cancel.is_cancelled() {
+            let message = "the run was stopped on request".to_owned();
+            return Err(LookupError { message });
+        }
+        Ok(answers)
+    }
+}
+
+/// The index is read in the order of its keys.
+fn by_id(
+    snapshot: &dyn Snapshot,
+    wanted: &mut [(&str, usize)],
+    answers: &mut Answers,
+) -> Result<(), StoreError> {
+    wanted.sort_unstable();
+    let ids: Vec<&str> = wanted.iter().map(|(id, _)| *id).collect();
+    let mut latest = Batch::new();
+    let found = snapshot.latest(&ids, &mut latest)?;
+    let mut records = latest.iter();
+    for ((_, at), found) in wanted.iter().zip(found) {
+        let record = if found { records.next() } else { None };
+        let living = record.filter(|record| !record.meta.deleted);
+        answers[*at].extend(living.map(|record| Arc::new(record.to_entity())));
+    }
+    Ok(())
+}
+
+/// The version with that sequence number, if it is one of that entity.
+fn version_of(
+    snapshot: &dyn Snapshot,
+    id: &str,
+    version: u64,
+) -> Result<Option<Arc<Entity>>, StoreError> {
+    let view = View {
+        history: true,
+        deleted: true,
+    };
+    let one = Limit {
+        rows: 1,
+        bytes: usize::MAX,
+    };
+    let mut found = Batch::new();
+    snapshot.changes(version.checked_sub(1), view, one, &mut found)?;
+    let entity = found.iter().next().map(|record| record.to_entity());
+    let is_it = |entity: &Entity| {
+        let at = match entity.updated {
+            Some(Offset::Int(seq)) => u64::try_from(seq).ok(),
+            _ => None,
+        };
+        entity.id.as_deref() == Some(id) && at == Some(version)
+    };
+    Ok(entity.filter(is_it).map(Arc::new))
+}

@@ -1,0 +1,79 @@
+//! A store in memory that fails or waits when a test says so.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex};
+
+use tahini_store::{Backend, Dataset, Head, Memory, StoreError};
+
+use crate::script::PATIENCE;
+
+#[derive(Default)]
+pub struct Faulty {
+    inner: Memory,
+    refused: Mutex<Option<String>>,
+    gate: Mutex<Option<(String, SyncSender<()>, Receiver<()>)>>,
+}
+
+/// The test's side of a store that waits.
+pub struct Held {
+    reached: Receiver<()>,
+    open: SyncSender<()>,
+}
+
+impl Faulty {
+    /// Refuses to open this dataset from now on, or none with `None`.
+    pub fn refuse(&self, dataset: Option<&str>) {
+        *self.refused.lock().unwrap() = dataset.map(str::to_owned);
+    }
+
+    /// Waits when this dataset is opened the next time.
+    pub fn hold(&self, dataset: &str) -> Held {
+        let (reached, hear) = sync_channel(1);
+        let (open, wait) = sync_channel(1);
+        *self.gate.lock().unwrap() = Some((dataset.to_owned(), reached, wait));
+        Held {
+            reached: hear,
+            open,
+        }
+    }
+}
+
+impl Held {
+    pub fn wait(&self) {
+        self.reached.recv_timeout(PATIENCE).unwrap();
+    }
+
+    pub fn let_go(&self) {
+        self.open.send(()).unwrap();
+    }
+}
+
+impl Backend for Faulty {
+    fn open(&self, name: &str, create: bool) -> Result<Arc<dyn Dataset>, StoreError> {
+        let held = self.gate.lock().unwrap().take_if(|gate| gate.0 == name);
+        if let Some((_, reached, wait)) = held {
+            reached.send(()).unwrap();
+            wait.recv_timeout(PATIENCE).unwrap();
+        }
+        if self.refused.lock().unwrap().as_deref() == Some(name) {
+            return Err(StoreError::Refused(format!("{name} is out of reach")));
+        }
+        self.inner.open(name, create)
+    }
+
+    fn find(&self, name: &str) -> Result<Option<Arc<dyn Dataset>>, StoreError> {
+        self.inner.find(name)
+    }
+
+    fn list(&self) -> Result<Vec<Head>, StoreError> {
+        self.inner.list()
+    }
+
+    fn remove(&self, name: &str) -> Result<(), StoreError> {
+        self.inner.remove(name)
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.inner.close()
+    }
+}
