@@ -13,7 +13,7 @@ use tahini_entity::json::{self, Fields};
 use crate::hub::Hub;
 use crate::project::TestSpec;
 use crate::source::From;
-use crate::stage::{self, Stage};
+use crate::stage::{self, Purpose, Stage};
 use crate::{Cancel, Failure};
 
 /// What came of one test.
@@ -92,7 +92,9 @@ impl Test<'_> {
             since,
             state: Vec::new(),
         };
-        stage::read(pipe, &hub.world, stage, from, &Cancel::new(), |batch| {
+        // What a pipe gives is what is tested, so that all of its transforms run, as in a run.
+        let wanted = (stage, Purpose::Output);
+        stage::read(pipe, &hub.world, wanted, from, &Cancel::new(), |batch| {
             for record in batch.iter() {
                 text.clear();
                 json::write_record(record, Fields::ALL, &mut text);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tahini_entity::Batch;
 use tahini_store::{Limit, Seq, View};
 
-use crate::execution_log::Summary;
+use crate::execution_log::{NAMED, Summary};
 use crate::hub::{Hub, LivePipe};
 use crate::pump::Request;
 use crate::{Cancel, Class, Failure};
@@ -32,7 +32,7 @@ impl Default for Options {
     }
 }
 
-/// One run of one pipe.
+/// One run of one pipe, or why there was none.
 #[derive(Clone, Debug)]
 pub struct Ran {
     /// Which pass over the pipes, from 1.
@@ -41,109 +41,272 @@ pub struct Ran {
     pub pipe: String,
     /// What came of it.
     pub summary: Summary,
+    /// The pipe is disabled, with this comment, and did not run.
+    pub disabled: Option<String>,
 }
 
-/// How it ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rest {
-    /// Nothing changes any more.
-    Settled,
-    /// Some pipes failed; the others came to rest.
-    Failed(Vec<String>),
-    /// These pipes wait for something that nothing brings.
-    Stuck(Vec<String>),
-    /// These pipes changed these entities to the last.
-    Restless(Vec<(String, Vec<String>)>),
+/// How it ended, and what is not as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rest {
+    /// How it ended.
+    pub ending: Ending,
+    /// Pipes whose last run failed.
+    pub failed: Vec<String>,
+    /// What pipes wait for, a sentence each. At rest, nothing is left that could bring it.
+    pub waits: Vec<String>,
+    /// Pipes that changed something in the last pass, and so make it not the last, with the first
+    /// entities that they changed or sent. Empty at rest.
+    pub restless: Vec<(String, Vec<String>)>,
+}
+
+/// How the passes ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// Another pass would find nothing to do.
+    #[default]
+    AtRest,
+    /// Another pass would find something to do, and no more are allowed.
+    OutOfPasses,
     /// Stopped on request.
     Stopped,
 }
 
+impl Rest {
+    /// Nothing changes any more, nothing failed, and nothing waits.
+    pub fn is_settled(&self) -> bool {
+        *self == Rest::default()
+    }
+}
+
 /// Runs the pipes in the order of their datasets, pass by pass, until nothing changes.
-/// Pipes that read from outside run in the first pass only. `told` hears of every run.
+/// Pipes that read from outside run in the first pass only. `told` hears of every run, and once
+/// of every disabled pipe, which is left alone.
+///
+/// # Errors
+/// When the store cannot be read.
 pub fn settle(
     hub: &Hub,
     options: &Options,
     cancel: &Cancel,
     mut told: impl FnMut(&Ran),
 ) -> Result<Rest, Failure> {
-    let pipes = in_order(wanted(hub, options));
-    let mut seen: BTreeMap<String, Seq> = BTreeMap::new();
-    let mut failed: BTreeMap<String, bool> = BTreeMap::new();
-    let mut waiting: BTreeMap<String, String> = BTreeMap::new();
-    let mut restless = Vec::new();
-    for pass in 1..=options.max_passes {
-        let mut ran = 0;
-        restless.clear();
-        for live in &pipes {
-            if cancel.is_cancelled() {
-                return Ok(Rest::Stopped);
-            }
-            let inputs = heads(hub, live)?;
-            let news = inputs
-                .iter()
-                .any(|(dataset, next)| seen.get(&format!("{}<{dataset}", live.id())) != Some(next));
-            if pass > 1 && !news && !waiting.contains_key(live.id()) {
-                continue;
-            }
-            let before = sink_head(hub, live)?;
-            let summary = match hub.run(live, &Request::default()) {
-                Ok(summary) => summary,
-                Err(refusal) => refused(&refusal),
-            };
-            let class = summary.failure.as_ref().map(|failure| failure.class);
-            let wait = class == Some(Class::Waiting);
-            if wait {
-                let why = summary
-                    .failure
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                // A wait counts as a run only when it is news, or the passes would never end.
-                ran += usize::from(waiting.insert(live.id().to_owned(), why).is_none());
-                continue;
-            }
-            ran += 1;
-            waiting.remove(live.id());
-            failed.insert(live.id().to_owned(), !summary.success());
-            for (dataset, next) in inputs {
-                seen.insert(format!("{}<{dataset}", live.id()), next);
-            }
-            if summary.changed > 0 {
-                restless.push((live.id().to_owned(), changed_ids(hub, live, before)?));
-            }
-            told(&Ran {
-                pass,
-                pipe: live.id().to_owned(),
-                summary,
-            });
-        }
-        if ran == 0 || (restless.is_empty() && waiting.is_empty()) {
-            return Ok(at_rest(failed, waiting));
-        }
-    }
-    Ok(Rest::Restless(restless))
-}
-
-fn at_rest(failed: BTreeMap<String, bool>, waiting: BTreeMap<String, String>) -> Rest {
-    let failed: Vec<String> = failed
+    let (pipes, disabled): (Vec<_>, Vec<_>) = in_order(wanted(hub, options))
         .into_iter()
-        .filter(|(_, failed)| *failed)
-        .map(|(id, _)| id)
-        .collect();
-    if !failed.is_empty() {
-        Rest::Failed(failed)
-    } else if !waiting.is_empty() {
-        Rest::Stuck(waiting.into_values().collect())
-    } else {
-        Rest::Settled
+        .partition(|live| live.state().disabled.is_none());
+    for live in &disabled {
+        told(&asleep(live));
+    }
+    let mut work = Work {
+        hub,
+        pipes,
+        seen: BTreeMap::new(),
+        failed: BTreeSet::new(),
+        waiting: BTreeMap::new(),
+        changed: Vec::new(),
+    };
+    for pass in 1..=options.max_passes {
+        let ran = work.pass(pass, cancel, &mut told)?;
+        if cancel.is_cancelled() {
+            return Ok(work.rest(Ending::Stopped, &[]));
+        }
+        let news = work.news()?;
+        // Whoever waits is asked again only after something ran that may have ended the wait.
+        let may_go_on = ran > 0 && !work.waiting.is_empty();
+        if news.is_empty() && !may_go_on {
+            return Ok(work.rest(Ending::AtRest, &[]));
+        }
+        if pass == options.max_passes {
+            return Ok(work.rest(Ending::OutOfPasses, &news));
+        }
+    }
+    Ok(work.rest(Ending::OutOfPasses, &[]))
+}
+
+/// Passes under way.
+struct Work<'a> {
+    hub: &'a Hub,
+    pipes: Vec<Arc<LivePipe>>,
+    /// How far each dataset reached before the last run of each of its readers.
+    seen: BTreeMap<(String, String), Seq>,
+    failed: BTreeSet<String>,
+    /// Why pipes wait, by pipe.
+    waiting: BTreeMap<String, String>,
+    /// What the pipes of the last pass changed.
+    changed: Vec<(Arc<LivePipe>, Vec<String>)>,
+}
+
+impl Work<'_> {
+    /// Runs whatever has something to do, and tells how many pipes ran and did not just wait.
+    fn pass(
+        &mut self,
+        pass: usize,
+        cancel: &Cancel,
+        told: &mut impl FnMut(&Ran),
+    ) -> Result<usize, Failure> {
+        let mut ran = 0;
+        self.changed.clear();
+        for live in self.pipes.clone() {
+            if cancel.is_cancelled() {
+                return Ok(ran);
+            }
+            if pass > 1 && !self.waiting.contains_key(live.id()) && !self.has_news(&live)? {
+                continue;
+            }
+            if let Some(summary) = self.run(&live)? {
+                ran += 1;
+                told(&Ran {
+                    pass,
+                    pipe: live.id().to_owned(),
+                    summary,
+                    disabled: None,
+                });
+            }
+        }
+        Ok(ran)
+    }
+
+    /// One run; `None` when the pipe waits.
+    fn run(&mut self, live: &Arc<LivePipe>) -> Result<Option<Summary>, Failure> {
+        let id = live.id().to_owned();
+        let (inputs, before) = (self.heads(live)?, self.sink_head(live)?);
+        let summary = match self.hub.run(live, &Request::default()) {
+            Ok(summary) => summary,
+            Err(refusal) => Summary {
+                failure: Some(Failure::config(refusal.to_string())),
+                ..Summary::default()
+            },
+        };
+        match &summary.failure {
+            Some(failure) if failure.class == Class::Waiting => {
+                self.waiting.insert(id, failure.to_string());
+                return Ok(None);
+            }
+            Some(_) => self.failed.insert(id.clone()),
+            None => self.failed.remove(&id),
+        };
+        self.waiting.remove(&id);
+        for (dataset, next) in inputs {
+            self.seen.insert((id.clone(), dataset), next);
+        }
+        if summary.changed > 0 {
+            let ids = match live.component.sink_dataset() {
+                Some(dataset) => self.changed_ids(dataset, before)?,
+                None => summary.first_ids.clone(),
+            };
+            self.changed.push((live.clone(), ids));
+        }
+        Ok(Some(summary))
+    }
+
+    /// The pipes whose datasets have grown since they ran.
+    fn news(&self) -> Result<Vec<Arc<LivePipe>>, Failure> {
+        let mut news = Vec::new();
+        for live in &self.pipes {
+            if !self.waiting.contains_key(live.id()) && self.has_news(live)? {
+                news.push(live.clone());
+            }
+        }
+        Ok(news)
+    }
+
+    fn has_news(&self, live: &LivePipe) -> Result<bool, Failure> {
+        let heads = self.heads(live)?.into_iter();
+        let mut fresh = heads.filter(|(name, next)| self.seen_by(live.id(), name) != Some(*next));
+        Ok(fresh.next().is_some())
+    }
+
+    fn seen_by(&self, pipe: &str, dataset: &str) -> Option<Seq> {
+        let key = (pipe.to_owned(), dataset.to_owned());
+        self.seen.get(&key).copied()
+    }
+
+    fn heads(&self, live: &LivePipe) -> Result<Vec<(String, Seq)>, Failure> {
+        let names = live.component.source_datasets().into_iter();
+        names
+            .map(|name| Ok((name.to_owned(), self.head(name)?)))
+            .collect()
+    }
+
+    fn sink_head(&self, live: &LivePipe) -> Result<Seq, Failure> {
+        live.component
+            .sink_dataset()
+            .map_or(Ok(0), |name| self.head(name))
+    }
+
+    fn head(&self, dataset: &str) -> Result<Seq, Failure> {
+        match self.hub.world.store.find(dataset)? {
+            Some(dataset) => Ok(dataset.snapshot()?.head().next),
+            None => Ok(0),
+        }
+    }
+
+    /// The ids of the first versions of a dataset from `before` on.
+    fn changed_ids(&self, dataset: &str, before: Seq) -> Result<Vec<String>, Failure> {
+        let Some(dataset) = self.hub.world.store.find(dataset)? else {
+            return Ok(Vec::new());
+        };
+        let mut batch = Batch::new();
+        let view = View {
+            history: true,
+            deleted: true,
+        };
+        let limit = Limit {
+            rows: NAMED,
+            bytes: 1 << 20,
+        };
+        let after = before.checked_sub(1);
+        dataset
+            .snapshot()?
+            .changes(after, view, limit, &mut batch)?;
+        let ids = batch.iter().filter_map(|record| record.id);
+        Ok(ids.map(str::to_owned).collect())
+    }
+
+    /// How it stands; `news` are the pipes that another pass would run.
+    fn rest(self, ending: Ending, news: &[Arc<LivePipe>]) -> Rest {
+        let astir = self.astir(news);
+        let is_astir = |id: &str| astir.iter().any(|live| live.id() == id);
+        let restless = self.changed.iter().filter(|(live, _)| {
+            is_astir(live.id()) || astir.iter().any(|reader| feeds(live, reader))
+        });
+        Rest {
+            ending,
+            restless: restless
+                .map(|(live, ids)| (live.id().to_owned(), ids.clone()))
+                .collect(),
+            failed: self.failed.into_iter().collect(),
+            waits: self.waiting.into_values().collect(),
+        }
+    }
+
+    /// The pipes that another pass would run, and all that read what those would write.
+    fn astir(&self, news: &[Arc<LivePipe>]) -> Vec<Arc<LivePipe>> {
+        let mut astir = news.to_vec();
+        let mut at = 0;
+        while let Some(writer) = astir.get(at).cloned() {
+            for live in &self.pipes {
+                if feeds(&writer, live) && !astir.iter().any(|known| known.id() == live.id()) {
+                    astir.push(live.clone());
+                }
+            }
+            at += 1;
+        }
+        astir
     }
 }
 
-fn refused(refusal: &crate::hub::Refusal) -> Summary {
-    let failure = Failure::config(refusal.to_string());
-    Summary {
-        failure: Some(failure),
-        ..Summary::default()
+/// Whether one pipe writes a dataset that the other reads.
+fn feeds(writer: &LivePipe, reader: &LivePipe) -> bool {
+    let sink = writer.component.sink_dataset();
+    sink.is_some_and(|sink| reader.component.source_datasets().contains(&sink))
+}
+
+fn asleep(live: &LivePipe) -> Ran {
+    Ran {
+        pass: 1,
+        pipe: live.id().to_owned(),
+        summary: Summary::default(),
+        disabled: live.state().disabled,
     }
 }
 
@@ -184,54 +347,4 @@ fn in_order(pipes: Vec<Arc<LivePipe>>) -> Vec<Arc<LivePipe>> {
         sorted.push(left.remove(ready.unwrap_or(0)));
     }
     sorted
-}
-
-fn heads(hub: &Hub, live: &LivePipe) -> Result<Vec<(String, Seq)>, Failure> {
-    let mut heads = Vec::new();
-    for name in live.component.source_datasets() {
-        let next = match hub.world.store.find(name)? {
-            Some(dataset) => dataset.snapshot()?.head().next,
-            None => 0,
-        };
-        heads.push((name.to_owned(), next));
-    }
-    Ok(heads)
-}
-
-fn sink_head(hub: &Hub, live: &LivePipe) -> Result<Seq, Failure> {
-    let Some(name) = live.component.sink_dataset() else {
-        return Ok(0);
-    };
-    match hub.world.store.find(name)? {
-        Some(dataset) => Ok(dataset.snapshot()?.head().next),
-        None => Ok(0),
-    }
-}
-
-/// Entities that a message names.
-const NAMED: usize = 5;
-
-fn changed_ids(hub: &Hub, live: &LivePipe, before: Seq) -> Result<Vec<String>, Failure> {
-    let Some(name) = live.component.sink_dataset() else {
-        return Ok(Vec::new());
-    };
-    let Some(dataset) = hub.world.store.find(name)? else {
-        return Ok(Vec::new());
-    };
-    let mut batch = Batch::new();
-    let view = View {
-        history: true,
-        deleted: true,
-    };
-    let limit = Limit {
-        rows: NAMED,
-        bytes: 1 << 20,
-    };
-    dataset
-        .snapshot()?
-        .changes(before.checked_sub(1), view, limit, &mut batch)?;
-    Ok(batch
-        .iter()
-        .filter_map(|record| record.id.map(str::to_owned))
-        .collect())
 }

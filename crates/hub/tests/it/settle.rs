@@ -1,7 +1,8 @@
 //! Running pipes until nothing changes.
 
 use serde_json::{Value as Json, json};
-use tahini_hub::settle::{Options, Rest, settle};
+use tahini_hub::execution_log::User;
+use tahini_hub::settle::{Ending, Options, Rest, settle};
 use tahini_hub::{Cancel, Failure};
 
 use crate::script::records;
@@ -16,9 +17,22 @@ fn copy(id: &str, from: &str) -> Json {
 fn run(world: &World, options: &Options) -> (Vec<String>, Rest) {
     let mut ran = Vec::new();
     let rest = settle(world.hub(), options, &Cancel::new(), |one| {
-        ran.push(format!("{} {}", one.pass, one.pipe));
+        let asleep = one
+            .disabled
+            .as_ref()
+            .map(|comment| format!(" disabled: {comment}"));
+        ran.push(format!(
+            "{} {}{}",
+            one.pass,
+            one.pipe,
+            asleep.unwrap_or_default()
+        ));
     });
     (ran, rest.unwrap())
+}
+
+fn settled() -> Rest {
+    Rest::default()
 }
 
 #[test]
@@ -29,7 +43,7 @@ fn writers_of_a_dataset_run_before_its_readers() {
     world.pipe(json!({"_id": "c-first"}));
     world.records("c-first", records(&[("x", 1)]));
     let (ran, rest) = run(&world, &Options::default());
-    assert_eq!(rest, Rest::Settled);
+    assert_eq!(rest, settled());
     assert_eq!(ran[..3], ["1 c-first", "1 b-middle", "1 a-last"]);
     assert_eq!(world.living("a-last"), ["x"]);
 }
@@ -65,15 +79,15 @@ fn a_cycle_comes_to_rest() {
     }));
     world.records("seed", records(&[("x", 1), ("y", 2)]));
     let (_, rest) = run(&world, &Options::default());
-    assert_eq!(rest, Rest::Settled);
+    assert_eq!(rest, settled());
     assert_eq!(
         (world.living("pong"), world.version_count("ping")),
         (vec!["x".into(), "y".into()], 2)
     );
 }
 
-#[test]
-fn pipes_that_never_rest_are_named_with_their_entities() {
+/// Two entities in a dataset, and a pipe that adds one to one of them whenever it runs.
+fn restless() -> World {
     let mut world = World::new();
     world.pipe(json!({"_id": "seed", "sink": {"type": "dataset", "dataset": "ping", "deletion_tracking": false}}));
     world.records(
@@ -91,33 +105,118 @@ fn pipes_that_never_rest_are_named_with_their_entities() {
         "_id": "more", "source": {"type": "dataset", "dataset": "ping"}, "transform": rules,
         "sink": {"type": "dataset", "dataset": "ping", "deletion_tracking": false},
     }));
-    let options = Options {
-        max_passes: 7,
+    world
+}
+
+fn passes(max_passes: usize) -> Options {
+    Options {
+        max_passes,
         ..Options::default()
+    }
+}
+
+#[test]
+fn pipes_that_never_rest_are_named_with_their_entities() {
+    let (ran, rest) = run(&restless(), &passes(7));
+    let expected = Rest {
+        ending: Ending::OutOfPasses,
+        restless: vec![("more".into(), vec!["restless".into()])],
+        ..settled()
     };
-    let (ran, rest) = run(&world, &options);
-    assert_eq!(
-        rest,
-        Rest::Restless(vec![("more".into(), vec!["restless".into()])])
-    );
+    assert_eq!(rest, expected);
     assert_eq!(ran.last().unwrap(), "7 more");
+}
+
+#[test]
+fn what_is_sent_outside_again_and_again_is_named() {
+    let mut world = restless();
+    world.pipe(json!({
+        "_id": "out", "source": {"type": "dataset", "dataset": "ping"}, "sink": {"type": "scripted"},
+    }));
+    world.pipe(json!({"_id": "calm", "sink": {"type": "scripted"}}));
+    world.records("calm", records(&[("x", 1)]));
+    let (_, rest) = run(&world, &passes(3));
+    let of = |pipe: &str| (pipe.to_owned(), vec!["restless".to_owned()]);
+    assert_eq!(rest.restless, [of("more"), of("out")]);
+}
+
+#[test]
+fn as_many_passes_as_are_needed_are_enough() {
+    // One pass in order does all there is to do.
+    let mut world = World::new();
+    world.pipe(copy("a-last", "b-first"));
+    world.pipe(json!({"_id": "b-first"}));
+    world.records("b-first", records(&[("x", 1)]));
+    let (ran, rest) = run(&world, &passes(1));
+    assert_eq!((ran.len(), rest), (2, settled()));
+
+    // A cycle takes a second pass to see that nothing comes back.
+    for (most, settles) in [(1, false), (2, true)] {
+        let mut world = World::new();
+        let sink = json!({"type": "dataset", "dataset": "ping", "deletion_tracking": false});
+        world.pipe(json!({"_id": "a-seed", "sink": sink}));
+        world.pipe(json!({
+            "_id": "back", "source": {"type": "dataset", "dataset": "pong"}, "sink": sink,
+        }));
+        world.pipe(copy("pong", "ping"));
+        world.records("a-seed", records(&[("x", 1)]));
+        let (ran, rest) = run(&world, &passes(most));
+        assert_eq!(
+            rest.is_settled(),
+            settles,
+            "{most} passes: {ran:?} {rest:?}"
+        );
+        assert!(
+            ran.iter()
+                .all(|ran| ran[..1].parse::<usize>().unwrap() <= most)
+        );
+    }
+}
+
+/// A pipe that waits for a dataset which nothing writes.
+fn waits() -> Json {
+    let mut waits = copy("waits", "nowhere");
+    waits["source"]["require_populated_input"] = json!(true);
+    waits
 }
 
 #[test]
 fn a_wait_that_nothing_ends_is_named_for_what() {
     let mut world = World::new();
-    let mut waits = copy("waits", "nowhere");
-    waits["source"]["require_populated_input"] = json!(true);
-    world.pipe(waits);
+    world.pipe(waits());
     let (ran, rest) = run(&world, &Options::default());
-    let Rest::Stuck(words) = rest else {
-        panic!("{rest:?}")
-    };
+    assert_eq!(rest.ending, Ending::AtRest);
+    let words = &rest.waits[0];
     assert!(
-        words[0].contains("\"waits\"") && words[0].contains("\"nowhere\""),
+        words.contains("\"waits\"") && words.contains("\"nowhere\""),
         "{words:?}"
     );
     assert_eq!(ran, [""; 0]);
+}
+
+#[test]
+fn a_wait_is_named_beside_a_failure() {
+    let mut world = World::new();
+    world.pipe(waits());
+    world.pipe(json!({"_id": "bad"}));
+    world.upstream("bad", |upstream| upstream.always_fails_at = Some(0));
+    let (_, rest) = run(&world, &Options::default());
+    assert_eq!(rest.failed, ["bad"]);
+    assert!(rest.waits[0].contains("\"nowhere\""), "{rest:?}");
+}
+
+#[test]
+fn a_disabled_pipe_is_told_and_is_no_failure() {
+    let mut world = restless();
+    world
+        .hub()
+        .switch("more", false, "not now", &User::default())
+        .unwrap();
+    world.pipe(copy("reader", "ping"));
+    let (ran, rest) = run(&world, &Options::default());
+    assert_eq!(rest, settled());
+    assert_eq!(ran, ["1 more disabled: not now", "1 seed", "1 reader"]);
+    assert_eq!(world.living("reader"), ["calm", "restless"]);
 }
 
 #[test]
@@ -130,7 +229,7 @@ fn a_wait_that_another_pipe_ends_is_none() {
     world.pipe(copy("b-late", "c"));
     world.pipe(json!({"_id": "c"}));
     world.records("c", records(&[("x", 1)]));
-    assert_eq!(run(&world, &Options::default()).1, Rest::Settled);
+    assert_eq!(run(&world, &Options::default()).1, settled());
     assert_eq!(world.living("a-waits"), ["x"]);
 }
 
@@ -144,10 +243,7 @@ fn a_failing_pipe_is_named_and_the_others_come_to_rest() {
     world.upstream("bad", |upstream| {
         upstream.failures.push_back((0, Failure::transient("down")))
     });
-    assert_eq!(
-        run(&world, &Options::default()).1,
-        Rest::Failed(vec!["bad".into()])
-    );
+    assert_eq!(run(&world, &Options::default()).1.failed, ["bad"]);
     assert_eq!(world.living("good"), ["x"]);
 }
 
@@ -187,5 +283,5 @@ fn a_stopped_settle_says_so() {
     let cancel = Cancel::new();
     cancel.cancel();
     let rest = settle(world.hub(), &Options::default(), &cancel, |_| {}).unwrap();
-    assert_eq!(rest, Rest::Stopped);
+    assert_eq!(rest.ending, Ending::Stopped);
 }

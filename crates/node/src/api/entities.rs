@@ -12,7 +12,7 @@ use tahini_entity::json::{Fields, write_record};
 use tahini_entity::{Batch, Offset};
 use tahini_hub::hub::LivePipe;
 use tahini_hub::source::From;
-use tahini_hub::stage::{self, Stage};
+use tahini_hub::stage::{self, Purpose, Stage};
 use tahini_hub::{Cancel, Failure};
 use tahini_store::{Head, Limit, Snapshot, View};
 use tokio::sync::mpsc;
@@ -196,7 +196,7 @@ pub fn dataset_headers(head: &Head, response: &mut Response) {
 pub async fn of_pipe(
     node: Arc<Node>,
     live: Arc<LivePipe>,
-    stage: Stage,
+    wanted: (Stage, Purpose),
     since: Option<Offset>,
     limit: Option<u64>,
 ) -> Answer {
@@ -224,7 +224,7 @@ pub async fn of_pipe(
                 text: vec![b'['],
                 first: true,
             };
-            let outcome = read_pipe(&node, &live, stage, from, limit, &cancel, &mut out);
+            let outcome = read_pipe(&node, &live, wanted, from, limit, &cancel, &mut out);
             let last = match outcome {
                 Ok(()) => {
                     out.text.push(b']');
@@ -260,7 +260,7 @@ async fn first_then_rest(mut receive: mpsc::Receiver<Result<Bytes, Failure>>) ->
 fn read_pipe(
     node: &Node,
     live: &LivePipe,
-    stage: Stage,
+    wanted: (Stage, Purpose),
     from: From,
     limit: Option<u64>,
     cancel: &Cancel,
@@ -277,7 +277,7 @@ fn read_pipe(
     stage::read(
         pipe,
         &node.assembly.hub.world,
-        stage,
+        wanted,
         from,
         cancel,
         |batch| {

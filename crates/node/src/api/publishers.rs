@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::{HeaderValue, StatusCode, header};
 use tahini_entity::Offset;
 use tahini_hub::hub::LivePipe;
-use tahini_hub::stage::Stage;
+use tahini_hub::stage::{Purpose, Stage};
 
 use super::entities::{dataset_headers, of_pipe};
 use super::pipes::named;
@@ -24,7 +24,7 @@ pub async fn look(node: Arc<Node>, call: Call) -> Answer {
     })?;
     let since = read_since(&live, &call)?;
     let limit = call.number("limit")?;
-    of_pipe(node, live, stage, since, limit).await
+    of_pipe(node, live, (stage, Purpose::Look), since, limit).await
 }
 
 /// What a pipe publishes (JSON pull protocol).
@@ -53,7 +53,9 @@ pub async fn publish(node: Arc<Node>, call: Call) -> Answer {
         .as_ref()
         .is_ok_and(|pipe| !pipe.transforms().is_empty());
     let disposition = disposition(&live, call.id("filename"));
-    let mut response = of_pipe(node, live, Stage::Sink, since, limit).await?;
+    // Being read is how such a pipe runs, so that this is no look: every transform is run.
+    let wanted = (Stage::Sink, Purpose::Output);
+    let mut response = of_pipe(node, live, wanted, since, limit).await?;
     if let Some(head) = head {
         dataset_headers(&head, &mut response);
     }

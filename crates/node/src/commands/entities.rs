@@ -5,7 +5,7 @@ use tahini_entity::json::{Fields, write_record};
 use tahini_entity::{Batch, Offset};
 use tahini_hub::Cancel;
 use tahini_hub::source::From;
-use tahini_hub::stage::{self, Stage};
+use tahini_hub::stage::{self, Purpose, Stage};
 use tahini_store::{Limit, View};
 
 use super::run::assemble;
@@ -103,7 +103,7 @@ fn of_pipe(options: &Entities) -> anyhow::Result<u8> {
     let outcome = stage::read(
         live.usable()?,
         &assembly.hub.world,
-        stage,
+        (stage, Purpose::Look),
         from,
         &Cancel::new(),
         |batch| {

@@ -3,11 +3,12 @@
 use serde_json::{Value as Json, json};
 use tahini_hub::Cancel;
 use tahini_hub::execution_log::Summary;
-use tahini_hub::settle::{self, Options, Ran, Rest};
+use tahini_hub::settle::{self, Ending, Options, Ran, Rest};
 
 use crate::assembly::{Assembly, Loaded, print_problems, read_objects, secrets_from, suggest};
 use crate::cli::{FAILED, INTERRUPTED, INVALID, OK, Run, Setting};
 use crate::microservices::HostOptions;
+use crate::programs::Programs;
 use crate::say;
 
 /// Runs the project and prints the table.
@@ -52,13 +53,16 @@ pub fn run(options: &Run) -> anyhow::Result<u8> {
         say::line(&report(&rows, &rest).to_string());
     } else {
         say::line(&table(&rows));
-        explain(&rows, &rest, options.max_passes);
+        for ran in &rows {
+            complain(ran);
+        }
+        explain(&rest);
     }
-    Ok(match rest {
-        Rest::Settled if invalid => INVALID,
-        Rest::Settled => OK,
-        Rest::Stopped => INTERRUPTED,
-        Rest::Failed(_) | Rest::Stuck(_) | Rest::Restless(_) => FAILED,
+    Ok(match rest.ending {
+        Ending::Stopped => INTERRUPTED,
+        _ if !rest.is_settled() => FAILED,
+        _ if invalid => INVALID,
+        _ => OK,
     })
 }
 
@@ -72,7 +76,7 @@ pub fn assemble(
         eager_by_default: false,
         ..HostOptions::default()
     };
-    Ok(Assembly::new(store, secrets, options, true))
+    Ok(Assembly::new(store, secrets, options, Programs::Any))
 }
 
 /// Passes a stop request on to the runs that are under way.
@@ -120,44 +124,53 @@ pub fn table(rows: &[Ran]) -> String {
                     .offset
                     .as_ref()
                     .map_or_else(|| "-".to_owned(), ToString::to_string),
-                if summary.success() {
-                    "ok".to_owned()
-                } else {
-                    "FAILED".to_owned()
-                },
+                result(ran).to_owned(),
             ]
         })
         .collect();
     say::table(&header, &cells, &[2, 3, 4, 5, 6])
 }
 
-fn explain(rows: &[Ran], rest: &Rest, max_passes: usize) {
-    for ran in rows {
-        if let Some(failure) = &ran.summary.failure {
-            say::error_line(&format!("pipe {:?} failed: {failure}", ran.pipe));
+/// What became of a pipe, in one word.
+fn result(ran: &Ran) -> &'static str {
+    match &ran.disabled {
+        Some(_) => "disabled",
+        None if ran.summary.success() => "ok",
+        None => "FAILED",
+    }
+}
+
+/// Says why a run failed, and what else is worth knowing of it.
+fn complain(ran: &Ran) {
+    if let Some(failure) = &ran.summary.failure {
+        say::error_line(&format!("pipe {:?} failed: {failure}", ran.pipe));
+    }
+    for warning in &ran.summary.warnings {
+        say::error_line(&format!("pipe {:?}: {warning}", ran.pipe));
+    }
+    if let Some(comment) = ran.disabled.as_ref().filter(|text| !text.is_empty()) {
+        say::error_line(&format!("pipe {:?} is disabled: {comment}", ran.pipe));
+    }
+}
+
+/// Says what keeps a project from being at rest.
+pub fn explain(rest: &Rest) {
+    match rest.ending {
+        Ending::Stopped => return say::error_line("stopped; what was finished is saved"),
+        Ending::AtRest if rest.waits.is_empty() => {}
+        Ending::AtRest => {
+            say::error_line("nothing is left to run, and these waits can never end:");
         }
-        for warning in &ran.summary.warnings {
-            say::error_line(&format!("pipe {:?}: {warning}", ran.pipe));
+        Ending::OutOfPasses => {
+            say::error_line("not at rest after the last pass that is allowed (--max-passes):");
         }
     }
-    match rest {
-        Rest::Settled | Rest::Failed(_) => {}
-        Rest::Stopped => say::error_line("stopped; what was finished is saved"),
-        Rest::Stuck(waits) => {
-            say::error_line("nothing is left to run, and these waits can never end:");
-            waits
-                .iter()
-                .for_each(|wait| say::error_line(&format!("  {wait}")));
-        }
-        Rest::Restless(pipes) => {
-            say::error_line(&format!("still changing after {max_passes} passes:"));
-            for (pipe, ids) in pipes {
-                say::error_line(&format!(
-                    "  pipe {pipe:?} keeps changing {}",
-                    ids.join(", ")
-                ));
-            }
-        }
+    for (pipe, ids) in &rest.restless {
+        let ids = ids.join(", ");
+        say::error_line(&format!("  pipe {pipe:?} keeps changing {ids}"));
+    }
+    for wait in &rest.waits {
+        say::error_line(&format!("  {wait}"));
     }
 }
 
@@ -168,17 +181,25 @@ fn report(rows: &[Ran], rest: &Rest) -> Json {
             let mut object = summary_json(&ran.summary);
             object["pipe"] = json!(ran.pipe);
             object["pass"] = json!(ran.pass);
+            object["disabled"] = json!(ran.disabled);
+            if ran.disabled.is_some() {
+                // It neither succeeded nor failed.
+                object["success"] = Json::Null;
+            }
             object
         })
         .collect();
-    let (status, detail) = match rest {
-        Rest::Settled => ("settled", Json::Null),
-        Rest::Failed(pipes) => ("failed", json!(pipes)),
-        Rest::Stuck(waits) => ("stuck", json!(waits)),
-        Rest::Restless(pipes) => ("restless", json!(pipes)),
-        Rest::Stopped => ("stopped", Json::Null),
+    let status = match rest.ending {
+        Ending::Stopped => "stopped",
+        Ending::OutOfPasses => "restless",
+        Ending::AtRest if !rest.failed.is_empty() => "failed",
+        Ending::AtRest if !rest.waits.is_empty() => "stuck",
+        Ending::AtRest => "settled",
     };
-    json!({"status": status, "detail": detail, "runs": runs})
+    json!({
+        "status": status, "failed": rest.failed, "waits": rest.waits, "restless": rest.restless,
+        "runs": runs,
+    })
 }
 
 /// A run's outcome, as API and commands print it.

@@ -1,5 +1,10 @@
 //! Publishing what a pipe gives.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use serde_json::{Value, json};
 
 use super::{TestNode, embedded, ids};
@@ -118,4 +123,61 @@ fn another_node_can_read_it() {
     assert_eq!(reader.run("copy"), (5, 5));
     assert_eq!(reader.run("copy"), (0, 0));
     assert_eq!(reader.runtime("copy")["last-seen"], 4);
+}
+
+/// A server that answers with what is posted to it, and counts; its address.
+fn mirror() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = count.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut line, mut length) = (String::new(), 0);
+            while stream.read_line(&mut line).unwrap() > 2 {
+                let (name, value) = line.split_once(':').unwrap_or_default();
+                if name.eq_ignore_ascii_case("content-length") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            counter.fetch_add(1, Ordering::SeqCst);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+            );
+            let answer = [head.as_bytes(), &body].concat();
+            stream.get_mut().write_all(&answer).unwrap();
+        }
+    });
+    (address, count)
+}
+
+#[test]
+fn publishing_runs_what_looking_does_not() {
+    let (address, count) = mirror();
+    let http = json!({"type": "http", "system": "mirror", "url": "x"});
+    let mut harmless = http.clone();
+    harmless["side_effects"] = json!(false);
+    let node = TestNode::of(json!([
+        {"_id": "mirror", "type": "system:url", "base_url": address},
+        embedded("letters", &["A", "B"]),
+        published("called", "letters", json!({"transform": http})),
+        published("harmless", "letters", json!({"transform": harmless})),
+    ]));
+    node.run("letters");
+    let looked = node.get("/api/pipes/called/entities");
+    looked.is_problem(409, "side_effects");
+    let before = node.json("/api/pipes/called/entities?stage=before-transforms");
+    assert_eq!(ids(&before), ["A", "B"]);
+    assert_eq!(count.load(Ordering::SeqCst), 0, "nothing was called");
+    assert_eq!(
+        ids(&node.json("/api/publishers/called/entities")),
+        ["A", "B"]
+    );
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    assert_eq!(ids(&node.json("/api/pipes/harmless/entities")), ["A", "B"]);
+    assert_eq!(count.load(Ordering::SeqCst), 2);
 }
