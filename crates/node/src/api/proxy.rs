@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::TryStreamExt as _;
 
@@ -61,7 +61,7 @@ pub async fn pass(node: Arc<Node>, call: Call) -> Answer {
         .map_err(unreachable)?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = answer.status();
-    *response.headers_mut() = passed_on(answer.headers());
+    *response.headers_mut() = kept_apart(passed_on(answer.headers()));
     *response.body_mut() = Body::from_stream(answer.bytes_stream().map_err(std::io::Error::other));
     Ok(response)
 }
@@ -100,6 +100,27 @@ fn passed_on(headers: &HeaderMap) -> HeaderMap {
         }
     }
     passed
+}
+
+/// What a service may not say, since it would hold for the node's own pages, too.
+const OF_THE_ORIGIN: &[&str] = &[
+    "alt-svc",
+    "clear-site-data",
+    "service-worker-allowed",
+    "strict-transport-security",
+];
+
+/// A service's page comes from the node's address, and must not act as one of the node's: the
+/// browser gives it an origin of its own, and takes no answer for a page that does not say so.
+fn kept_apart(mut headers: HeaderMap) -> HeaderMap {
+    for name in OF_THE_ORIGIN {
+        headers.remove(*name);
+    }
+    let sandbox = HeaderValue::from_static("sandbox");
+    headers.insert(header::CONTENT_SECURITY_POLICY, sandbox);
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    headers
 }
 
 #[cfg(test)]

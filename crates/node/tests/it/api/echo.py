@@ -52,6 +52,10 @@ class Echo(http.server.BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Set-Cookie", "theirs=1")
+        self.send_header("Content-Security-Policy", "script-src *")
+        self.send_header("Content-Security-Policy", "sandbox allow-same-origin allow-scripts")
+        self.send_header("X-Content-Type-Options", "sniff")
+        self.send_header("Clear-Site-Data", '"*"')
         self.end_headers()
         self.wfile.write(body)
 
