@@ -25,6 +25,7 @@ use crate::auth::{self, TokenKey};
 use crate::cli::{INTERRUPTED, LogFormat, OK, Serve};
 use crate::configuration::Stored;
 use crate::microservices::HostOptions;
+use crate::programs::Programs;
 use crate::{commands, metrics, say};
 
 /// What a node needs to start.
@@ -204,7 +205,12 @@ fn open(
         .with_context(|| format!("cannot open the data folder {}", options.data.display()))?;
     let vault = Arc::new(Vault::open(&options.data, &options.master_key)?);
     let own: Arc<dyn SecretSource> = vault.clone();
-    let secrets = SecretChain(vec![own, secrets_from(&options.secrets)?]);
+    let given = secrets_from(&options.secrets)?;
+    let programs = match options.allow_process {
+        true => Programs::Any,
+        false => Programs::of(&loaded, given.as_ref()),
+    };
+    let secrets = SecretChain(vec![own, given]);
     let host = HostOptions {
         node_id: node_id(&options.data)?,
         node_url: Some(format!("http://{}", own_address(address))),
@@ -215,7 +221,7 @@ fn open(
         store.clone(),
         Arc::new(secrets),
         host,
-        options.allow_process,
+        programs,
     );
     let stored = Stored::load(store.clone(), Arc::new(SystemClock))?;
     stored.overlay(&loaded);

@@ -70,12 +70,19 @@ pub fn change(
             tracing::info!(user = %call.user.user_id, from = %call.user.remote_addr, path = %call.raw_path, "configuration changed");
             Ok(warnings)
         }
-        Err(Rejected::Failed(failure)) => Err(failure.into()),
-        Err(Rejected::Invalid(items)) => {
-            let words = first_error(&items).unwrap_or_else(|| "no error is known".to_owned());
-            let words = format!("the configuration has errors, and nothing was changed: {words}");
-            Err(Problem::bad(words).with("validation_errors", Json::Array(items)))
-        }
+        Err(rejected) => Err(rejected.into()),
+    }
+}
+
+impl From<Rejected> for Problem {
+    fn from(rejected: Rejected) -> Problem {
+        let items = match rejected {
+            Rejected::Failed(failure) => return failure.into(),
+            Rejected::Invalid(items) => items,
+        };
+        let words = first_error(&items).unwrap_or_else(|| "no error is known".to_owned());
+        let words = format!("the configuration has errors, and nothing was changed: {words}");
+        Problem::bad(words).with("validation_errors", Json::Array(items))
     }
 }
 

@@ -50,6 +50,10 @@ fn write(node: &Node, call: &Call, replace: bool) -> Answer {
         let words = format!("expected a name that fits in $SECRET(…), found {name:?}");
         return Err(Problem::bad(words));
     }
+    let judged = node
+        .stored
+        .judge_secrets(&node.assembly, scope.as_deref(), &values);
+    judged?;
     node.vault.put(scope.as_deref(), &values, replace)?;
     took_effect(node, call)
 }

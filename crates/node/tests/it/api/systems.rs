@@ -204,3 +204,139 @@ fn a_service_gets_its_secrets_and_does_not_tell_them() {
     let logs = node.get("/api/systems/one/logs").text;
     assert!(!logs.contains("open-sesame-1"), "{logs}");
 }
+
+#[test]
+fn a_services_page_does_not_act_as_one_of_the_nodes() {
+    let node = with_project(json!({}));
+    let answer = node.get("/api/systems/one/proxy/x");
+    let all = |name: &str| -> Vec<&str> {
+        let values = answer.headers.get_all(name).iter();
+        values.map(|value| value.to_str().unwrap()).collect()
+    };
+    assert_eq!(all("content-security-policy"), ["sandbox"]);
+    assert_eq!(all("x-content-type-options"), ["nosniff"]);
+    assert_eq!(all("clear-site-data"), [""; 0]);
+}
+
+/// A node with a project on disk whose service is started by a command of variables and secrets.
+fn with_command(process: Value, env: Value, allow: bool) -> TestNode {
+    TestNode::with(|options, folder| {
+        let project = folder.join("project");
+        std::fs::create_dir_all(project.join("systems")).unwrap();
+        let system = json!({"_id": "one", "type": "system:microservice", "process": process});
+        std::fs::write(project.join("systems/one.conf.json"), system.to_string()).unwrap();
+        std::fs::write(project.join("test-env.json"), env.to_string()).unwrap();
+        options.projects = vec![project];
+        options.allow_process = allow;
+    })
+}
+
+#[test]
+fn a_variable_does_not_choose_a_program() {
+    let process = json!({
+        "command": ["$ENV(program)", "-c", SCRIPT], "cwd": "$ENV(folder)",
+        "environment": {"GREETING": "$ENV(greeting)", "PATH": "$ENV(path)"}
+    });
+    let env = json!({
+        "program": "python3", "folder": ".", "greeting": "hello", "path": std::env::var("PATH").unwrap(),
+    });
+    let node = with_command(process.clone(), env.clone(), false);
+    let before = until_running(&node);
+    for change in [
+        json!({"program": "/bin/sh"}),
+        json!({"folder": "/tmp"}),
+        json!({"path": "/tmp"}),
+    ] {
+        for path in ["/api/env", "/api/env?force=true"] {
+            node.post(path, change.clone())
+                .is_problem(400, "--allow-process");
+        }
+    }
+    assert_eq!(node.json("/api/env"), env, "nothing was changed");
+    assert_eq!(until_running(&node)["pid"], before["pid"]);
+    // What the program is told is no matter of this.
+    node.post("/api/env", json!({"greeting": "good day"})).ok();
+    until("the restart", || {
+        let now = node.json("/api/systems/one/status");
+        (now["running"] == true && now["pid"] != before["pid"]).then_some(())
+    });
+    let environment = node.json("/api/systems/one/proxy/environment");
+    assert_eq!(environment["GREETING"], "good day");
+
+    let willing = with_command(process, env, true);
+    willing
+        .post("/api/env", json!({"program": "no-such-program"}))
+        .ok();
+    until("the failed start", || {
+        let status = willing.json("/api/systems/one/status");
+        let message = status["message"].as_str().unwrap_or_default();
+        message.contains("no-such-program").then_some(())
+    });
+}
+
+#[test]
+fn a_secret_does_not_choose_a_program() {
+    let node = with_command(json!({"command": ["$SECRET(program)"]}), json!({}), false);
+    for path in ["/api/secrets", "/api/systems/one/secrets"] {
+        node.put(path, json!({"program": "/bin/sh"}))
+            .is_problem(400, "--allow-process");
+        assert_eq!(node.json(path), json!([]), "nothing was kept");
+    }
+    assert!(node.running().node().assembly.host.ids().is_empty());
+}
+
+#[test]
+fn a_variable_that_was_kept_does_not_choose_a_program_after_a_restart() {
+    let process = json!({"command": ["$ENV(program)"]});
+    let mut node = with_command(process, json!({}), true);
+    node.put("/api/env", json!({"program": "true"})).ok();
+    node.change_options(|options| options.allow_process = false);
+    node.restart();
+    let status = node.json("/api/systems/one/status");
+    assert_eq!(status["state"], "failed");
+    assert!(
+        status["message"].to_string().contains("--allow-process"),
+        "{status}"
+    );
+    assert!(node.running().node().assembly.host.ids().is_empty());
+}
+
+/// A pipe that reads from the service `one`.
+fn reads_one() -> Value {
+    json!({"_id": "p", "type": "pipe", "source": {"type": "json", "system": "one", "url": "x"}})
+}
+
+#[test]
+fn a_service_that_cannot_start_says_so_and_ends_the_runs_that_need_it() {
+    let node = with_command(json!({"command": ["no-such-program"]}), json!({}), false);
+    node.put("/api/pipes/p/config", reads_one()).ok();
+    let hub = &node.running().node().assembly.hub;
+    let summary = hub
+        .run(&hub.pipe("p").unwrap(), &Default::default())
+        .unwrap();
+    let words = summary.failure.unwrap().to_string();
+    assert!(words.contains("no-such-program"), "{words}");
+    assert_eq!(node.runtime("p")["is-running"], false);
+    // However often it is tried again, the status says why.
+    until("the next try", || {
+        let status = node.json("/api/systems/one/status");
+        assert_eq!(status["running"], false);
+        assert!(
+            status["message"].to_string().contains("no-such-program"),
+            "{status}"
+        );
+        (status["restarts"] == 1).then_some(())
+    });
+}
+
+#[test]
+fn a_run_that_needs_a_refused_service_says_why_it_was_refused() {
+    let node = with_command(json!({"command": ["x", "$SECRET(gone)"]}), json!({}), false);
+    node.put("/api/pipes/p/config", reads_one()).ok();
+    let hub = &node.running().node().assembly.hub;
+    let summary = hub
+        .run(&hub.pipe("p").unwrap(), &Default::default())
+        .unwrap();
+    let words = summary.failure.unwrap().to_string();
+    assert!(words.contains("\"gone\""), "{words}");
+}
