@@ -80,6 +80,8 @@ pub(super) struct Inner {
 
 struct Table {
     entries: BTreeMap<String, Entry>,
+    /// Why services that a configuration wants are not hosted.
+    refused: BTreeMap<String, String>,
     node_url: Option<String>,
     closed: bool,
 }
@@ -101,16 +103,26 @@ impl Host {
             options.node_id.clone(),
             options.docker_network.clone(),
         );
+        Host::over(handle, options, Arc::new(ProcessRuntime), Arc::new(docker))
+    }
+
+    fn over(
+        handle: Handle,
+        options: HostOptions,
+        process: Arc<dyn Runtime>,
+        docker: Arc<dyn Runtime>,
+    ) -> Host {
         let table = Table {
             entries: BTreeMap::new(),
+            refused: BTreeMap::new(),
             node_url: options.node_url.clone(),
             closed: false,
         };
         Host(Arc::new(Inner {
             handle,
             options,
-            process: Arc::new(ProcessRuntime),
-            docker: Arc::new(docker),
+            process,
+            docker,
             redactor: Arc::new(RwLock::new(Arc::new(Redactor::default()))),
             table: Mutex::new(table),
         }))
@@ -128,6 +140,11 @@ impl Host {
     /// Tells services that start from now on where the node is.
     pub fn set_node_url(&self, url: Option<String>) {
         self.0.table().node_url = url;
+    }
+
+    /// Why systems have no service here, by system: for whoever asks for it all the same.
+    pub fn set_refused(&self, refused: BTreeMap<String, String>) {
+        self.0.table().refused = refused;
     }
 
     /// Makes exactly these services run, each once: starts new ones, stops those that are gone,
@@ -207,7 +224,9 @@ impl Host {
             // Time that is up is no error: the loop looks again.
             let changed = timeout(left.min(CANCEL_LOOK), shown.changed()).await;
             if let Ok(Err(_)) = changed {
-                return Err(format!("microservice {id} is no longer wanted"));
+                let last = shown.borrow().clone();
+                let gone = || Err(format!("microservice {id} is no longer wanted"));
+                return settled(id, &last).unwrap_or_else(gone);
             }
         }
     }
@@ -215,9 +234,12 @@ impl Host {
     /// Starts a service that has waited for its first caller.
     fn demand(&self, id: &str) -> Result<(watch::Receiver<Snapshot>, u64), String> {
         let table = self.0.table();
-        let entry = table.wanted(id).ok_or_else(|| {
-            format!("expected a microservice system {id:?}, found none that runs")
-        })?;
+        let entry = table
+            .wanted(id)
+            .ok_or_else(|| match table.refused.get(id) {
+                Some(why) => format!("microservice {id} is not started: {why}"),
+                None => format!("expected a microservice system {id:?}, found none that runs"),
+            })?;
         entry.wish.send_if_modified(|wish| {
             let off = !wish.on;
             if off {
@@ -376,7 +398,7 @@ impl Inner {
         let Some(entry) = table
             .entries
             .get_mut(id)
-            .filter(|entry| entry.task.is_none())
+            .filter(|entry| entry.task.as_ref().is_none_or(JoinHandle::is_finished))
         else {
             return;
         };
@@ -385,11 +407,26 @@ impl Inner {
         let keeper = Keeper {
             id: id.to_owned(),
             host: Arc::downgrade(self),
-            shown: show,
+            shown: show.clone(),
             log: entry.log.clone(),
             pace: self.options.pace.clone(),
         };
-        entry.task = Some(self.handle.spawn(keeper.run(entry.wish.subscribe())));
+        let keeping = self.handle.spawn(keeper.run(entry.wish.subscribe()));
+        let id = id.to_owned();
+        entry.task = Some(self.handle.spawn(async move {
+            let Err(broken) = keeping.await else {
+                return;
+            };
+            // Without its keeper the service would look as it did last, forever.
+            let words = format!("the node met a defect in the program while it kept it: {broken}");
+            tracing::error!(system = id, "{words}");
+            show.send_modify(|snapshot| {
+                snapshot.state = State::Failed;
+                snapshot.message = Some(words);
+                snapshot.url = None;
+                snapshot.instance = None;
+            });
+        }));
     }
 
     /// Where the spec runs.
@@ -536,4 +573,119 @@ fn free_port(taken: &[u16]) -> u16 {
         .filter_map(|_| pick())
         .find(|port| !taken.contains(port))
         .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::super::runtime::{Instance, StartError, Task};
+    use super::*;
+
+    /// A place with a bug.
+    struct Broken;
+
+    impl Runtime for Broken {
+        fn name(&self) -> &'static str {
+            "process"
+        }
+
+        fn start<'a>(&'a self, _: &'a Launch) -> Task<'a, Result<Arc<dyn Instance>, StartError>> {
+            Box::pin(async { panic!("a bug") })
+        }
+
+        fn clear<'a>(&'a self, _: &'a str) -> Task<'a, ()> {
+            Box::pin(async {})
+        }
+
+        fn close(&self) -> Task<'_, ()> {
+            Box::pin(async {})
+        }
+    }
+
+    /// A place where the first start fails, and the next one takes forever.
+    #[derive(Default)]
+    struct Stubborn(std::sync::atomic::AtomicBool);
+
+    impl Runtime for Stubborn {
+        fn name(&self) -> &'static str {
+            "process"
+        }
+
+        fn start<'a>(&'a self, _: &'a Launch) -> Task<'a, Result<Arc<dyn Instance>, StartError>> {
+            Box::pin(async {
+                if self.0.swap(true, std::sync::atomic::Ordering::SeqCst) {
+                    std::future::pending::<()>().await;
+                }
+                Err(StartError::new("no such image"))
+            })
+        }
+
+        fn clear<'a>(&'a self, _: &'a str) -> Task<'a, ()> {
+            Box::pin(async {})
+        }
+
+        fn close(&self) -> Task<'_, ()> {
+            Box::pin(async {})
+        }
+    }
+
+    #[test]
+    fn why_it_failed_is_shown_while_it_is_tried_again() {
+        let runtime = runtime();
+        let pace = Pace {
+            first_pause: Duration::from_millis(1),
+            ..Pace::default()
+        };
+        let options = HostOptions {
+            pace,
+            ..HostOptions::default()
+        };
+        let place: Arc<dyn Runtime> = Arc::new(Stubborn::default());
+        let host = Host::over(runtime.handle().clone(), options, place.clone(), place);
+        host.apply(vec![spec()]);
+        let mut shown = host.0.table().entries["one"].shown.clone();
+        let again = |now: &Snapshot| now.restarts == 1 && now.state == State::Starting;
+        runtime.block_on(async {
+            let waited = timeout(Duration::from_secs(60), shown.wait_for(again)).await;
+            let now = waited.unwrap().unwrap().clone();
+            assert_eq!(now.message.as_deref(), Some("no such image"));
+        });
+        let words = host.ready_url("one", Duration::from_millis(10), &|| false);
+        assert!(words.unwrap_err().contains("no such image"));
+        runtime.block_on(host.shutdown());
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+    }
+
+    fn spec() -> ServiceSpec {
+        let config = json!({"process": {"command": ["x"]}});
+        ServiceSpec::from_config("one", &config, Path::new("/")).unwrap()
+    }
+
+    #[test]
+    fn a_defect_does_not_leave_a_service_starting_forever() {
+        let runtime = runtime();
+        let options = HostOptions::default();
+        let handle = runtime.handle().clone();
+        let host = Host::over(handle, options, Arc::new(Broken), Arc::new(Broken));
+        host.apply(vec![spec()]);
+        let words = host.ready_url("one", Duration::from_secs(60), &|| false);
+        assert!(words.unwrap_err().contains("defect"));
+        let status = runtime.block_on(host.status("one")).unwrap();
+        assert_eq!(status["state"], "failed");
+        // It is kept anew with the next configuration.
+        host.apply(vec![spec()]);
+        let words = host.ready_url("one", Duration::from_secs(60), &|| false);
+        assert!(words.unwrap_err().contains("defect"));
+        runtime.block_on(host.shutdown());
+    }
 }

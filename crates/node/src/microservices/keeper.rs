@@ -127,6 +127,10 @@ impl Keeper {
     /// Life after life, with growing pauses, until the wish changes.
     async fn keep(&self, spec: Arc<ServiceSpec>, wish: &mut watch::Receiver<Wish>) {
         let mut failures = 0;
+        self.show(|snapshot| {
+            snapshot.message = None;
+            snapshot.failures = 0;
+        });
         // The registry is asked once for every wish, not at every crash.
         let mut pull = true;
         loop {
@@ -175,9 +179,9 @@ impl Keeper {
         pull: &mut bool,
         wish: &mut watch::Receiver<Wish>,
     ) -> Over {
+        // Why it failed the last time stays in sight until it runs.
         self.show(|snapshot| {
             snapshot.state = State::Starting;
-            snapshot.message = None;
             snapshot.next_start = None;
         });
         let started = tokio::select! {

@@ -45,7 +45,7 @@ impl State {
 pub struct Snapshot {
     /// What it is doing.
     pub state: State,
-    /// Why it crashed or failed, with its last lines; redacted.
+    /// Why it crashed or failed the last time, with its last lines, until it runs; redacted.
     pub message: Option<String>,
     /// Its base URL for the node, without a slash at the end; known once it runs.
     pub url: Option<String>,
