@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use serde_json::{Map, Value as Json};
+use tahini_hub::hub::Prepared;
 use tahini_hub::config::{Component, Configuration, Input, Level, Problem, resolve_secrets};
 use tahini_hub::project::{Project, read_secrets};
 use tahini_hub::secrets::{EnvironmentSecrets, MemorySecrets, SecretChain, SecretSource};
@@ -14,6 +15,7 @@ use tahini_hub::{Cancel, Clock, Failure, Hub, Registry, Services};
 use tahini_store::Backend;
 
 use crate::microservices::{Host, HostOptions, Redactor, ServiceSpec};
+use crate::programs::Programs;
 
 /// All component types that this binary knows.
 pub const REGISTRY: Registry = Registry {
@@ -43,8 +45,8 @@ pub struct Assembly {
     pub host: Host,
     /// Where secrets come from.
     pub secrets: Arc<dyn SecretSource>,
-    /// Processes are accepted from configuration without a folder, too.
-    pub allow_process: bool,
+    /// Which programs of this machine may be started.
+    pub programs: Programs,
 }
 
 /// Projects read from disk, together.
@@ -103,7 +105,7 @@ impl Assembly {
         store: Arc<dyn Backend>,
         secrets: Arc<dyn SecretSource>,
         options: HostOptions,
-        allow_process: bool,
+        programs: Programs,
     ) -> Assembly {
         let host = Host::new(tahini_connectors::http::runtime().handle().clone(), options);
         let services: Arc<dyn Services> = Arc::new(Hosted(host.clone()));
@@ -113,18 +115,29 @@ impl Assembly {
             hub,
             host,
             secrets,
-            allow_process,
+            programs,
         }
     }
 
     /// Takes over a configuration: pipes, systems, hosted services. Services that cannot be
     /// hosted are told; the rest runs.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written; everything is as before then.
     pub fn apply(&self, configuration: Configuration) -> Result<Vec<Problem>, Failure> {
-        let (specs, problems, known) = self.services(&configuration);
+        let prepared = self.hub.prepare(configuration)?;
+        Ok(self.take_over(prepared))
+    }
+
+    /// The second half of `apply`, which cannot fail.
+    pub fn take_over(&self, prepared: Prepared) -> Vec<Problem> {
+        let (specs, problems, known) = self.services(prepared.configuration());
+        let refused = refused(prepared.configuration(), &problems);
         self.host.set_redactor(Redactor::new(known));
+        self.host.set_refused(refused);
         self.host.apply(specs);
-        self.hub.apply(configuration)?;
-        Ok(problems)
+        self.hub.take_over(prepared);
+        problems
     }
 
     /// The services that a configuration wants, what is wrong with them, and the secrets they
@@ -154,15 +167,8 @@ impl Assembly {
     fn service(&self, system: &Component) -> Result<ServiceSpec, String> {
         let filled = resolve_secrets(&system.effective, self.secrets.as_ref(), Some(&system.id))
             .map_err(|failure| failure.to_string())?;
-        let runs_here = filled
-            .get("process")
-            .is_some_and(|process| !process.is_null());
-        if runs_here && system.folder.is_none() && !self.allow_process {
-            return Err(
-                "expected a project on disk, or `serve --allow-process`, for a system \
-                 with `process`: it starts a program of this machine"
-                    .to_owned(),
-            );
+        if let Some(words) = self.programs.refusal(system, self.secrets.as_ref()) {
+            return Err(words);
         }
         let folder = system.folder.clone().unwrap_or_else(|| PathBuf::from("."));
         let folder = folder.canonicalize().unwrap_or(folder);
@@ -187,6 +193,19 @@ impl Assembly {
         let host = self.host.clone();
         tahini_connectors::http::runtime().block_on(async move { host.shutdown().await });
     }
+}
+
+/// Why microservices are not hosted, by system: for pipes that ask for one all the same.
+fn refused(configuration: &Configuration, problems: &[Problem]) -> BTreeMap<String, String> {
+    let own = configuration.systems().flat_map(|system| &system.problems);
+    let mut refused = BTreeMap::new();
+    for problem in own.chain(problems).filter(|problem| problem.is_error()) {
+        if let Some(system) = &problem.component {
+            let first = refused.entry(system.clone());
+            first.or_insert_with(|| problem.message.clone());
+        }
+    }
+    refused
 }
 
 /// The hosted services as pipes see them.

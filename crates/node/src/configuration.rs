@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json, json};
 use tahini_entity::{Batch, Entity, Value};
 use tahini_hub::config::{Component, Configuration, Input, Problem};
 use tahini_hub::scheduler::Scheduler;
+use tahini_hub::secrets::{MemorySecrets, SecretChain, SecretSource};
 use tahini_hub::{Clock, Failure};
 use tahini_store::{Backend, Commit, Limit, Rule, View};
 
@@ -136,8 +137,8 @@ impl Stored {
         Ok(assembly.hub.configuration())
     }
 
-    /// Makes a change: edits a copy, judges it, saves it, applies it. All or nothing, and one
-    /// change at a time. Returns what is wrong all the same, one item a component.
+    /// Makes a change: edits a copy, judges it, prepares it, saves it, takes it over. All or
+    /// nothing, and one change at a time. Returns what is wrong all the same, one item a component.
     pub fn change(
         &self,
         assembly: &Assembly,
@@ -153,13 +154,31 @@ impl Stored {
         if judge.refuses(&configuration) {
             return Err(Rejected::Invalid(report(&configuration, judge)));
         }
+        refuse_foreign_programs(assembly, &configuration, assembly.secrets.as_ref())?;
         let warnings = report(&configuration, judge);
+        let prepared = assembly.hub.prepare(configuration)?;
         self.save(&held, &changed)?;
-        changed.services = assembly.apply(configuration)?;
+        changed.services = assembly.take_over(prepared);
         *held = changed;
         drop(held);
         scheduler.reload(false);
         Ok(warnings)
+    }
+
+    /// Judges secrets before they are set; `None` are global ones.
+    pub fn judge_secrets(
+        &self,
+        assembly: &Assembly,
+        system: Option<&str>,
+        values: &Map<String, Json>,
+    ) -> Result<(), Rejected> {
+        let mut fresh = MemorySecrets::default();
+        for (name, value) in values {
+            let text = value.as_str().map(str::to_owned);
+            fresh.set(system, name, &text.unwrap_or_else(|| value.to_string()));
+        }
+        let chain = SecretChain(vec![Arc::new(fresh), assembly.secrets.clone()]);
+        refuse_foreign_programs(assembly, &self.lock().build(), &chain)
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -296,6 +315,28 @@ impl Judge {
             Judge::All | Judge::Nothing => true,
             Judge::These(ids) => ids.contains(&component.id),
         }
+    }
+}
+
+/// Whoever may change variables and secrets may not thereby choose a program of this machine: not
+/// with `force` either, for this is no mistake in a component that could be marked.
+fn refuse_foreign_programs(
+    assembly: &Assembly,
+    configuration: &Configuration,
+    secrets: &dyn SecretSource,
+) -> Result<(), Rejected> {
+    let programs = &assembly.programs;
+    let before = programs.foreign(&assembly.hub.configuration(), assembly.secrets.as_ref());
+    let is_new = |one: &Problem| !before.iter().any(|old| old.component == one.component);
+    let after = programs.foreign(configuration, secrets);
+    let items: Vec<Json> = after
+        .iter()
+        .filter(|one| is_new(one))
+        .map(|one| item(json!({ "_id": one.component }), false, &[one]))
+        .collect();
+    match items.is_empty() {
+        true => Ok(()),
+        false => Err(Rejected::Invalid(items)),
     }
 }
 

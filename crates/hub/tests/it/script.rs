@@ -10,16 +10,21 @@ use serde_json::{Value as Json, json};
 use tahini_entity::json::{self, Fields, Numbers};
 use tahini_entity::{Batch, Offset, Value};
 use tahini_hub::builtin;
-use tahini_hub::registry::{ContinuationDef, SinkDef, SourceDef, SystemDef};
-use tahini_hub::sink::{End, Progress, Run, Written};
+use tahini_hub::config::{Kind, Property};
+use tahini_hub::policy::Retries;
+use tahini_hub::registry::{ContinuationDef, SinkDef, SourceDef, SystemDef, TransformDef};
+use tahini_hub::sink::{End, Progress, Run, RunKind, Written};
 use tahini_hub::source::{From, Step};
-use tahini_hub::{Cancel, Ctx, Failure, Registry, Sink, Source};
+use tahini_hub::{Cancel, Ctx, Failure, Registry, Sink, Source, Transform};
+
+use crate::middle::{self, Middle};
 
 /// Everything that the components of one world follow and tell, by pipe.
 #[derive(Default)]
 pub struct Script {
     pub sources: Mutex<BTreeMap<String, Upstream>>,
     pub sinks: Mutex<BTreeMap<String, Target>>,
+    pub transforms: Mutex<BTreeMap<String, Middle>>,
 }
 
 /// What a scripted source has and how it behaves.
@@ -52,10 +57,20 @@ pub struct Target {
     pub failing_batches: usize,
     pub panics_at: Option<String>,
     pub retry_after: Option<Duration>,
+    /// What the system behind it says about retries.
+    pub retries: Option<Arc<Retries>>,
+    /// How many times the end of a run fails from now on.
+    pub failing_ends: usize,
+    /// The kinds of the runs that were begun.
+    pub begun: Vec<RunKind>,
+    /// Whether each run that was ended was complete.
+    pub complete: Vec<bool>,
     /// Every attempt: the ids, and whether it was taken.
     pub attempts: Vec<(Vec<String>, bool)>,
     /// How runs ended: true for finish, false for abort.
     pub ends: Vec<bool>,
+    /// The ids that a `calls` transform was given, call by call.
+    pub transformed: Vec<Vec<String>>,
 }
 
 /// A run says that it is at the gate and goes on when it is let through.
@@ -189,9 +204,48 @@ const SYSTEMS: &[SystemDef] = &[SystemDef {
 pub const REGISTRY: Registry = Registry {
     sources: &[SOURCES, builtin::SOURCES],
     sinks: &[SINKS, builtin::SINKS],
-    transforms: &[builtin::TRANSFORMS],
+    transforms: &[TRANSFORMS, builtin::TRANSFORMS],
     systems: &[SYSTEMS],
 };
+
+const TRANSFORMS: &[TransformDef] = &[CALLS, middle::DEF];
+
+const CALLS: TransformDef = TransformDef {
+    name: "calls",
+    summary: "Hands on what it is given, and notes that it was called.",
+    properties: &[Property::new("side_effects", Kind::Boolean, "").or("true")],
+    open: |ctx| {
+        let key = ctx.whole.map()["source"]["world"].as_str().unwrap();
+        Ok(Box::new(Calls {
+            script: Arc::clone(&WORLDS.lock().unwrap()[key]),
+            pipe: ctx.owner.to_owned(),
+        }))
+    },
+};
+
+struct Calls {
+    script: Arc<Script>,
+    pipe: String,
+}
+
+impl Transform for Calls {
+    fn apply(
+        &mut self,
+        input: &Batch,
+        out: &mut Batch,
+        origins: &mut Vec<u32>,
+    ) -> Result<(), Failure> {
+        let ids = input.iter().map(|record| record.id.unwrap().to_owned());
+        let mut sinks = self.script.sinks.lock().unwrap();
+        let target = sinks.entry(self.pipe.clone()).or_default();
+        target.transformed.push(ids.collect());
+        for (at, record) in (0..).zip(input.iter()) {
+            out.push(record);
+            origins.push(at);
+        }
+        Ok(())
+    }
+}
 
 struct ScriptedSource {
     script: Arc<Script>,
@@ -315,6 +369,7 @@ impl ScriptedSink {
         let mut failure = Failure::entity(format!("refused {}", refused.unwrap_or_default()))
             .with_original("the target's own words");
         failure.retry_after = target.retry_after;
+        failure.retries.clone_from(&target.retries);
         Err(failure)
     }
 
@@ -330,6 +385,10 @@ impl ScriptedSink {
 
 impl Sink for ScriptedSink {
     fn begin(&mut self, run: &Run) -> Result<(), Failure> {
+        let mut sinks = self.script.sinks.lock().unwrap();
+        let target = sinks.entry(self.pipe.clone()).or_default();
+        target.begun.push(run.kind);
+        drop(sinks);
         self.inner.as_mut().map_or(Ok(()), |inner| inner.begin(run))
     }
 
@@ -345,6 +404,14 @@ impl Sink for ScriptedSink {
     }
 
     fn finish(&mut self, end: &End) -> Result<Written, Failure> {
+        let mut sinks = self.script.sinks.lock().unwrap();
+        let target = sinks.entry(self.pipe.clone()).or_default();
+        if target.failing_ends > 0 {
+            target.failing_ends -= 1;
+            return Err(Failure::transient("the end was not taken"));
+        }
+        target.complete.push(end.complete);
+        drop(sinks);
         self.end(true);
         match &mut self.inner {
             Some(inner) => inner.finish(end),

@@ -5,7 +5,8 @@ use serde_json::{Value as Json, json};
 use tahini_entity::Batch;
 use tahini_entity::json::{Fields, write_record};
 use tahini_hub::source::{From, Step};
-use tahini_hub::{Cancel, Hub, Pipe};
+use tahini_hub::stage::end_of_looking;
+use tahini_hub::{Cancel, Hub, Pipe, Transform};
 
 use super::run::assemble;
 use crate::assembly::{Loaded, print_problems, read_objects};
@@ -60,16 +61,14 @@ fn follow(hub: &Hub, pipe: &str, id: &str) -> anyhow::Result<Vec<Json>> {
     };
     steps.push(json!({"step": "source", "entities": shown(&source)}));
     let mut current = source;
-    for (at, mut transform) in pipe
-        .open_transforms(&hub.world, &cancel)?
-        .into_iter()
-        .enumerate()
-    {
-        let kind = pipe.transforms()[at]["type"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        let step = format!("transform {} ({kind})", at + 1);
+    let end = end_of_looking(pipe);
+    for (step, at, mut transform) in way(hub, pipe, &cancel)? {
+        let ends = end.as_ref().filter(|(first, _)| at == Some(*first));
+        if let Some((_, why)) = ends {
+            let words = format!("not run, and so nothing after it: {why}");
+            steps.push(json!({"step": step, "message": words}));
+            return Ok(steps);
+        }
         let mut out = Batch::new();
         if let Err(failure) = transform.apply(&current, &mut out, &mut Vec::new()) {
             steps.push(json!({"step": step, "message": format!("failed: {failure}")}));
@@ -82,14 +81,41 @@ fn follow(hub: &Hub, pipe: &str, id: &str) -> anyhow::Result<Vec<Json>> {
     Ok(steps)
 }
 
-/// The entity by its id in the source; where the source gives none, by what it becomes.
+/// A step between source and sink: its name, its position if it is a transform, and what it does.
+type Passage = (String, Option<usize>, Box<dyn Transform>);
+
+/// Everything between source and sink, in order.
+fn way(hub: &Hub, pipe: &Pipe, cancel: &Cancel) -> anyhow::Result<Vec<Passage>> {
+    let named = |name: &str| {
+        let name = name.to_owned();
+        move |transform| (name, None, transform)
+    };
+    let mut way: Vec<Passage> = Vec::new();
+    way.extend(pipe.adding_namespaces().map(named("add_namespaces")));
+    let transforms = pipe.open_transforms(&hub.world, cancel)?;
+    for (at, (transform, config)) in transforms.into_iter().zip(pipe.transforms()).enumerate() {
+        let kind = config["type"].as_str().unwrap_or_default();
+        let name = format!("transform {} ({kind})", at + 1);
+        way.push((name, Some(at), transform));
+    }
+    way.extend(pipe.removing_namespaces().map(named("remove_namespaces")));
+    Ok(way)
+}
+
+/// The entity by its id in the source; where the source gives none, by what it becomes, as far as
+/// a look can tell.
 fn find(hub: &Hub, pipe: &Pipe, id: &str, cancel: &Cancel) -> anyhow::Result<Option<Batch>> {
     let from = From {
         full: true,
         ..From::default()
     };
     let mut source = pipe.open_source(&hub.world, cancel, from)?;
-    let mut transforms = pipe.open_transforms(&hub.world, cancel)?;
+    let end = pipe.first_side_effect();
+    let mut transforms: Vec<_> = way(hub, pipe, cancel)?
+        .into_iter()
+        .take_while(|(_, at, _)| end.is_none() || *at != end)
+        .map(|(_, _, transform)| transform)
+        .collect();
     loop {
         let mut batch = Batch::new();
         let step = source.next_batch(100, &mut batch)?;
@@ -110,7 +136,7 @@ fn find(hub: &Hub, pipe: &Pipe, id: &str, cancel: &Cancel) -> anyhow::Result<Opt
     }
 }
 
-fn becomes(one: &Batch, id: &str, transforms: &mut [Box<dyn tahini_hub::Transform>]) -> bool {
+fn becomes(one: &Batch, id: &str, transforms: &mut [Box<dyn Transform>]) -> bool {
     let mut current = one.clone();
     for transform in transforms {
         let mut out = Batch::new();
