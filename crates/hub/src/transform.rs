@@ -18,3 +18,47 @@ pub trait Transform: Send {
         origins: &mut Vec<u32>,
     ) -> Result<(), Failure>;
 }
+
+/// The batch without its filtered entities; `None` when it has none.
+pub(crate) fn without_filtered(batch: &Batch) -> Option<Batch> {
+    if !batch.iter().any(|record| record.meta.filtered) {
+        return None;
+    }
+    let mut kept = Batch::new();
+    let wanted = batch.iter().filter(|record| !record.meta.filtered);
+    wanted.for_each(|record| kept.push(record));
+    Some(kept)
+}
+
+/// What became of a batch, with the position in it that each entity came from.
+pub(crate) struct Outputs {
+    pub(crate) batch: Batch,
+    origins: Vec<u32>,
+}
+
+impl Outputs {
+    /// The position in the input that the entity at `at` came from.
+    pub(crate) fn origin(&self, at: usize) -> usize {
+        self.origins.get(at).map_or(0, |origin| *origin as usize)
+    }
+}
+
+/// Puts a batch through the transforms, one after the other; `None` when there are none.
+pub(crate) fn apply_all(
+    transforms: &mut [Box<dyn Transform>],
+    input: &Batch,
+) -> Result<Option<Outputs>, Failure> {
+    let mut current: Option<Outputs> = None;
+    for transform in transforms {
+        let (mut batch, mut origins) = (Batch::new(), Vec::new());
+        let before = current.as_ref().map_or(input, |outputs| &outputs.batch);
+        transform.apply(before, &mut batch, &mut origins)?;
+        if let Some(outputs) = &current {
+            for origin in &mut origins {
+                *origin = outputs.origins.get(*origin as usize).copied().unwrap_or(0);
+            }
+        }
+        current = Some(Outputs { batch, origins });
+    }
+    Ok(current)
+}

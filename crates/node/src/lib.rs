@@ -12,5 +12,6 @@ pub mod configuration;
 pub mod metrics;
 pub mod microservices;
 pub mod openapi;
+pub mod programs;
 pub mod say;
 pub mod serve;

@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod commands;
 mod kill;
 mod large;
 mod microservices;

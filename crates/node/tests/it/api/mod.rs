@@ -101,6 +101,11 @@ impl TestNode {
         &self.options
     }
 
+    /// Changes the options of the next start.
+    pub fn change_options(&mut self, change: impl FnOnce(&mut Options)) {
+        change(&mut self.options);
+    }
+
     /// Stops the node and starts it again over the same folder.
     pub fn restart(&mut self) {
         self.running.take().unwrap().stop(LIMIT).unwrap();
