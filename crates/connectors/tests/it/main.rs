@@ -7,6 +7,7 @@
 
 mod body;
 mod client;
+mod runs;
 mod server;
 mod sink;
 mod source;

@@ -25,7 +25,8 @@ pub struct World {
     registry: Registry,
 }
 
-struct Noon;
+/// A clock that stands still.
+pub struct Noon;
 
 impl Clock for Noon {
     fn now(&self) -> jiff::Timestamp {
@@ -47,7 +48,7 @@ impl Systems for Known {
 
 /// Services by id.
 #[derive(Default)]
-struct Running(HashMap<String, String>);
+pub struct Running(HashMap<String, String>);
 
 impl Services for Running {
     fn url(&self, system: &str, _: Duration, _: &Cancel) -> Result<String, Failure> {

@@ -57,24 +57,20 @@ impl Receiving {
             return Ok(run(&mut sink, rows, Some(&End::default()))?.changed);
         }
         let known = self.forward.as_ref().map(|known| &known.sequence);
-        let (mut sink, fresh) = match Sequence::turn(known, push)? {
+        let mut sink = match Sequence::turn(known, push)? {
             Turn::Repeated => return Ok(0),
             Turn::First => {
                 // The run of the sequence that this one replaces ends first.
                 self.forward = None;
-                (Some(begin(hub, pipe, RunKind::Full)?), true)
+                Some(begin(hub, pipe, RunKind::Full)?)
             }
-            Turn::Next => {
-                let known = self.forward.as_mut();
-                (known.and_then(|known| known.sink.take()), false)
-            }
+            Turn::Next => self.forward.as_mut().and_then(|known| known.sink.take()),
         };
-        debug_assert!(fresh || sink.is_some());
-        let Some(open) = &mut sink else {
-            return Err(PostError::Conflict(
+        let open = sink.as_mut().ok_or_else(|| {
+            PostError::Conflict(
                 "expected a sequence whose run is under way, found that it ended".to_owned(),
-            ));
-        };
+            )
+        })?;
         let end = End {
             complete: true,
             populated: true,

@@ -2,10 +2,10 @@
 
 use serde_json::{Value as Json, json};
 use tahini_entity::json::Fields;
-use tahini_hub::Failure;
 use tahini_hub::policy::Retries;
+use tahini_hub::{Class, Failure};
 
-use crate::script::records;
+use crate::script::{gate, records};
 use crate::world::World;
 
 /// A pipe `p` to a sink outside, whose source is chronological.
@@ -529,5 +529,28 @@ fn the_end_of_a_run_is_sent_again_as_a_batch_is() {
             true => assert_eq!((complete, ends), (vec![true], vec![true])),
             false => assert_eq!((complete, ends), (vec![], vec![false])),
         }
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_never_says_that_it_came_to_its_end() {
+    for rows in [records(&[("a", 1)]), Vec::new()] {
+        let world = world(json!({}));
+        world.records("p", rows);
+        let (gate, keeper) = gate();
+        world.upstream("p", |upstream| {
+            upstream.gate = Some(gate);
+            upstream.deaf = true;
+        });
+        let summary = std::thread::scope(|scope| {
+            let run = scope.spawn(|| world.run("p"));
+            keeper.wait();
+            world.live_pipe("p").state().cancel.cancel();
+            keeper.open.send(()).unwrap();
+            run.join().unwrap()
+        });
+        assert_eq!(summary.failure.unwrap().class, Class::Cancelled);
+        let ends = world.target("p", |target| target.ends.clone());
+        assert_eq!(ends, [false]);
     }
 }
