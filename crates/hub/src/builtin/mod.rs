@@ -2,9 +2,10 @@
 
 pub(crate) mod dataset_sink;
 mod dataset_source;
-mod dtl;
+pub(crate) mod dtl;
 mod embedded;
 mod endpoint;
+pub(crate) mod namespaces;
 
 use crate::config::{Kind, Property};
 use crate::registry::{ContinuationDef, SinkDef, SourceDef, TransformDef};
