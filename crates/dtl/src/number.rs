@@ -192,6 +192,7 @@ pub(crate) fn divide(a: Number, b: Number) -> Result<Value, Limit> {
     match Number::pair(a, b)? {
         Pair::Float(a, b) => Ok(Value::float(a / b)),
         Pair::Int(a, b) => Ok(Value::decimal(quotient(a.into(), b.into()))),
+        Pair::Big(a, b) if (&a % &b).is_zero() => decimal((a / b).into()),
         Pair::Big(a, b) => Ok(Value::decimal(quotient(
             checked(Some(a.into()))?,
             checked(Some(b.into()))?,
@@ -201,8 +202,8 @@ pub(crate) fn divide(a: Number, b: Number) -> Result<Value, Limit> {
 }
 
 fn quotient(a: BigDecimal, b: BigDecimal) -> BigDecimal {
-    let exact = a / b;
-    if exact.digits() <= QUOTIENT_DIGITS {
+    let exact = &a / &b;
+    if exact.digits() <= QUOTIENT_DIGITS || &exact * &b == a {
         return exact.normalized_point();
     }
     exact

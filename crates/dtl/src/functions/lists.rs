@@ -1,5 +1,7 @@
 //! Lists.
 
+use num_bigint::BigInt;
+use num_traits::{Signed, ToPrimitive, Zero};
 use tahini_entity::{Dict, Str, Value};
 
 use super::strings::place;
@@ -348,11 +350,11 @@ fn distinct(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, S
 
 fn enumerate(args: &[Value]) -> Result<Value, Limit> {
     let start = match first(&args[0]) {
-        Value::Null => Number::Int(0),
-        Value::Int(start) => Number::Int(*start),
+        Value::Null => Value::Int(0),
+        start @ (Value::Int(_) | Value::BigInt(_)) => start.clone(),
         _ => return Ok(Value::Null),
     };
-    let mut key = start.into_value();
+    let mut key = start;
     lift(&args[1], |value| {
         if value.is_null() && args[1].is_null() {
             return Ok(None);
@@ -464,12 +466,12 @@ fn is_in(args: &[Value]) -> Result<Value, Limit> {
 }
 
 fn insert(args: &[Value]) -> Result<Value, Limit> {
-    let Value::Int(index) = first(&args[0]) else {
+    let Some(index) = index(first(&args[0])) else {
         return Ok(Value::Null);
     };
     let mut all = Items::from(items(&args[1]));
     limits::list(all.len() + 1)?;
-    all.insert(place(*index, all.len()), args[2].clone());
+    all.insert(place(index, all.len()), args[2].clone());
     Ok(Value::List(all))
 }
 
@@ -516,10 +518,10 @@ fn map_values(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value,
 }
 
 fn nth(args: &[Value]) -> Result<Value, Limit> {
-    let Value::Int(index) = first(&args[0]) else {
+    let Some(index) = index(first(&args[0])) else {
         return Ok(Value::Null);
     };
-    let index = usize::try_from(*index).ok();
+    let index = usize::try_from(index).ok();
     Ok(index
         .and_then(|index| items(&args[1]).get(index))
         .cloned()
@@ -527,24 +529,51 @@ fn nth(args: &[Value]) -> Result<Value, Limit> {
 }
 
 fn range(args: &[Value]) -> Result<Value, Limit> {
-    let step = match first(&args[2]) {
-        Value::Null => 1,
-        Value::Int(step) if *step != 0 => i128::from(*step),
-        _ => return Ok(Value::Null),
+    let whole = |value: &Value| match first(value) {
+        Value::Int(number) => Some(BigInt::from(*number)),
+        Value::BigInt(number) => Some(number.as_ref().clone()),
+        _ => None,
     };
-    let (Value::Int(start), Value::Int(stop)) = (first(&args[0]), first(&args[1])) else {
+    let step = match first(&args[2]) {
+        Value::Null => Some(BigInt::from(1)),
+        _ => whole(&args[2]).filter(|step| !step.is_zero()),
+    };
+    let (Some(start), Some(stop), Some(step)) = (whole(&args[0]), whole(&args[1]), step) else {
         return Ok(Value::Null);
     };
-    let (start, stop) = (i128::from(*start), i128::from(*stop));
-    let distance = if step > 0 { stop - start } else { start - stop };
-    let count = if distance <= 0 {
-        0
+    let distance = if step.is_positive() {
+        stop - &start
     } else {
-        (distance - 1) / step.abs() + 1
+        &start - stop
     };
-    limits::list(usize::try_from(count).unwrap_or(usize::MAX))?;
-    let number = |at: i128| i64::try_from(start + at * step).map_or(Value::Null, Value::Int);
-    Ok(Value::List((0..count).map(number).collect()))
+    let count = if distance.is_positive() {
+        (distance - 1) / step.abs() + 1
+    } else {
+        BigInt::ZERO
+    };
+    let count = count.to_usize().unwrap_or(usize::MAX);
+    limits::list(count)?;
+    let mut next = start;
+    let numbers = (0..count).map(|_| {
+        let number = Value::integer(next.clone());
+        next += &step;
+        number
+    });
+    Ok(Value::List(numbers.collect()))
+}
+
+/// An integer that names a place; places are counted in 64 bits, and what is beyond them is
+/// beyond every list too.
+pub(super) fn index(value: &Value) -> Option<i64> {
+    match value {
+        Value::Int(index) => Some(*index),
+        Value::BigInt(index) => Some(if index.is_negative() {
+            i64::MIN
+        } else {
+            i64::MAX
+        }),
+        _ => None,
+    }
 }
 
 fn reversed(args: &[Value]) -> Result<Value, Limit> {
@@ -555,12 +584,12 @@ fn reversed(args: &[Value]) -> Result<Value, Limit> {
 }
 
 fn slice(args: &[Value]) -> Result<Value, Limit> {
-    let index = |value: &Value| match first(value) {
-        Value::Int(index) => Ok(Some(*index)),
+    let optional = |value: &Value| match first(value) {
         Value::Null => Ok(None),
-        _ => Err(()),
+        value => index(value).map(Some).ok_or(()),
     };
-    let (Ok(start), Ok(end), Ok(stride)) = (index(&args[0]), index(&args[1]), index(&args[2]))
+    let (Ok(start), Ok(end), Ok(stride)) =
+        (optional(&args[0]), optional(&args[1]), optional(&args[2]))
     else {
         return Ok(Value::Null);
     };

@@ -14,13 +14,15 @@ use crate::limits::Limit;
 use crate::number::{self, Number};
 use crate::values::first;
 
-const TWO: &[Arg] = &[one("VALUE1", Kind::Number), one("VALUE2", Kind::Number)];
+/// Of a division the dividend is to be a number; the other symbols take any value, as documented.
+const DIVISION: &[Arg] = &[one("VALUE1", Kind::Number), one("VALUE2", Kind::Value)];
+const TWO: &[Arg] = &[one("VALUE1", Kind::Value), one("VALUE2", Kind::Value)];
 const DIGITS: &[Arg] = &[optional("DIGITS", Kind::Integer), VALUES];
 
 pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         name: "%",
-        args: TWO,
+        args: DIVISION,
         doc: "The remainder of VALUE1 / VALUE2, with the sign of VALUE2; null when it is 0. Of \
               lists the first values count.",
         examples: &[
@@ -58,7 +60,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "/",
-        args: TWO,
+        args: DIVISION,
         doc: "VALUE1 / VALUE2, a decimal when both are integers; null when VALUE2 is 0. Of lists \
               the first values count.",
         examples: &[eg(r#"["/", 5, 0]"#, "null"), eg(r#"["/", 5.0, 2]"#, "2.5")],

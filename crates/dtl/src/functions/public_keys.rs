@@ -23,11 +23,7 @@ use crate::limits::Limit;
 pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         name: "decrypt-pgp",
-        args: &[
-            key("PRIVATE_KEY"),
-            key("PASSPHRASE"),
-            VALUES,
-        ],
+        args: &[key("PRIVATE_KEY"), key("PASSPHRASE"), VALUES],
         doc: "Decrypts OpenPGP messages, which start with \"-----BEGIN PGP MESSAGE-----\", to strings. \
               PRIVATE_KEY is a PGP PRIVATE KEY BLOCK with an RSA or Curve25519 key, PASSPHRASE \
               unlocks it. What it does not decrypt is ignored.",

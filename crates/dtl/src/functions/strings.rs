@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tahini_entity::{Str, Value};
 
+use super::lists::index;
 use super::{Call, Function, Kind, VALUES, eg, of, one, optional, some};
 use crate::expr::{Item, ItemResult};
 use crate::limits::{self, Limit};
@@ -292,15 +293,11 @@ fn upper(value: &Value) -> ItemResult {
 const SOME: usize = 256;
 
 fn justify(args: &[Value], left: bool) -> Result<Item, String> {
-    let width = match &args[0] {
-        Value::Int(width) => usize::try_from(*width).unwrap_or(0),
-        other => {
-            return Err(format!(
-                "expected an integer for WIDTH, found {}",
-                crate::values::a_kind(other)
-            ));
-        }
+    let Some(width) = index(&args[0]) else {
+        let found = crate::values::a_kind(&args[0]);
+        return Err(format!("expected an integer for WIDTH, found {found}"));
     };
+    let width = usize::try_from(width).unwrap_or(0);
     let fill = match &args[1] {
         Value::String(text) if text.chars().count() == 1 => text.clone(),
         Value::String(text) => {
@@ -467,18 +464,17 @@ fn split(args: &[Value]) -> Result<Value, Limit> {
 }
 
 fn substring(args: &[Value]) -> Result<Item, String> {
-    let index = |value: &Value| match value {
-        Value::Int(index) => Ok(Some(*index)),
-        Value::Null => Ok(None),
-        other => Err(format!(
-            "expected an integer for an index, found {}",
-            crate::values::a_kind(other)
-        )),
+    let place_of = |value: &Value, name: &str| {
+        index(value).ok_or_else(|| {
+            let found = crate::values::a_kind(value);
+            format!("expected an integer for {name}, found {found}")
+        })
     };
-    let Some(start) = index(&args[0])? else {
-        return Err("expected an integer for START_INDEX, found null".to_owned());
+    let start = place_of(&args[0], "START_INDEX")?;
+    let end = match &args[1] {
+        Value::Null => None,
+        end => Some(place_of(end, "END_INDEX")?),
     };
-    let end = index(&args[1])?;
     over_strings(move |text| {
         let count = text.chars().count();
         let from = place(start, count);
