@@ -135,7 +135,8 @@ impl Systems for OpenSystems {
             folder: known.folder.as_ref(),
             registry: &self.registry,
         };
-        let system = (def.open)(&ctx)?;
+        let system =
+            (def.open)(&ctx).map_err(|failure| failure.context(format_args!("system {id:?}")))?;
         open.insert(id.to_owned(), Arc::clone(&system));
         Ok(system)
     }

@@ -34,23 +34,16 @@ pub const URL: SystemDef = SystemDef {
         Property::new(
             "jwt_token",
             Kind::String,
-            "The token for authentication \"jwt\". Not supported yet.",
-        ),
+            "The token for authentication \"jwt\".",
+        )
+        .not_yet(),
         Property::new(
             "headers",
             Kind::Object,
             "Headers of every request, name to text; those of a source, transform or sink win.",
         ),
-        Property::new(
-            "oauth2",
-            Kind::Object,
-            "How to fetch access tokens. Not supported yet: a system that has it does not open.",
-        ),
-        Property::new(
-            "tripletex",
-            Kind::Object,
-            "How to fetch Tripletex tokens. Not supported yet: a system that has it does not open.",
-        ),
+        Property::new("oauth2", Kind::Object, "How to fetch access tokens.").withheld(),
+        Property::new("tripletex", Kind::Object, "How to fetch Tripletex tokens.").withheld(),
         Property::new(
             "proxies",
             Kind::Object,
@@ -97,8 +90,9 @@ pub(crate) const PASSWORD: Property = Property::new(
 pub(crate) const AUTHENTICATION: Property = Property::new(
     "authentication",
     Kind::Enum(&["none", "basic", "digest", "ntlm", "tripletex", "jwt"]),
-    "How to authenticate; not at all by default. Only \"none\" and \"basic\" are supported yet.",
-);
+    "How to authenticate; not at all by default.",
+)
+.only(&["none", "basic"]);
 
 /// `connect_timeout`.
 pub(crate) const CONNECT_TIMEOUT: Property = Property::new(

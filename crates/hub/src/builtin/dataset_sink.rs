@@ -45,7 +45,8 @@ pub(super) const DEF: SinkDef = SinkDef {
             "enable_optimistic_locking",
             Kind::Boolean,
             "Refuses outdated versions.",
-        ).withheld(),
+        )
+        .withheld(),
         Property::new(
             "max_entity_bytes_size",
             Kind::Integer(1),
@@ -56,37 +57,34 @@ pub(super) const DEF: SinkDef = SinkDef {
             "mark_deletion_tracked",
             Kind::Boolean,
             "Marks tracked deletions.",
-        ).withheld(),
-        Property::new(
-            "indexes",
-            Kind::Any,
-            "Index expressions to maintain.",
-        ).not_yet(),
-        Property::new(
-            "track_children",
-            Kind::Boolean,
-            "Tracks `$children`.",
-        ).withheld(),
+        )
+        .withheld(),
+        Property::new("indexes", Kind::Any, "Index expressions to maintain.").not_yet(),
+        Property::new("track_children", Kind::Boolean, "Tracks `$children`.").withheld(),
         Property::new(
             "suppress_filtered",
             Kind::Boolean,
             "Ignores filtered entities.",
-        ).withheld(),
+        )
+        .withheld(),
         Property::new(
             "prevent_multiple_versions",
             Kind::Boolean,
             "Fails on a second version.",
-        ).withheld(),
+        )
+        .withheld(),
         Property::new(
             "circuit_breaker_threshold_factor",
             Kind::Number,
             "Limit of changes by share.",
-        ).withheld(),
+        )
+        .withheld(),
         Property::new(
             "circuit_breaker_threshold_count",
             Kind::Integer(0),
             "Limit of changes by number.",
-        ).withheld(),
+        )
+        .withheld(),
     ],
     open,
 };

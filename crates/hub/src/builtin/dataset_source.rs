@@ -36,21 +36,19 @@ pub(super) const DEF: SourceDef = SourceDef {
             Kind::Boolean,
             "A change starts the pipe at once.",
         ),
-        Property::new(
-            "subset",
-            Kind::List,
-            "Reads one subset only. Not acted upon yet.",
-        ),
+        Property::new("subset", Kind::List, "Reads one subset only.").withheld(),
         Property::new(
             "completeness",
             Kind::Any,
-            "Holds back what is not complete. Not acted upon yet.",
-        ),
+            "Holds back what is not complete.",
+        )
+        .withheld(),
         Property::new(
             "initial_completeness",
             Kind::Strings,
-            "Datasets that must have a completeness. Not acted upon yet.",
-        ),
+            "Datasets that must have a completeness.",
+        )
+        .withheld(),
         IF_SOURCE_EMPTY,
     ],
     continuation: ContinuationDef {

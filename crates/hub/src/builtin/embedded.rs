@@ -14,7 +14,7 @@ pub(super) const EMBEDDED: SourceDef = SourceDef {
     summary: "Gives the entities that stand in its configuration.",
     properties: &[
         Property::required("entities", Kind::List, "The entities."),
-        Property::new("system", Kind::String, "Shown in graphs only."),
+        Property::new("system", Kind::String, "Shown in graphs only.").noted(),
         Property::new(
             "supports_since",
             Kind::Boolean,
@@ -48,7 +48,7 @@ pub(super) const EMPTY: SourceDef = SourceDef {
     name: "empty",
     summary: "Gives no entities.",
     properties: &[
-        Property::new("system", Kind::String, "Shown in graphs only."),
+        Property::new("system", Kind::String, "Shown in graphs only.").noted(),
         IF_SOURCE_EMPTY,
     ],
     continuation: NO_SINCE,

@@ -34,21 +34,19 @@ pub(super) const SOURCE: SourceDef = SourceDef {
             "Numbers whose decimals are all zero become integers.",
         )
         .or("true"),
-        Property::new(
-            "trace",
-            Kind::Any,
-            "Logs every request. Not acted upon yet.",
-        ),
+        Property::new("trace", Kind::Any, "Logs every request.").not_yet(),
         Property::new(
             "validation_expression",
             Kind::String,
-            "A template that refuses requests. Not acted upon yet.",
-        ),
+            "A template that refuses requests.",
+        )
+        .withheld(),
         Property::new(
             "system",
             Kind::String,
             "Whose secrets the expression may use.",
-        ),
+        )
+        .noted(),
     ],
     continuation: NO_SINCE,
     open: |ctx, _| {

@@ -1,16 +1,17 @@
 //! Building a configuration: split, resolve, judge, fill in, place the problems.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 use tahini_dtl::{JsonPath, Segment};
 
+use super::checks::Judged;
 use super::model::{Component, ComponentKind, Configuration, Input};
 use super::problem::Problem;
 use super::resolve::{Resolved, resolve};
 use super::text::Spans;
+use super::validate::{KnownSystem, KnownSystems, kind_of};
 use super::{checks, defaults, rules, validate};
 use crate::Registry;
 
@@ -19,6 +20,10 @@ struct Draft {
     component: Component,
     resolved: Resolved,
     origin: Origin,
+    /// The one that has its id already; this one is only judged.
+    first: Option<usize>,
+    /// The datasets that its rules read, and where they say so.
+    reads: Vec<(String, JsonPath)>,
 }
 
 /// Where a component was written.
@@ -64,25 +69,49 @@ pub(crate) fn build(
     configuration.metadata =
         defaults::metadata(found.and_then(|draft| draft.resolved.json.as_object()));
 
-    let systems: HashMap<String, String> = drafts
+    let (systems, others): (Vec<usize>, Vec<usize>) =
+        (0..drafts.len()).partition(|at| drafts[*at].component.kind == ComponentKind::System);
+    let mut known = KnownSystems::new();
+    for draft in systems.iter().map(|at| &drafts[*at]) {
+        let kind = type_of(&draft.resolved.json).to_owned();
+        let unsupported = None;
+        let system = KnownSystem { kind, unsupported };
+        known.entry(draft.component.id.clone()).or_insert(system);
+    }
+    for at in systems {
+        judge(&mut drafts[at], &known, &configuration.metadata, registry);
+        let Draft {
+            component, first, ..
+        } = &drafts[at];
+        if let (None, Some(system)) = (first, known.get_mut(&component.id)) {
+            system.unsupported.clone_from(&component.unsupported);
+        }
+    }
+    for at in others {
+        judge(&mut drafts[at], &known, &configuration.metadata, registry);
+    }
+    let effective: Vec<Judged<'_>> = drafts
         .iter()
-        .filter(|draft| draft.component.kind == ComponentKind::System)
-        .map(|draft| {
-            (
-                draft.component.id.clone(),
-                type_of(&draft.resolved.json).to_owned(),
-            )
+        .enumerate()
+        .filter(|(_, draft)| draft.first.is_none())
+        .map(|(at, draft)| Judged {
+            at,
+            component: &draft.component,
+            reads: &draft.reads,
         })
         .collect();
-    for draft in &mut drafts {
-        judge(draft, &systems, &configuration.metadata, registry);
-    }
-    let effective: Vec<&Component> = drafts.iter().map(|draft| &draft.component).collect();
     for (at, problem) in checks::across(&effective) {
         drafts[at].component.problems.push(problem);
     }
+    let mut seconds: Vec<(usize, Vec<Problem>)> = Vec::new();
     for draft in drafts {
-        configuration.components.push(finish(draft));
+        match draft.first {
+            None => configuration.components.push(finish(draft)),
+            Some(first) => seconds.push((first, finish(draft).problems)),
+        }
+    }
+    for (first, problems) in seconds {
+        configuration.components[first].problems.extend(problems);
     }
     configuration
 }
@@ -94,6 +123,8 @@ fn split(
     configuration: &mut Configuration,
 ) -> Vec<Draft> {
     let mut drafts: Vec<Draft> = Vec::new();
+    // Where the components stand that stay, in their order.
+    let mut firsts: Vec<usize> = Vec::new();
     for input in inputs {
         let whole = Origin {
             file: input.file,
@@ -117,20 +148,25 @@ fn split(
             let Some(id) = identify(&original, &origin, configuration) else {
                 continue;
             };
-            if let Some(first) = configuration.positions.get(&id) {
-                let first = &mut drafts[*first];
-                let problem = duplicate(&id, &first.origin, &origin);
-                first.component.problems.push(problem);
-                continue;
+            let first = configuration.positions.get(&id).copied();
+            let mut problems = Vec::new();
+            match first {
+                None => {
+                    configuration.positions.insert(id.clone(), firsts.len());
+                    firsts.push(drafts.len());
+                }
+                Some(first) => {
+                    let first = &drafts[firsts[first]];
+                    problems.push(duplicate(&id, &first.origin, &origin));
+                }
             }
-            configuration.positions.insert(id.clone(), drafts.len());
             let resolved = resolve(&original, env);
             let component = Component {
                 id,
                 kind: kind_of(type_of(&resolved.json)),
                 original,
                 effective: Json::Null,
-                problems: Vec::new(),
+                problems,
                 unsupported: None,
                 folder: input.folder.clone(),
                 file: origin.file.clone(),
@@ -139,6 +175,8 @@ fn split(
                 component,
                 resolved,
                 origin,
+                first,
+                reads: Vec::new(),
             });
         }
     }
@@ -188,13 +226,14 @@ fn duplicate(id: &str, first: &Origin, second: &Origin) -> Problem {
 
 fn judge(
     draft: &mut Draft,
-    systems: &HashMap<String, String>,
+    systems: &KnownSystems,
     metadata: &Map<String, Json>,
     registry: &Registry,
 ) {
     let Draft {
         component,
         resolved,
+        reads,
         ..
     } = draft;
     let judged = validate::component(component.kind, &resolved.json, systems, registry);
@@ -210,8 +249,18 @@ fn judge(
         ComponentKind::Metadata => defaults::metadata(Some(&map)),
         ComponentKind::Other => map,
     });
-    if component.kind == ComponentKind::Pipe {
-        problems.extend(rules::check(component.map()));
+    // What was meant to be a pipe has rules that can be wrong, too.
+    let as_pipe = match component.kind {
+        ComponentKind::Pipe => Some(component.map()),
+        ComponentKind::Other if validate::meant(component.map()).as_deref() == Some("pipe") => {
+            Some(component.map())
+        }
+        _ => None,
+    };
+    if let Some(pipe) = as_pipe {
+        let checked = rules::check(pipe);
+        problems.extend(checked.problems);
+        *reads = checked.reads;
     }
     component.problems.extend(problems);
 }
@@ -222,6 +271,7 @@ fn finish(draft: Draft) -> Component {
         mut component,
         resolved,
         origin,
+        ..
     } = draft;
     for problem in &mut component.problems {
         let written = resolved.written(&problem.path);
@@ -243,15 +293,6 @@ fn finish(draft: Draft) -> Component {
 
 fn type_of(json: &Json) -> &str {
     json.get("type").and_then(Json::as_str).unwrap_or_default()
-}
-
-fn kind_of(kind: &str) -> ComponentKind {
-    match kind {
-        "pipe" => ComponentKind::Pipe,
-        "metadata" => ComponentKind::Metadata,
-        _ if kind.starts_with("system:") => ComponentKind::System,
-        _ => ComponentKind::Other,
-    }
 }
 
 /// `path` with the steps of `after` put behind it.

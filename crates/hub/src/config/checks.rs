@@ -1,6 +1,6 @@
 //! Rules between properties, and between components.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value as Json};
 use tahini_dtl::JsonPath;
@@ -67,11 +67,6 @@ fn pipe(map: &Map<String, Json>, root: &JsonPath, problems: &mut Vec<Problem>) {
     }
     if let Some(entities) = source.get("entities") {
         secrets_in_data(entities, root.name("source").name("entities"), problems);
-    }
-    for (path, transform) in model::transforms(map) {
-        if let Some(rules) = transform.get("rules") {
-            secrets_in_data(rules, path.name("rules"), problems);
-        }
     }
 }
 
@@ -202,6 +197,17 @@ fn system(map: &Map<String, Json>, root: &JsonPath, problems: &mut Vec<Problem>)
         Some("tripletex") => &["tripletex"],
         _ => &[],
     };
+    // The manual's prototypes leave both null, and are meant to load.
+    if needs.len() == 2 && !needs.iter().any(|name| has(name)) {
+        let kind = authentication.unwrap_or_default();
+        let message = format!(
+            "{kind} authentication has neither username nor password; requests go without \
+             credentials"
+        );
+        let problem = Problem::warning(root.name("authentication"), message);
+        problems.push(problem.with_help("set both, or leave authentication out"));
+        return;
+    }
     for name in needs.iter().filter(|name| !has(name)) {
         let kind = authentication.unwrap_or_default();
         let message = format!("{kind} authentication needs {name}, which is missing");
@@ -241,27 +247,45 @@ fn secrets_in_data(data: &Json, path: JsonPath, problems: &mut Vec<Problem>) {
     }
 }
 
+/// A component that was judged by itself, for the rules between components.
+pub struct Judged<'a> {
+    /// Its position, for the problems.
+    pub at: usize,
+    /// The component.
+    pub component: &'a Component,
+    /// The datasets that its rules read, and where they say so.
+    pub reads: &'a [(String, JsonPath)],
+}
+
 /// Rules between components, by what holds: (position of the component, problem).
-pub fn across(components: &[&Component]) -> Vec<(usize, Problem)> {
+pub fn across(judged: &[Judged<'_>]) -> Vec<(usize, Problem)> {
     let mut problems = Vec::new();
-    let mut writers: HashMap<&str, &str> = HashMap::new();
-    let mut dead_letters: HashMap<&str, &str> = HashMap::new();
     let mut metadata: Option<&str> = None;
-    for (at, component) in components.iter().enumerate() {
-        if component.kind == ComponentKind::Metadata {
+    for one in judged {
+        if one.component.kind == ComponentKind::Metadata {
             if let Some(first) = metadata {
                 let message =
                     format!("there is metadata already, {first:?}; this counts for nothing");
-                problems.push((
-                    at,
-                    Problem::error(JsonPath::default().name("type"), message),
-                ));
+                let path = JsonPath::default().name("type");
+                problems.push((one.at, Problem::error(path, message)));
             }
-            metadata.get_or_insert(&component.id);
+            metadata.get_or_insert(&one.component.id);
         }
-        if component.kind != ComponentKind::Pipe {
-            continue;
-        }
+    }
+    let pipes: Vec<&Judged<'_>> = judged
+        .iter()
+        .filter(|one| one.component.kind == ComponentKind::Pipe)
+        .collect();
+    shared_datasets(&pipes, &mut problems);
+    unwritten_datasets(&pipes, &mut problems);
+    problems
+}
+
+/// Datasets that two pipes write, as sink or for dead letters.
+fn shared_datasets(pipes: &[&Judged<'_>], problems: &mut Vec<(usize, Problem)>) {
+    let mut writers: HashMap<&str, &str> = HashMap::new();
+    let mut dead_letters: HashMap<&str, &str> = HashMap::new();
+    for Judged { at, component, .. } in pipes {
         if let Some(dataset) = component.sink_dataset() {
             match writers.get(dataset) {
                 None => {
@@ -271,7 +295,7 @@ pub fn across(components: &[&Component]) -> Vec<(usize, Problem)> {
                     let path = JsonPath::default().name("sink").name("dataset");
                     let message = format!("the pipe {first:?} writes the dataset {dataset:?}, too");
                     let help = "each full run deletes what the other one wrote";
-                    problems.push((at, Problem::warning(path, message).with_help(help)));
+                    problems.push((*at, Problem::warning(path, message).with_help(help)));
                 }
             }
         }
@@ -286,12 +310,64 @@ pub fn across(components: &[&Component]) -> Vec<(usize, Problem)> {
                         "the pipe {first:?} has the dead letter dataset {dataset:?}, too; each \
                          pipe needs its own"
                     );
-                    problems.push((at, Problem::error(path, message)));
+                    problems.push((*at, Problem::error(path, message)));
                 }
             }
         }
     }
-    problems
+}
+
+/// Datasets that are read and that no pipe writes: mostly a slip of the pen. The store may hold
+/// one all the same, so that this is no error.
+fn unwritten_datasets(pipes: &[&Judged<'_>], problems: &mut Vec<(usize, Problem)>) {
+    let mut written: BTreeSet<&str> = BTreeSet::new();
+    for Judged { component, .. } in pipes {
+        written.extend(component.sink_dataset());
+        written.extend(text(component.pump().map(), "dead_letter_dataset"));
+    }
+    for Judged {
+        at,
+        component,
+        reads,
+    } in pipes
+    {
+        let from_source = source_reads(component);
+        for (dataset, path) in from_source.iter().chain(*reads) {
+            // What a secret or a missing variable stands for is not known here.
+            if written.contains(dataset.as_str())
+                || dataset.starts_with("system:")
+                || dataset.contains('$')
+            {
+                continue;
+            }
+            let message = format!("no pipe of this configuration writes the dataset {dataset:?}");
+            let mut problem = Problem::warning(path.clone(), message);
+            problem.help = super::nearest(dataset, written.iter().copied())
+                .map(|near| format!("did you mean {near:?}?"));
+            problems.push((*at, problem));
+        }
+    }
+}
+
+/// The datasets that a pipe's source reads, and where it says so.
+fn source_reads(component: &Component) -> Vec<(String, JsonPath)> {
+    let root = JsonPath::default().name("source");
+    let source = component.source().map();
+    let listed = source.get("datasets").and_then(Json::as_array);
+    let names = component.source_datasets().into_iter();
+    let place = |dataset: &str| {
+        let is_it = |item: &Json| {
+            let text = item.as_str();
+            text.is_some_and(|text| text == dataset || text.starts_with(&format!("{dataset} ")))
+        };
+        match listed.and_then(|list| list.iter().position(is_it)) {
+            Some(at) => root.name("datasets").at(at),
+            None => root.name("dataset"),
+        }
+    };
+    names
+        .map(|dataset| (dataset.to_owned(), place(dataset)))
+        .collect()
 }
 
 fn text<'a>(map: &'a Map<String, Json>, name: &str) -> Option<&'a str> {

@@ -13,7 +13,9 @@ mod props;
 mod resolve;
 mod rows;
 mod rules;
+mod schema;
 mod secret;
+mod syntax;
 mod text;
 mod validate;
 
@@ -22,10 +24,11 @@ pub use known::Role;
 pub use model::{Component, ComponentKind, Configuration, Input};
 pub use nearest::nearest;
 pub use problem::{Level, Problem, Spot};
-pub use property::{Kind, Property};
+pub use property::{Kind, Property, Use};
 pub use props::Props;
 pub use rows::{METADATA, PIPE, PUMP, SINK_COMMON, SOURCE_COMMON, SYSTEM_COMMON, TRANSFORM_COMMON};
 pub use rules::dtl_options;
+pub use schema::{Subject, schema};
 pub use secret::resolve_secrets;
 pub use text::{Place, Spans, Text};
 

@@ -9,27 +9,31 @@ const fn row(name: &'static str, kind: Kind, doc: &'static str) -> Property {
     Property::new(name, kind, doc)
 }
 
-const NAME: Property = row("name", String, "A name for people.");
+const NAME: Property = row("name", String, "A name for people.").noted();
 const COMMENT: Property = row(
     "comment",
     Any,
     "A remark for people; text or a list of texts.",
-);
+)
+.noted();
 const DESCRIPTION: Property = row(
     "description",
     Any,
     "A description for people; text or a list of texts.",
-);
+)
+.noted();
 const PERMISSIONS: Property = row(
     "permissions",
     Any,
     "Who may do what: a list of [allow or deny, roles, permissions].",
-);
+)
+.not_yet();
 const FREE: Property = row(
     "metadata",
     Object,
     "Anything that people or tools want to keep here.",
-);
+)
+.noted();
 
 /// A pipe's own properties, without what its source, transforms and sink say.
 pub const PIPE: &[Property] = &[
@@ -81,22 +85,26 @@ pub const PIPE: &[Property] = &[
         "enable_background_rescan",
         Boolean,
         "Rescans run beside incremental runs.",
-    ),
+    )
+    .not_yet(),
     row(
         "rescan_when_config_changes",
         Boolean,
         "A changed configuration resets the pipe.",
-    ),
+    )
+    .not_yet(),
     row(
         "reprocessing_policy",
         Enum(&["continue", "automatic"]),
         "Whether a pipe that is out of step with its input resets itself.",
-    ),
+    )
+    .not_yet(),
     row(
         "infer_pipe_entity_types",
         Boolean,
         "Whether a schema is inferred from the entities.",
-    ),
+    )
+    .not_yet(),
     row(
         "dependency_tracking",
         Nested(DEPENDENCY_TRACKING),
@@ -114,12 +122,14 @@ pub const PIPE: &[Property] = &[
         Strings,
         "Datasets that completeness does not wait for.",
     )
-    .or("[]"),
+    .or("[]")
+    .not_yet(),
     row(
         "include_completeness",
         Strings,
         "The only datasets that completeness waits for.",
-    ),
+    )
+    .not_yet(),
     row(
         "namespaced_identifiers",
         Boolean,
@@ -159,7 +169,8 @@ pub const PUMP: &[Property] = &[
         "type",
         String,
         "`datasync`, or `noop` for a pipe that never runs; set by the node.",
-    ),
+    )
+    .noted(),
     COMMENT,
     DESCRIPTION,
     NAME,
@@ -183,12 +194,14 @@ pub const PUMP: &[Property] = &[
         "partial_rescan_run_count",
         Integer(1),
         "Every how many runs is a partial rescan.",
-    ),
+    )
+    .not_yet(),
     row(
         "partial_rescan_delta",
         Integer(1),
         "How far back a partial rescan goes.",
-    ),
+    )
+    .not_yet(),
     row("run_at_startup", Boolean, "Runs when the node starts, too.").or("false"),
     row(
         "run_at_startup_if_not_populated",
@@ -210,7 +223,8 @@ pub const PUMP: &[Property] = &[
         Boolean,
         "A later success removes the dead letter.",
     )
-    .or("false"),
+    .or("false")
+    .not_yet(),
     row(
         "max_read_retries",
         Integer(0),
@@ -221,7 +235,8 @@ pub const PUMP: &[Property] = &[
         "max_seconds_per_entity",
         Number,
         "Fails a run whose transforms are slower.",
-    ),
+    )
+    .not_yet(),
     row(
         "read_retry_delay",
         Number,
@@ -295,27 +310,32 @@ const DEPENDENCY_TRACKING: &[Property] = &[
         "dependency_warning_threshold",
         Integer(0),
         "Entities in memory that are worth a warning.",
-    ),
+    )
+    .not_yet(),
     row(
         "dependency_error_threshold",
         Integer(0),
         "Entities in memory that fail the run.",
-    ),
+    )
+    .not_yet(),
     row(
         "dependency_warning_threshold_total_bytes",
         Integer(0),
         "Bytes that are worth a warning.",
-    ),
+    )
+    .not_yet(),
     row(
         "dependency_error_threshold_total_bytes",
         Integer(0),
         "Bytes that fail the run.",
-    ),
+    )
+    .not_yet(),
     row(
         "enable_hops_thresholds",
         Boolean,
         "The same limits for `hops`.",
-    ),
+    )
+    .not_yet(),
 ];
 
 const NODE_DEPENDENCY_TRACKING: &[Property] = &[
@@ -332,55 +352,66 @@ const COMPACTION: &[Property] = &[
         Boolean,
         "The dataset may be compacted on schedule.",
     )
-    .or("true"),
-    row("sink", Boolean, "The sink compacts as it writes."),
+    .or("true")
+    .not_yet(),
+    row("sink", Boolean, "The sink compacts as it writes.").not_yet(),
     row(
         "keep_versions",
         Integer(0),
         "Versions of an entity that are kept.",
     )
-    .or("2"),
+    .or("2")
+    .not_yet(),
     row(
         "time_threshold_hours",
         Integer(0),
         "Hours for which a version is kept anyway.",
-    ),
+    )
+    .not_yet(),
     row(
         "time_threshold_hours_pump",
         Integer(0),
         "The same for the execution log.",
     )
-    .or("720"),
+    .or("720")
+    .not_yet(),
     row(
         "growth_threshold",
         Number,
         "Growth before it is worth while.",
     )
-    .or("1.0"),
+    .or("1.0")
+    .not_yet(),
     row(
         "compaction_interval",
         Number,
         "Seconds between compactions by the sink.",
     )
-    .or("0"),
+    .or("0")
+    .not_yet(),
     row(
         "ttl_deletes_hours",
         Number,
         "Hours until a deleted entity may vanish wholly.",
-    ),
+    )
+    .not_yet(),
     row(
         "ttl_deletes_timeout_seconds",
         Number,
         "Seconds a run may spend on that.",
     )
-    .or("60"),
-    row("retract", Boolean, "`$retract` removes earlier versions.").or("false"),
+    .or("60")
+    .not_yet(),
+    row("retract", Boolean, "`$retract` removes earlier versions.")
+        .or("false")
+        .not_yet(),
     row(
         "retract_timeout_seconds",
         Number,
         "Seconds a run may spend on that.",
     )
-    .or("60"),
+    .or("60")
+    .not_yet(),
 ];
 
 const SINCE: [Property; 7] = [
@@ -408,17 +439,20 @@ const SINCE: [Property; 7] = [
         "updated_expression",
         String,
         "A template that gives `_updated`.",
-    ),
+    )
+    .not_yet(),
     row(
         "since_property_name",
         String,
         "The name under which the offset is sent.",
-    ),
+    )
+    .not_yet(),
     row(
         "since_property_location",
         Enum(&["query", "header", "manual"]),
         "How it is sent.",
-    ),
+    )
+    .not_yet(),
 ];
 
 /// What every source takes.
@@ -450,7 +484,8 @@ pub const SOURCE_COMMON: &[Property] = &[
         "completeness",
         Any,
         "For dataset sources; others ignore it.",
-    ),
+    )
+    .noted(),
 ];
 
 /// What every transform takes.
@@ -551,7 +586,7 @@ pub const METADATA: &[Property] = &[
         "What the scheduler does.",
     )
     .or("{}"),
-    row("rdf", Object, "Deprecated: prefixes for RDF."),
+    row("rdf", Object, "Deprecated: prefixes for RDF.").noted(),
 ];
 
 const TASK_MANAGER: &[Property] = &[
@@ -581,39 +616,46 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         Enum(&["sink", "background"]),
         "Whether sinks compact as they write.",
     )
-    .or("\"sink\""),
+    .or("\"sink\"")
+    .not_yet(),
     row(
         "compaction_interval",
         Number,
         "The default of the pipes' property.",
     )
-    .or("0"),
+    .or("0")
+    .not_yet(),
     row(
         "compaction_keep_versions",
         Integer(0),
         "The default of the pipes' property.",
-    ),
+    )
+    .not_yet(),
     row(
         "compaction_time_threshold_hours",
         Integer(0),
         "The default of the pipes' property.",
-    ),
+    )
+    .not_yet(),
     row(
         "compaction_time_threshold_hours_pump",
         Integer(0),
         "The default of the pipes' property.",
-    ),
+    )
+    .not_yet(),
     row(
         "compaction_growth_threshold",
         Number,
         "The default of the pipes' property.",
-    ),
+    )
+    .not_yet(),
     row(
         "max_entity_bytes_size",
         Integer(1),
         "The most bytes that an entity may take.",
     )
-    .or("104857600"),
+    .or("104857600")
+    .not_yet(),
     row(
         "run_at_startup_if_not_populated",
         Boolean,
@@ -625,31 +667,36 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         Boolean,
         "The default of the pipes' property.",
     )
-    .or("true"),
+    .or("true")
+    .not_yet(),
     row(
         "use_config_circuit_breaker",
         Boolean,
         "Refuses uploads that remove many components.",
     )
-    .or("false"),
+    .or("false")
+    .not_yet(),
     row(
         "reprocessing_policy",
         Enum(&["continue", "automatic"]),
         "The default of the pipes' property.",
     )
-    .or("\"continue\""),
+    .or("\"continue\"")
+    .not_yet(),
     row(
         "rescan_when_config_changes",
         Boolean,
         "The default of the pipes' property.",
     )
-    .or("false"),
+    .or("false")
+    .not_yet(),
     row(
         "enable_background_rescan",
         Boolean,
         "The default of the pipes' property.",
     )
-    .or("false"),
+    .or("false")
+    .not_yet(),
     row(
         "eager_load_microservices",
         Boolean,
@@ -661,14 +708,18 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         Boolean,
         "URIs collapse and expand alike.",
     )
-    .or("false"),
+    .or("false")
+    .not_yet(),
     row(
         "max_merged",
         Integer(1),
         "The most entities that are merged into one.",
     )
-    .or("50000"),
-    row("always_index_ids", Boolean, "Dataset sinks index `$ids`.").or("false"),
+    .or("50000")
+    .not_yet(),
+    row("always_index_ids", Boolean, "Dataset sinks index `$ids`.")
+        .or("false")
+        .not_yet(),
     row(
         "if_source_empty",
         Enum(&["accept", "fail"]),
@@ -680,7 +731,9 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         "The default of the sources' property.",
     )
     .or("false"),
-    row("trace", Any, "Logs HTTP requests and answers.").or("false"),
+    row("trace", Any, "Logs HTTP requests and answers.")
+        .or("false")
+        .not_yet(),
     row(
         "verify_ssl",
         Boolean,
@@ -688,5 +741,5 @@ const GLOBAL_DEFAULTS: &[Property] = &[
     )
     .or("false"),
     // The reference's client writes it into uploads.
-    row("enable_cpp_extensions", Boolean, "Means nothing here."),
+    row("enable_cpp_extensions", Boolean, "Means nothing here.").noted(),
 ];

@@ -1,12 +1,13 @@
 //! Compiling a pipe's rules to see what is wrong with them.
 
 use serde_json::{Map, Value as Json};
-use tahini_dtl::{JsonPath, Namespaces, Options, Severity, SourceKind, compile};
+use tahini_dtl::{JsonPath, Namespaces, Options, Program, Severity, SourceKind, Why, compile};
 
 use super::build::join;
 use super::known::DATASET_SOURCES;
 use super::model;
 use super::problem::Problem;
+use super::secret::{misplaced, without_secrets};
 
 /// What the language has to know of a pipe: namespaces and source of the effective `pipe`,
 /// `id_required` of the effective `transform`. `trigger_on` is left to the caller, who has values.
@@ -45,27 +46,36 @@ pub fn dtl_options(pipe: &Map<String, Json>, transform: &Map<String, Json>) -> O
     }
 }
 
-/// Everything that is wrong with the rules of an effective pipe.
-pub(crate) fn check(pipe: &Map<String, Json>) -> Vec<Problem> {
-    let mut problems = Vec::new();
+/// What compiling the rules of a pipe tells.
+#[derive(Debug, Default)]
+pub(crate) struct Checked {
+    /// Everything that is wrong.
+    pub(crate) problems: Vec<Problem>,
+    /// The datasets that the rules read, and where they say so.
+    pub(crate) reads: Vec<(String, JsonPath)>,
+}
+
+/// Compiles the rules of an effective pipe.
+pub(crate) fn check(pipe: &Map<String, Json>) -> Checked {
+    let mut checked = Checked::default();
     for (path, transform) in model::transforms(pipe) {
-        check_transform(pipe, &path, transform, &mut problems);
+        check_transform(pipe, &path, transform, &mut checked);
     }
-    problems
+    checked
 }
 
 fn check_transform(
     pipe: &Map<String, Json>,
     path: &JsonPath,
     transform: &Map<String, Json>,
-    problems: &mut Vec<Problem>,
+    checked: &mut Checked,
 ) {
     match transform.get("type").and_then(Json::as_str) {
         Some("chained") => {
             let list = transform.get("transforms").and_then(Json::as_array);
             for (at, inner) in list.into_iter().flatten().enumerate() {
                 if let Json::Object(inner) = inner {
-                    check_transform(pipe, &path.name("transforms").at(at), inner, problems);
+                    check_transform(pipe, &path.name("transforms").at(at), inner, checked);
                 }
             }
         }
@@ -74,11 +84,24 @@ fn check_transform(
             let Some(rules @ Json::Object(_)) = transform.get("rules") else {
                 return;
             };
-            let found = match compile(rules, &dtl_options(pipe, transform)) {
-                Ok(program) => program.warnings().to_vec(),
+            check_secrets(rules, &path.name("rules"), &mut checked.problems);
+            let options = dtl_options(pipe, transform);
+            let found = match compile(&without_secrets(rules), &options) {
+                Ok(program) => {
+                    checked.problems.extend(unstable(pipe, path, &program));
+                    let reads = program.reads().iter().map(|read| {
+                        let place = mention(rules, &read.dataset, &path.name("rules"));
+                        (
+                            read.dataset.clone(),
+                            place.unwrap_or_else(|| path.name("rules")),
+                        )
+                    });
+                    checked.reads.extend(reads);
+                    program.warnings().to_vec()
+                }
                 Err(found) => found,
             };
-            problems.extend(found.into_iter().map(|problem| {
+            checked.problems.extend(found.into_iter().map(|problem| {
                 let place = join(path, &problem.path.0);
                 match problem.severity {
                     Severity::Error => Problem::error(place, problem.message),
@@ -87,5 +110,69 @@ fn check_transform(
             }));
         }
         _ => {}
+    }
+}
+
+fn check_secrets(rules: &Json, path: &JsonPath, problems: &mut Vec<Problem>) {
+    let mut found = Vec::new();
+    misplaced(rules, path, &mut found);
+    for place in found {
+        let message = "a secret cannot stand here, where it would end up in a dataset";
+        let help = "in rules, secrets may be the keys and passphrases of the functions encrypt, \
+                    decrypt, encrypt-pki, decrypt-pki, encrypt-pgp and decrypt-pgp";
+        problems.push(Problem::error(place, message).with_help(help));
+    }
+}
+
+/// Warns of rules that give another result each time where full runs compare results with what a
+/// dataset holds: each of these runs writes a version of every entity.
+fn unstable(pipe: &Map<String, Json>, path: &JsonPath, program: &Program) -> Vec<Problem> {
+    let text = |part: &str| pipe.get(part)?.get("type")?.as_str();
+    let pump = |name: &str| pipe.get("pump").and_then(|pump| pump.get(name));
+    let rescans = ["rescan_run_count", "rescan_cron_expression"]
+        .iter()
+        .any(|name| pump(name).is_some_and(|value| !value.is_null()));
+    let continues = pipe
+        .get("source")
+        .and_then(|source| source.get("supports_since"))
+        == Some(&Json::Bool(true));
+    let runs_full = rescans || !continues;
+    if text("sink") != Some("dataset") || text("source") == Some("http_endpoint") || !runs_full {
+        return Vec::new();
+    }
+    let causes = program.causes().iter();
+    causes
+        .filter(|cause| matches!(cause.why, Why::Now | Why::Random))
+        .map(|cause| {
+            let message = format!(
+                "the result depends on {}: each full run writes a version of every entity it \
+                 comes to",
+                cause.why
+            );
+            let problem = Problem::warning(join(path, &cause.path.0), message);
+            problem.with_help(
+                "take the value from the entity, or let the pipe run incrementally and without \
+                 rescans",
+            )
+        })
+        .collect()
+}
+
+/// The first place in rules that names a dataset, alone or with an alias behind it.
+fn mention(json: &Json, dataset: &str, path: &JsonPath) -> Option<JsonPath> {
+    match json {
+        Json::String(text) => {
+            let rest = text.strip_prefix(dataset)?;
+            (rest.is_empty() || rest.starts_with(' ')).then(|| path.clone())
+        }
+        Json::Array(list) => {
+            let mut items = list.iter().enumerate();
+            items.find_map(|(at, item)| mention(item, dataset, &path.at(at)))
+        }
+        Json::Object(map) => {
+            let mut items = map.iter();
+            items.find_map(|(name, item)| mention(item, dataset, &path.name(name)))
+        }
+        _ => None,
     }
 }

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
+use tahini_dtl::JsonPath;
+use tahini_dtl::functions::{self, Function, Kind};
 
 use super::resolve::next_call;
 use crate::Failure;
 use crate::secrets::SecretSource;
 
-/// `config` with every `$SECRET(name)` replaced, those of `system` before global ones. Rules and
-/// embedded entities are left as they are: there a secret would end up in a dataset.
+/// `config` with every `$SECRET(name)` replaced, those of `system` before global ones. In rules
+/// they are filled in only as keys and passphrases, and embedded entities are left as they are:
+/// there a secret would end up in a dataset.
 ///
 /// # Errors
 /// Config, naming every secret that is missing.
@@ -55,7 +58,8 @@ fn fill(json: &Json, get: &mut impl FnMut(&str) -> Option<String>) -> Json {
             let mut object = Map::new();
             for (name, value) in map {
                 let filled = match name.as_str() {
-                    "rules" | "entities" | "comment" | "description" => value.clone(),
+                    "rules" => in_keys(value, &mut |text| key(&fill_text(text, get))),
+                    "entities" | "comment" | "description" => value.clone(),
                     _ => fill(value, get),
                 };
                 object.insert(name.clone(), filled);
@@ -63,6 +67,92 @@ fn fill(json: &Json, get: &mut impl FnMut(&str) -> Option<String>) -> Json {
             Json::Object(object)
         }
         other => other.clone(),
+    }
+}
+
+/// A secret in rules: text, whatever it looks like.
+fn key(secret: &str) -> Json {
+    let escape = if secret.starts_with('~') { "~" } else { "" };
+    json!(["literal", format!("{escape}{secret}")])
+}
+
+/// Rules whose secrets in keys are replaced by what gives some text that nobody knows yet: they
+/// can be compiled to see what else is wrong with them.
+pub(crate) fn without_secrets(rules: &Json) -> Json {
+    in_keys(rules, &mut |_| json!(["concat", ""]))
+}
+
+/// The function that a list in rules calls.
+fn called(list: &[Json]) -> Option<&'static Function> {
+    let name = list.first()?.as_str()?;
+    functions::expression(name).or_else(|| functions::transform(name))
+}
+
+fn names_secret(json: &Json) -> bool {
+    json.as_str().is_some_and(|text| text.contains("$SECRET("))
+}
+
+/// Whether the argument `at` of `function` may be a secret. Functions with keys have as many
+/// arguments as parameters.
+fn is_key(function: Option<&Function>, at: usize) -> bool {
+    let parameter = at.checked_sub(1);
+    let arg = function
+        .zip(parameter)
+        .and_then(|(function, at)| function.args.get(at));
+    arg.is_some_and(|arg| arg.secret)
+}
+
+/// Whether nothing in a call of `function` is evaluated.
+fn is_literal(function: Option<&Function>) -> bool {
+    let args = function.map_or(&[][..], |function| function.args);
+    !args.is_empty() && args.iter().all(|arg| arg.kind == Kind::Literal)
+}
+
+/// Rules with `change` done to the secrets that stand where they may.
+fn in_keys(rules: &Json, change: &mut dyn FnMut(&str) -> Json) -> Json {
+    match rules {
+        Json::Array(list) => {
+            let function = called(list);
+            if is_literal(function) {
+                return rules.clone();
+            }
+            let items = list.iter().enumerate().map(|(at, item)| match item {
+                Json::String(text) if names_secret(item) && is_key(function, at) => change(text),
+                other => in_keys(other, change),
+            });
+            Json::Array(items.collect())
+        }
+        Json::Object(map) => {
+            let items = map
+                .iter()
+                .map(|(name, item)| (name.clone(), in_keys(item, change)));
+            Json::Object(items.collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Where rules name secrets that are never filled in: everywhere but as keys and passphrases.
+pub(crate) fn misplaced(rules: &Json, path: &JsonPath, found: &mut Vec<JsonPath>) {
+    match rules {
+        Json::Array(list) => {
+            let function = called(list);
+            if function.is_some_and(|function| function.name == "comment") {
+                return;
+            }
+            for (at, item) in list.iter().enumerate() {
+                if !(names_secret(item) && is_key(function, at)) {
+                    misplaced(item, &path.at(at), found);
+                }
+            }
+        }
+        Json::Object(map) => {
+            for (name, item) in map.iter().filter(|(name, _)| *name != "comment") {
+                misplaced(item, &path.name(name), found);
+            }
+        }
+        other if names_secret(other) => found.push(path.clone()),
+        _ => {}
     }
 }
 
@@ -120,9 +210,54 @@ mod tests {
     #[test]
     fn data_never_gets_secrets() {
         let config = json!({
-            "rules": {"default": [["add", "x", "$SECRET(token)"]]},
+            "rules": {"default": [
+                ["add", "x", "$SECRET(token)"],
+                ["add", "y", ["literal", ["encrypt", "$SECRET(token)", "a"]]],
+                ["add", "z", ["encrypt", "k", "$SECRET(gone)"]]
+            ]},
             "source": {"type": "embedded", "entities": [{"_id": "$SECRET(gone)"}]}
         });
         assert_eq!(resolve_secrets(&config, &secrets(), None).unwrap(), config);
+    }
+
+    #[test]
+    fn keys_in_rules_get_secrets_as_text() {
+        let mut secrets = secrets();
+        secrets.set(None, "odd", "_S.x");
+        secrets.set(None, "tilde", "~rx:y");
+        let rules = |key: Json, passphrase: Json| {
+            json!({"rules": {"default": [["if", true, [
+                ["add", "x", ["decrypt", key, ["list", ["decrypt-pgp", "k", passphrase, "_S.v"]]]]
+            ]]]}})
+        };
+        let config = rules("$SECRET(odd)".into(), "<$SECRET(tilde)>".into());
+        let filled = resolve_secrets(&config, &secrets, None).unwrap();
+        let expected = rules(json!(["literal", "_S.x"]), json!(["literal", "<~rx:y>"]));
+        assert_eq!(filled, expected);
+        let config = rules("$SECRET(tilde)".into(), "p".into());
+        let filled = resolve_secrets(&config, &secrets, None).unwrap();
+        assert_eq!(filled, rules(json!(["literal", "~~rx:y"]), "p".into()));
+        let config = rules("$SECRET(gone)".into(), "p".into());
+        let failure = resolve_secrets(&config, &secrets, None).unwrap_err();
+        assert!(failure.message.contains("\"gone\""), "{failure}");
+    }
+
+    #[test]
+    fn misplaced_ones_are_found() {
+        let rules = json!({"default": [
+            ["comment", "$SECRET(a)"],
+            ["add", "x", ["encrypt", "$SECRET(a)", "$SECRET(b)"]],
+            ["add", "y", ["concat", "a", "$SECRET(b)"]],
+            ["add", "z", ["literal", ["encrypt", "k", {"x": "$SECRET(b)"}]]]
+        ]});
+        let mut found = Vec::new();
+        misplaced(&rules, &JsonPath::default(), &mut found);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        let expected = [
+            "$.default[1][2][2]",
+            "$.default[2][2][2]",
+            "$.default[3][2][1][2].x",
+        ];
+        assert_eq!(found, expected);
     }
 }

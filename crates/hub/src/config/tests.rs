@@ -17,6 +17,13 @@ const REGISTRY: Registry = Registry {
 const SYSTEM: Property = Property::required("system", Kind::System, "The system.");
 const URL: Property = Property::required("url", Kind::String, "The URL.");
 
+const AUTHENTICATION: Property = Property::new(
+    "authentication",
+    Kind::Enum(&["none", "basic", "digest", "jwt"]),
+    "The way.",
+)
+.only(&["none", "basic"]);
+
 const SOURCES: &[SourceDef] = &[SourceDef {
     name: "json",
     summary: "Stands in.",
@@ -69,6 +76,9 @@ const SYSTEMS: &[SystemDef] = &[
                 "The container.",
             ),
             Property::new("eager_load", Kind::Boolean, "Starts without pipes."),
+            Property::new("username", Kind::String, "The user."),
+            Property::new("password", Kind::String, "The password."),
+            AUTHENTICATION,
         ],
         open: |_| Err(Failure::fatal("never opened")),
     },
@@ -81,7 +91,8 @@ const SYSTEMS: &[SystemDef] = &[
             Property::new("username", Kind::String, "The user."),
             Property::new("password", Kind::String, "The password."),
             Property::new("jwt_token", Kind::String, "The token."),
-            Property::new("authentication", Kind::String, "The way."),
+            AUTHENTICATION,
+            Property::new("oauth2", Kind::Object, "Tokens.").withheld(),
             Property::new("verify_ssl", Kind::Boolean, "Checks certificates."),
             Property::new("connect_timeout", Kind::Integer(1), "Seconds.").or("60"),
         ],

@@ -47,7 +47,8 @@ impl Text {
                 None => reader.problem(0, "expected a JSON value, found nothing".to_owned()),
             },
             Err(error) => {
-                reader.problem(error.range().start, format!("{}", error.kind()));
+                let (offset, message) = super::syntax::explain(text, &error, &read.spans);
+                reader.problem(offset, message);
             }
         }
         if reader
@@ -158,7 +159,7 @@ impl Spans {
     }
 
     /// The place of a byte of the text.
-    fn place(&self, offset: usize) -> Place {
+    pub(super) fn place(&self, offset: usize) -> Place {
         let line = self.line_starts.partition_point(|start| *start <= offset);
         let start = self.line_starts[line - 1];
         let column = self
@@ -319,23 +320,66 @@ mod tests {
 
     #[test]
     fn syntax_errors_have_places() {
-        for (written, line, column, part) in [
-            ("{\n  \"a\": 1\n  \"b\": 2\n}", 2, 9, "comma"),
-            ("{\"a\": 01}", 1, 8, ""),
-            ("{'a': 1}", 1, 2, "ingle"),
-            ("", 1, 1, "found nothing"),
-            ("{\"a\": [1, 2}", 1, 12, ""),
-            ("{} {}", 1, 4, "more than one"),
+        for (written, place, message) in [
+            (
+                "{\n  \"a\": 1\n  \"b\": 2\n}",
+                (2, 9),
+                "expected a comma before the next value, found \"b\"",
+            ),
+            (
+                "{\"a\": 01}",
+                (1, 8),
+                "expected a comma before the next value, found 1",
+            ),
+            (
+                "{'a': 1}",
+                (1, 2),
+                "expected text in double quotes, found 'a'",
+            ),
+            ("", (1, 1), "expected a JSON value, found nothing"),
+            (
+                "{\"a\": [1, 2}",
+                (1, 12),
+                "expected \"]\" to close the list that starts in line 1, column 7, found }",
+            ),
+            (
+                "{} {}",
+                (1, 4),
+                "expected the end of the text behind its one value, found {",
+            ),
+            (
+                "[\n {\"a\": \"}\", // }\n  \"b\": {\"c\": 1}\n\n",
+                (2, 2),
+                "expected \"}\" to close the object that starts here, found the end of the text \
+                 in line 3, column 16",
+            ),
+            (
+                "{\"a\": [1,",
+                (1, 7),
+                "expected \"]\" to close the list that starts here, found the end of the text in \
+                 line 1, column 10",
+            ),
+            (
+                "{\"a\" 1}",
+                (1, 6),
+                "expected a colon behind the property's name, found 1",
+            ),
+            (
+                "{\"a\": nope}",
+                (1, 7),
+                "expected a value (text, a number, true, false, null, a list or an object), found nope",
+            ),
+            (
+                "{\"a\": \"x}\n",
+                (1, 7),
+                "expected text with a closing quote, found \"x}",
+            ),
         ] {
             let text = Text::parse(written, Some(Path::new("a.json")));
             assert!(text.json.is_none(), "{written}");
             let problem = &text.problems[0];
-            assert!(problem.message.contains(part), "{written}: {problem}");
-            assert_eq!(
-                (problem.line, problem.column),
-                (Some(line), Some(column)),
-                "{problem}"
-            );
+            let found = (problem.line.unwrap(), problem.column.unwrap());
+            assert_eq!((&*problem.message, found), (message, place), "{written}");
             assert_eq!(problem.file.as_deref(), Some(Path::new("a.json")));
         }
     }

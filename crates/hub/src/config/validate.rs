@@ -7,9 +7,9 @@ use tahini_dtl::JsonPath;
 
 use super::known::{Role, systems_for};
 use super::model::ComponentKind;
-use super::problem::Problem;
+use super::problem::{Problem, Spot};
 use super::rows::{METADATA, PIPE, SINK_COMMON, SOURCE_COMMON, SYSTEM_COMMON, TRANSFORM_COMMON};
-use super::{Kind, Property, checks, nearest};
+use super::{Kind, Property, Use, checks, nearest};
 use crate::Registry;
 use crate::cron::Cron;
 
@@ -22,11 +22,23 @@ pub struct Judged {
     pub unsupported: Option<String>,
 }
 
-/// Judges a resolved component. `systems` are the types of all systems by id.
+/// What a pipe has to know of a system.
+#[derive(Clone, Debug)]
+pub struct KnownSystem {
+    /// The `type`.
+    pub kind: String,
+    /// Why it does not run although it is valid.
+    pub unsupported: Option<String>,
+}
+
+/// All systems by id.
+pub type KnownSystems = HashMap<String, KnownSystem>;
+
+/// Judges a resolved component.
 pub fn component(
     kind: ComponentKind,
     json: &Json,
-    systems: &HashMap<String, String>,
+    systems: &KnownSystems,
     registry: &Registry,
 ) -> Judged {
     let mut checker = Checker {
@@ -42,10 +54,39 @@ pub fn component(
         ComponentKind::Pipe => checker.pipe(map, &root),
         ComponentKind::System => checker.part(Role::System, json, &root),
         ComponentKind::Metadata => checker.properties(map, &[METADATA], &root, None),
-        ComponentKind::Other => checker.no_such_component(map, &root),
+        ComponentKind::Other => return checker.other(map, &root),
     }
     checks::within(kind, map, &mut checker.judged.problems);
     checker.judged
+}
+
+/// The kind of component of that `type`.
+pub fn kind_of(kind: &str) -> ComponentKind {
+    match kind {
+        "pipe" => ComponentKind::Pipe,
+        "metadata" => ComponentKind::Metadata,
+        _ if kind.starts_with("system:") => ComponentKind::System,
+        _ => ComponentKind::Other,
+    }
+}
+
+/// The type that a component of no known type was probably meant to have.
+pub fn meant(map: &Map<String, Json>) -> Option<String> {
+    let looks_like_a_pipe = map.contains_key("source") || map.contains_key("sink");
+    let Some(Json::String(kind)) = map.get("type") else {
+        return looks_like_a_pipe.then(|| "pipe".to_owned());
+    };
+    let names = ["pipe", "metadata"].iter().chain(Role::System.documented());
+    let near = nearest(kind, names.copied());
+    let prefixed = format!("system:{kind}");
+    let system = || {
+        let mut names = Role::System.documented().iter().copied();
+        names.find(|name| *name == prefixed)
+    };
+    match near.or_else(system) {
+        Some(near) => Some(near.to_owned()),
+        None => looks_like_a_pipe.then(|| "pipe".to_owned()),
+    }
 }
 
 const CHAINED: &[Property] = &[Property::required(
@@ -55,7 +96,7 @@ const CHAINED: &[Property] = &[Property::required(
 )];
 
 struct Checker<'a> {
-    systems: &'a HashMap<String, String>,
+    systems: &'a KnownSystems,
     registry: &'a Registry,
     judged: Judged,
 }
@@ -90,34 +131,39 @@ impl Checker<'_> {
         }
     }
 
-    fn no_such_component(&mut self, map: &Map<String, Json>, root: &JsonPath) {
-        let problem = match map.get("type") {
-            None => Problem::error(root.clone(), "the component has no type")
-                .with_help("types are \"pipe\", \"metadata\" and those of systems, \"system:…\""),
+    /// A component of no known type: that is told, and what else is wrong with it as what it was
+    /// probably meant to be.
+    fn other(mut self, map: &Map<String, Json>, root: &JsonPath) -> Judged {
+        let meant = meant(map);
+        let mut problem = match map.get("type") {
+            None => Problem::error(root.clone(), "the component has no type"),
             Some(Json::String(kind)) => {
-                let names = ["pipe", "metadata"].iter().chain(Role::System.documented());
-                let near = nearest(kind, names.copied());
-                let prefixed = format!("system:{kind}");
-                let near = near.or_else(|| {
-                    Role::System
-                        .documented()
-                        .iter()
-                        .copied()
-                        .find(|name| *name == prefixed)
-                });
-                let path = root.name("type");
-                let problem = Problem::error(path, format!("there is no component type {kind:?}"));
-                problem.with_help(match near {
-                    Some(near) => format!("did you mean {near:?}?"),
-                    None => "types are \"pipe\", \"metadata\" and \"system:…\"".to_owned(),
-                })
+                let message = format!("there is no component type {kind:?}");
+                Problem::error(root.name("type"), message)
             }
             Some(other) => Problem::error(
                 root.name("type"),
                 format!("expected text as type, found {}", found(other)),
             ),
         };
+        problem.help = Some(match &meant {
+            Some(meant) => format!("did you mean {meant:?}?"),
+            None => {
+                "types are \"pipe\", \"metadata\" and those of systems, \"system:…\"".to_owned()
+            }
+        });
         self.judged.problems.push(problem);
+        if let Some(meant) = meant {
+            let kind = kind_of(&meant);
+            let mut map = map.clone();
+            map.insert("type".to_owned(), Json::String(meant));
+            let as_meant = component(kind, &Json::Object(map), self.systems, self.registry);
+            // What its type means was told.
+            let problems = as_meant.problems.into_iter();
+            let others = problems.filter(|problem| problem.path != root.name("type"));
+            self.judged.problems.extend(others);
+        }
+        self.judged
     }
 
     /// Judges a source, transform, sink or system by the row of its type.
@@ -237,25 +283,34 @@ impl Checker<'_> {
             return;
         };
         if let Some(fitting) = systems_for(role, kind)
-            && !fitting.contains(&system.as_str())
+            && !fitting.contains(&system.kind.as_str())
         {
             let message = format!(
-                "a {kind} {} cannot use {id:?}, which is a {system}",
-                role.name()
+                "{} {kind} {} cannot use {id:?}, which is a {}",
+                article(kind),
+                role.name(),
+                system.kind
             );
             let problem = Problem::error(place, message);
             let problem = problem.with_help(format!("it can use {}", fitting.join(", ")));
             self.judged.problems.push(problem);
-        } else if self.registry.system(&system).is_none()
-            && Role::System.documented().contains(&system.as_str())
+        } else if self.registry.system(&system.kind).is_none()
+            && Role::System.documented().contains(&system.kind.as_str())
         {
-            let message = format!("the system {id:?} is a {system}, which is not supported yet");
+            let kind = &system.kind;
+            let message = format!("the system {id:?} is a {kind}, which is not supported yet");
             self.unsupported(place, message, None);
+        } else if let Some(why) = system.unsupported {
+            self.unsupported(
+                place,
+                format!("the system {id:?} does not run: {why}"),
+                None,
+            );
         }
     }
 
-    /// The type of the system `id`; when there is none, that is an error.
-    fn system(&mut self, id: &str, place: &JsonPath) -> Option<String> {
+    /// The system `id`; when there is none, that is an error.
+    fn system(&mut self, id: &str, place: &JsonPath) -> Option<KnownSystem> {
         if id.contains("$SECRET(") || id.starts_with("system:") {
             return None;
         }
@@ -318,6 +373,15 @@ impl Checker<'_> {
         if value.is_null() || value.as_str().is_some_and(|text| text.contains("$SECRET(")) {
             return;
         }
+        let before = self.judged.problems.len();
+        self.fits(value, row, path, role);
+        if self.judged.problems.len() == before {
+            self.acted_upon(value, row, path);
+        }
+    }
+
+    /// Whether a value is of the kind that its row says.
+    fn fits(&mut self, value: &Json, row: &'static Property, path: &JsonPath, role: Option<Role>) {
         match row.kind {
             Kind::Nested(rows) => match value {
                 Json::Object(map) => return self.properties(map, &[rows], path, None),
@@ -355,6 +419,38 @@ impl Checker<'_> {
         }
         if let Some(expected) = mismatch(value, row.kind) {
             self.expected(&expected, value, row, path);
+        }
+    }
+
+    /// Tells of a property that is known and does not do what it says.
+    fn acted_upon(&mut self, value: &Json, row: &Property, path: &JsonPath) {
+        let name = row.name;
+        match row.used {
+            Use::Acted | Use::Noted => {}
+            Use::NotYet | Use::Withheld if row.is_idle(value) => {}
+            Use::NotYet => {
+                let message = format!("the property {name:?} is known, and not acted upon yet");
+                let problem = Problem::warning(path.clone(), message).at_name();
+                self.judged.problems.push(problem);
+            }
+            Use::Withheld => {
+                let why = format!(
+                    "the property {name:?} is not acted upon yet, and decides what data flows"
+                );
+                let told = self.judged.problems.len();
+                self.unsupported(path.clone(), why, None);
+                self.judged.problems[told].spot = Spot::Name;
+            }
+            Use::Only(values) => {
+                if let (Some(text), Kind::Enum(options)) = (value.as_str(), row.kind)
+                    && options.contains(&text)
+                    && !values.contains(&text)
+                {
+                    let why = format!("{name} {text:?} is not supported yet");
+                    let help = format!("{} are", values.join(" and "));
+                    self.unsupported(path.clone(), why, Some(help));
+                }
+            }
         }
     }
 
@@ -449,6 +545,15 @@ fn mismatch(value: &Json, kind: Kind) -> Option<String> {
         Kind::Component | Kind::Any => (true, ""),
     };
     (!fits).then(|| expected.to_owned())
+}
+
+/// The article that stands before a component type, by how it is spoken.
+fn article(kind: &str) -> &'static str {
+    let spelt = ["http", "ldap", "rdf", "sms", "sql", "xml"];
+    let is_spelt = spelt.iter().any(|letters| kind.starts_with(letters));
+    let like_you = kind.starts_with("uni") || kind.starts_with("uri");
+    let vowel = kind.starts_with(['a', 'e', 'i', 'o', 'u']) && !like_you;
+    if is_spelt || vowel { "an" } else { "a" }
 }
 
 /// A value in a message: its type, and what it says if that is short.
