@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 
+use super::opened::Opened;
 use super::split::{Layout, SplitError, Splitter};
 
 /// Why the next entity of a reader cannot be had.
@@ -21,6 +22,17 @@ pub struct Elements<R> {
     reader: R,
     splitter: Splitter,
     ended: bool,
+}
+
+/// What [`Elements::next_opened`] found.
+#[derive(Debug)]
+pub enum Next<'a> {
+    /// One or more entities, opened.
+    Opened,
+    /// The text of one that is for the parser.
+    Element(&'a [u8]),
+    /// The end of a stream that is whole.
+    End,
 }
 
 impl<R: Read> Elements<R> {
@@ -52,6 +64,38 @@ impl<R: Read> Elements<R> {
         // After the last chunk nothing whole is left in the buffer.
         self.splitter.finish()?;
         Ok(None)
+    }
+
+    /// Opens the next entities, as many as are at hand, into `opened`, which should be empty.
+    /// Look at them before the next call: their text stays in [`Elements::buffer`] until then.
+    ///
+    /// # Errors
+    /// As [`Elements::next_element`], after the entities before the fault were given.
+    pub fn next_opened(&mut self, opened: &mut Opened) -> Result<Next<'_>, ReadError> {
+        while !self.ended {
+            loop {
+                match self.splitter.open(opened) {
+                    Ok(true) => {}
+                    Err(error) if opened.is_empty() => return Err(error.into()),
+                    // The fault comes again when those before it were looked at.
+                    Ok(false) | Err(_) => break,
+                }
+            }
+            if !opened.is_empty() {
+                return Ok(Next::Opened);
+            }
+            if let Some(range) = self.splitter.advance()? {
+                return Ok(Next::Element(self.splitter.slice(range)));
+            }
+            self.ended = self.splitter.fill(&mut self.reader)? == 0;
+        }
+        self.splitter.finish()?;
+        Ok(Next::End)
+    }
+
+    /// The text in which entities were opened.
+    pub fn buffer(&self) -> &[u8] {
+        self.splitter.buffer()
     }
 
     /// The reader, for what can be told once it was read.

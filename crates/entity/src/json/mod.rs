@@ -5,15 +5,19 @@
 //! | --- | --- |
 //! | a stream of bytes into the text of one entity at a time | [`Splitter`], [`Elements`] |
 //! | one entity's text into a batch | [`Parser`] |
+//! | entities' text into the places of their properties, unread | [`Opened`], [`Raw`] |
 //! | one value's text into a tree | [`parse_value`], [`parse_plain`], [`parse_entity`] |
 //! | a configuration's JSON into values and back | [`from_config`], [`entity_from_config`], [`to_config`] |
-//! | out | [`write_record`], [`write_entity`], [`write_value`], [`write_text`] |
+//! | out | [`write_record`], [`write_entity`], [`write_value`], [`write_text`]; piece by piece [`write_name`], [`Raw::write`], [`write_end`] |
 
+mod canonical;
 mod config;
 mod elements;
 mod entity_error;
 pub mod number;
+mod opened;
 mod parse;
+mod raw;
 mod scan;
 mod split;
 pub mod transit;
@@ -21,13 +25,17 @@ mod value;
 mod write;
 
 pub use config::{entity_from_config, from_config, to_config};
-pub use elements::{Elements, ReadError};
+pub use elements::{Elements, Next, ReadError};
 pub use entity_error::{EntityError, EntityFault};
 pub use number::Numbers;
+pub use opened::{Line, Opened};
 pub use parse::{Parser, parse_entity};
+pub use raw::Raw;
 pub use split::{Layout, MAX_ENTITY_BYTES, SplitError, Splitter};
 pub use value::{ValueError, parse_plain, parse_value};
-pub use write::{Fields, Text, write_entity, write_record, write_text, write_value};
+pub use write::{
+    Fields, Text, write_end, write_entity, write_name, write_record, write_text, write_value,
+};
 
 /// Bytes of foreign input that a message shows.
 const EXCERPT: usize = 80;

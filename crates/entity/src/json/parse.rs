@@ -54,6 +54,11 @@ impl Parser {
         self.position
     }
 
+    /// Counts entities that were not for this parser.
+    pub fn pass(&mut self, entities: u64) {
+        self.position += entities;
+    }
+
     /// Appends the entity whose JSON object is `element`.
     ///
     /// The reserved fields leave the content: `_id` and `_deleted` as they are; `_updated`, `_ts`,
@@ -149,8 +154,8 @@ struct Row {
 }
 
 /// The reserved fields that are no part of the body.
-#[derive(Clone, Copy)]
-enum Reserved {
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reserved {
     Id,
     Deleted,
     Updated,
@@ -162,7 +167,7 @@ enum Reserved {
 
 impl Reserved {
     #[inline]
-    fn of(name: &str) -> Option<Reserved> {
+    pub(super) fn of(name: &str) -> Option<Reserved> {
         if !name.starts_with('_') {
             return None;
         }
@@ -199,7 +204,7 @@ fn read_id(reader: &mut Reader<'_, '_>, id: &mut String, out: &mut Vec<u8>) -> S
     }))
 }
 
-fn read_reserved(
+pub(super) fn read_reserved(
     reader: &mut Reader<'_, '_>,
     field: Reserved,
     meta: &mut Meta,

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::ops::Range;
 
+use super::opened::Opened;
 use super::{EXCERPT, excerpt, scan};
 
 /// The largest text of one entity, in bytes.
@@ -239,20 +240,47 @@ impl Splitter {
 
     /// The place of the next element in the buffer.
     pub(super) fn advance(&mut self) -> Result<Option<Range<usize>>, SplitError> {
+        let Some(start) = self.next_start()? else {
+            return Ok(None);
+        };
+        let end = self.element_end();
+        if end.unwrap_or(self.buffer.len()) - start > MAX_ENTITY_BYTES {
+            let at = self.base + start as u64;
+            return Err(SplitError::TooLarge {
+                at,
+                complete: self.complete,
+            });
+        }
+        if end.is_some() {
+            self.complete += 1;
+        }
+        Ok(end.map(|end| start..end))
+    }
+
+    /// Opens the next element, if it is all there and of the usual kind.
+    pub(super) fn open(&mut self, opened: &mut Opened) -> Result<bool, SplitError> {
+        let Some(start) = self.next_start()? else {
+            return Ok(false);
+        };
+        let Some(end) = opened.open(&self.buffer, start) else {
+            return Ok(false);
+        };
+        self.at = end;
+        self.state = self.behind();
+        self.complete += 1;
+        Ok(true)
+    }
+
+    /// The bytes that the places of opened elements refer to, until the next `fill` or `feed`.
+    pub(super) fn buffer(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Where the next element starts in the buffer.
+    fn next_start(&mut self) -> Result<Option<usize>, SplitError> {
         loop {
             if let State::Inside { start, .. } = self.state {
-                let end = self.element_end();
-                if end.unwrap_or(self.buffer.len()) - start > MAX_ENTITY_BYTES {
-                    let at = self.base + start as u64;
-                    return Err(SplitError::TooLarge {
-                        at,
-                        complete: self.complete,
-                    });
-                }
-                if end.is_some() {
-                    self.complete += 1;
-                }
-                return Ok(end.map(|end| start..end));
+                return Ok(Some(start));
             }
             self.at = scan::past_space(&self.buffer, self.at);
             let Some(&byte) = self.buffer.get(self.at) else {
@@ -291,7 +319,7 @@ impl Splitter {
                     self.state = wrong;
                     return Err(self.wrong());
                 }
-                (State::Inside { .. }, _) => unreachable!("elements are dealt with above"),
+                (State::Inside { .. }, _) => unreachable!("an element was found above"),
             };
             if !matches!(self.state, State::Wrong { .. } | State::WrongRoot) {
                 self.at += 1;

@@ -18,7 +18,7 @@ use num_bigint::BigInt;
 use super::transit::{self, BASE64};
 use super::{number, scan};
 use crate::encoding::{self, Entries, Items, Token};
-use crate::{Dict, Entity, Offset, Record, Value};
+use crate::{Dict, Entity, Meta, Offset, Record, Value};
 
 /// Which reserved fields stand behind an entity's own properties, in this order. Fields that
 /// are not known are left out, except where a flag says otherwise.
@@ -109,19 +109,18 @@ pub fn write_record(record: Record<'_>, fields: Fields, out: &mut Vec<u8>) {
         object.name(name);
         put_encoded(&mut rest, object.out);
     }
-    let meta = record.meta;
-    object.reserved(
-        &Reserved {
-            id: record.id,
-            deleted: meta.deleted,
-            filtered: meta.filtered,
-            updated: meta.updated.as_ref(),
-            previous: meta.previous,
-            ts: (meta.ts != 0).then_some(meta.ts),
-            hash: Some(meta.hash),
-        },
-        fields,
-    );
+    object.reserved(&Reserved::of(record.id, record.meta), fields);
+}
+
+/// Appends the name of a property, with a comma before it unless it is the first.
+pub fn write_name(name: &str, first: bool, out: &mut Vec<u8>) {
+    Object { out, first }.name(name);
+}
+
+/// Ends the JSON object of an entity whose brace and properties were written, by reserved fields
+/// and the closing brace. `meta.hash` must be the content's hash if `fields` asks for it.
+pub fn write_end(id: Option<&str>, meta: &Meta, first: bool, fields: Fields, out: &mut Vec<u8>) {
+    Object { out, first }.reserved(&Reserved::of(id, meta), fields);
 }
 
 /// Appends an entity as a JSON object.
@@ -217,7 +216,7 @@ fn separate(at: usize, form: Text, out: &mut Vec<u8>) {
 }
 
 /// Appends the encoded value at the front of `from`, as `write_value` would, and steps over it.
-fn put_encoded(from: &mut &[u8], out: &mut Vec<u8>) {
+pub(super) fn put_encoded(from: &mut &[u8], out: &mut Vec<u8>) {
     match encoding::token(from).expect("the bytes were written by encode") {
         Token::Null => out.extend_from_slice(b"null"),
         Token::Bool(it) => put_bool(it, out),
@@ -271,6 +270,20 @@ struct Reserved<'a> {
     previous: Option<u64>,
     ts: Option<i64>,
     hash: Option<u128>,
+}
+
+impl<'a> Reserved<'a> {
+    fn of(id: Option<&'a str>, meta: &'a Meta) -> Reserved<'a> {
+        Reserved {
+            id,
+            deleted: meta.deleted,
+            filtered: meta.filtered,
+            updated: meta.updated.as_ref(),
+            previous: meta.previous,
+            ts: (meta.ts != 0).then_some(meta.ts),
+            hash: Some(meta.hash),
+        }
+    }
 }
 
 /// A JSON object under way.

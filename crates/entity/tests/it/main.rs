@@ -7,6 +7,7 @@ mod datetime;
 mod elements;
 mod encoding;
 mod hash;
+mod opened;
 mod order;
 mod parser;
 mod slow_hash;
