@@ -430,7 +430,7 @@ impl<'m> Machine<'m> {
         fill: impl FnOnce(&mut Places, &Shape),
     ) -> &Places {
         let cache = &mut self.caches[slot as usize];
-        let shape = row.record.shape;
+        let shape = row.shape;
         if !cache
             .shape
             .as_ref()
@@ -448,7 +448,7 @@ impl<'m> Machine<'m> {
         let Source::Row(row) = env.frame.root().source else {
             return Ok(Value::Null);
         };
-        let (Some(id), Some(version)) = (row.record.id, row.record.meta.previous) else {
+        let (Some(id), Some(version)) = (row.id, row.meta.previous) else {
             return Ok(Value::Null);
         };
         let Some(previous) = self.memo.previous(id, version) else {

@@ -1,7 +1,7 @@
 //! Compiled rules and what is known about them.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tahini_entity::{Dict, Entity, Str, Value};
 
@@ -42,6 +42,8 @@ pub struct Program {
     pub(crate) properties: Properties,
     pub(crate) causes: Vec<Cause>,
     pub(crate) warnings: Vec<Problem>,
+    /// Whether the default rule can have plans, once somebody asked.
+    pub(crate) straight: OnceLock<bool>,
 }
 
 /// What the compiler noticed on its way.
@@ -116,6 +118,7 @@ impl Program {
             properties: Properties::default(),
             causes: Vec::new(),
             warnings: Vec::new(),
+            straight: OnceLock::new(),
         }
     }
 
@@ -157,6 +160,11 @@ impl Program {
     /// Whether the rules may pause (`sleep!`).
     pub fn sleeps(&self) -> bool {
         self.facts.sleeps
+    }
+
+    /// Whether the default rule's statements follow each other whatever an entity holds.
+    pub(crate) fn is_straight(&self) -> bool {
+        *self.straight.get_or_init(|| crate::plan::is_straight(self))
     }
 
     /// A URI as a namespaced identifier; strings are identifiers already. A prefix that nobody
@@ -251,7 +259,7 @@ impl Trigger {
         };
         let found = match source {
             Source::Row(row) => {
-                let place = row.record.shape.position(first);
+                let place = row.shape.position(first);
                 place
                     .map(|at| row.value(at))
                     .or_else(|| row.reserved(first))

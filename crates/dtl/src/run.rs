@@ -279,15 +279,15 @@ impl Machine<'_> {
         });
         let target = &mut frame.target;
         if found.flags & TAKES_ID != 0
-            && let Some(id) = row.record.id
+            && let Some(id) = row.id
         {
             target.set("_id".into(), Slot::Value(Value::string(id)));
         }
-        if found.flags & TAKES_DELETED != 0 && row.record.meta.deleted {
+        if found.flags & TAKES_DELETED != 0 && row.meta.deleted {
             target.set("_deleted".into(), Slot::Value(Value::Bool(true)));
         }
         target.carry(found.flags & 0b1111);
-        let names = row.record.shape.names();
+        let names = row.shape.names();
         target.set_all(found.places.iter().map(|&at| {
             let at = at as usize;
             (&names[at], Slot::Raw(row.raw(at)))
@@ -309,7 +309,7 @@ impl Machine<'_> {
         if let (NameArg::Known(from), NameArg::Known(to), Source::Row(row)) =
             (from, to, frame.source)
             && !self.program.naming.on
-            && let Some(at) = row.record.shape.position(from)
+            && let Some(at) = row.shape.position(from)
         {
             frame.target.set(to.clone(), Slot::Raw(row.raw(at)));
             return Ok(());

@@ -1,6 +1,9 @@
 //! Contexts of evaluation: a source, a target, and the contexts around them.
 
-use tahini_entity::{Dict, Record, Str, Value, encoding};
+use std::sync::Arc;
+
+use tahini_entity::json::{Line, Raw};
+use tahini_entity::{Dict, Meta, Record, Shape, Str, Value, encoding};
 
 use crate::namespace::{Naming, Read};
 use crate::path;
@@ -15,17 +18,26 @@ pub(crate) struct Frame<'e> {
 /// What a rule is applied to.
 #[derive(Clone, Copy)]
 pub(crate) enum Source<'e> {
-    /// An entity of the batch, still encoded.
+    /// An entity that was not read yet.
     Row(&'e Row<'e>),
     /// Any value, in an applied rule.
     Value(&'e Value),
 }
 
-/// An encoded entity and where its values start.
+/// An entity that was not read yet, and where its values stand.
 pub(crate) struct Row<'e> {
-    pub(crate) record: Record<'e>,
-    /// For each name of the shape, the start of its value in the body.
-    pub(crate) starts: Vec<u32>,
+    pub(crate) id: Option<&'e str>,
+    pub(crate) shape: &'e Arc<Shape>,
+    pub(crate) meta: &'e Meta,
+    form: Form<'e>,
+}
+
+/// The form in which the entity came.
+enum Form<'e> {
+    /// Encoded, with the start of each value in the body.
+    Encoded { body: &'e [u8], starts: Vec<u32> },
+    /// As JSON text.
+    Text(Line<'e>),
 }
 
 /// What a rule builds: names and values in the order in which they were set.
@@ -35,10 +47,10 @@ pub(crate) struct Target<'e> {
     carried: u8,
 }
 
-/// A value of a target: still encoded as the source has it, or a tree.
+/// A value of a target: still as the source has it, or a tree.
 #[derive(Clone)]
 pub(crate) enum Slot<'e> {
-    Raw(&'e [u8]),
+    Raw(Raw<'e>),
     Value(Value),
 }
 
@@ -81,34 +93,90 @@ impl<'e> Row<'e> {
     /// Finds where the values of `record` start, in memory that is used again.
     pub(crate) fn new(record: Record<'e>, mut starts: Vec<u32>) -> Row<'e> {
         starts.clear();
-        let mut rest = record.body;
+        let body = record.body;
+        let mut rest = body;
         for _ in record.shape.names() {
-            let start = record.body.len() - rest.len();
+            let start = body.len() - rest.len();
             starts.push(u32::try_from(start).expect("an entity is smaller than 4 GiB"));
             encoding::skip(&mut rest);
         }
-        Row { record, starts }
+        Row {
+            id: record.id,
+            shape: record.shape,
+            meta: record.meta,
+            form: Form::Encoded { body, starts },
+        }
     }
 
-    /// The encoded value at a place of the shape.
-    pub(crate) fn raw(&self, at: usize) -> &'e [u8] {
-        let start = self.starts[at] as usize;
-        match self.starts.get(at + 1) {
-            Some(&end) => &self.record.body[start..end as usize],
-            None => &self.record.body[start..],
+    /// An entity whose text was opened.
+    pub(crate) fn of_line(line: Line<'e>) -> Row<'e> {
+        Row {
+            id: line.id(),
+            shape: line.shape(),
+            meta: line.meta(),
+            form: Form::Text(line),
+        }
+    }
+
+    /// The memory that `new` was given.
+    pub(crate) fn into_starts(self) -> Vec<u32> {
+        match self.form {
+            Form::Encoded { starts, .. } => starts,
+            Form::Text(_) => Vec::new(),
+        }
+    }
+
+    /// The value at a place of the shape, in the form in which it came.
+    #[inline]
+    pub(crate) fn raw(&self, at: usize) -> Raw<'e> {
+        match &self.form {
+            Form::Encoded { .. } => Raw::Encoded(self.body(at, at)),
+            Form::Text(line) => line.raw(at),
+        }
+    }
+
+    /// The encoded values from one place of the shape to another; nothing where the entity is text.
+    #[inline]
+    pub(crate) fn body(&self, first: usize, last: usize) -> &'e [u8] {
+        match &self.form {
+            Form::Encoded { body, starts } => {
+                let start = starts[first] as usize;
+                match starts.get(last + 1) {
+                    Some(&end) => &body[start..end as usize],
+                    None => &body[start..],
+                }
+            }
+            Form::Text(_) => &[],
+        }
+    }
+
+    /// The text of the entity, if it came as text.
+    pub(crate) fn line(&self) -> Option<&Line<'e>> {
+        match &self.form {
+            Form::Encoded { .. } => None,
+            Form::Text(line) => Some(line),
         }
     }
 
     /// The value at a place of the shape.
+    #[inline]
     pub(crate) fn value(&self, at: usize) -> Value {
-        encoding::decode(&mut self.raw(at))
+        self.raw(at).value()
+    }
+
+    /// The content's hash.
+    fn hash(&self) -> u128 {
+        match &self.form {
+            Form::Encoded { .. } => self.meta.hash,
+            Form::Text(line) => line.hash(),
+        }
     }
 
     /// A reserved field that stands beside the properties; null when it has none.
     pub(crate) fn reserved(&self, name: &str) -> Option<Value> {
-        let meta = self.record.meta;
+        let meta = self.meta;
         Some(match name {
-            "_id" => self.record.id.map_or(Value::Null, Value::string),
+            "_id" => self.id.map_or(Value::Null, Value::string),
             "_deleted" if meta.deleted => Value::Bool(true),
             "_filtered" if meta.filtered => Value::Bool(true),
             "_deleted" | "_filtered" => Value::Null,
@@ -122,20 +190,20 @@ impl<'e> Row<'e> {
                 .map_or(Value::Null, |seq| Value::integer(seq.into())),
             "_ts" if meta.ts != 0 => Value::Int(meta.ts),
             "_ts" => Value::Null,
-            "_hash" => Value::string(format!("{:032x}", meta.hash)),
+            "_hash" => Value::string(format!("{:032x}", self.hash())),
             _ => return None,
         })
     }
 
     fn to_value(&self) -> Value {
         let mut dict = Dict::new();
-        if let Some(id) = self.record.id {
+        if let Some(id) = self.id {
             dict.push_new("_id", Value::string(id));
         }
-        if self.record.meta.deleted {
+        if self.meta.deleted {
             dict.push_new("_deleted", Value::Bool(true));
         }
-        for (at, name) in self.record.shape.names().iter().enumerate() {
+        for (at, name) in self.shape.names().iter().enumerate() {
             dict.push_new(name.clone(), self.value(at));
         }
         Value::Dict(dict)
@@ -165,7 +233,7 @@ impl Source<'_> {
                     let found = (!value.is_null()).then(|| (name.clone(), value));
                     return found.into_iter().collect();
                 }
-                let names = row.record.shape.names().iter().enumerate();
+                let names = row.shape.names().iter().enumerate();
                 let found = names.filter(|(_, name)| wanted(name));
                 found
                     .map(|(at, name)| (name.clone(), row.value(at)))
@@ -194,13 +262,13 @@ impl<'e> Target<'e> {
     /// What the outermost context starts with: the source's `_id`, and `_deleted` when it is.
     pub(crate) fn inherit(row: &Row<'e>) -> Target<'e> {
         let mut target = Target::new();
-        target.entries.reserve(row.starts.len() + 4);
-        if let Some(id) = row.record.id {
+        target.entries.reserve(row.shape.names().len() + 4);
+        if let Some(id) = row.id {
             target
                 .entries
                 .push(("_id".into(), Slot::Value(Value::string(id))));
         }
-        if row.record.meta.deleted {
+        if row.meta.deleted {
             target
                 .entries
                 .push(("_deleted".into(), Slot::Value(Value::Bool(true))));
@@ -266,9 +334,9 @@ impl<'e> Target<'e> {
         self.carried |= fields;
     }
 
-    /// Whether the bookkeeping field at that place was taken over.
-    pub(crate) fn carries(&self, bit: usize) -> bool {
-        self.carried & (1 << bit) != 0
+    /// The bookkeeping fields that were taken over.
+    pub(crate) fn carried(&self) -> u8 {
+        self.carried
     }
 
     /// What a path's first element reads from the target.
@@ -297,7 +365,7 @@ impl Slot<'_> {
     /// The value as a tree.
     pub(crate) fn to_value(&self) -> Value {
         match self {
-            Slot::Raw(raw) => encoding::decode(&mut &raw[..]),
+            Slot::Raw(raw) => raw.value(),
             Slot::Value(value) => value.clone(),
         }
     }
@@ -307,16 +375,16 @@ impl Slot<'_> {
 pub(crate) fn read_row(row: &Row<'_>, element: &Read, naming: &Naming) -> Option<Value> {
     match element {
         Read::Exact(name) => {
-            if let Some(at) = row.record.shape.position(name) {
+            if let Some(at) = row.shape.position(name) {
                 return Some(row.value(at));
             }
             if name == "$ids" && naming.on {
-                return row.record.id.map(|id| naming.ids_of(id));
+                return row.id.map(|id| naming.ids_of(id));
             }
             row.reserved(name)
         }
         Read::Any(identifier) => {
-            let names = row.record.shape.names().iter().enumerate();
+            let names = row.shape.names().iter().enumerate();
             let found = names.filter(|(_, name)| path::has_identifier(name, identifier));
             path::gather(found.map(|(at, _)| row.value(at)))
         }

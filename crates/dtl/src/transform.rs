@@ -1,17 +1,15 @@
 //! A batch in, a batch out.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-
-use tahini_entity::{Batch, Dict, Meta, Offset, Record, Shape, Str, Value, encoding, hash};
+use tahini_entity::{Batch, Record, Str, Value};
 
 use crate::context::Context;
 use crate::error::{EvalClass, EvalError};
 use crate::eval::{Machine, Stop};
-use crate::limits::{Limit, MAX_ENTITY, MAX_LOOKUP_ROUNDS};
+use crate::limits::{Limit, MAX_LOOKUP_ROUNDS};
+use crate::plan::{Plan, Plans};
 use crate::program::Program;
-use crate::scope::{BOOKKEEPING, Frame, Row, Slot, Source, Target};
-use crate::text;
+use crate::results::{Encoded, End, Results, Unwritten, Writer};
+use crate::scope::{Frame, Row, Source, Target};
 
 impl Program {
     /// Transforms the entities of `batch` in order and appends the results to `out`; `origins`
@@ -30,10 +28,10 @@ impl Program {
     ) -> Result<(), EvalError> {
         let mut machine = Machine::new(self, context);
         let mut writer = Writer::default();
-        let mut starts = Vec::new();
+        let mut work = Work::default();
         if !self.facts.lookups {
             for at in 0..batch.len() {
-                starts = self.one(&mut machine, &mut writer, batch.get(at), starts, out, at)?;
+                self.record(&mut machine, &mut writer, &mut work, batch.get(at), out, at)?;
                 origins.resize(origins.len() + writer.take_written(), position(at));
             }
             return Ok(());
@@ -43,15 +41,15 @@ impl Program {
 
     /// Evaluates every entity, asks for what was missed, evaluates those again, and so on; then
     /// everything is put out in order.
-    fn with_lookups(
-        &self,
+    fn with_lookups<'m>(
+        &'m self,
         batch: &Batch,
-        machine: &mut Machine<'_>,
+        machine: &mut Machine<'m>,
         out: &mut Batch,
         origins: &mut Vec<u32>,
     ) -> Result<(), EvalError> {
         let mut writer = Writer::default();
-        let mut starts = Vec::new();
+        let mut work = Work::default();
         let mut results: Vec<Option<Result<Batch, EvalError>>> = Vec::new();
         results.resize_with(batch.len(), || None);
         let mut pending: Vec<usize> = (0..batch.len()).collect();
@@ -64,9 +62,8 @@ impl Program {
                 }
                 let mut made = Batch::new();
                 let record = batch.get(at);
-                let result = self.one(machine, &mut writer, record, starts, &mut made, at);
+                let result = self.record(machine, &mut writer, &mut work, record, &mut made, at);
                 writer.take_written();
-                starts = Vec::new();
                 if machine.memo.missed() {
                     missed.push(at);
                     continue;
@@ -74,7 +71,7 @@ impl Program {
                 if result.is_err() {
                     first_failure = first_failure.min(at);
                 }
-                results[at] = Some(result.map(|_| made));
+                results[at] = Some(result.map(|()| made));
             }
             pending = missed;
             if pending.is_empty() {
@@ -83,14 +80,14 @@ impl Program {
             let fetched = machine.memo.fetch(self, machine.context.lookup);
             fetched.map_err(|error| {
                 let at = pending[0];
-                self.error(batch.get(at), at, None, EvalClass::Lookup, error.message)
+                self.error(batch.get(at).id, at, None, EvalClass::Lookup, error.message)
             })?;
         }
         for (at, result) in results.into_iter().enumerate() {
             let made = result.unwrap_or_else(|| {
                 let Limit(what, most) = Limit("rounds of lookups", MAX_LOOKUP_ROUNDS as u64);
                 let words = format!("expected at most {most} {what}, found more");
-                Err(self.error(batch.get(at), at, None, EvalClass::Limit, words))
+                Err(self.error(batch.get(at).id, at, None, EvalClass::Limit, words))
             })?;
             for record in made.iter() {
                 out.push(record);
@@ -100,86 +97,129 @@ impl Program {
         Ok(())
     }
 
-    /// Transforms one entity; gives the memory for `starts` back.
-    fn one(
-        &self,
-        machine: &mut Machine<'_>,
+    /// Transforms one entity of a batch.
+    fn record<'m>(
+        &'m self,
+        machine: &mut Machine<'m>,
         writer: &mut Writer,
+        work: &mut Work<'m>,
         record: Record<'_>,
-        starts: Vec<u32>,
         out: &mut Batch,
         at: usize,
-    ) -> Result<Vec<u32>, EvalError> {
+    ) -> Result<(), EvalError> {
+        let row = Row::new(record, std::mem::take(&mut work.starts));
+        let result = if self.takes(&row) {
+            self.one(machine, work, &row, &mut Encoded { writer, out }, at)
+        } else {
+            writer.pass(record, out);
+            Ok(())
+        };
+        work.starts = row.into_starts();
+        result
+    }
+
+    /// Whether an entity is transformed; `trigger_on` passes the others on as they are.
+    pub(crate) fn takes(&self, row: &Row<'_>) -> bool {
+        let trigger = self.trigger.as_ref();
+        trigger.is_none_or(|trigger| trigger.fires(Source::Row(row)))
+    }
+
+    /// Transforms one entity, the one at `at`.
+    pub(crate) fn one<'m>(
+        &'m self,
+        machine: &mut Machine<'m>,
+        work: &mut Work<'m>,
+        row: &Row<'_>,
+        results: &mut impl Results,
+        at: usize,
+    ) -> Result<(), EvalError> {
         machine.begin();
-        let row = Row::new(record, starts);
-        if let Some(trigger) = &self.trigger
-            && !trigger.fires(Source::Row(&row))
-        {
-            out.push(record);
-            writer.written += 1;
-            return Ok(row.starts);
-        }
-        let mut frame = Frame {
-            source: Source::Row(&row),
-            target: Target::inherit(&row),
-            parent: None,
+        let end = End {
+            filtered: false,
+            id_required: self.id_required,
         };
-        let result = machine.run(&self.rules[self.default], &mut frame);
-        let fail = |machine: &Machine<'_>, class, words| {
-            self.error(
-                record,
-                at,
-                self.paths.get(machine.at as usize),
-                class,
-                words,
-            )
+        let written = match work.plan(self, row) {
+            Some(plan) => match machine.follow(&plan, row, &mut work.values) {
+                Ok((layout, filtered)) => {
+                    self.created(machine, row, results, at)?;
+                    results.layout(layout, row, &work.values, End { filtered, ..end })
+                }
+                Err(stop) => return self.stopped(stop, machine, row, results, at),
+            },
+            None => {
+                let mut frame = Frame {
+                    source: Source::Row(row),
+                    target: Target::inherit(row),
+                    parent: None,
+                };
+                let filtered = match machine.run(&self.rules[self.default], &mut frame) {
+                    Ok(()) => false,
+                    Err(Stop::Filtered) => true,
+                    Err(stop) => return self.stopped(stop, machine, row, results, at),
+                };
+                self.created(machine, row, results, at)?;
+                results.target(&frame.target, row, End { filtered, ..end })
+            }
         };
-        for dict in std::mem::take(&mut machine.created) {
-            writer.created(&dict, out).map_err(|Limit(what, most)| {
-                fail(
-                    machine,
-                    EvalClass::Limit,
-                    format!("expected at most {most} {what}, found more"),
-                )
-            })?;
-        }
-        let filtered = match result {
-            Ok(()) => false,
-            Err(Stop::Filtered) => true,
-            Err(Stop::Discarded) => return Ok(row.starts),
-            Err(Stop::Error(class, words)) => return Err(fail(machine, class, words)),
-        };
-        match writer.target(&frame.target, &row, filtered, self.id_required, out) {
-            Ok(()) => Ok(row.starts),
-            Err(Unwritten::Id(found)) => Err(self.error(
-                record,
-                at,
-                None,
-                EvalClass::Id,
-                format!(
+        written.map_err(|unwritten| match unwritten {
+            Unwritten::Id(found) => {
+                let words = format!(
                     "expected the rules to leave an _id that is a string, found {found}; add one, \
                      or set \"id_required\": false on the transform"
-                ),
-            )),
-            Err(Unwritten::Limit(Limit(what, most))) => {
-                let words = format!("expected at most {most} {what}, found more");
-                Err(self.error(record, at, None, EvalClass::Limit, words))
+                );
+                self.error(row.id, at, None, EvalClass::Id, words)
+            }
+            Unwritten::Limit(limit) => self.error(row.id, at, None, EvalClass::Limit, words(limit)),
+        })
+    }
+
+    /// Hands over what `create` made.
+    fn created(
+        &self,
+        machine: &mut Machine<'_>,
+        row: &Row<'_>,
+        results: &mut impl Results,
+        at: usize,
+    ) -> Result<(), EvalError> {
+        for dict in std::mem::take(&mut machine.created) {
+            results.created(&dict).map_err(|limit| {
+                let path = self.paths.get(machine.at as usize);
+                self.error(row.id, at, path, EvalClass::Limit, words(limit))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What becomes of an entity that was discarded or failed.
+    fn stopped(
+        &self,
+        stop: Stop,
+        machine: &mut Machine<'_>,
+        row: &Row<'_>,
+        results: &mut impl Results,
+        at: usize,
+    ) -> Result<(), EvalError> {
+        let place = machine.at as usize;
+        self.created(machine, row, results, at)?;
+        match stop {
+            Stop::Filtered | Stop::Discarded => Ok(()),
+            Stop::Error(class, message) => {
+                Err(self.error(row.id, at, self.paths.get(place), class, message))
             }
         }
     }
 
     fn error(
         &self,
-        record: Record<'_>,
+        id: Option<&str>,
         position: usize,
         path: Option<&crate::error::JsonPath>,
         class: EvalClass,
         message: String,
     ) -> EvalError {
-        let id = record.id.map(Str::from);
         EvalError {
             position,
-            id,
+            id: id.map(Str::from),
             message,
             path: path.cloned(),
             class,
@@ -187,205 +227,28 @@ impl Program {
     }
 }
 
+/// What an evaluation keeps from one entity to the next.
+#[derive(Default)]
+pub(crate) struct Work<'p> {
+    starts: Vec<u32>,
+    values: Vec<Value>,
+    plans: Plans<'p>,
+}
+
+impl<'p> Work<'p> {
+    fn plan(&mut self, program: &'p Program, row: &Row<'_>) -> Option<std::rc::Rc<Plan<'p>>> {
+        if program.is_straight() {
+            self.plans.of(program, row)
+        } else {
+            None
+        }
+    }
+}
+
+fn words(Limit(what, most): Limit) -> String {
+    format!("expected at most {most} {what}, found more")
+}
+
 fn position(at: usize) -> u32 {
     u32::try_from(at).expect("a batch has fewer than 2^32 entities")
-}
-
-/// Why a target was not written.
-enum Unwritten {
-    /// What stands where a string `_id` should.
-    Id(String),
-    Limit(Limit),
-}
-
-impl From<Limit> for Unwritten {
-    fn from(limit: Limit) -> Unwritten {
-        Unwritten::Limit(limit)
-    }
-}
-
-/// Encodes targets into a batch, with memory and shapes that are used again.
-#[derive(Default)]
-struct Writer {
-    body: Vec<u8>,
-    names: Vec<Str>,
-    shapes: HashMap<Vec<Str>, Arc<Shape>>,
-    recent: Vec<Arc<Shape>>,
-    written: usize,
-}
-
-/// How many shapes a writer remembers.
-const MAX_SHAPES: usize = 1024;
-/// How many of them it looks at before it hashes names: what is emitted and what is filtered
-/// alternate.
-const MAX_RECENT: usize = 4;
-
-/// The reserved fields of an entity under construction.
-#[derive(Default)]
-struct Reserved {
-    id: Option<Value>,
-    meta: Meta,
-}
-
-impl Reserved {
-    /// Takes a reserved root property; false for any other name.
-    fn take(&mut self, name: &str, value: &Value) -> bool {
-        match (name, value) {
-            ("_id", id) => self.id = Some(id.clone()),
-            ("_deleted", value) => self.meta.deleted = matches!(value, Value::Bool(true)),
-            ("_updated", Value::Int(number)) => self.meta.updated = Some(Offset::Int(*number)),
-            ("_updated", Value::String(text)) => {
-                self.meta.updated = Some(Offset::Text(text.clone()));
-            }
-            ("_previous", Value::Int(number)) => self.meta.previous = u64::try_from(*number).ok(),
-            ("_ts", Value::Int(micros)) => self.meta.ts = *micros,
-            ("_updated" | "_previous" | "_ts" | "_hash" | "_filtered", _) => {}
-            _ => return false,
-        }
-        true
-    }
-}
-
-impl Writer {
-    /// How many entities were written since the last call.
-    fn take_written(&mut self) -> usize {
-        std::mem::take(&mut self.written)
-    }
-
-    /// Writes an entity that `create` made; its `_id` was checked.
-    fn created(&mut self, dict: &Dict, out: &mut Batch) -> Result<(), Limit> {
-        self.clear();
-        let mut reserved = Reserved::default();
-        for (name, value) in dict.iter() {
-            if !reserved.take(name, value) {
-                self.value(name, value)?;
-            }
-        }
-        self.push(reserved, out)
-    }
-
-    fn target(
-        &mut self,
-        target: &Target<'_>,
-        row: &Row<'_>,
-        filtered: bool,
-        id_required: bool,
-        out: &mut Batch,
-    ) -> Result<(), Unwritten> {
-        self.clear();
-        let mut reserved = Reserved::default();
-        self.carry(target, row, &mut reserved.meta);
-        for (name, slot) in target.entries() {
-            match slot {
-                Slot::Raw(raw) if !is_reserved(name) => {
-                    self.names.push(name.clone());
-                    self.body.extend_from_slice(raw);
-                    entity_limit(self.body.len())?;
-                }
-                Slot::Value(value) if !name.starts_with('_') => self.value(name, value)?,
-                slot => {
-                    let value = slot.to_value();
-                    if !reserved.take(name, &value) {
-                        self.value(name, &value)?;
-                    }
-                }
-            }
-        }
-        let id = match &reserved.id {
-            Some(Value::String(_)) => None,
-            Some(other) => Some(crate::values::a_kind(other)),
-            None => Some("none".to_owned()),
-        };
-        if let Some(found) = id {
-            reserved.id = None;
-            if filtered {
-                return Ok(());
-            }
-            if id_required {
-                return Err(Unwritten::Id(found));
-            }
-        }
-        reserved.meta.filtered = filtered;
-        Ok(self.push(reserved, out)?)
-    }
-
-    /// Bookkeeping fields that `copy` took over.
-    fn carry(&self, target: &Target<'_>, row: &Row<'_>, meta: &mut Meta) {
-        for (bit, name) in BOOKKEEPING.iter().enumerate() {
-            if target.carries(bit) {
-                match *name {
-                    "_updated" => meta.updated = row.record.meta.updated.clone(),
-                    "_previous" => meta.previous = row.record.meta.previous,
-                    "_ts" => meta.ts = row.record.meta.ts,
-                    // The content hash is always computed from what is written.
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn clear(&mut self) {
-        self.body.clear();
-        self.names.clear();
-    }
-
-    fn value(&mut self, name: &Str, value: &Value) -> Result<(), Limit> {
-        if matches!(value, Value::List(_) | Value::Tuple(_) | Value::Dict(_)) {
-            text::measure(value, MAX_ENTITY)?;
-        }
-        self.names.push(name.clone());
-        encoding::encode(value, &mut self.body)
-            .map_err(|_| Limit("levels of nested values", encoding::MAX_DEPTH as u64))?;
-        entity_limit(self.body.len())
-    }
-
-    fn push(&mut self, mut reserved: Reserved, out: &mut Batch) -> Result<(), Limit> {
-        let shape = self.shape();
-        let id = match &reserved.id {
-            Some(Value::String(id)) => Some(id.as_str()),
-            _ => None,
-        };
-        reserved.meta.reserved = shape.names().iter().any(|name| name.starts_with('_'));
-        reserved.meta.hash = hash::content(id, reserved.meta.deleted, &shape, &self.body);
-        out.push_encoded(id, &shape, &self.body, reserved.meta);
-        self.written += 1;
-        Ok(())
-    }
-
-    /// The shape of the names at hand: a recent one, a known one, or a new one.
-    fn shape(&mut self) -> Arc<Shape> {
-        let names = self.names.as_slice();
-        if let Some(recent) = self.recent.iter().find(|shape| shape.names() == names) {
-            return Arc::clone(recent);
-        }
-        if self.shapes.len() >= MAX_SHAPES {
-            self.shapes.clear();
-        }
-        let shape = match self.shapes.get(names) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let shape = Arc::new(Shape::new(self.names.iter().cloned()));
-                self.shapes.insert(self.names.clone(), Arc::clone(&shape));
-                shape
-            }
-        };
-        self.recent.truncate(MAX_RECENT - 1);
-        self.recent.insert(0, Arc::clone(&shape));
-        shape
-    }
-}
-
-fn is_reserved(name: &str) -> bool {
-    matches!(
-        name,
-        "_id" | "_deleted" | "_updated" | "_previous" | "_ts" | "_hash" | "_filtered"
-    )
-}
-
-fn entity_limit(bytes: usize) -> Result<(), Limit> {
-    if bytes > MAX_ENTITY {
-        Err(Limit("bytes in one entity", MAX_ENTITY as u64))
-    } else {
-        Ok(())
-    }
 }

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 use tahini_dtl::{
     By, Context, EvalError, Lookup, LookupError, Need, Options, Problem, Program, compile,
 };
-use tahini_entity::json::{self, Numbers};
+use tahini_entity::json::{self, Fields, Numbers, Opened};
 use tahini_entity::{Batch, Entity, Str, Value, order};
 
 /// Datasets in memory, and the previous version of the source entity.
@@ -105,7 +105,11 @@ pub fn run(
     let mut context = Context::new(now, lookup);
     context.pause = Some(&pause);
     let (mut out, mut origins) = (Batch::new(), Vec::new());
-    program.transform(input, &context, &mut out, &mut origins)?;
+    let result = program.transform(input, &context, &mut out, &mut origins);
+    if program.is_deterministic() && !program.sleeps() && is_small(input) {
+        ways_agree(program, input, &context);
+    }
+    result?;
     Ok((
         out.iter().map(|record| record.to_entity()).collect(),
         origins,
@@ -193,4 +197,73 @@ pub fn as_value(entity: &Entity) -> Value {
         dict.set(Str::clone(name), value.clone());
     }
     Value::Dict(dict)
+}
+
+/// Entities that run into limits are slow enough once.
+fn is_small(input: &Batch) -> bool {
+    input.bytes() < 100_000
+}
+
+/// How often an entity stands in a batch for the last one to go by a plan.
+const TIMES: usize = 6;
+
+/// Whatever way an entity takes through a program, by its statements, by a plan, or from text to
+/// text, the results are the same. Returns how many results were compared.
+pub fn ways_agree(program: &Program, input: &Batch, context: &Context<'_>) -> usize {
+    let outputs = |input: &Batch| {
+        let (mut out, mut origins) = (Batch::new(), Vec::new());
+        let result = program.transform(input, context, &mut out, &mut origins);
+        result
+            .map(|()| (out, origins))
+            .map_err(|error| error.message)
+    };
+    let mut compared = 0;
+    for record in input.iter() {
+        let mut once = Batch::new();
+        once.push(record);
+        let mut often = Batch::new();
+        (0..TIMES).for_each(|_| often.push(record));
+        let text = lines_of(&often, Fields::ALL);
+        match outputs(&once) {
+            Err(words) => assert_eq!(from_text(program, context, &text).unwrap_err(), words),
+            Ok((out, _)) => {
+                let (all, origins) = outputs(&often).unwrap();
+                let one = lines_of(&out, Fields::ALL);
+                assert_eq!(lines_of(&all, Fields::ALL), one.repeat(TIMES));
+                let expected = (0..TIMES).flat_map(|at| vec![at as u32; out.len()]);
+                assert_eq!(origins, expected.collect::<Vec<_>>());
+                let mut kept = Batch::new();
+                let wanted = out.iter().filter(|record| !record.meta.filtered);
+                wanted.for_each(|record| kept.push(record));
+                let lines = lines_of(&kept, Fields::SINK).repeat(TIMES);
+                assert_eq!(from_text(program, context, &text).unwrap(), lines);
+                compared += all.len();
+            }
+        }
+    }
+    compared
+}
+
+/// A line an entity.
+pub fn lines_of(batch: &Batch, fields: Fields) -> String {
+    let mut out = Vec::new();
+    for record in batch.iter() {
+        json::write_record(record, fields, &mut out);
+        out.push(b'\n');
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// What the lines of `text`, each of which can be opened, become; an error is its words.
+fn from_text(program: &Program, context: &Context<'_>, text: &str) -> Result<String, String> {
+    let mut opened = Opened::new();
+    let mut at = 0;
+    while at < text.len() {
+        at = opened.open(text.as_bytes(), at).expect(text) + 1;
+    }
+    let mut out = Vec::new();
+    let lines = opened.lines(text.as_bytes());
+    let result = program.transform_lines(lines, context, &mut out);
+    result.map_err(|error| error.message)?;
+    Ok(String::from_utf8(out).unwrap())
 }

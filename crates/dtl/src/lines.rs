@@ -1,0 +1,207 @@
+//! From an entity's text to the text of its results, without the encoding between.
+
+use tahini_entity::json::{Fields, Line, Raw, write_end, write_name, write_record, write_value};
+use tahini_entity::{Batch, Dict, Value};
+
+use crate::context::Context;
+use crate::error::EvalError;
+use crate::eval::Machine;
+use crate::limits::Limit;
+use crate::plan::{Layout, Part};
+use crate::program::Program;
+use crate::results::{
+    Encoded, End, Reserved, Results, Unwritten, Writer, encode, entity_limit, is_reserved,
+};
+use crate::scope::{Row, Slot, Target};
+use crate::transform::Work;
+
+impl Program {
+    /// Whether `transform_lines` can be used: rules that look nothing up.
+    pub fn takes_lines(&self) -> bool {
+        !self.facts.lookups
+    }
+
+    /// Transforms opened entities in order and appends the results that no filter stopped, a line
+    /// each: the text that `transform` and `write_record` with `Fields::SINK` would give. The
+    /// limit of an entity's size counts its text here.
+    ///
+    /// # Errors
+    /// The first entity that cannot be transformed; the results of those before it are in `out`.
+    pub fn transform_lines<'a>(
+        &self,
+        lines: impl Iterator<Item = Line<'a>>,
+        context: &Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), EvalError> {
+        let mut machine = Machine::new(self, context);
+        let mut work = Work::default();
+        let mut results = Lines {
+            out,
+            encoded: Vec::new(),
+        };
+        for (at, line) in lines.enumerate() {
+            let row = Row::of_line(line);
+            if self.takes(&row) {
+                self.one(&mut machine, &mut work, &row, &mut results, at)?;
+            } else if !row.meta.filtered {
+                results.pass(&row);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Results as lines of text.
+struct Lines<'o> {
+    out: &'o mut Vec<u8>,
+    /// Memory for values that are measured by being encoded.
+    encoded: Vec<u8>,
+}
+
+impl Results for Lines<'_> {
+    fn created(&mut self, dict: &Dict) -> Result<(), Limit> {
+        let mut made = Batch::new();
+        let mut writer = Writer::default();
+        Encoded {
+            writer: &mut writer,
+            out: &mut made,
+        }
+        .created(dict)?;
+        write_record(made.get(0), Fields::SINK, self.out);
+        self.out.push(b'\n');
+        Ok(())
+    }
+
+    fn target(&mut self, target: &Target<'_>, row: &Row<'_>, end: End) -> Result<(), Unwritten> {
+        if end.filtered {
+            return Ok(());
+        }
+        let mut reserved = Reserved::default();
+        reserved.carry(target.carried(), row.meta);
+        let start = self.open();
+        for (name, slot) in target.entries() {
+            match slot {
+                Slot::Raw(raw) if !is_reserved(name) => {
+                    self.name(name, start);
+                    raw.write(self.out);
+                }
+                Slot::Value(value) if !name.starts_with('_') => {
+                    self.name(name, start);
+                    self.value(value)?;
+                }
+                slot => {
+                    let value = slot.to_value();
+                    if !reserved.take(name, &value) {
+                        self.name(name, start);
+                        self.value(&value)?;
+                    }
+                }
+            }
+            entity_limit(self.out.len() - start)?;
+        }
+        if reserved.is_written(end)? {
+            self.end(reserved.id(), &reserved, start);
+        } else {
+            self.out.truncate(start);
+        }
+        Ok(())
+    }
+
+    fn layout(
+        &mut self,
+        layout: &Layout,
+        row: &Row<'_>,
+        values: &[Value],
+        end: End,
+    ) -> Result<(), Unwritten> {
+        if end.filtered {
+            return Ok(());
+        }
+        let mut reserved = Reserved::default();
+        let own = reserved.lay_out(layout, row, values);
+        if own.is_none() && !reserved.is_written(end)? {
+            return Ok(());
+        }
+        let start = self.open();
+        let mut at = 0;
+        while let Some(part) = layout.parts.get(at) {
+            let key = &layout.keys[at][usize::from(at == 0)..];
+            at += match *part {
+                Part::Source(first) => self.copy(row, first, layout.runs[at], key),
+                Part::Value(place) => {
+                    self.out.extend_from_slice(key);
+                    self.value(&values[place])?;
+                    1
+                }
+                Part::Id | Part::Deleted => 1,
+            };
+            entity_limit(self.out.len() - start)?;
+        }
+        self.end(own.or(reserved.id()), &reserved, start);
+        Ok(())
+    }
+}
+
+impl Lines<'_> {
+    /// Begins an entity and tells where.
+    fn open(&mut self) -> usize {
+        let start = self.out.len();
+        self.out.push(b'{');
+        start
+    }
+
+    fn name(&mut self, name: &str, start: usize) {
+        let first = self.out.len() == start + 1;
+        write_name(name, first, self.out);
+    }
+
+    /// Copies properties that stand side by side in the source, all of them if their text may
+    /// stay as it is, otherwise the first one, whose name `key` is; tells how many. A single one
+    /// may have another name than in the source.
+    fn copy(&mut self, row: &Row<'_>, first: usize, run: usize, key: &[u8]) -> usize {
+        let line = row.line().filter(|_| run > 1);
+        match line.and_then(|line| line.run(first, first + run - 1)) {
+            Some(text) => {
+                if key[0] == b',' {
+                    self.out.push(b',');
+                }
+                self.out.extend_from_slice(text);
+                run
+            }
+            None => {
+                self.out.extend_from_slice(key);
+                row.raw(first).write(self.out);
+                1
+            }
+        }
+    }
+
+    fn value(&mut self, value: &Value) -> Result<(), Limit> {
+        if let Value::List(_) | Value::Tuple(_) | Value::Dict(_) = value {
+            self.encoded.clear();
+            encode(value, &mut self.encoded)?;
+            Raw::Encoded(&self.encoded).write(self.out);
+        } else {
+            write_value(value, self.out);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, id: Option<&str>, reserved: &Reserved, start: usize) {
+        let first = self.out.len() == start + 1;
+        write_end(id, &reserved.meta, first, Fields::SINK, self.out);
+        self.out.push(b'\n');
+    }
+
+    /// Passes an entity on as it is.
+    fn pass(&mut self, row: &Row<'_>) {
+        let start = self.open();
+        for (at, name) in row.shape.names().iter().enumerate() {
+            self.name(name, start);
+            row.raw(at).write(self.out);
+        }
+        let first = self.out.len() == start + 1;
+        write_end(row.id, row.meta, first, Fields::SINK, self.out);
+        self.out.push(b'\n');
+    }
+}
