@@ -1,6 +1,7 @@
 //! What happens to entities on their way.
 
 use tahini_entity::Batch;
+use tahini_entity::json::Opened;
 
 use crate::Failure;
 
@@ -17,6 +18,18 @@ pub trait Transform: Send {
         out: &mut Batch,
         origins: &mut Vec<u32>,
     ) -> Result<(), Failure>;
+
+    /// The same from text to text: the results of the entities that were opened in `buffer`,
+    /// without those that a filter stopped, appended a line each. `None`, and nothing done, where
+    /// a transform needs entities that were read.
+    fn apply_lines(
+        &mut self,
+        _opened: &Opened,
+        _buffer: &[u8],
+        _out: &mut Vec<u8>,
+    ) -> Option<Result<(), Failure>> {
+        None
+    }
 }
 
 /// The batch without its filtered entities; `None` when it has none.
