@@ -14,6 +14,10 @@ use crate::Registry;
 use crate::config::{Configuration, Input, Problem, Text};
 use crate::secrets::MemorySecrets;
 
+mod spec;
+
+pub use spec::{TEST, TestSpec};
+
 /// Why a project cannot be loaded at all.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectError {
@@ -88,14 +92,37 @@ impl Project {
         project.read_env()?;
         for file in files(&folder.join("expected"), ".test.json")? {
             let text = project.read(&file)?;
-            if let Some(json) = text.json {
-                project.add_test(&file, &json);
-            }
+            project.add_test(&file, &text);
         }
         for file in files(&folder.join("testdata"), ".json")? {
             project.testdata.push((stem(&file, ".json"), file));
         }
+        project.note_unread()?;
         Ok(project)
+    }
+
+    /// Warns of files that look like configuration and are not read, and of a folder without any.
+    fn note_unread(&mut self) -> Result<(), ProjectError> {
+        let mut warn = |file: PathBuf, message: &str, help: String| {
+            let problem = Problem::warning(JsonPath::default(), message);
+            self.problems.push(problem.in_file(file).with_help(help));
+        };
+        for part in ["systems", "pipes"] {
+            for file in files(&self.folder.join(part), ".json")? {
+                let name = stem(&file, ".json");
+                if !name.ends_with(".conf") {
+                    let message = "this file is not read: files of configuration end with .conf.json";
+                    warn(file, message, format!("rename it to {name}.conf.json"));
+                }
+            }
+        }
+        if self.inputs.is_empty() && self.problems.iter().all(|problem| !problem.is_error()) {
+            let message = "expected configuration in pipes/*.conf.json and systems/*.conf.json, \
+                           found none";
+            let problem = Problem::warning(JsonPath::default(), message);
+            self.problems.push(problem.in_file(&self.folder));
+        }
+        Ok(())
     }
 
     /// The project's configuration, judged by the tables of `registry`.
@@ -160,133 +187,16 @@ impl Project {
         Ok(())
     }
 
-    fn add_test(&mut self, file: &Path, json: &Json) {
-        match TestSpec::of(file, json) {
-            Ok(test) => self.tests.push(test),
-            Err(problems) => self.problems.extend(problems),
-        }
-    }
-}
-
-/// One test of a project: what a pipe should give.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TestSpec {
-    /// The file of the test.
-    pub spec: PathBuf,
-    /// The test's name: the file's, without `.test.json`.
-    pub name: String,
-    /// The pipe; the test's name by default.
-    pub pipe: String,
-    /// The file of what is expected; `<name>.json` beside the test by default.
-    pub file: PathBuf,
-    /// How the pipe is read: `json` by default, or `xml`, `csv`, …
-    pub endpoint: String,
-    /// Where in the pipe; its end by default.
-    pub stage: Option<String>,
-    /// Whether the test is left out.
-    pub ignore: bool,
-    /// Whether deleted entities count only where they are expected; true by default.
-    pub ignore_deletes: bool,
-    /// Properties that do not count, dots for nested ones.
-    pub blacklist: Vec<String>,
-    /// Parameters of the request to a published endpoint.
-    pub parameters: Map<String, Json>,
-    /// The properties that entities are sorted by; `_id` by default.
-    pub fields_to_sort_by: Vec<String>,
-}
-
-impl TestSpec {
-    fn of(file: &Path, json: &Json) -> Result<TestSpec, Vec<Problem>> {
-        let name = stem(file, ".test.json");
-        let mut reader = SpecReader::new(json);
-        let expected = reader.text("file");
-        let mut fields_to_sort_by = reader.texts("fields_to_sort_by");
-        if fields_to_sort_by.is_empty() {
-            fields_to_sort_by.push("_id".to_owned());
-        }
-        let test = TestSpec {
-            spec: file.to_owned(),
-            pipe: reader.text("pipe").unwrap_or_else(|| name.clone()),
-            file: file.with_file_name(expected.unwrap_or_else(|| format!("{name}.json"))),
-            name,
-            endpoint: reader.text("endpoint").unwrap_or_else(|| "json".to_owned()),
-            stage: reader.text("stage"),
-            ignore: reader.flag("ignore", false),
-            ignore_deletes: reader.flag("ignore_deletes", true),
-            blacklist: reader.texts("blacklist"),
-            parameters: reader.object("parameters"),
-            fields_to_sort_by,
-        };
-        if reader.problems.is_empty() {
-            return Ok(test);
-        }
-        Err(reader
-            .problems
-            .into_iter()
-            .map(|problem| problem.in_file(file))
-            .collect())
-    }
-}
-
-/// Reads a test's properties and notes what is wrong with them.
-struct SpecReader<'a> {
-    json: &'a Json,
-    problems: Vec<Problem>,
-}
-
-impl<'a> SpecReader<'a> {
-    fn new(json: &'a Json) -> SpecReader<'a> {
-        let mut problems = Vec::new();
-        if !json.is_object() {
-            problems.push(Problem::error(
-                JsonPath::default(),
-                "expected a test (an object)",
-            ));
-        }
-        SpecReader { json, problems }
-    }
-
-    /// The property, if it is there and what `read` makes of it.
-    fn read<T>(
-        &mut self,
-        name: &str,
-        expected: &str,
-        read: impl FnOnce(&'a Json) -> Option<T>,
-    ) -> Option<T> {
-        let value = self.json.get(name).filter(|value| !value.is_null())?;
-        let read = read(value);
-        if read.is_none() {
-            let path = JsonPath::default().name(name);
-            self.problems.push(Problem::error(
-                path,
-                format!("expected {expected}, found {value}"),
-            ));
-        }
-        read
-    }
-
-    fn text(&mut self, name: &str) -> Option<String> {
-        self.read(name, "text", |value| Some(value.as_str()?.to_owned()))
-    }
-
-    fn flag(&mut self, name: &str, default: bool) -> bool {
-        self.read(name, "true or false", Json::as_bool)
-            .unwrap_or(default)
-    }
-
-    fn texts(&mut self, name: &str) -> Vec<String> {
-        let texts = self.read(name, "a list of texts", |value| {
-            let list = value.as_array()?.iter();
-            list.map(|item| Some(item.as_str()?.to_owned()))
-                .collect::<Option<Vec<String>>>()
-        });
-        texts.unwrap_or_default()
-    }
-
-    fn object(&mut self, name: &str) -> Map<String, Json> {
-        self.read(name, "an object", Json::as_object)
-            .cloned()
-            .unwrap_or_default()
+    fn add_test(&mut self, file: &Path, text: &Text) {
+        let Some(json) = &text.json else { return };
+        let (test, problems) = TestSpec::of(file, json);
+        self.tests.extend(test);
+        self.problems.extend(problems.into_iter().map(|mut problem| {
+            let place = text.spans.locate(&problem.path, problem.spot);
+            problem.line = Some(place.line);
+            problem.column = Some(place.column);
+            problem.in_file(file)
+        }));
     }
 }
 

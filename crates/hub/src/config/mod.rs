@@ -31,6 +31,7 @@ pub use rules::dtl_options;
 pub use schema::{Subject, schema};
 pub use secret::resolve_secrets;
 pub use text::{Place, Spans, Text};
+pub(crate) use validate::by_rows;
 
 #[cfg(test)]
 mod tests;

@@ -60,6 +60,23 @@ pub fn component(
     checker.judged
 }
 
+/// What is wrong with an object that is no component, by rows.
+pub(crate) fn by_rows(map: &Map<String, Json>, rows: &'static [Property]) -> Vec<Problem> {
+    let registry = Registry {
+        sources: &[],
+        sinks: &[],
+        transforms: &[],
+        systems: &[],
+    };
+    let mut checker = Checker {
+        systems: &KnownSystems::new(),
+        registry: &registry,
+        judged: Judged::default(),
+    };
+    checker.properties(map, &[rows], &JsonPath::default(), None);
+    checker.judged.problems
+}
+
 /// The kind of component of that `type`.
 pub fn kind_of(kind: &str) -> ComponentKind {
     match kind {

@@ -112,8 +112,8 @@ fn what_is_wrong_with_files_is_listed_and_the_rest_is_read() {
             ("pipes/a.conf.json", Some(2)),
             ("pipes/b.conf.json", Some(1)),
             ("test-env.json", None),
-            ("expected/a.test.json", None),
-            ("expected/a.test.json", None),
+            ("expected/a.test.json", Some(1)),
+            ("expected/a.test.json", Some(1)),
         ],
         "{found:?}"
     );
@@ -131,6 +131,60 @@ fn a_profile_without_env_file_is_told_only_where_others_have_one() {
         problem.help.as_deref(),
         Some("the project has profiles dev, prod")
     );
+}
+
+#[test]
+fn what_looks_like_configuration_and_is_not_read_is_told() {
+    let (folder, empty) = project(&[]);
+    let found = problems(folder.path(), &empty);
+    assert!(found[0].2.contains("found none"), "{found:?}");
+    let (folder, plain) = project(&[
+        ("pipes/plain.json", r#"{"_id": "p", "type": "pipe"}"#),
+        ("pipes/readme.md", "words"),
+        ("systems/sub/s.conf.json", r#"{"_id": "s"}"#),
+    ]);
+    let found = problems(folder.path(), &plain);
+    let [(file, _, message)] = &found[..] else {
+        panic!("{found:?}")
+    };
+    assert_eq!(file, "pipes/plain.json");
+    assert!(message.contains("is not read"), "{message}");
+    let help = plain.problems[0].help.as_deref();
+    assert_eq!(help, Some("rename it to plain.conf.json"));
+    assert!(!plain.problems[0].is_error());
+}
+
+#[test]
+fn misspelt_options_of_tests_are_told() {
+    let (folder, project) = project(&[
+        ("pipes/a.conf.json", r#"{"_id": "a"}"#),
+        (
+            "expected/a.test.json",
+            "{\n  \"blaclist\": [\"x\"], \"comment\": 1 }",
+        ),
+        ("expected/b.test.json", r#"{"stage": "sinkk"}"#),
+    ]);
+    let found: Vec<String> = project.problems.iter().map(ToString::to_string).collect();
+    let expected =
+        |file: &str, words: &str| format!("{}{words}", folder.path().join(file).display());
+    assert_eq!(
+        found,
+        [
+            expected(
+                "expected/a.test.json",
+                ":2:3: warning: there is no property \"blaclist\" here; it is ignored \
+                 ($.blaclist)\n  help: did you mean \"blacklist\"?"
+            ),
+            expected(
+                "expected/b.test.json",
+                ":1:11: error: expected one of source, before-transforms, before-transform, \
+                 after-transforms, after-transform, sink, found \"sinkk\" ($.stage)\n  help: did \
+                 you mean \"sink\"?"
+            ),
+        ]
+    );
+    let names: Vec<&str> = project.tests.iter().map(|test| &*test.name).collect();
+    assert_eq!(names, ["a"]);
 }
 
 #[test]
