@@ -45,7 +45,8 @@ impl Writer<'_> {
         progress: Option<&Progress>,
     ) -> Result<(), Failure> {
         let (kept, wanted);
-        let batch = match without_filtered(batch).filter(|_| !self.sink.takes_filtered()) {
+        let dropping = !self.sink.takes_filtered();
+        let batch = match dropping.then(|| without_filtered(batch)).flatten() {
             Some(without) => {
                 self.supersede(log, batch)?;
                 wanted = without;

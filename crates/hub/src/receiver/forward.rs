@@ -111,7 +111,8 @@ fn begin(hub: &Hub, pipe: &Pipe, kind: RunKind) -> Result<Box<dyn Sink>, Failure
 
 /// Writes, and ends the run when it is to end; a failure aborts it.
 fn run(sink: &mut Box<dyn Sink>, rows: &Batch, end: Option<&End>) -> Result<Written, Failure> {
-    let wanted = without_filtered(rows).filter(|_| !sink.takes_filtered());
+    let dropping = !sink.takes_filtered();
+    let wanted = dropping.then(|| without_filtered(rows)).flatten();
     let rows = wanted.as_ref().unwrap_or(rows);
     let outcome = (|| {
         let mut written = Written::default();

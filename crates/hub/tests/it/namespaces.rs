@@ -144,3 +144,41 @@ fn each_stage_shows_them_where_they_are() {
         assert_eq!(seen, std::slice::from_ref(expected), "{stage:?}");
     }
 }
+
+#[test]
+fn the_node_switches_the_defaults_of_sources_on_and_a_pipe_off() {
+    for (metadata, more, expected) in [
+        (true, json!({}), json!({"_id": "p:1", "p:name": "Ada"})),
+        (false, json!({}), json!({"_id": "1", "name": "Ada"})),
+        (
+            true,
+            json!({"add_namespaces": false}),
+            json!({"_id": "1", "name": "Ada"}),
+        ),
+        (
+            true,
+            json!({"namespaced_identifiers": false}),
+            json!({"_id": "1", "name": "Ada"}),
+        ),
+    ] {
+        let mut world = World::new();
+        world.system(json!({
+            "_id": "node", "type": "metadata", "namespaced_identifiers": metadata,
+        }));
+        let entities = json!([{"_id": "1", "name": "Ada"}]);
+        let mut config = json!({
+            "_id": "p", "source": {"type": "embedded", "entities": entities},
+        });
+        for (name, value) in more.as_object().unwrap() {
+            config[name] = value.clone();
+        }
+        world.pipe(config);
+        world.succeed("p");
+        assert_eq!(world.versions("p", false, Fields::CONTENT), [expected]);
+        // A pipe between datasets keeps the names that it reads.
+        world.pipe(json!({"_id": "q", "source": {"type": "dataset", "dataset": "p"}}));
+        world.succeed("q");
+        let copied = world.versions("q", false, Fields::CONTENT);
+        assert_eq!(copied, world.versions("p", false, Fields::CONTENT));
+    }
+}
