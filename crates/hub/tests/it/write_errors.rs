@@ -1,12 +1,15 @@
 //! Write errors and read errors: again, split, set aside, give up.
 
 use serde_json::{Value as Json, json};
-use tahini_entity::json::Fields;
+use tahini_entity::Batch;
+use tahini_entity::json::{Fields, Numbers, entity_from_config};
+use tahini_hub::execution_log::dataset_id;
 use tahini_hub::policy::Retries;
 use tahini_hub::{Class, Failure};
+use tahini_store::{Commit, Rule, StateWrite};
 
 use crate::script::{gate, records};
-use crate::world::World;
+use crate::world::{BEGINNING, World};
 
 /// A pipe `p` to a sink outside, whose source is chronological.
 fn pipe(pump: Json) -> Json {
@@ -553,4 +556,39 @@ fn a_run_that_is_stopped_never_says_that_it_came_to_its_end() {
         let ends = world.target("p", |target| target.ends.clone());
         assert_eq!(ends, [false]);
     }
+}
+
+#[test]
+fn what_waits_in_a_store_of_an_earlier_version_is_retried() {
+    let world = world(retrying());
+    let log = dataset_id("p");
+    let dataset = world.hub().world.store.open(&log, true).unwrap();
+    let entry = json!({
+        "_id": "write-error:z", "event_type": "write-error", "entity": {"_id": "z", "v": 7},
+    });
+    let mut rows = Batch::new();
+    let entry = entity_from_config(&entry, Numbers::default(), 0).unwrap();
+    rows.push_entity(&entry).unwrap();
+    // How often it was retried (3), whether it is dead, and the hash of what failed.
+    let value = [&3u64.to_le_bytes()[..], &[0], &[0xab; 16]].concat();
+    let commit = Commit {
+        rows: &rows,
+        rule: Rule::IfChanged,
+        state: &[StateWrite {
+            space: "pipe:p".to_owned(),
+            key: b"waiting/z".to_vec(),
+            value: Some(value),
+        }],
+        populated: true,
+        now: BEGINNING,
+    };
+    dataset.commit(commit).unwrap().1.wait().unwrap();
+    let summary = world.succeed("p");
+    assert_eq!(attempts(&world), ["z", "abc", "d"]);
+    assert!(!summary.waiting);
+    let told = json!(["write-error:z", 3, false, true, false]);
+    assert_eq!(
+        errors(&world),
+        [json!(["write-error:z", null, null, null, null]), told]
+    );
 }
