@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use serde_json::{Map, Value as Json};
-use tahini_hub::hub::Prepared;
 use tahini_hub::config::{Component, Configuration, Input, Level, Problem, resolve_secrets};
+use tahini_hub::hub::Prepared;
 use tahini_hub::project::{Project, read_secrets};
 use tahini_hub::secrets::{EnvironmentSecrets, MemorySecrets, SecretChain, SecretSource};
 use tahini_hub::{Cancel, Clock, Failure, Hub, Registry, Services};
