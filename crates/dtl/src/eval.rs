@@ -189,10 +189,15 @@ impl<'m> Machine<'m> {
                 self.charge(result)
             }
             Expr::Eager(call, args) => {
-                // One or two arguments need no list on the heap.
+                // A few arguments need no list on the heap.
                 let result = match &**args {
                     [one] => call(&[self.eval(one, env)?])?,
                     [one, two] => call(&[self.eval(one, env)?, self.eval(two, env)?])?,
+                    [one, two, three] => call(&[
+                        self.eval(one, env)?,
+                        self.eval(two, env)?,
+                        self.eval(three, env)?,
+                    ])?,
                     many => call(&self.all(many, env)?)?,
                 };
                 self.charge(result)
@@ -322,10 +327,10 @@ impl<'m> Machine<'m> {
     }
 
     fn apply_all(&mut self, rule: u32, value: &Value, env: Env<'_>) -> Result<Value, Stop> {
-        if value.is_null() {
-            return Ok(Value::Null);
-        }
-        lift(value, |value| self.apply(rule, value, env))
+        lift(value, |value| match value {
+            Value::Null => Ok(None),
+            value => self.apply(rule, value, env),
+        })
     }
 
     /// The target of a rule applied to one value; `None` when the rule filters it away.

@@ -114,3 +114,31 @@ fn format(args: &[Value]) -> Result<Item, String> {
         Ok(number.as_ref().and_then(format).map(Value::string))
     }))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_written_and_read_again(
+            region in prop::option::of(prop::sample::select(vec!["NO", "US", "IT", "AR", "CN"])),
+            text in prop_oneof![".{0,30}", "[+]?[0-9 ().-]{2,20}", "(tel:)?[+]?[0-9-]{2,16}(;[a-z]{1,8}=[+0-9a-z.]{0,8}){0,2}"],
+        ) {
+            let region = region.map(|name| name.parse::<country::Id>().unwrap());
+            if let Some(number) = read(region, &text) {
+                for name in ["e164", "rfc3966", "national", "international", "national-e164", "isocode", "country-code"] {
+                    let write = format(&[Value::string(name), Value::Null]).unwrap();
+                    write(&Value::Uri(written(&number, Mode::Rfc3966).into())).unwrap();
+                }
+                // Numbers that no country gives out may read differently with its rules for prefixes.
+                if number.is_valid() {
+                    let again = read(None, &written(&number, Mode::Rfc3966)).unwrap();
+                    prop_assert_eq!(written(&again, Mode::E164), written(&number, Mode::E164));
+                }
+            }
+        }
+    }
+}
