@@ -61,10 +61,6 @@ pub fn definitions() -> Map<String, Json> {
     put("hops", hops());
     put("statement", calls(true));
     put("call", calls(false));
-    for entry in manual::entries() {
-        let name = row_name(entry.function, entry.is_transform);
-        put(&name, row(entry.function));
-    }
     all
 }
 
@@ -74,11 +70,6 @@ fn refer(name: &str) -> Json {
 
 fn starts_with_text() -> Json {
     json!({"prefixItems": [{"type": "string"}], "minItems": 1})
-}
-
-fn row_name(function: &Function, is_transform: bool) -> String {
-    let role = if is_transform { "statement" } else { "call" };
-    format!("{role}.{}", function.name)
 }
 
 /// Any call of a transform function, or of a function that gives a value.
@@ -94,7 +85,7 @@ fn calls(is_transform: bool) -> Json {
     let branch = |row: &'static Function| {
         json!({
             "if": {"prefixItems": [{"const": row.name}], "minItems": 1},
-            "then": refer(&row_name(row, is_transform)),
+            "then": arguments(row),
         })
     };
     json!({
@@ -106,7 +97,7 @@ fn calls(is_transform: bool) -> Json {
 }
 
 /// The arguments of one function.
-fn row(function: &'static Function) -> Json {
+fn arguments(function: &Function) -> Json {
     let counts = counts(function.args);
     let mut positions: Vec<BTreeSet<Part>> = Vec::new();
     for count in &counts.tried {

@@ -14,6 +14,8 @@ pub const OK: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The configuration has errors.
 pub const INVALID: u8 = 3;
+/// What is there is not what should be (`fmt --check`).
+pub const DIFFERENT: u8 = 7;
 /// Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
 
@@ -44,6 +46,12 @@ enum Command {
     Validate(Validate),
     /// Transform entities from stdin by DTL rules, a line each.
     Transform(Transform),
+    /// Say what the functions of DTL do, or what rules in a file read and depend on.
+    Explain(Explain),
+    /// Lay out configuration and test files as the reference's client does.
+    Fmt(Fmt),
+    /// Print a JSON Schema of the configuration, for editors.
+    Schema(Schema),
     /// Print what a dataset holds, or what a pipe would give.
     Entities(Entities),
     /// Follow one entity on its way through a pipe.
@@ -181,9 +189,68 @@ pub struct Validate {
 pub struct Transform {
     /// A rules object, a dtl transform or a whole pipe.
     pub rules: PathBuf,
+    /// A dataset that the rules may look things up in, NDJSON or a JSON array; may be given
+    /// several times.
+    #[arg(long = "dataset", value_name = "NAME=FILE")]
+    pub datasets: Vec<String>,
+    /// The value of `now` instead of the time, for example 2024-02-29T12:30:00Z.
+    #[arg(long, value_name = "TIME")]
+    pub now: Option<jiff::Timestamp>,
+    /// Print what the rules read, and for each entity the value at every step.
+    #[arg(long)]
+    pub explain: bool,
+    /// With --explain, print a JSON object an entity instead of text.
+    #[arg(long, requires = "explain")]
+    pub json: bool,
     /// Variables and secrets.
     #[command(flatten)]
     pub setting: Setting,
+}
+
+/// Options of `explain`.
+#[derive(Args, Clone)]
+pub struct Explain {
+    /// Functions, or files with rules; without any, all functions are listed.
+    #[arg(value_name = "NAME|FILE")]
+    pub names: Vec<String>,
+    /// Variables and secrets, for files.
+    #[command(flatten)]
+    pub setting: Setting,
+    /// Print JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `fmt`.
+#[derive(Args, Clone)]
+pub struct Fmt {
+    /// Files, or the folders of projects.
+    #[arg(required = true, value_name = "FILE|PROJECT")]
+    pub paths: Vec<PathBuf>,
+    /// Change nothing; name the files that would change, and end with code 7 when there are any.
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// Options of `schema`.
+#[derive(Args, Clone)]
+pub struct Schema {
+    /// What the schema is for.
+    #[arg(value_enum, default_value = "all")]
+    pub subject: SchemaSubject,
+}
+
+/// What a schema is for.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+pub enum SchemaSubject {
+    /// One pipe.
+    Pipe,
+    /// One system.
+    System,
+    /// A rules object.
+    Rules,
+    /// A file of configuration: a component, or a list of them.
+    All,
 }
 
 /// Options of `entities`.
@@ -273,6 +340,9 @@ pub fn main() -> ExitCode {
         Command::Test(options) => commands::test::test(&options),
         Command::Validate(options) => commands::validate::validate(&options),
         Command::Transform(options) => commands::transform::transform(&options),
+        Command::Explain(options) => commands::explain::explain(&options),
+        Command::Fmt(options) => commands::fmt::fmt(&options),
+        Command::Schema(options) => commands::schema::schema(&options),
         Command::Entities(options) => commands::entities::entities(&options),
         Command::Trace(options) => commands::trace::trace(&options),
         Command::Token(Token {

@@ -15,3 +15,4 @@ pub mod openapi;
 pub mod programs;
 pub mod say;
 pub mod serve;
+pub mod shown;

@@ -2,8 +2,8 @@
 //! `/api/openapi.json`.
 
 use super::{
-    Access, Handle, Param, Place, Route, Verb, components, config, datasets, entities, env, page,
-    pipes, proxy, publishers, pump, receivers, secrets, status, systems,
+    Access, Handle, Param, Place, Route, Verb, components, config, datasets, entities, env,
+    language, page, pipes, preview, proxy, publishers, pump, receivers, secrets, status, systems,
 };
 
 const fn path(name: &'static str) -> Param {
@@ -184,6 +184,20 @@ pub static ROUTES: &[Route] = &[
         &[PIPE, query("limit"), query("since"), query("stage")],
         Handle::Flow(|node, call| Box::pin(publishers::look(node, call))),
         "What a pipe would give its sink, or has at another stage.",
+    ),
+    route(
+        Verb::Post,
+        "/api/pipes/{pipe_id}/preview",
+        &[PIPE, body()],
+        Handle::Work(preview::preview),
+        "What a pipe makes of a given entity, transform by transform; nothing is written.",
+    ),
+    route(
+        Verb::Get,
+        "/api/dtl/functions",
+        &[query("name")],
+        Handle::Now(language::functions),
+        "The functions of the language: arguments, what they do, examples.",
     ),
     route(
         Verb::Get,

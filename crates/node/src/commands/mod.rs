@@ -1,7 +1,11 @@
 //! The commands that work without a running node.
 
 pub mod entities;
+pub mod explain;
+pub mod fmt;
+mod look;
 pub mod run;
+pub mod schema;
 pub mod test;
 pub mod trace;
 pub mod transform;

@@ -1,5 +1,6 @@
 //! `tahini transform`: entities through rules, from stdin to stdout.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
@@ -11,8 +12,8 @@ use tahini_hub::pipe::World;
 use tahini_hub::{Cancel, Pipe};
 use tahini_store::{Backend, Memory};
 
-use crate::assembly::{REGISTRY, print_problems, read_objects};
-use crate::cli::{INVALID, OK, Transform};
+use crate::assembly::{Assembly, REGISTRY, print_problems, read_objects};
+use crate::cli::{INVALID, OK, Setting, Transform};
 use crate::say;
 
 /// Entities transformed at a time.
@@ -21,33 +22,51 @@ const PIPE: &str = "transform";
 
 /// Reads NDJSON or an array, writes a line an entity.
 pub fn transform(options: &Transform) -> anyhow::Result<u8> {
-    let rules = read_rules(&options.rules)?;
+    let Some(opened) = open(&options.rules, &options.setting)? else {
+        return Ok(INVALID);
+    };
+    let looks = options.explain || options.now.is_some() || !options.datasets.is_empty();
+    let code = match looks {
+        true => super::look::look(&opened, options)?,
+        false => pump(&opened.pipe, &opened.assembly.hub.world).map(|()| OK)?,
+    };
+    opened.assembly.close();
+    Ok(code)
+}
+
+/// Rules as a pipe, ready to be opened.
+pub(super) struct Opened {
+    pub(super) pipe: Pipe,
+    pub(super) assembly: Assembly,
+}
+
+/// Reads rules from a file; `None` when they have errors, which are printed.
+pub(super) fn open(file: &Path, setting: &Setting) -> anyhow::Result<Option<Opened>> {
+    let rules = read_rules(file)?;
     let pipe = as_pipe(rules).ok_or_else(|| {
         anyhow!(
             "{}: expected a rules object, a dtl transform or a pipe",
-            options.rules.display()
+            file.display()
         )
     })?;
-    let env = read_objects(&options.setting.env)?;
+    let env = read_objects(&setting.env)?;
     let mut input = Input::new(pipe);
-    input.file = Some(options.rules.clone());
+    input.file = Some(file.to_owned());
     let configuration = Configuration::build(vec![input], &env, &REGISTRY);
     if print_problems(&configuration.problems().collect::<Vec<_>>()) {
-        return Ok(INVALID);
+        return Ok(None);
     }
     let component = configuration
         .pipes()
         .next()
         .ok_or_else(|| anyhow!("expected a pipe"))?;
-    let pipe = Pipe::of(&component.id, &component.effective, None, &REGISTRY)?;
+    let pipe = Pipe::of(component, &REGISTRY)?;
     let store: Arc<dyn Backend> = Arc::new(Memory::new());
-    let assembly = super::run::assemble(store, &options.setting)?;
-    pump(&pipe, &assembly.hub.world)?;
-    assembly.close();
-    Ok(OK)
+    let assembly = super::run::assemble(store, setting)?;
+    Ok(Some(Opened { pipe, assembly }))
 }
 
-fn read_rules(file: &std::path::Path) -> anyhow::Result<Json> {
+fn read_rules(file: &Path) -> anyhow::Result<Json> {
     let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
     let read = tahini_hub::config::Text::parse(&text, Some(file));
     print_problems(&read.problems.iter().collect::<Vec<_>>());

@@ -10,3 +10,4 @@ mod commands;
 mod kill;
 mod large;
 mod microservices;
+mod tools;

@@ -5,6 +5,7 @@ mod config;
 mod datasets;
 mod description;
 mod pipes;
+mod preview;
 mod publishers;
 mod receivers;
 mod secrets;

@@ -1,0 +1,134 @@
+//! `tahini transform` with datasets to join, a time of one's own, or an explanation.
+
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::{Value as Json, json};
+use tahini_dtl::steps_text;
+use tahini_entity::Batch;
+use tahini_entity::json::{Elements, Fields, Layout, Numbers, Parser, write_record};
+use tahini_hub::Cancel;
+use tahini_hub::beside::Beside;
+use tahini_hub::preview::{Look, Passed, Way};
+
+use super::transform::Opened;
+use crate::cli::{FAILED, OK, Transform};
+use crate::{say, shown};
+
+/// Entities transformed at a time, unless each one is explained.
+const ROWS: usize = 1000;
+
+/// Transforms stdin and prints results, or how they came about.
+pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
+    let mut beside = Beside::nothing();
+    for given in &options.datasets {
+        let Some((name, file)) = given.split_once('=') else {
+            bail!("expected --dataset NAME=FILE, found {given:?}");
+        };
+        let read = || -> anyhow::Result<Batch> { entities(std::fs::File::open(Path::new(file))?) };
+        beside.give(name, &read().with_context(|| file.to_owned())?);
+    }
+    let world = &opened.assembly.hub.world;
+    let look = Look {
+        now: options.now.unwrap_or_else(|| world.clock.now()),
+        lookup: &beside,
+        side_effects: true,
+        trace: options.explain,
+    };
+    let mut way = Way::open(&opened.pipe, world, &Cancel::new(), look)?;
+    if options.explain {
+        print_analysis(&way, options.json);
+    }
+    let mut elements = Elements::new(std::io::stdin().lock(), Layout::ArrayOrLines);
+    let mut parser = Parser::new(Numbers::default());
+    let rows = if options.explain { 1 } else { ROWS };
+    let mut failed = false;
+    loop {
+        let mut batch = Batch::new();
+        while batch.len() < rows
+            && let Some(element) = elements.next_element()?
+        {
+            parser.push_json(&mut batch, element)?;
+        }
+        if batch.is_empty() {
+            return Ok(if failed { FAILED } else { OK });
+        }
+        let passed = way.pass(&batch)?;
+        failed |= passed.ended.is_some();
+        match (options.explain, options.json) {
+            (false, _) => print_results(&passed)?,
+            (true, true) => say::line(&shown::passed(&batch, &passed, true).to_string()),
+            (true, false) => print_steps(&batch, &passed),
+        }
+    }
+}
+
+/// Reads NDJSON or an array.
+fn entities(from: impl Read) -> anyhow::Result<Batch> {
+    let mut elements = Elements::new(from, Layout::ArrayOrLines);
+    let (mut parser, mut batch) = (Parser::new(Numbers::default()), Batch::new());
+    while let Some(element) = elements.next_element()? {
+        parser.push_json(&mut batch, element)?;
+    }
+    Ok(batch)
+}
+
+fn print_analysis(way: &Way<'_>, as_json: bool) {
+    if as_json {
+        let all: Vec<Json> = way.programs().map(shown::analysis).collect();
+        return say::line(&json!({"analysis": all}).to_string());
+    }
+    for program in way.programs() {
+        say::line(&format!("{}\n", shown::analysis_text(program)));
+    }
+}
+
+/// A line an entity; rules that failed end it, after what they gave before.
+fn print_results(passed: &Passed) -> anyhow::Result<()> {
+    let outputs = passed
+        .transforms
+        .last()
+        .map_or(&passed.sink, |last| &last.outputs);
+    let mut text = Vec::new();
+    for record in outputs.iter() {
+        write_record(record, Fields::SINK, &mut text);
+        text.push(b'\n');
+    }
+    say::bytes(&text);
+    match &passed.ended {
+        Some(words) => Err(anyhow!("{words}")),
+        None => Ok(()),
+    }
+}
+
+/// The steps of one entity for people, and what each transform gave.
+fn print_steps(source: &Batch, passed: &Passed) {
+    for entity in shown::entities(source) {
+        say::line(&entity.to_string());
+    }
+    for (at, one) in passed.transforms.iter().enumerate() {
+        if passed.transforms.len() > 1 {
+            say::line(&format!("  transform {} ({}):", at + 1, one.kind));
+        }
+        for explained in &one.explained {
+            for line in steps_text(&explained.steps, &one.rules).lines() {
+                say::line(&format!("    {line}"));
+            }
+            if explained.omitted > 0 {
+                say::line(&format!("    … and {} steps more", explained.omitted));
+            }
+            if let Some(error) = &explained.error {
+                say::line(&format!("    fails: {}", error.message));
+            }
+        }
+        let outputs = shown::entities(&one.outputs);
+        for entity in &outputs {
+            say::line(&format!("  → {entity}"));
+        }
+        if outputs.is_empty() && one.explained.iter().all(|entity| entity.error.is_none()) {
+            say::line("  → nothing");
+        }
+    }
+    say::line("");
+}

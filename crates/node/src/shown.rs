@@ -1,0 +1,117 @@
+//! What became of entities on a pipe's way, as JSON for the API and the command line.
+
+use serde_json::{Map, Value as Json, json};
+use tahini_dtl::{Program, steps_json};
+use tahini_entity::Batch;
+use tahini_entity::json::{Fields, write_record};
+use tahini_hub::preview::{Passed, Transformed};
+
+/// Entities as JSON: `_id` first, `_deleted` and `_filtered` where they are true.
+pub fn entities(batch: &Batch) -> Vec<Json> {
+    let mut text = Vec::new();
+    let json = |record: tahini_entity::Record<'_>| {
+        text.clear();
+        write_record(record, Fields::SINK, &mut text);
+        let written: Map<String, Json> = serde_json::from_slice(&text).unwrap_or_default();
+        let mut json = Map::new();
+        if let Some(id) = record.id {
+            json.insert("_id".to_owned(), id.into());
+        }
+        for (name, flag) in [
+            ("_deleted", record.meta.deleted),
+            ("_filtered", record.meta.filtered),
+        ] {
+            if flag {
+                json.insert(name.to_owned(), true.into());
+            }
+        }
+        let others = written.into_iter();
+        json.extend(others.filter(|(name, _)| name != "_id" && name != "_deleted"));
+        Json::Object(json)
+    };
+    batch.iter().map(json).collect()
+}
+
+/// What each transform gave, what the sink would get, the children among it, and the steps of
+/// rules that tell them.
+pub fn passed(source: &Batch, passed: &Passed, trace: bool) -> Json {
+    let sink = entities(&passed.sink);
+    let children: Vec<&Json> = sink
+        .iter()
+        .filter_map(|entity| entity["$children"].as_array())
+        .flatten()
+        .collect();
+    let mut out = json!({
+        "source": entities(source),
+        "transformed": passed.transforms.iter().map(|one| entities(&one.outputs)).collect::<Vec<_>>(),
+        "children": children,
+        "sink": sink,
+    });
+    if let Some(why) = &passed.ended {
+        out["ended"] = why.as_str().into();
+    }
+    if trace {
+        out["trace"] = passed.transforms.iter().map(traced).collect();
+    }
+    out
+}
+
+/// The type of a transform, and for rules the steps of each entity that came in.
+fn traced(one: &Transformed) -> Json {
+    let entity = |explained: &tahini_dtl::Explained| {
+        let mut out = Map::new();
+        out.insert("steps".to_owned(), steps_json(&explained.steps));
+        if explained.omitted > 0 {
+            out.insert("omitted".to_owned(), explained.omitted.into());
+        }
+        if let Some(error) = &explained.error {
+            out.insert("error".to_owned(), error.message.as_str().into());
+        }
+        Json::Object(out)
+    };
+    let entities: Vec<Json> = one.explained.iter().map(entity).collect();
+    json!({"type": one.kind, "entities": entities})
+}
+
+/// What rules read, whether equal entities give equal results, and why not.
+pub fn analysis(program: &Program) -> Json {
+    let cause = |cause: &tahini_dtl::Cause| json!({"why": cause.why.to_string(), "path": cause.path.to_string()});
+    let dataset =
+        |read: &tahini_dtl::Read| json!({"dataset": read.dataset, "tracked": read.tracked});
+    json!({
+        "properties": program.properties().names().collect::<Vec<_>>(),
+        "datasets": program.reads().iter().map(dataset).collect::<Vec<_>>(),
+        "is_deterministic": program.is_deterministic(),
+        "causes": program.causes().iter().map(cause).collect::<Vec<_>>(),
+        "creates_children": program.creates_children(),
+        "warnings": program.warnings().iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+/// The same for people, a line each.
+pub fn analysis_text(program: &Program) -> String {
+    let list = |names: Vec<&str>| match names.as_slice() {
+        [] => "nothing".to_owned(),
+        ["*"] => "everything".to_owned(),
+        names => names.join(", "),
+    };
+    let properties = match program.properties().is_all() {
+        true => vec!["*"],
+        false => program.properties().names().collect(),
+    };
+    let mut lines = vec![format!("reads of the entity: {}", list(properties))];
+    if !program.reads().is_empty() {
+        let reads = program.reads().iter().map(|read| read.dataset.as_str());
+        lines.push(format!(
+            "reads of other datasets: {}",
+            list(reads.collect())
+        ));
+    }
+    if program.is_deterministic() {
+        lines.push("equal entities always give equal results".to_owned());
+    }
+    for cause in program.causes() {
+        lines.push(format!("depends on {}: {}", cause.why, cause.path));
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""The printed JSON Schemas, held against what they describe by a validator of its own: they take
+the example projects and the documentation's rules, and refuse what is misspelt."""
+
+import copy
+import json
+import os
+import subprocess
+import unittest
+from pathlib import Path
+
+from jsonschema import Draft202012Validator
+
+ROOT = Path(__file__).resolve().parents[1]
+TAHINI = os.environ.get("TAHINI", ROOT / "target/release/tahini")
+
+PIPE = {
+    "_id": "p",
+    "type": "pipe",
+    "source": {"type": "dataset", "dataset": "d"},
+    "transform": [{"type": "dtl", "rules": {"default": [["copy", "*"], ["add", "n", ["upper", "_S.name"]]]}}],
+    "sink": {"type": "dataset", "dataset": "p"},
+    "pump": {"schedule_interval": 30},
+    "batch_size": 10,
+}
+
+
+def validator(subject):
+    text = subprocess.run([TAHINI, "schema", subject], check=True, capture_output=True, text=True).stdout
+    schema = json.loads(text)
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema)
+
+
+def changed(path, value):
+    """PIPE with another value at a path; None takes it away."""
+    pipe = copy.deepcopy(PIPE)
+    *way, last = path
+    place = pipe
+    for step in way:
+        place = place[step]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return pipe
+
+
+class Schemas(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.all, cls.pipe, cls.rules = validator("all"), validator("pipe"), validator("rules")
+        cls.system = validator("system")
+
+    def takes(self, schema, document, name=""):
+        errors = [f"{error.json_path}: {error.message[:300]}" for error in schema.iter_errors(document)]
+        self.assertEqual(errors, [], name)
+
+    def refuses(self, schema, document, name):
+        self.assertFalse(schema.is_valid(document), f"expected a refusal: {name}")
+
+    def test_example_projects_are_taken(self):
+        count = 0
+        for file in sorted((ROOT / "examples").glob("**/*.conf.json")):
+            self.takes(self.all, json.loads(file.read_text()), str(file))
+            count += 1
+        self.assertGreaterEqual(count, 18)
+
+    def test_documented_rules_are_taken(self):
+        taken = 0
+        for name in ("dtl", "hops"):
+            for line in (ROOT / f"crates/dtl/tests/vectors/{name}.jsonl").read_text().splitlines():
+                vector = json.loads(line)
+                if vector.get("error") or vector.get("alt_error"):
+                    continue
+                self.takes(self.rules, vector["rules"], vector["id"])
+                taken += 1
+        self.assertGreater(taken, 600)
+
+    def test_a_pipe_is_taken_with_variables_conditions_and_remarks(self):
+        self.takes(self.pipe, PIPE)
+        self.takes(self.all, [PIPE, {"_id": "s", "type": "system:url", "url_pattern": "http://x/%s"}])
+        self.takes(self.pipe, changed(["batch_size"], "$ENV(size)"))
+        self.takes(self.pipe, changed(["sink"], {"deletion_tracking": True}))
+        self.takes(self.pipe, changed(["comment"], ["why"]))
+        alternatives = {"prod": {"type": "dataset", "dataset": "d"}, "test": {"type": "embedded", "entities": []}}
+        source = {"type": "conditional", "condition": "$ENV(node)", "alternatives": alternatives}
+        self.takes(self.pipe, changed(["source"], source))
+
+    def test_what_is_misspelt_or_wrong_is_refused(self):
+        for path, value in [
+            (["type"], "pipes"),
+            (["_id"], None),
+            (["_id"], 5),
+            (["sorce"], {}),
+            (["batch_size"], "ten"),
+            (["batch_size"], 0),
+            (["source", "type"], "datset"),
+            (["source", "type"], None),
+            (["source", "datset"], "d"),
+            (["source", "dataset"], 5),
+            (["pump", "schedule_intervall"], 30),
+            (["sink", "type"], "dataste"),
+            (["transform", 0, "type"], "dlt"),
+            (["transform", 0, "rules"], []),
+            (["transform", 0, "rules", "default"], 5),
+            (["transform", 0, "rules", "default", 0, 0], "cpoy"),
+            (["transform", 0, "rules", "default", 1, 2, 0], "uper"),
+            (["transform", 0, "rules", "default", 1, 2], ["upper"]),
+            (["transform", 0, "rules", "default", 1, 2], ["upper", 1, 2]),
+            (["transform", 0, "rules", "default", 1], ["add", "n"]),
+            (["transform", 0, "rules", "default", 1, 2], ["range", 1.5, 3]),
+            (["transform", 0, "rules", "default", 1, 2], ["plus", True, 3]),
+            (["transform", 0, "rules", "default", 1, 2], ["hops", {"datasets": ["d a"]}]),
+            (["transform", 0, "rules", "default", 1, 2], ["datetime-plus", "dya", 1, ["now"]]),
+            (["transform", 0, "rules", "default", 1], ["if", True, "add"]),
+        ]:
+            self.refuses(self.pipe, changed(path, value), f"{path} = {value!r}")
+        alternatives = {"prod": {"type": "datset"}}
+        source = {"type": "conditional", "condition": "x", "alternatives": alternatives}
+        self.refuses(self.pipe, changed(["source"], source), "an alternative")
+        self.refuses(self.system, {"_id": "s", "type": "system:rul"}, "a system's type")
+        self.refuses(self.all, {"_id": "s", "type": "sytem:url"}, "a component's type")
+
+
+if __name__ == "__main__":
+    unittest.main()
