@@ -7,6 +7,7 @@
 
 mod body;
 mod client;
+mod rows;
 mod runs;
 mod server;
 mod sink;

@@ -344,7 +344,10 @@ fn unwritten_datasets(pipes: &[&Judged<'_>], problems: &mut Vec<(usize, Problem)
             let mut problem = Problem::warning(path.clone(), message);
             problem.help = super::nearest(dataset, written.iter().copied())
                 .map(|near| format!("did you mean {near:?}?"));
-            problems.push((*at, problem));
+            // A pipe alone is a piece of something larger that is not seen here.
+            if pipes.len() > 1 || problem.help.is_some() {
+                problems.push((*at, problem));
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ mod namespaces;
 mod receivers;
 mod scheduler;
 mod script;
+mod secrets;
 mod settle;
 mod sink_demands;
 mod stage;

@@ -53,6 +53,7 @@ pub struct World {
     pub script: Arc<Script>,
     key: String,
     components: Vec<Json>,
+    secrets: Arc<MemorySecrets>,
 }
 
 impl World {
@@ -86,6 +87,7 @@ impl World {
             script,
             key,
             components: Vec::new(),
+            secrets: Arc::default(),
         };
         world.open();
         world
@@ -106,12 +108,24 @@ impl World {
         world
     }
 
+    /// On a store in memory, with global secrets.
+    pub fn with_secrets(secrets: &[(&str, &str)]) -> World {
+        let mut memory = MemorySecrets::default();
+        for (name, secret) in secrets {
+            memory.set(None, name, secret);
+        }
+        let mut world = World::new();
+        world.secrets = Arc::new(memory);
+        world.open();
+        world
+    }
+
     fn start(&mut self, store: Arc<dyn Backend>) {
         self.hub = Some(Arc::new(Hub::new(
             store,
             Arc::new(NoServices),
             self.clock.clone(),
-            Arc::new(MemorySecrets::default()),
+            self.secrets.clone(),
             REGISTRY,
         )));
     }
