@@ -9,6 +9,7 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tahini_hub::hub::{LivePipe, LiveState};
+use tahini_hub::totals::{Histogram, Totals};
 use tahini_store::{Head, StoreError};
 
 use crate::api::{Node, Problem};
@@ -117,8 +118,52 @@ fn pipe(node: &Node, live: &LivePipe, page: &mut Page) -> Result<(), StoreError>
     }
     let help = "Runs since the node started.";
     page.counter("tahini_pipe_runs_total", help, &labels, state.runs as f64);
+    totals(live.id(), &state.totals, page);
     last_run(live.id(), &state, page);
+    if let Some(fresh) = fresh(node, &state) {
+        let help = "Seconds since a run last reached its end.";
+        page.gauge("tahini_pipe_freshness_seconds", help, &labels, fresh);
+    }
     Ok(())
+}
+
+/// Seconds since the last run's end, where that was a good one.
+fn fresh(node: &Node, state: &LiveState) -> Option<f64> {
+    let last = state.last.as_ref().filter(|last| last.success())?;
+    let now = node.assembly.hub.world.clock.micros();
+    Some((now - last.ended.as_microsecond()).max(0) as f64 / 1e6)
+}
+
+fn totals(pipe: &str, totals: &Totals, page: &mut Page) {
+    let stages = [
+        ("read", totals.read),
+        ("changed", totals.changed),
+        ("deleted", totals.deleted),
+        ("unchanged", totals.unchanged),
+        ("failed", totals.failed),
+    ];
+    for (stage, count) in stages {
+        let labels = [("pipe", pipe), ("stage", stage)];
+        let help = "Entities since the node started.";
+        page.counter("tahini_pipe_entities_total", help, &labels, count as f64);
+    }
+    let errors = [
+        ("run", totals.failed_runs),
+        ("read", totals.read_errors),
+        ("write", totals.failed),
+    ];
+    for (kind, count) in errors {
+        let labels = [("pipe", pipe), ("kind", kind)];
+        let help = "Failed runs, failed reads and entities that could not be written.";
+        page.counter("tahini_pipe_errors_total", help, &labels, count as f64);
+    }
+    let name = "tahini_pipe_run_duration_seconds";
+    page.histogram(
+        name,
+        "How long runs took.",
+        &[("pipe", pipe)],
+        &totals.durations,
+    );
 }
 
 fn last_run(pipe: &str, state: &LiveState, page: &mut Page) {
@@ -181,10 +226,41 @@ impl Page {
         self.put("counter", name, help, labels, value);
     }
 
+    fn histogram(
+        &mut self,
+        name: &'static str,
+        help: &str,
+        labels: &[(&str, &str)],
+        durations: &Histogram,
+    ) {
+        let count = durations.count();
+        let bounds = durations.cumulative().into_iter();
+        let bounds = bounds.map(|(bound, count)| (bound.to_string(), count));
+        for (bound, count) in bounds.chain([("+Inf".to_owned(), count)]) {
+            let labels = [labels, &[("le", bound.as_str())]].concat();
+            self.sample("histogram", name, "_bucket", help, &labels, count as f64);
+        }
+        self.sample("histogram", name, "_sum", help, labels, durations.sum);
+        self.sample("histogram", name, "_count", help, labels, count as f64);
+    }
+
     fn put(
         &mut self,
         kind: &str,
         name: &'static str,
+        help: &str,
+        labels: &[(&str, &str)],
+        value: f64,
+    ) {
+        self.sample(kind, name, "", help, labels, value);
+    }
+
+    /// A sample of the family `name`; the parts of a histogram have names of their own.
+    fn sample(
+        &mut self,
+        kind: &str,
+        name: &'static str,
+        suffix: &str,
         help: &str,
         labels: &[(&str, &str)],
         value: f64,
@@ -199,7 +275,7 @@ impl Page {
             [] => String::new(),
             some => format!("{{{}}}", some.join(",")),
         };
-        writeln!(family, "{name}{labels} {value}").expect("writing to memory cannot fail");
+        writeln!(family, "{name}{suffix}{labels} {value}").expect("writing to memory cannot fail");
     }
 
     fn text(self) -> String {

@@ -354,3 +354,26 @@ fn a_changed_pipe_never_runs_twice_at_a_time() {
     assert_eq!(node.runtime("a")["is-running"], false);
     assert_eq!(node.run("a"), (2, 2));
 }
+
+/// The change is refused as a whole: what runs, what is kept and what a restart brings stay.
+#[test]
+fn a_change_that_cannot_be_applied_is_not_kept() {
+    let mut node = TestNode::of(json!([embedded("a", &["1"])]));
+    assert_eq!(node.run("a"), (1, 1));
+    let datasets = node.options().data.join("datasets");
+    let away = node.options().data.join("away");
+    // The dataset of the receiver cannot be made while a file stands in the way.
+    std::fs::rename(&datasets, &away).unwrap();
+    std::fs::write(&datasets, "").unwrap();
+    let receiver = json!({"_id": "r", "type": "pipe", "source": {"type": "http_endpoint"}});
+    let answer = node.put("/api/config", json!([embedded("a", &["1", "2"]), receiver]));
+    assert_eq!(answer.status, 500, "{}", answer.text);
+    std::fs::remove_file(&datasets).unwrap();
+    std::fs::rename(&away, &datasets).unwrap();
+    for _ in 0..2 {
+        assert_eq!(ids(&node.json("/api/config")), ["a"]);
+        node.get("/api/pipes/r").is_problem(404, "\"r\"");
+        assert_eq!(node.run("a"), (1, 0));
+        node.restart();
+    }
+}

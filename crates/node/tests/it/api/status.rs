@@ -138,6 +138,68 @@ fn metrics_count_runs_lag_entities_and_sizes() {
     );
 }
 
+/// Gauges tell of the last run; counters and histograms of all of them.
+#[test]
+fn metrics_add_up_what_runs_did() {
+    let node = TestNode::of(json!([
+        embedded("a", &["1", "2", "3"]),
+        {"_id": "s", "type": "system:url", "url_pattern": "http://127.0.0.1:9/%s"},
+        {"_id": "broken", "type": "pipe", "source": {"type": "json", "system": "s", "url": "x"}},
+    ]));
+    node.run("a");
+    node.run("a");
+    let hub = &node.running().node().assembly.hub;
+    let broken = hub.pipe("broken").unwrap();
+    assert!(!hub.run(&broken, &Default::default()).unwrap().success());
+    let text = node.get("/api/metrics").text;
+    for line in [
+        "tahini_pipe_runs_total{pipe=\"a\"} 2",
+        "tahini_pipe_entities_total{pipe=\"a\",stage=\"read\"} 6",
+        "tahini_pipe_entities_total{pipe=\"a\",stage=\"changed\"} 3",
+        "tahini_pipe_entities_total{pipe=\"a\",stage=\"unchanged\"} 3",
+        "tahini_pipe_entities_total{pipe=\"a\",stage=\"deleted\"} 0",
+        "tahini_pipe_entities_total{pipe=\"a\",stage=\"failed\"} 0",
+        "tahini_pipe_errors_total{pipe=\"a\",kind=\"run\"} 0",
+        "tahini_pipe_errors_total{pipe=\"broken\",kind=\"run\"} 1",
+        "tahini_pipe_errors_total{pipe=\"broken\",kind=\"read\"} 1",
+        "# TYPE tahini_pipe_run_duration_seconds histogram",
+        "tahini_pipe_run_duration_seconds_bucket{pipe=\"a\",le=\"7200\"} 2",
+        "tahini_pipe_run_duration_seconds_bucket{pipe=\"a\",le=\"+Inf\"} 2",
+        "tahini_pipe_run_duration_seconds_count{pipe=\"a\"} 2",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+    let sum = "tahini_pipe_run_duration_seconds_sum{pipe=\"a\"} ";
+    let sum = text
+        .lines()
+        .find_map(|line| line.strip_prefix(sum))
+        .unwrap();
+    assert!(sum.parse::<f64>().unwrap() > 0.0);
+    let fresh =
+        |pipe: &str| text.contains(&format!("tahini_pipe_freshness_seconds{{pipe={pipe:?}}} "));
+    assert!(fresh("a") && !fresh("broken"), "{text}");
+}
+
+/// What a pipe did last is known after a restart, too.
+#[test]
+fn the_last_run_survives_a_restart() {
+    let mut node = TestNode::of(json!([embedded("a", &["1", "2"])]));
+    node.run("a");
+    let before = node.runtime("a");
+    node.restart();
+    let after = node.runtime("a");
+    assert_eq!(before["last-run-summary"]["entities_read"], 2);
+    for name in [
+        "last-run-summary",
+        "last-run",
+        "last-started",
+        "success",
+        "state",
+    ] {
+        assert_eq!(after[name], before[name], "{name}");
+    }
+}
+
 #[test]
 fn two_nodes_do_not_share_a_folder() {
     let first = TestNode::new();
