@@ -217,11 +217,7 @@ pub fn queue(
         return Ok(None);
     };
     let next = node.head(name)?.map_or(0, |head| head.next);
-    let read = match offset {
-        Some(Offset::Int(seq)) => u64::try_from(*seq).map_or(0, |seq| seq + 1),
-        _ => 0,
-    };
-    Ok(Some(next.saturating_sub(read)))
+    Ok(Some(progress::unread(next, offset)))
 }
 
 fn average(last: Option<&Summary>) -> Json {
