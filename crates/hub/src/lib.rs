@@ -10,6 +10,7 @@ pub mod config;
 pub mod cron;
 pub mod execution_log;
 mod failure;
+pub mod fate;
 mod flow;
 mod intake;
 pub mod hub;

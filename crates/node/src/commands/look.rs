@@ -84,14 +84,15 @@ fn print_analysis(way: &Way<'_>, as_json: bool) {
     }
 }
 
-/// A line an entity; rules that failed end it, after what they gave before.
+/// A line an entity that no filter stopped; rules that failed end it, after what they gave
+/// before.
 fn print_results(passed: &Passed) -> anyhow::Result<()> {
     let outputs = passed
         .transforms
         .last()
         .map_or(&passed.sink, |last| &last.outputs);
     let mut text = Vec::new();
-    for record in outputs.iter() {
+    for record in outputs.iter().filter(|record| !record.meta.filtered) {
         write_record(record, Fields::SINK, &mut text);
         text.push(b'\n');
     }
