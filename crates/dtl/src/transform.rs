@@ -199,12 +199,12 @@ impl Program {
         results: &mut impl Results,
         at: usize,
     ) -> Result<(), EvalError> {
-        let place = machine.at as usize;
-        self.created(machine, row, results, at)?;
         match stop {
-            Stop::Filtered | Stop::Discarded => Ok(()),
+            Stop::Filtered | Stop::Discarded => self.created(machine, row, results, at),
+            // Of an entity that fails nothing goes out, what it created least of all.
             Stop::Error(class, message) => {
-                Err(self.error(row.id, at, self.paths.get(place), class, message))
+                let path = self.paths.get(machine.at as usize);
+                Err(self.error(row.id, at, path, class, message))
             }
         }
     }
