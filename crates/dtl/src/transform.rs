@@ -174,6 +174,7 @@ impl Program {
     }
 
     /// Hands over what `create` made.
+    #[inline]
     fn created(
         &self,
         machine: &mut Machine<'_>,
@@ -181,6 +182,9 @@ impl Program {
         results: &mut impl Results,
         at: usize,
     ) -> Result<(), EvalError> {
+        if machine.created.is_empty() {
+            return Ok(());
+        }
         for dict in std::mem::take(&mut machine.created) {
             results.created(&dict).map_err(|limit| {
                 let path = self.paths.get(machine.at as usize);
