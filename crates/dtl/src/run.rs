@@ -8,10 +8,11 @@ use tahini_entity::{Dict, Str, Value, order};
 use crate::error::EvalClass;
 use crate::eval::{Env, Machine, Stop};
 use crate::expr::{Action, Copying, Expr, Name, NameArg, Statement};
-use crate::limits::{Limit, MAX_CREATED};
+use crate::limits::{Limit, MAX_CREATED, MAX_WORK};
 use crate::namespace::{is_bare, qualified, split_name};
 use crate::path;
 use crate::scope::{BOOKKEEPING, Frame, Row, Slot, Source};
+use crate::text;
 use crate::values::{self, Items, equal};
 
 /// Flags of a `copy`'s cache beside the four bookkeeping fields.
@@ -154,7 +155,11 @@ impl Machine<'_> {
                         let most = MAX_CREATED as u64;
                         return Err(Limit("entities created from one", most).into());
                     }
-                    self.created.push(entity);
+                    let entity = Value::Dict(entity);
+                    self.spend(text::measured(&entity, MAX_WORK).unwrap_or(usize::MAX))?;
+                    if let Value::Dict(entity) = entity {
+                        self.created.push(entity);
+                    }
                 }
                 Ok(())
             }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use tahini_dtl::{By, Index, Lookup, LookupError, Need};
@@ -17,7 +18,7 @@ const ROWS: usize = 1000;
 
 /// Datasets in memory to look things up in, by name.
 pub struct Beside {
-    datasets: RefCell<HashMap<String, Arc<Dataset>>>,
+    datasets: RefCell<HashMap<String, Rc<Dataset>>>,
     /// Where datasets that were not given are read from.
     store: Option<Arc<dyn Backend>>,
 }
@@ -57,15 +58,15 @@ impl Beside {
         dataset.take(entities);
         self.datasets
             .borrow_mut()
-            .insert(name.to_owned(), Arc::new(dataset));
+            .insert(name.to_owned(), Rc::new(dataset));
     }
 
-    fn dataset(&self, name: &str) -> Result<Arc<Dataset>, LookupError> {
+    fn dataset(&self, name: &str) -> Result<Rc<Dataset>, LookupError> {
         if let Some(known) = self.datasets.borrow().get(name) {
-            return Ok(Arc::clone(known));
+            return Ok(Rc::clone(known));
         }
         let dataset = match &self.store {
-            Some(store) => Arc::new(read(store, name)?),
+            Some(store) => Rc::new(read(store, name)?),
             None => {
                 return Err(LookupError {
                     message: format!(
@@ -75,7 +76,7 @@ impl Beside {
             }
         };
         let mut known = self.datasets.borrow_mut();
-        known.insert(name.to_owned(), Arc::clone(&dataset));
+        known.insert(name.to_owned(), Rc::clone(&dataset));
         Ok(dataset)
     }
 }

@@ -9,6 +9,7 @@ fn a_name_may_be_two_functions() {
     let roles: Vec<bool> = found.iter().map(|entry| entry.is_transform).collect();
     assert_eq!(roles, [true, false]);
     assert!(manual::find("fliter").is_empty());
+    assert!(manual::nearest("lookup").contains("lookup-entity"));
     assert_eq!(manual::nearest("fliter"), "; did you mean \"filter\"?");
 }
 

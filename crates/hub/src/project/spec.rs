@@ -10,6 +10,8 @@ use crate::config::{Kind, Problem, Property, by_rows};
 
 /// The properties of a test file.
 pub const TEST: &[Property] = &[
+    Property::new("type", Kind::Enum(&["test"]), "`test`.").noted(),
+    Property::new("name", Kind::String, "A name for people.").noted(),
     Property::new(
         "pipe",
         Kind::String,

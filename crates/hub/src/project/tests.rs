@@ -46,7 +46,7 @@ fn the_layout_is_read_in_order() {
         ("testdata/x/in.json", "[]"),
         (
             "expected/b1.test.json",
-            r#"{"endpoint": "csv", "blacklist": ["a.b"]}"#,
+            r#"{"_id": "b1", "type": "test", "endpoint": "csv", "blacklist": ["a.b"]}"#,
         ),
         (
             "expected/other.test.json",

@@ -11,7 +11,14 @@ use crate::script::PATIENCE;
 pub struct Faulty {
     inner: Memory,
     refused: Mutex<Option<String>>,
-    gate: Mutex<Option<(String, SyncSender<()>, Receiver<()>)>>,
+    gate: Mutex<Option<Gate>>,
+}
+
+/// Where the next opening of a dataset waits.
+struct Gate {
+    dataset: String,
+    reached: SyncSender<()>,
+    wait: Receiver<()>,
 }
 
 /// The test's side of a store that waits.
@@ -30,7 +37,11 @@ impl Faulty {
     pub fn hold(&self, dataset: &str) -> Held {
         let (reached, hear) = sync_channel(1);
         let (open, wait) = sync_channel(1);
-        *self.gate.lock().unwrap() = Some((dataset.to_owned(), reached, wait));
+        *self.gate.lock().unwrap() = Some(Gate {
+            dataset: dataset.to_owned(),
+            reached,
+            wait,
+        });
         Held {
             reached: hear,
             open,
@@ -50,10 +61,12 @@ impl Held {
 
 impl Backend for Faulty {
     fn open(&self, name: &str, create: bool) -> Result<Arc<dyn Dataset>, StoreError> {
-        let held = self.gate.lock().unwrap().take_if(|gate| gate.0 == name);
-        if let Some((_, reached, wait)) = held {
-            reached.send(()).unwrap();
-            wait.recv_timeout(PATIENCE).unwrap();
+        let mut gates = self.gate.lock().unwrap();
+        let held = gates.take_if(|gate| gate.dataset == name);
+        drop(gates);
+        if let Some(gate) = held {
+            gate.reached.send(()).unwrap();
+            gate.wait.recv_timeout(PATIENCE).unwrap();
         }
         if self.refused.lock().unwrap().as_deref() == Some(name) {
             return Err(StoreError::Refused(format!("{name} is out of reach")));

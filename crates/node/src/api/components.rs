@@ -10,7 +10,7 @@ use tahini_hub::config::{Component, ComponentKind};
 use super::answer::{json_answer, with_json};
 use super::call::kind_of;
 use super::config::change;
-use super::runtime::{Parts, pipe_json};
+use super::runtime::{Parts, by_level, pipe_json};
 use super::systems::system_json;
 use super::{Answer, Call, Node, Problem};
 use crate::configuration::Judge;
@@ -199,14 +199,7 @@ const METADATA_ID: &str = "node";
 pub fn metadata(node: &Node, _: &Call) -> Answer {
     let configuration = node.assembly.hub.configuration();
     let written = configuration.metadata_component();
-    let errors: Vec<Json> = written
-        .map(|one| {
-            one.problems
-                .iter()
-                .map(|problem| problem.to_json())
-                .collect()
-        })
-        .unwrap_or_default();
+    let (errors, warnings) = by_level(written.into_iter().flat_map(|one| &one.problems));
     json_answer(&json!({
         "_id": written.map_or(METADATA_ID, |one| one.id.as_str()),
         "type": "metadata",
@@ -217,6 +210,7 @@ pub fn metadata(node: &Node, _: &Call) -> Answer {
         "runtime": {
             "is-valid-config": written.is_none_or(Component::is_valid),
             "config-errors": errors,
+            "config-warnings": warnings,
         },
     }))
 }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 use tahini_entity::Offset;
+use tahini_hub::config::Problem;
 use tahini_hub::execution_log::{self, Summary};
 use tahini_hub::hub::{LivePipe, LiveState};
 use tahini_hub::{Pipe, progress};
@@ -135,7 +136,7 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
 
 fn config_facts(live: &LivePipe) -> Vec<(&'static str, Json)> {
     let component = &live.component;
-    let mut errors: Vec<Json> = component.problems.iter().map(|one| one.to_json()).collect();
+    let (mut errors, warnings) = by_level(&component.problems);
     if component.is_valid()
         && let Err(why) = &live.pipe
     {
@@ -152,6 +153,7 @@ fn config_facts(live: &LivePipe) -> Vec<(&'static str, Json)> {
             json!(component.is_valid() && live.pipe.is_ok()),
         ),
         ("config-errors", Json::Array(errors)),
+        ("config-warnings", Json::Array(warnings)),
         ("unsupported", json!(component.unsupported)),
         ("continuation", json!(continuation)),
         (
@@ -160,6 +162,15 @@ fn config_facts(live: &LivePipe) -> Vec<(&'static str, Json)> {
         ),
         ("disable-set-last-seen", json!(protected)),
     ]
+}
+
+/// The errors of a component, and its warnings: clients take a component for broken when they
+/// find anything in `config-errors`, so that warnings have a list of their own.
+pub fn by_level<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> (Vec<Json>, Vec<Json>) {
+    let (errors, warnings): (Vec<&Problem>, Vec<&Problem>) =
+        problems.into_iter().partition(|problem| problem.is_error());
+    let json = |problems: Vec<&Problem>| problems.into_iter().map(Problem::to_json).collect();
+    (json(errors), json(warnings))
 }
 
 fn state_name(live: &LivePipe, state: &LiveState) -> Option<&'static str> {

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use tahini_hub::config::{Component, ComponentKind};
 
 use super::answer::{json_answer, text_answer, with_json};
+use super::runtime::by_level;
 use super::{Answer, Call, Node, Problem};
 
 /// The system that the path names.
@@ -38,12 +39,7 @@ pub fn one(node: &Node, call: &Call) -> Answer {
 /// A system: its configuration, what is wrong with it, and its service's state in one word.
 pub fn system_json(node: &Node, system: &Component) -> Json {
     let service = node.stored.service_problems(&system.id);
-    let errors: Vec<Json> = system
-        .problems
-        .iter()
-        .chain(&service)
-        .map(|problem| problem.to_json())
-        .collect();
+    let (errors, warnings) = by_level(system.problems.iter().chain(&service));
     let state = node
         .assembly
         .host
@@ -55,6 +51,7 @@ pub fn system_json(node: &Node, system: &Component) -> Json {
         "runtime": {
             "is-valid-config": system.is_valid() && service.is_empty(),
             "config-errors": errors,
+            "config-warnings": warnings,
             "unsupported": system.unsupported,
             "state": state,
             "origin": "user",

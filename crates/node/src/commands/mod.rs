@@ -6,6 +6,7 @@ pub mod fmt;
 mod look;
 pub mod run;
 pub mod schema;
+mod stream;
 pub mod test;
 pub mod trace;
 pub mod transform;

@@ -5,19 +5,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use serde_json::{Map, Value as Json, json};
-use tahini_entity::Batch;
-use tahini_entity::json::{Elements, Fields, Layout, Numbers, Parser, write_record};
+use tahini_hub::Pipe;
 use tahini_hub::config::{Configuration, Input};
-use tahini_hub::pipe::World;
-use tahini_hub::{Cancel, Pipe};
 use tahini_store::{Backend, Memory};
 
 use crate::assembly::{Assembly, REGISTRY, print_problems, read_objects};
 use crate::cli::{INVALID, OK, Setting, Transform};
-use crate::say;
 
-/// Entities transformed at a time.
-const ROWS: usize = 1000;
 const PIPE: &str = "transform";
 
 /// Reads NDJSON or an array, writes a line an entity.
@@ -28,7 +22,7 @@ pub fn transform(options: &Transform) -> anyhow::Result<u8> {
     let looks = options.explain || options.now.is_some() || !options.datasets.is_empty();
     let code = match looks {
         true => super::look::look(&opened, options)?,
-        false => pump(&opened.pipe, &opened.assembly.hub.world).map(|()| OK)?,
+        false => super::stream::pump(&opened.pipe, &opened.assembly.hub.world).map(|()| OK)?,
     };
     opened.assembly.close();
     Ok(code)
@@ -91,37 +85,4 @@ fn as_pipe(rules: Json) -> Option<Json> {
     pipe.insert("source".to_owned(), json!({"type": "empty"}));
     pipe.insert("sink".to_owned(), json!({"type": "null"}));
     Some(Json::Object(pipe))
-}
-
-fn pump(pipe: &Pipe, world: &World) -> anyhow::Result<()> {
-    let mut transforms = pipe.open_transforms(world, &Cancel::new())?;
-    let mut elements = Elements::new(std::io::stdin().lock(), Layout::ArrayOrLines);
-    let mut parser = Parser::new(Numbers::default());
-    let (mut batch, mut text) = (Batch::new(), Vec::new());
-    loop {
-        batch.clear();
-        let mut ended = false;
-        while batch.len() < ROWS && !ended {
-            match elements.next_element()? {
-                Some(element) => parser.push_json(&mut batch, element)?,
-                None => ended = true,
-            }
-        }
-        let mut current = None;
-        for transform in &mut transforms {
-            let mut out = Batch::new();
-            let input = current.as_ref().unwrap_or(&batch);
-            transform.apply(input, &mut out, &mut Vec::new())?;
-            current = Some(out);
-        }
-        text.clear();
-        for record in current.as_ref().unwrap_or(&batch).iter() {
-            write_record(record, Fields::SINK, &mut text);
-            text.push(b'\n');
-        }
-        say::bytes(&text);
-        if ended {
-            return Ok(());
-        }
-    }
 }

@@ -115,7 +115,8 @@ pub(crate) struct Flush<'a> {
     pub overlay: &'a Overlay,
     pub superseded: &'a Superseded,
     pub dirty: &'a mut dyn Iterator<Item = u32>,
-    pub applied: &'a Applied,
+    /// `None` while the index is being built: one that does not come to its end knows nothing.
+    pub applied: Option<&'a Applied>,
 }
 
 impl Index {
@@ -169,6 +170,11 @@ impl Index {
             self.map_bytes
                 .fetch_add(self.map_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         }
+    }
+
+    /// Whether there is an index to read.
+    pub fn exists(&self) -> bool {
+        self.exists.load(Ordering::Acquire)
     }
 
     /// What the index knows; an error means that it is no good.
@@ -326,7 +332,10 @@ impl Tables {
     fn write(&self, flush: &Flush<'_>, dirty: &[u32]) -> heed::Result<()> {
         let mut txn = self.env.write_txn()?;
         for (key, prior) in &flush.overlay.latest {
-            self.latest.put(&mut txn, key, &encode_prior(prior))?;
+            match prior {
+                Some(prior) => self.latest.put(&mut txn, key, &encode_prior(prior))?,
+                None => self.latest.delete(&mut txn, key).map(|_| ())?,
+            }
         }
         for (key, value) in &flush.overlay.state {
             self.write_state(&mut txn, key, value.as_deref())?;
@@ -336,7 +345,9 @@ impl Tables {
             self.superseded
                 .put(&mut txn, &number.to_be_bytes(), &chunk)?;
         }
-        self.meta.put(&mut txn, APPLIED, &flush.applied.encode())?;
+        if let Some(applied) = flush.applied {
+            self.meta.put(&mut txn, APPLIED, &applied.encode())?;
+        }
         txn.commit()
     }
 

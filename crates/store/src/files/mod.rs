@@ -8,9 +8,11 @@
 //! A commit is one frame in the newest segment. It is visible to snapshots and acknowledged by
 //! its ticket when it is durable; one sync serves all commits that were written by then.
 
+mod backup;
 mod block;
 mod commit;
 mod committer;
+mod compact;
 mod dataset;
 mod disk;
 mod durable;
@@ -20,9 +22,12 @@ mod index;
 mod manifest;
 mod overlay;
 mod recovery;
+mod remove;
+mod rewrite;
 mod segment;
 mod snapshot;
 mod superseded;
+mod survey;
 mod wire;
 mod writer;
 
@@ -40,9 +45,9 @@ use dataset::{FileDataset, Home, OpenDataset, io_error};
 use disk::private_dir;
 use index::OpenIndexes;
 use manifest::{BadManifest, Manifest};
-use segment::{FORMAT, Segment};
+use segment::{FORMAT, OLDEST, Segment};
 
-use crate::{Backend, Dataset, Head, StoreError};
+use crate::{Backend, Backup, Dataset, Head, StoreError};
 
 /// Limits of a store. The defaults suit a node; tests make them small.
 #[derive(Clone)]
@@ -251,6 +256,10 @@ impl Backend for Files {
         remove().map_err(|source| io_error("removing", &slot.dir, source))
     }
 
+    fn backup(&self, to: &Path) -> Result<Backup, StoreError> {
+        backup::run(self, to)
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         let mut first = Ok(());
         for dataset in self.open_datasets() {
@@ -324,6 +333,7 @@ impl Slot {
             populated: false,
             bytes: 0,
             last_ts: 0,
+            past: Vec::new(),
         }
     }
 }
@@ -351,7 +361,7 @@ fn check_format(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
         Err(error) => return Err(fail(error)),
     };
     match found {
-        Some(FORMAT) => Ok(()),
+        Some(OLDEST..=FORMAT) => Ok(()),
         found => Err(StoreError::Format {
             path: path.display().to_string(),
             expected: FORMAT,
@@ -404,6 +414,15 @@ fn scan(disk: &dyn Disk, datasets: &Path) -> Result<BTreeMap<String, Arc<Slot>>,
 fn look_at(disk: &dyn Disk, dir: &Path) -> (String, Found) {
     let path = dir.join(manifest::NAME);
     let found = match Manifest::load(disk, dir) {
+        Ok(saved) if saved.backup.is_some() => {
+            // A backup becomes a dataset of its own before anything of it can be read.
+            let name = saved.name.clone();
+            let manifest = saved.restored();
+            return match manifest.store(disk, dir) {
+                Ok(()) => (name, Found::Good(manifest)),
+                Err(error) => (name, Found::Damaged(format!("{}: {error}", path.display()))),
+            };
+        }
         Ok(manifest) => return (manifest.name.clone(), Found::Good(manifest)),
         Err(BadManifest::Format(found)) => Found::Format(found),
         Err(BadManifest::Io(error)) => Found::Damaged(format!("{}: {error}", path.display())),
@@ -426,7 +445,7 @@ fn look_at(disk: &dyn Disk, dir: &Path) -> (String, Found) {
             .into_owned()
     };
     (
-        named.map_or_else(folder, |segment| segment.opening.name),
+        named.map_or_else(folder, |segment| segment.opening.name.clone()),
         found,
     )
 }

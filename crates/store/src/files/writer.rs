@@ -38,6 +38,8 @@ pub(crate) struct Writer {
     pub witnessed: u64,
     pub manifest: Manifest,
     pub index_bytes: u64,
+    /// The number of the next segment that is made.
+    fresh_number: u32,
     sealed_bytes: u64,
     /// What a failed sync may have left behind was cut off.
     pub cut: bool,
@@ -67,6 +69,7 @@ impl Writer {
             populated: told.populated,
             bytes: 0,
             last_ts: told.last_ts,
+            past: manifest.past.clone(),
         };
         let mut writer = Writer {
             shapes: shapes.collect(),
@@ -80,6 +83,7 @@ impl Writer {
             buffer: Vec::new(),
             torn: false,
             witnessed: found.witnessed,
+            fresh_number: manifest.fresh_number(),
             manifest,
             sealed_bytes: sealed
                 .iter()
@@ -111,7 +115,7 @@ impl Writer {
         let start = self.end - frame.bytes.len() as u64;
         let blocks = frame.blocks.iter();
         let blocks = blocks.map(|(seq, at, len)| (*seq, start + u64::from(*at), *len));
-        self.segment.extend(shapes, blocks);
+        self.segment.extend(frame.rows, shapes, blocks);
         for shape in shapes {
             let number = self.shapes.len() as u32;
             self.shapes.insert(Arc::clone(shape), number);
@@ -135,6 +139,18 @@ impl Writer {
         self.end = segment.start();
         self.segment = Arc::clone(segment);
         self.shapes.clear();
+    }
+
+    /// A number for a segment, never given before.
+    pub fn take_number(&mut self) -> u32 {
+        self.fresh_number += 1;
+        self.fresh_number - 1
+    }
+
+    /// Sealed segments of `before` bytes were replaced by one of `after` bytes.
+    pub fn replaced(&mut self, before: u64, after: u64) {
+        self.sealed_bytes = self.sealed_bytes.saturating_sub(before) + after;
+        self.head.bytes = self.bytes();
     }
 
     /// The dataset as it is after the newest commit.

@@ -115,7 +115,7 @@ impl Aes {
 
     /// The key that was wrapped; `None` when it was not wrapped with this key.
     pub(super) fn unwrap(&self, wrapped: &[u8]) -> Option<Vec<u8>> {
-        if wrapped.len() < 16 || wrapped.len() % 8 != 0 {
+        if wrapped.len() < 16 || !wrapped.len().is_multiple_of(8) {
             return None;
         }
         let count = wrapped.len() / 8 - 1;

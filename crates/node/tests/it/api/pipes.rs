@@ -248,6 +248,18 @@ fn a_pipe_with_errors_says_so() {
 }
 
 #[test]
+fn a_pipe_with_warnings_is_not_taken_for_broken() {
+    let source = json!({"type": "dataset", "dataset": "poeple"});
+    let node = TestNode::of(json!([{"_id": "people", "type": "pipe", "source": source}]));
+    let runtime = node.runtime("people");
+    assert_eq!(runtime["is-valid-config"], true);
+    assert_eq!(runtime["config-errors"], json!([]));
+    let warning = &runtime["config-warnings"][0];
+    assert_eq!(warning["level"], "warning");
+    assert_eq!(warning["elements"], "$['source']['dataset']");
+}
+
+#[test]
 fn the_log_is_there_before_anything_was_logged() {
     let node = TestNode::of(json!([embedded("a", &["1"])]));
     assert_eq!(node.json("/api/pipes/a/log"), json!([]));
