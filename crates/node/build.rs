@@ -1,5 +1,9 @@
 //! Tells the binary which commit it is built from, by reading what git keeps; no git is needed,
 //! and without a repository the version says nothing of it.
+#![allow(
+    clippy::print_stdout,
+    reason = "printing is how a build script talks to cargo"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,7 +60,9 @@ pub fn commit_of(folder: &Path) -> Option<(String, Vec<PathBuf>)> {
     }
     let packed = shared.join("packed-refs");
     let text = fs::read_to_string(&packed).ok()?;
-    let line = text.lines().find_map(|line| line.strip_suffix(name)?.strip_suffix(' '));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_suffix(name)?.strip_suffix(' '));
     Some((is_commit(line?)?, vec![head, packed]))
 }
 

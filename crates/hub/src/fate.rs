@@ -167,8 +167,12 @@ fn differences(before: &[(String, Value)], after: &[(String, Value)]) -> Vec<Str
         let mut all = all.iter();
         all.any(|(known, other)| known == name && tahini_entity::order::same(value, other))
     };
-    let gone = before.iter().filter(|(name, value)| !has(after, name, value));
-    let come = after.iter().filter(|(name, value)| !has(before, name, value));
+    let gone = before
+        .iter()
+        .filter(|(name, value)| !has(after, name, value));
+    let come = after
+        .iter()
+        .filter(|(name, value)| !has(before, name, value));
     let names: BTreeSet<&String> = gone.chain(come).map(|(name, _)| name).collect();
     names.into_iter().cloned().collect()
 }

@@ -81,7 +81,10 @@ pub(crate) fn id_found(record: Record<'_>) -> String {
     record.value("_id").map_or("none".to_owned(), |id| {
         let mut text = Vec::new();
         write_value(&id, &mut text);
-        String::from_utf8_lossy(&text).chars().take(ID_SHOWN).collect()
+        String::from_utf8_lossy(&text)
+            .chars()
+            .take(ID_SHOWN)
+            .collect()
     })
 }
 

@@ -93,7 +93,7 @@ impl Parser {
         let start = out.len();
         let mut reader = Reader::new(text, self.options, &mut self.scratch);
         let mut meta = Meta::default();
-        let mut has_id = Found::Nothing;
+        let (mut has_id, mut named) = (Found::Nothing, false);
         self.ends.clear();
         self.shapes.begin();
         reader.space();
@@ -109,9 +109,10 @@ impl Parser {
                     reader.colon()?;
                     let at = reader.at;
                     let found = read_id(&mut reader, &mut self.id, out)?;
-                    if has_id != Found::Nothing && found != has_id {
+                    if has_id != found && [has_id, found].contains(&Found::Value) && named {
                         return twice(at);
                     }
+                    named = true;
                     has_id = found;
                     if found == Found::Value {
                         meta.reserved = true;

@@ -4,8 +4,10 @@ pub mod entities;
 pub mod explain;
 pub mod fmt;
 mod look;
+mod rules;
 pub mod run;
 pub mod schema;
+mod stdin;
 mod stream;
 pub mod test;
 pub mod trace;
@@ -25,7 +27,11 @@ pub fn open_store(folder: &Path) -> anyhow::Result<Arc<dyn Backend>> {
 }
 
 /// Opens the store in `folder` to look at `wanted`, for which a running node answers under `path`.
-pub fn open_store_to_look(folder: &Path, wanted: &str, path: &str) -> anyhow::Result<Arc<dyn Backend>> {
+pub fn open_store_to_look(
+    folder: &Path,
+    wanted: &str,
+    path: &str,
+) -> anyhow::Result<Arc<dyn Backend>> {
     match Files::open(folder, Default::default()) {
         Err(error @ StoreError::InUse { .. }) => Err(anyhow!(
             "{error}. When that is a running node, ask it for {wanted}: GET {path} \

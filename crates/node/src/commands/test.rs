@@ -143,12 +143,7 @@ fn post(assembly: &Assembly, pipe: &str, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_tests(
-    loaded: &Loaded,
-    assembly: &Assembly,
-    update: bool,
-    cancel: &Cancel,
-) -> Vec<Checked> {
+fn run_tests(loaded: &Loaded, assembly: &Assembly, update: bool, cancel: &Cancel) -> Vec<Checked> {
     let tests = loaded.projects.iter().flat_map(|project| &project.tests);
     let mut all = Vec::new();
     for spec in tests.filter(|spec| !spec.ignore) {

@@ -6,6 +6,7 @@
 )]
 
 mod api;
+mod build_script;
 mod commands;
 mod kill;
 mod large;

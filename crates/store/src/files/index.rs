@@ -152,7 +152,10 @@ impl Index {
     /// Writes the overlay in one transaction; a full map is opened again at twice the size.
     pub fn write(self: &Arc<Index>, mut flush: Flush<'_>) -> Result<(), StoreError> {
         if !self.exists.load(Ordering::Acquire) {
-            private_dir().recursive(true).create(&self.dir).map_err(|source| self.io("creating", source))?;
+            private_dir()
+                .recursive(true)
+                .create(&self.dir)
+                .map_err(|source| self.io("creating", source))?;
         }
         // If this removal is lost with the power, the sum does not fit and the index is built anew.
         let _ = fs::remove_file(self.dir.join("SUM"));

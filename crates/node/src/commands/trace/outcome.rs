@@ -108,7 +108,10 @@ fn verdict(id: &str, record: Record<'_>, stored: Option<&Stored>) -> (&'static s
                 "discarded",
                 format!("{id:?} is deleted and unknown: nothing is written"),
             ),
-            _ => ("new", format!("{id:?} is new: a run writes it with hash {after}")),
+            _ => (
+                "new",
+                format!("{id:?} is new: a run writes it with hash {after}"),
+            ),
         };
     };
     let before = hex(stored.hash);
@@ -123,14 +126,20 @@ fn verdict(id: &str, record: Record<'_>, stored: Option<&Stored>) -> (&'static s
         ),
         false if stored.hash == record.meta.hash => (
             "unchanged",
-            format!("{id:?} is stored as the pipe gives it, with hash {after}: nothing more is written"),
+            format!(
+                "{id:?} is stored as the pipe gives it, with hash {after}: nothing more is written"
+            ),
         ),
         false => (
             "changed",
             format!(
                 "{id:?} is not what is stored: hash {before} before, {after} after, different {}; a \
                  run writes it",
-                in_what(stored.deleted, record.meta.deleted, &stored.differs_from(record)),
+                in_what(
+                    stored.deleted,
+                    record.meta.deleted,
+                    &stored.differs_from(record)
+                ),
             ),
         ),
     }
@@ -153,7 +162,10 @@ fn handed(id: &str, record: Record<'_>, kind: &str) -> (&'static str, String) {
 fn history(stored: &Stored) -> Vec<String> {
     let latest = &stored.latest;
     let by = match &stored.run {
-        Some(run) => format!("by the {} run that began at {:.6}", run.sync_type, run.started),
+        Some(run) => format!(
+            "by the {} run that began at {:.6}",
+            run.sync_type, run.started
+        ),
         None => "by no run that the pipe's log tells of".to_owned(),
     };
     let mut lines = vec![format!(
@@ -175,12 +187,7 @@ fn history(stored: &Stored) -> Vec<String> {
 }
 
 /// Why a run did not get to the entity, as far as that can be told.
-fn not_yet(
-    hub: &Hub,
-    live: &LivePipe,
-    pipe: &Pipe,
-    source: &Batch,
-) -> anyhow::Result<Vec<String>> {
+fn not_yet(hub: &Hub, live: &LivePipe, pipe: &Pipe, source: &Batch) -> anyhow::Result<Vec<String>> {
     let mut lines = Vec::new();
     if live.state().disabled.is_some() {
         lines.push("the pipe is disabled, and does not run".to_owned());
@@ -195,7 +202,10 @@ fn not_yet(
         )),
         Some(_) => {}
     }
-    let updated = source.iter().next().and_then(|record| record.meta.updated.clone());
+    let updated = source
+        .iter()
+        .next()
+        .and_then(|record| record.meta.updated.clone());
     if let (Some(Offset::Int(updated)), Some(Offset::Int(offset))) =
         (updated, hub.place(pipe)?.offset)
     {
