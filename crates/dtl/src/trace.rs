@@ -34,7 +34,7 @@ pub struct Step {
     pub source: Option<Shown>,
     /// What the expression gave; `None` for statements and for what was stopped.
     pub value: Option<Shown>,
-    /// What the statement did to the target.
+    /// What the statement did to the target, unless statements in it did.
     pub changes: Vec<Change>,
     /// Why it went no further: `filtered`, `discarded` or the words of an error.
     pub stopped: Option<String>,
@@ -239,7 +239,10 @@ impl Machine<'_> {
         let changes = changes(&mut trace, &begun.before, &frame.target.to_dict());
         trace.close(|step| {
             step.source = source;
-            step.changes = changes;
+            // What the statements in it did, they say themselves.
+            if !step.steps.iter().any(|inner| inner.is_statement) {
+                step.changes = changes;
+            }
             step.stopped = result.as_ref().err().map(words);
         });
     }

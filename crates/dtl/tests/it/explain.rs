@@ -39,8 +39,6 @@ default[2]: ["if", ["gt", "_S.age", 30], [["remove", "name"], ["add", "old", tru
         name is gone
     default[2][2][1]: ["add", "old", true]
         old = true
-    old = true
-    name is gone
 "#;
     assert_eq!(
         text(rules, r#"{"_id": "1", "name": "Ada", "age": 36}"#),

@@ -13,6 +13,7 @@ use crate::assembly::{REGISTRY, print_problems};
 
 /// The id of a pipe that has none.
 const PIPE: &str = "transform";
+const METADATA: &str = "node-metadata.conf.json";
 
 /// A pipe whose transforms stand in a file.
 struct Rules {
@@ -25,9 +26,7 @@ struct Rules {
 /// The pipe of a file of rules, without its ends; `None` when there are errors, which are printed
 /// with their places in the file.
 pub(super) fn read(file: &Path, env: &Map<String, Json>) -> anyhow::Result<Option<Component>> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let read = Text::parse(&text, Some(file));
-    print_problems(&read.problems.iter().collect::<Vec<_>>());
+    let read = text(file)?;
     let Some(json) = read.json else {
         return Ok(None);
     };
@@ -39,7 +38,9 @@ pub(super) fn read(file: &Path, env: &Map<String, Json>) -> anyhow::Result<Optio
     })?;
     let mut input = Input::new(rules.pipe.clone());
     input.file = Some(file.to_owned());
-    let configuration = Configuration::build(vec![input], env, &REGISTRY);
+    let inputs = [Some(input), metadata_of(file)?];
+    let inputs = inputs.into_iter().flatten().collect();
+    let configuration = Configuration::build(inputs, env, &REGISTRY);
     let component = configuration
         .pipes()
         .next()
@@ -55,6 +56,38 @@ pub(super) fn read(file: &Path, env: &Map<String, Json>) -> anyhow::Result<Optio
         .collect();
     let wrong = print_problems(&problems.iter().collect::<Vec<_>>());
     Ok((!wrong).then(|| component.clone()))
+}
+
+/// Reads a file of configuration and prints what is wrong with its text.
+fn text(file: &Path) -> anyhow::Result<Text> {
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let read = Text::parse(&text, Some(file));
+    print_problems(&read.problems.iter().collect::<Vec<_>>());
+    Ok(read)
+}
+
+/// The node metadata of the project that a file in its `pipes` folder belongs to: namespaces and
+/// other defaults hold for the pipe here as they do there.
+fn metadata_of(file: &Path) -> anyhow::Result<Option<Input>> {
+    let Ok(file) = file.canonicalize() else {
+        return Ok(None);
+    };
+    let folder = file.parent().filter(|folder| folder.ends_with("pipes"));
+    let Some(project) = folder.and_then(Path::parent) else {
+        return Ok(None);
+    };
+    let metadata = project.join(METADATA);
+    if !metadata.is_file() {
+        return Ok(None);
+    }
+    let read = text(&metadata)?;
+    let json = read
+        .json
+        .ok_or_else(|| anyhow!("{} is not JSON", metadata.display()))?;
+    let mut input = Input::new(json);
+    input.file = Some(metadata);
+    input.spans = Some(read.spans);
+    Ok(Some(input))
 }
 
 /// What transforms that ask somebody else are told: there are no systems beside a file of rules.
@@ -106,7 +139,7 @@ impl Rules {
 
     /// The problem with its path in the file, and where that is.
     fn located(&self, mut problem: Problem, file: &Path) -> Problem {
-        if problem.line.is_none() {
+        if problem.line.is_none() && problem.file.as_deref().is_none_or(|own| own == file) {
             let own = problem.path.0.iter().skip(self.wrapped).cloned().collect();
             problem.path = JsonPath(own);
             let place = self.spans.locate(&problem.path, problem.spot);
