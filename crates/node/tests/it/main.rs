@@ -6,7 +6,6 @@
 )]
 
 mod api;
-mod build_script;
 mod commands;
 mod kill;
 mod large;

@@ -1,5 +1,6 @@
 //! The commands that need no running node, as a person or a script calls them.
 
+mod build_script;
 mod entities;
 mod trace;
 mod transform;

@@ -1,6 +1,6 @@
 //! The commit that the version names, read from repositories of each kind.
 
-#[path = "../../build.rs"]
+#[path = "../../../build.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the script's main is for cargo")]
 mod script;
 
