@@ -233,7 +233,12 @@ fn what_a_chronological_source_gave_before_the_end_is_kept_with_its_place() {
         assert_eq!(offset(&hub), Some(1), "{how}");
         let summary = run(&hub, false);
         assert!(summary.success() && summary.sync_type == "full", "{how}");
-        let all = [version("a", 1), version("b", 1), version("a", 2), version("c", 1)];
+        let all = [
+            version("a", 1),
+            version("b", 1),
+            version("a", 2),
+            version("c", 1),
+        ];
         assert_eq!(versions(&hub), all, "{how}");
         assert_eq!(server.seen()[1].parameter("since"), Some("1"), "{how}");
         assert_eq!(offset(&hub), Some(4), "{how}");

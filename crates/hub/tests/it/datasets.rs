@@ -116,21 +116,22 @@ fn a_dataset_counts_as_populated_when_its_sink_says() {
     ] {
         let mut world = populating(says);
         assert_eq!(is_populated(&world, "p"), loaded, "{says}: loaded");
-        // The sink has begun when its transform is called.
-        let mut gated = world.live_pipe("p").component.original.clone();
-        gated["source"] = json!({"type": "scripted"});
-        gated["_id"] = json!("p2");
-        world.pipe(gated);
+        let mut outside = world.live_pipe("p").component.original.clone();
+        outside["_id"] = json!("p2");
+        outside["source"] = json!({"type": "scripted"});
+        world.pipe(outside);
+        world.records("p2", records(&[("a", 1)]));
         let (gate, keeper) = gate();
         world.upstream("p2", |upstream| upstream.gate = Some(gate));
-        world.records("p2", records(&[("a", 1)]));
-        std::thread::scope(|scope| {
+        let running = std::thread::scope(|scope| {
             let run = scope.spawn(|| world.succeed("p2"));
             keeper.wait();
-            assert_eq!(is_populated(&world, "p2"), while_running, "{says}: running");
+            let populated = is_populated(&world, "p2");
             keeper.open.send(()).unwrap();
             run.join().unwrap();
+            populated
         });
+        assert_eq!(running, while_running, "{says}: running");
         // What comes from outside is populated when it was read.
         assert_eq!(
             is_populated(&world, "p2"),

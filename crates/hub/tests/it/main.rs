@@ -20,6 +20,8 @@ mod settle;
 mod sink_demands;
 mod stage;
 mod started;
+mod steps;
 mod transform_errors;
+mod watched;
 mod world;
 mod write_errors;

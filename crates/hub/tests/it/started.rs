@@ -28,9 +28,21 @@ fn world(more: Json) -> (World, GateKeeper) {
     (world, keeper)
 }
 
+/// Ends the run of a test that fails, for it would wait at its gate for ever.
+struct Leaving<'a>(&'a World);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.0.hub().stop("p");
+        }
+    }
+}
+
 /// Runs the pipe while the test stands at its gates.
 fn meanwhile(world: &World, test: impl FnOnce()) {
     std::thread::scope(|scope| {
+        let _leaving = Leaving(world);
         let run = scope.spawn(|| world.succeed("p"));
         test();
         run.join().unwrap();
