@@ -112,6 +112,7 @@ impl<'m> Machine<'m> {
     }
 
     /// Counts `count` steps.
+    #[inline]
     pub(crate) fn step(&mut self, count: usize) -> Result<(), Stop> {
         self.steps += count as u64;
         if self.steps > MAX_STEPS {
@@ -121,6 +122,7 @@ impl<'m> Machine<'m> {
     }
 
     /// Counts the memory of a long result.
+    #[inline]
     pub(crate) fn charge(&mut self, value: Value) -> Result<Value, Stop> {
         let bytes = match &value {
             Value::List(items) if items.len() > 512 => items.len() * size_of::<Value>(),
@@ -160,10 +162,7 @@ impl<'m> Machine<'m> {
     pub(crate) fn eval(&mut self, expr: &Expr, env: Env<'_>) -> Result<Value, Stop> {
         match expr {
             Expr::Const(value) => Ok(value.clone()),
-            Expr::Path(path) => {
-                self.step(1)?;
-                Ok(self.path(path, env))
-            }
+            Expr::Path(path) => self.read(path, env),
             Expr::Absent => Ok(Value::Null),
             call => {
                 self.step(1)?;
@@ -188,25 +187,34 @@ impl<'m> Machine<'m> {
                 let result = lift(&value, item)?;
                 self.charge(result)
             }
-            Expr::Eager(call, args) => {
-                // A few arguments need no list on the heap.
-                let result = match &**args {
-                    [one] => call(&[self.eval(one, env)?])?,
-                    [one, two] => call(&[self.eval(one, env)?, self.eval(two, env)?])?,
-                    [one, two, three] => call(&[
-                        self.eval(one, env)?,
-                        self.eval(two, env)?,
-                        self.eval(three, env)?,
-                    ])?,
-                    many => call(&self.all(many, env)?)?,
-                };
-                self.charge(result)
-            }
+            Expr::Eager(call, args) => self.eager(*call, args, env),
             Expr::Form(form, args) => form(self, env, args),
             Expr::Test(test, arg) => Ok(Value::Bool(test(first(&self.eval(arg, env)?)))),
             Expr::With(..) | Expr::Cast(..) => self.lifted(expr, env),
             other => self.special(other, env),
         }
+    }
+
+    /// Out of line, to keep the stack frame of `call` small.
+    #[inline(never)]
+    fn eager(
+        &mut self,
+        call: fn(&[Value]) -> Result<Value, Limit>,
+        args: &[Expr],
+        env: Env<'_>,
+    ) -> Result<Value, Stop> {
+        // A few arguments need no list on the heap.
+        let result = match args {
+            [one] => call(&[self.eval(one, env)?])?,
+            [one, two] => call(&[self.eval(one, env)?, self.eval(two, env)?])?,
+            [one, two, three] => call(&[
+                self.eval(one, env)?,
+                self.eval(two, env)?,
+                self.eval(three, env)?,
+            ])?,
+            many => call(&self.all(many, env)?)?,
+        };
+        self.charge(result)
     }
 
     #[inline(never)]
@@ -356,6 +364,29 @@ impl<'m> Machine<'m> {
                 Ok(None)
             }
             Err(stop) => Err(stop),
+        }
+    }
+
+    #[inline]
+    fn read(&mut self, path: &Path, env: Env<'_>) -> Result<Value, Stop> {
+        self.step(1)?;
+        Ok(match self.at_hand(path, env) {
+            Some(value) => value,
+            None => self.path(path, env),
+        })
+    }
+
+    /// The value of most paths: one property of an entity of the shape that was seen last.
+    #[inline]
+    fn at_hand(&self, path: &Path, env: Env<'_>) -> Option<Value> {
+        let (Root::Source(0), Source::Row(row)) = (path.root, env.frame.source) else {
+            return None;
+        };
+        let cache = self.caches.get(path.slot as usize)?;
+        let shape = cache.shape.as_ref()?;
+        match (&*path.elements, cache.places.as_slice()) {
+            ([_], [at]) if Arc::ptr_eq(shape, row.shape) => Some(row.value(*at as usize)),
+            _ => None,
         }
     }
 

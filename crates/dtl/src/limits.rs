@@ -13,7 +13,8 @@ pub const MAX_STEPS: u64 = 10_000_000;
 pub const MAX_LIST: usize = 1_000_000;
 /// How many bytes one string may have.
 pub const MAX_STRING: usize = 32 * 1024 * 1024;
-/// How many bytes of long texts and lists one source entity's evaluation may make in all.
+/// How many bytes of long texts and lists one source entity's evaluation may make in all, the
+/// entities that it creates among them.
 pub const MAX_WORK: usize = 128 * 1024 * 1024;
 /// How many bytes one emitted entity may have.
 pub const MAX_ENTITY: usize = 100 * 1024 * 1024;

@@ -137,7 +137,18 @@ impl Results for Lines<'_> {
             };
             entity_limit(self.out.len() - start)?;
         }
-        self.end(own.or(reserved.id()), &reserved, start);
+        let is_usual =
+            layout.is_usual() && !reserved.meta.deleted && reserved.meta.updated.is_none();
+        match row.line().and_then(Line::quoted_id) {
+            // What most entities have beside their properties: their own `_id`, and nothing else.
+            Some(id) if is_usual => {
+                let name = &b",\"_id\":"[usize::from(layout.parts.is_empty())..];
+                self.out.extend_from_slice(name);
+                self.out.extend_from_slice(id);
+                self.out.extend_from_slice(b",\"_deleted\":false}\n");
+            }
+            _ => self.end(own.or(reserved.id()), &reserved, start),
+        }
         Ok(())
     }
 }

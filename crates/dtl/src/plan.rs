@@ -62,6 +62,13 @@ pub(crate) struct Layout {
     pub(crate) carried: u8,
 }
 
+impl Layout {
+    /// Whether no rule sets a reserved field: the `_id` is the source's own.
+    pub(crate) fn is_usual(&self) -> bool {
+        matches!(&*self.reserved, [(name, Part::Id)] if name == "_id")
+    }
+}
+
 /// Where one value of a target comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {

@@ -8,10 +8,11 @@ use tahini_entity::{Dict, Str, Value, order};
 use crate::error::EvalClass;
 use crate::eval::{Env, Machine, Stop};
 use crate::expr::{Action, Copying, Expr, Name, NameArg, Statement};
-use crate::limits::{Limit, MAX_CREATED};
+use crate::limits::{Limit, MAX_CREATED, MAX_WORK};
 use crate::namespace::{is_bare, qualified, split_name};
 use crate::path;
 use crate::scope::{BOOKKEEPING, Frame, Row, Slot, Source};
+use crate::text;
 use crate::values::{self, Items, equal};
 
 /// Flags of a `copy`'s cache beside the four bookkeeping fields.
@@ -154,7 +155,11 @@ impl Machine<'_> {
                         let most = MAX_CREATED as u64;
                         return Err(Limit("entities created from one", most).into());
                     }
-                    self.created.push(entity);
+                    let entity = Value::Dict(entity);
+                    self.spend(text::measured(&entity, MAX_WORK).unwrap_or(usize::MAX))?;
+                    if let Value::Dict(entity) = entity {
+                        self.created.push(entity);
+                    }
                 }
                 Ok(())
             }
@@ -278,10 +283,13 @@ impl Machine<'_> {
             };
         });
         let target = &mut frame.target;
-        if found.flags & TAKES_ID != 0
-            && let Some(id) = row.id
-        {
-            target.set("_id".into(), Slot::Value(Value::string(id)));
+        if found.flags & TAKES_ID != 0 {
+            match row.id {
+                Some(id) => target.set("_id".into(), Slot::Value(Value::string(id))),
+                // One that is no string comes with the properties, over a known one.
+                None if row.shape.position("_id").is_some() => target.remove(|name| name == "_id"),
+                None => {}
+            }
         }
         if found.flags & TAKES_DELETED != 0 && row.meta.deleted {
             target.set("_deleted".into(), Slot::Value(Value::Bool(true)));

@@ -174,6 +174,7 @@ impl Program {
     }
 
     /// Hands over what `create` made.
+    #[inline]
     fn created(
         &self,
         machine: &mut Machine<'_>,
@@ -181,6 +182,9 @@ impl Program {
         results: &mut impl Results,
         at: usize,
     ) -> Result<(), EvalError> {
+        if machine.created.is_empty() {
+            return Ok(());
+        }
         for dict in std::mem::take(&mut machine.created) {
             results.created(&dict).map_err(|limit| {
                 let path = self.paths.get(machine.at as usize);
@@ -199,12 +203,12 @@ impl Program {
         results: &mut impl Results,
         at: usize,
     ) -> Result<(), EvalError> {
-        let place = machine.at as usize;
-        self.created(machine, row, results, at)?;
         match stop {
-            Stop::Filtered | Stop::Discarded => Ok(()),
+            Stop::Filtered | Stop::Discarded => self.created(machine, row, results, at),
+            // Of an entity that fails nothing goes out, what it created least of all.
             Stop::Error(class, message) => {
-                Err(self.error(row.id, at, self.paths.get(place), class, message))
+                let path = self.paths.get(machine.at as usize);
+                Err(self.error(row.id, at, path, class, message))
             }
         }
     }

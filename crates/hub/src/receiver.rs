@@ -15,6 +15,7 @@ use tahini_store::{Commit, Dataset, Outcome, Rule, Snapshot, StateWrite};
 
 use crate::builtin::dataset_sink::push_row;
 use crate::hub::{Hub, LivePipe, Refusal};
+use crate::intake::id_found;
 use crate::pipe::Pipe;
 use crate::seen::Seen;
 use crate::transform::apply_all;
@@ -142,7 +143,8 @@ fn transform(hub: &Hub, pipe: &Pipe, batch: Batch) -> Result<Batch, PostError> {
     if let Some(at) = last.iter().position(|record| record.id.is_none()) {
         let origin = outputs.as_ref().map_or(at, |outputs| outputs.origin(at));
         return Err(PostError::Body(format!(
-            "entity {origin}: expected a string `_id`, found none"
+            "entity {origin}: expected a string `_id`, found {}",
+            id_found(last.get(at))
         )));
     }
     Ok(outputs.map_or(batch, |outputs| outputs.batch))

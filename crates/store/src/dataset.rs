@@ -1,11 +1,12 @@
 //! What a store promises, whatever it is built on.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use roaring::RoaringTreemap;
 use tahini_entity::{Batch, Str};
 
-use crate::StoreError;
+use crate::{Compacted, Compaction, StoreError};
 
 /// A place in a dataset: versions are numbered from 0 and never renumbered.
 pub type Seq = u64;
@@ -20,8 +21,36 @@ pub trait Backend: Send + Sync {
     fn list(&self) -> Result<Vec<Head>, StoreError>;
     /// Deletes a dataset and all its versions; a missing one is no error.
     fn remove(&self, name: &str) -> Result<(), StoreError>;
+    /// Saves all datasets to the folder `to` as they are at one moment, beside readers and
+    /// writers. Saving to the same folder again copies only what is new. Opening a copy of that
+    /// folder is restoring it: each dataset is a new generation then, and knows whose versions it
+    /// began with (`Head::past`). Erased ids are in a backup until it is brought up to date.
+    ///
+    /// # Errors
+    /// `Refused` where the store has no files to save, as here, or the folder holds something else;
+    /// `InUse` when it is open as a store. After any error what was saved before can be restored;
+    /// some datasets may be newer than others then.
+    fn backup(&self, to: &Path) -> Result<Backup, StoreError> {
+        Err(StoreError::Refused(format!(
+            "expected a store on disk to be saved to {}, found one without files",
+            to.display()
+        )))
+    }
     /// Makes everything that was committed durable and writes the indexes; called on shutdown.
     fn close(&self) -> Result<(), StoreError>;
+}
+
+/// What a backup saved.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Backup {
+    /// How many datasets were saved.
+    pub datasets: u64,
+    /// Bytes that were copied.
+    pub copied_bytes: u64,
+    /// Bytes that were there already.
+    pub kept_bytes: u64,
+    /// Datasets that cannot be saved now, being damaged; what was saved of them before stays.
+    pub skipped: Vec<String>,
 }
 
 /// One dataset, shared by its writers and readers.
@@ -41,6 +70,14 @@ pub trait Dataset: Send + Sync {
     /// Nothing was written then. `Refused` is about this commit, `Io` may pass (a full disk) or
     /// hold until the dataset is opened anew (a failed sync), `Damaged` and `Missing` stay.
     fn commit(&self, commit: Commit<'_>) -> Result<(Outcome, Ticket), StoreError>;
+    /// Removes old versions beside readers and writers; one compaction of a dataset runs at a
+    /// time, another waits for it. Whenever it ends, by itself, stopped, failed or with the
+    /// power, the dataset is whole; the next call goes on.
+    ///
+    /// # Errors
+    /// `Refused` for rules that make no sense; otherwise as `commit`. A damaged file is left as
+    /// it is.
+    fn compact(&self, rules: &Compaction<'_>) -> Result<Compacted, StoreError>;
 }
 
 /// What a dataset is like at one moment.
@@ -62,6 +99,37 @@ pub struct Head {
     pub bytes: u64,
     /// `_ts` of the newest version, 0 when empty.
     pub last_ts: i64,
+    /// Whose versions the dataset began with, oldest first, where it was restored from a backup.
+    pub past: Vec<Past>,
+}
+
+/// A generation whose versions before `next` a restored dataset shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// The generation that was saved.
+    pub generation: uuid::Uuid,
+    /// The first sequence that is not shared: what that generation wrote from here on is lost.
+    pub next: Seq,
+}
+
+impl Head {
+    /// Whether a reader that has read up to and with `after` of `generation` may go on from there
+    /// in this dataset; if not, it has to begin anew, or it would miss what took the place of
+    /// versions that it has seen.
+    pub fn continues(&self, generation: uuid::Uuid, after: Seq) -> bool {
+        if self.generation == generation {
+            return after < self.next;
+        }
+        // What was shared with an older generation is cut by every restore since.
+        let mut cut = self.next;
+        for past in self.past.iter().rev() {
+            cut = cut.min(past.next);
+            if past.generation == generation {
+                return after < cut;
+            }
+        }
+        false
+    }
 }
 
 /// A consistent view of what was durable when it was taken, for its whole life: whatever is

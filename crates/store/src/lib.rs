@@ -4,6 +4,7 @@
 //! `Files` keeps it on disk.
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod compaction;
 mod content;
 mod dataset;
 mod error;
@@ -12,9 +13,10 @@ mod keys;
 mod memory;
 mod rule;
 
+pub use compaction::{Compacted, Compaction};
 pub use dataset::{
-    Backend, Commit, Dataset, Head, Limit, Outcome, Rule, Seq, Snapshot, StateRows, StateWrite,
-    Ticket, View,
+    Backend, Backup, Commit, Dataset, Head, Limit, Outcome, Past, Rule, Seq, Snapshot, StateRows,
+    StateWrite, Ticket, View,
 };
 pub use error::StoreError;
 pub use files::{Disk, DiskFile, Files, Options, RealDisk};

@@ -1,18 +1,19 @@
 //! Datasets in memory: for tests and for `tahini test`. Nothing survives the process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 
 use roaring::RoaringTreemap;
 use tahini_entity::{Batch, Meta, Offset, Shape, Str};
 
+use crate::compaction::Line;
 use crate::content::Content;
 use crate::keys::{index_key, state_key};
 use crate::rule::{self, Prior, Verdict};
 use crate::{
-    Backend, Commit, Dataset, Head, Limit, Outcome, Seq, Snapshot, StateRows, StateWrite,
-    StoreError, Ticket, View,
+    Backend, Commit, Compacted, Compaction, Dataset, Head, Limit, Outcome, Seq, Snapshot,
+    StateRows, StateWrite, StoreError, Ticket, View,
 };
 
 /// A store in memory.
@@ -83,15 +84,19 @@ struct All {
     head: Head,
     /// Commits so far; state is kept per commit for as long as a snapshot needs it.
     commits: u64,
-    versions: Vec<Version>,
+    /// By sequence; `None` where compaction took one.
+    versions: Vec<Option<Version>>,
     /// Index key to the sequences of the id's versions, oldest first.
     ids: BTreeMap<Vec<u8>, Vec<Seq>>,
     /// State key to its values by commit.
     state: BTreeMap<Vec<u8>, Vec<StateAt>>,
-    /// One clone for each living snapshot.
-    readers: Arc<()>,
+    /// Where living snapshots stand, and how many at each place.
+    readers: Readers,
     removed: bool,
 }
+
+/// The next sequence of living snapshots, and how many there are of each.
+type Readers = Arc<Mutex<BTreeMap<Seq, usize>>>;
 
 /// A commit and what a state key held after it.
 type StateAt = (u64, Option<Vec<u8>>);
@@ -116,6 +121,7 @@ impl MemoryDataset {
             populated: false,
             bytes: 0,
             last_ts: 0,
+            past: Vec::new(),
         };
         let all = All {
             head,
@@ -123,7 +129,7 @@ impl MemoryDataset {
             versions: Vec::new(),
             ids: BTreeMap::new(),
             state: BTreeMap::new(),
-            readers: Arc::new(()),
+            readers: Readers::default(),
             removed: false,
         };
         MemoryDataset {
@@ -148,11 +154,13 @@ impl Dataset for MemoryDataset {
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         let all = self.read();
+        let mut readers = all.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        *readers.entry(all.head.next).or_default() += 1;
         Ok(Box::new(MemorySnapshot {
             head: all.head.clone(),
             commits: all.commits,
             all: Arc::clone(&self.all),
-            _reader: Arc::clone(&all.readers),
+            readers: Arc::clone(&all.readers),
         }))
     }
 
@@ -165,6 +173,14 @@ impl Dataset for MemoryDataset {
         let verdicts = all.judge(&commit)?;
         let outcome = all.apply(&commit, &verdicts);
         Ok((outcome, Ticket::new(|| Ok(()))))
+    }
+
+    fn compact(&self, rules: &Compaction<'_>) -> Result<Compacted, StoreError> {
+        let mut all = self.write();
+        if all.removed {
+            return Err(StoreError::Missing(self.name.clone()));
+        }
+        all.compact(rules)
     }
 }
 
@@ -230,7 +246,8 @@ impl All {
         let seq = self.head.next;
         let previous = self.latest_seq(id);
         if let Some(previous) = previous {
-            let version = &mut self.versions[previous as usize];
+            let version = self.versions[previous as usize].as_mut();
+            let version = version.expect("the latest version is there");
             version.successor = Some(seq);
             *(if version.meta.deleted {
                 &mut self.head.deleted
@@ -248,7 +265,7 @@ impl All {
         } else {
             now.max(self.head.last_ts + 1)
         };
-        self.versions.push(Version {
+        self.versions.push(Some(Version {
             id: Str::from(id),
             shape: Arc::clone(&content.shape),
             body: content.body.as_ref().into(),
@@ -262,7 +279,7 @@ impl All {
                 hash: meta.hash,
             },
             successor: None,
-        });
+        }));
         self.ids
             .entry(index_key(id.as_bytes()).into_owned())
             .or_default()
@@ -273,8 +290,66 @@ impl All {
         seq
     }
 
+    fn compact(&mut self, rules: &Compaction<'_>) -> Result<Compacted, StoreError> {
+        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest = readers.keys().next().copied();
+        drop(readers);
+        let next = self.head.next;
+        let line = Line::new(rules, oldest.map_or(next, |oldest| oldest.min(next)))?;
+        let key = |id: &&str| index_key(id.as_bytes()).into_owned();
+        let erase: HashSet<Vec<u8>> = rules.erase.iter().map(key).collect();
+        let retract: HashSet<Vec<u8>> = rules.retract.iter().map(key).collect();
+        let mut done = Compacted {
+            finished: true,
+            ..Compacted::default()
+        };
+        let mut ids = std::mem::take(&mut self.ids);
+        ids.retain(|key, seqs| {
+            let newest = seqs.last().and_then(|seq| self.at(*seq));
+            let expired = newest.is_some_and(|newest| newest.expires(&line));
+            let whole = expired || erase.contains(key);
+            if whole {
+                let deleted = newest.is_some_and(|newest| newest.meta.deleted);
+                *(if deleted {
+                    &mut self.head.deleted
+                } else {
+                    &mut self.head.live
+                }) -= 1;
+                done.ids += 1;
+            }
+            let retracted = retract.contains(key);
+            done.finished &= !retracted || seqs.last().is_some_and(|newest| *newest < line.until);
+            let gone = if whole {
+                seqs.len()
+            } else {
+                self.surplus(seqs, &line, retracted)
+            };
+            for seq in seqs.drain(..gone) {
+                self.versions[seq as usize] = None;
+            }
+            done.versions += gone as u64;
+            !whole
+        });
+        self.ids = ids;
+        Ok(done)
+    }
+
+    /// How many of an id's versions go, its oldest ones.
+    fn surplus(&self, seqs: &[Seq], line: &Line, retracted: bool) -> usize {
+        let settled = seqs.partition_point(|seq| *seq < line.until);
+        let goes = |at: &usize| {
+            let newer = settled - at - 1;
+            let ts = self
+                .at(seqs[*at])
+                .map_or(i64::MIN, |version| version.meta.ts);
+            (retracted && newer > 0) || line.goes(seqs[*at], ts, newer as u32)
+        };
+        (0..settled).take_while(goes).count()
+    }
+
     fn set_state(&mut self, write: &StateWrite) {
-        let watched = Arc::strong_count(&self.readers) > 1;
+        let readers = self.readers.lock();
+        let watched = !readers.unwrap_or_else(PoisonError::into_inner).is_empty();
         let values = self
             .state
             .entry(state_key(&write.space, &write.key))
@@ -285,6 +360,10 @@ impl All {
         values.push((self.commits, write.value.clone()));
     }
 
+    fn at(&self, seq: Seq) -> Option<&Version> {
+        self.versions[seq as usize].as_ref()
+    }
+
     fn latest_seq(&self, id: &str) -> Option<Seq> {
         self.ids
             .get(index_key(id.as_bytes()).as_ref())
@@ -293,7 +372,7 @@ impl All {
 
     fn prior(&self, id: &str) -> Option<Prior> {
         let seq = self.latest_seq(id)?;
-        let meta = &self.versions[seq as usize].meta;
+        let meta = &self.at(seq)?.meta;
         Some(Prior {
             seq,
             hash: rule::half(meta.hash),
@@ -306,7 +385,19 @@ struct MemorySnapshot {
     head: Head,
     commits: u64,
     all: Arc<RwLock<All>>,
-    _reader: Arc<()>,
+    readers: Readers,
+}
+
+impl Drop for MemorySnapshot {
+    fn drop(&mut self) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = readers.get_mut(&self.head.next) {
+            *count -= 1;
+            if *count == 0 {
+                readers.remove(&self.head.next);
+            }
+        }
+    }
 }
 
 impl MemorySnapshot {
@@ -340,7 +431,9 @@ impl MemorySnapshot {
             if out.len() - rows >= limit.rows.max(1) || out.bytes() - bytes >= limit.bytes.max(1) {
                 return last;
             }
-            let version = &all.versions[seq as usize];
+            let Some(version) = all.at(seq) else {
+                continue;
+            };
             if self.wanted(version, view) {
                 version.push_to(out);
             }
@@ -351,6 +444,14 @@ impl MemorySnapshot {
 }
 
 impl Version {
+    fn expires(&self, line: &Line) -> bool {
+        let seq = match self.meta.updated {
+            Some(Offset::Int(seq)) => seq as Seq,
+            _ => return false,
+        };
+        line.expires(seq, self.meta.ts, self.meta.deleted)
+    }
+
     fn push_to(&self, out: &mut Batch) {
         out.push_encoded(Some(&self.id), &self.shape, &self.body, self.meta.clone());
     }
@@ -367,10 +468,11 @@ impl Snapshot for MemorySnapshot {
         for id in ids {
             let seqs = all.ids.get(index_key(id.as_bytes()).as_ref());
             let newest = seqs.and_then(|seqs| self.newest(seqs));
-            if let Some(seq) = newest {
-                all.versions[seq as usize].push_to(out);
+            let version = newest.and_then(|seq| all.at(seq));
+            if let Some(version) = version {
+                version.push_to(out);
             }
-            found.push(newest.is_some());
+            found.push(version.is_some());
         }
         Ok(found)
     }
@@ -405,7 +507,9 @@ impl Snapshot for MemorySnapshot {
             .flatten()
             .take_while(|seq| **seq < self.head.next)
         {
-            all.versions[*seq as usize].push_to(out);
+            if let Some(version) = all.at(*seq) {
+                version.push_to(out);
+            }
         }
         Ok(())
     }
@@ -435,7 +539,9 @@ impl Snapshot for MemorySnapshot {
             let Some(seq) = self.newest(seqs) else {
                 continue;
             };
-            let version = &all.versions[seq as usize];
+            let Some(version) = all.at(seq) else {
+                continue;
+            };
             if !version.meta.deleted && !seen.contains(seq) {
                 version.push_to(out);
             }

@@ -85,6 +85,14 @@ impl Compiler<'_> {
                 ));
                 return Some(Expr::Absent);
             }
+            let upper = head.to_ascii_uppercase();
+            if head != upper && VARIABLES.contains(&upper.as_str()) {
+                self.warning(format!(
+                    "expected \"{upper}.\" for the variable, found \"{head}.\", with which \"{}\" \
+                     is a string",
+                    cut(text)
+                ));
+            }
             return None;
         }
         Some(match head {

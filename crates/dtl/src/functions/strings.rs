@@ -242,11 +242,11 @@ fn strings(value: &Value) -> impl Iterator<Item = &Str> {
 }
 
 fn concat(args: &[Value]) -> Result<Value, Limit> {
-    let mut all = Str::new();
-    for text in args.iter().flat_map(strings) {
-        limits::string(all.len() + text.len())?;
-        all.push_str(text);
-    }
+    let texts = || args.iter().flat_map(strings);
+    let len = texts().map(|text| text.len()).sum();
+    limits::string(len)?;
+    let mut all = Str::with_capacity(len);
+    texts().for_each(|text| all.push_str(text));
     Ok(Value::String(all))
 }
 
@@ -278,15 +278,12 @@ fn lower(value: &Value) -> ItemResult {
 }
 
 fn upper(value: &Value) -> ItemResult {
-    Ok(value.as_str().map(|text| {
-        match text
-            .bytes()
-            .any(|b| !b.is_ascii() || b.is_ascii_lowercase())
-        {
-            true => Value::string(text.to_uppercase()),
-            false => value.clone(),
-        }
-    }))
+    Ok(match value {
+        // In place: no other text could grow.
+        Value::String(text) if text.is_ascii() => Some(Value::String(text.to_ascii_uppercase())),
+        Value::String(text) => Some(Value::string(text.to_uppercase())),
+        _ => None,
+    })
 }
 
 /// How many fill characters are written at once.

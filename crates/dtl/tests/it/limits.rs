@@ -1,29 +1,60 @@
 //! Every limit is an error within a second, and never a crash.
 
 use std::cell::RefCell;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tahini_dtl::{EvalClass, EvalError, NoLookup, Options, compile};
+use serde_json::json;
+use tahini_dtl::limits::{MAX_CREATED, MAX_HOPS_ROWS, MAX_LOOKUP_ROUNDS, MAX_STRING};
+use tahini_dtl::{EvalClass, EvalError, Lookup, NoLookup, Options, compile};
 
-use crate::support;
+use crate::support::{self, Datasets};
+
+/// What one entity may take at most, the test around it included.
+const MEMORY: u64 = 256 * 1024 * 1024;
 
 /// The error of rules for one entity with these properties.
 fn failure(rules: &str, source: &str) -> EvalError {
+    failure_beside(rules, source, &NoLookup)
+}
+
+fn failure_beside(rules: &str, source: &str, lookup: &dyn Lookup) -> EvalError {
     let program = compile(&support::parse(rules), &Options::default()).unwrap();
     let mut entity = support::parse(source);
     entity["_id"] = "e1".into();
-    let started = Instant::now();
-    let result = support::run(
-        &program,
-        &support::batch(&[entity]),
-        &NoLookup,
-        &RefCell::default(),
-    );
-    // The promise is a second of an optimised build with a core of its own; a debug build is some
-    // ten times slower, and other tests run beside this one.
+    let started = busy();
+    let input = support::batch(&[entity]);
+    let result = support::run(&program, &input, lookup, &RefCell::default());
+    // Only where every test is a process of its own, the peak is this test's.
+    if std::env::var_os("NEXTEST").is_some()
+        && let Some(peak) = peak_memory()
+    {
+        assert!(peak <= MEMORY, "{} MB", peak >> 20);
+    }
+    // The promise is a second of an optimised build; a debug build is some ten times slower.
     let limit = Duration::from_secs(if cfg!(debug_assertions) { 30 } else { 4 });
-    assert!(started.elapsed() < limit, "{:?}", started.elapsed());
+    let took = busy().saturating_sub(started);
+    assert!(took < limit, "{took:?}");
     result.expect_err("the limit is an error")
+}
+
+/// How long this thread was at work, other programs on the machine left out; Linux tells it.
+fn busy() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let nanoseconds = stat
+        .split_whitespace()
+        .next()
+        .and_then(|text| text.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or(0))
+}
+
+/// The most memory that the process had so far, in bytes; Linux tells it.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 #[track_caller]
@@ -163,4 +194,74 @@ fn deep_recursion_within_the_limit_works() {
     let input = support::batch(&[support::parse(r#"{"_id": "1"}"#)]);
     let (out, _) = support::run(&program, &input, &NoLookup, &RefCell::default()).unwrap();
     assert_eq!(support::text_of(&out[0]).matches("\"x\"").count(), 60);
+}
+
+/// One string within its limit, in an entity so often that it is more than an entity may have.
+#[test]
+fn output() {
+    let mut rules = vec![json!(["add", "p0", ["ljust", MAX_STRING - 1, "x", ""]])];
+    rules.extend((1..4).map(|at| json!(["add", format!("p{at}"), "_T.p0"])));
+    let error = failure(&json!({"default": rules}).to_string(), "{}");
+    assert!(error.message.contains("bytes in one entity"), "{error}");
+}
+
+#[test]
+fn created_entities() {
+    const AT_ONCE: usize = 50_000;
+    let all = json!([
+        "map",
+        ["dict", "_id", ["string", "_."]],
+        ["range", 0, AT_ONCE]
+    ]);
+    let mut rules = vec![json!(["add", "all", all])];
+    rules.extend((0..=MAX_CREATED / AT_ONCE).map(|_| json!(["create", "_T.all"])));
+    let error = failure(&json!({"default": rules}).to_string(), "{}");
+    assert_eq!(error.class, EvalClass::Limit);
+    assert!(
+        error.message.contains("entities created from one"),
+        "{error}"
+    );
+}
+
+/// Few entities that are each large, though they share what makes them so.
+#[test]
+fn created_bytes() {
+    let rules = json!({"default": [
+        ["add", "text", ["ljust", 100_000, "x", ""]],
+        ["create", ["map", ["apply", "one", "_."], ["range", 0, 10_000]]]
+    ], "one": [["add", "_id", ["string", "_S."]], ["add", "text", "_P._T.text"]]});
+    let error = failure(&rules.to_string(), "{}");
+    assert!(error.message.contains("bytes of texts"), "{error}");
+}
+
+#[test]
+fn rows_of_hops() {
+    const SIDE: usize = 1001;
+    const { assert!(SIDE * SIDE > MAX_HOPS_ROWS) };
+    let side = || {
+        (0..SIDE)
+            .map(|at| json!({"_id": at.to_string(), "k": 1}))
+            .collect::<Vec<_>>()
+    };
+    let datasets = Datasets::from_json(&json!({"a": side(), "b": side()}));
+    let hops = json!(["hops", {"datasets": ["a a", "b b"], "where": [
+        ["eq", "_S.k", "a.k"], ["eq", "a.k", "b.k"]
+    ]}]);
+    let rules = json!({"default": [["add", "r", hops]]}).to_string();
+    let error = failure_beside(&rules, r#"{"k": 1}"#, &datasets);
+    assert!(error.message.contains("rows in one hops"), "{error}");
+}
+
+/// Each entity names the next one: what to look up is known only when the one before was found.
+#[test]
+fn rounds_of_lookups() {
+    let chain: Vec<_> = (0..MAX_LOOKUP_ROUNDS + 2)
+        .map(|at| json!({"_id": at.to_string(), "next": (at + 1).to_string()}))
+        .collect();
+    let datasets = Datasets::from_json(&json!({"d": chain}));
+    let hops = json!(["hops", {"datasets": ["d x"], "where": ["eq", "_S.next", "x._id"],
+        "recurse": true, "max_depth": null}]);
+    let rules = json!({"default": [["add", "r", hops]]}).to_string();
+    let error = failure_beside(&rules, r#"{"next": "0"}"#, &datasets);
+    assert!(error.message.contains("rounds of lookups"), "{error}");
 }

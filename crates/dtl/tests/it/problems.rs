@@ -283,6 +283,10 @@ fn warnings_leave_the_rules_running() {
             "expected \"_S.\" for the variable",
         ),
         (
+            r#"{"default": [["add", "a", "_s.name"]]}"#,
+            "expected \"_S.\" for the variable, found \"_s.\"",
+        ),
+        (
             r#"{"default": [["add", "a", "_.x"]]}"#,
             "inside a function expression",
         ),

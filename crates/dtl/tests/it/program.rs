@@ -39,6 +39,25 @@ fn origins_name_the_source_of_every_output() {
 }
 
 #[test]
+fn of_an_entity_that_fails_nothing_goes_out() {
+    let program =
+        program(r#"{"default": [["create", {"_id": "made"}], ["if", "_S.bad", ["fail!", "no"]]]}"#);
+    let input = batch(&[r#"{"_id": "a"}"#, r#"{"_id": "b", "bad": true}"#]);
+    let context = Context::new("2024-01-01T00:00:00Z".parse().unwrap(), &NoLookup);
+    let (mut out, mut origins) = (Batch::new(), Vec::new());
+    let result = program.transform(&input, &context, &mut out, &mut origins);
+    assert_eq!(result.unwrap_err().position, 1);
+    let ids: Vec<_> = out
+        .iter()
+        .map(|record| record.id.unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        (ids, origins),
+        (vec!["made".to_owned(), "a".to_owned()], vec![0, 0])
+    );
+}
+
+#[test]
 fn an_error_names_the_entity_and_keeps_what_came_before() {
     let program =
         program(r#"{"default": [["if", "_S.bad", ["fail!", ["concat", "no ", "_S.bad"]]]]}"#);

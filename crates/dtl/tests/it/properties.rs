@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json};
 use tahini_dtl::functions::{Chapter, EXPRESSIONS, Function, Kind, Many, TRANSFORMS};
-use tahini_dtl::{Options, compile};
+use tahini_dtl::{Options, Segment, compile};
 use tahini_entity::json::{Numbers, parse_value};
 use tahini_entity::order;
 
@@ -209,6 +209,83 @@ proptest! {
         prop_assert!(sorted.windows(2).all(|pair| order::compare(&pair[0], &pair[1]) != Ordering::Greater));
         prop_assert_eq!(sorted.len(), again.len());
         prop_assert!(sorted.iter().zip(&again).all(|(a, b)| order::eq(a, b)));
+    }
+}
+
+/// Every part of a document, by the way to it, outermost first.
+fn places(json: &Json, here: &str, all: &mut Vec<String>) {
+    all.push(here.to_owned());
+    match json {
+        Json::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                places(item, &format!("{here}/{at}"), all);
+            }
+        }
+        Json::Object(pairs) => {
+            for (name, item) in pairs {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                places(item, &format!("{here}/{name}"), all);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The rules of the documentation's examples, joins among them.
+fn documented() -> Vec<Json> {
+    let lines = include_str!("../vectors/dtl.jsonl").lines();
+    lines
+        .chain(include_str!("../vectors/hops.jsonl").lines())
+        .map(|line| support::parse(line)["rules"].take())
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    /// Rules that were right once, with parts cut out, replaced, doubled and put elsewhere: the
+    /// compiler answers, and every problem is at a place that is there.
+    #[test]
+    fn damaged_rules_are_answered(
+        rules in prop::sample::select(documented()),
+        damages in prop::collection::vec((0usize..1000, 0usize..1000, 0usize..6, anything()), 1..4),
+    ) {
+        let mut rules = rules;
+        for (at, from, how, other) in damages {
+            let mut all = Vec::new();
+            places(&rules, "", &mut all);
+            let given = rules.pointer(&all[from % all.len()]).unwrap().clone();
+            let place = rules.pointer_mut(&all[at % all.len()]).unwrap();
+            match (how, &mut *place) {
+                (0, Json::Array(items)) => drop(items.pop()),
+                (1, Json::Array(items)) => items.push(given),
+                (2, Json::Object(pairs)) => {
+                    let last = pairs.keys().next_back().cloned().unwrap_or_default();
+                    pairs.remove(&last);
+                },
+                (3, _) => *place = given,
+                (4, Json::Array(items)) => items.reverse(),
+                _ => *place = other,
+            }
+        }
+        if let Err(problems) = compile(&rules, &Options::default()) {
+            prop_assert!(!problems.is_empty());
+            let document = Json::Object(Map::from_iter([("rules".to_owned(), rules)]));
+            for problem in problems {
+                prop_assert!(!problem.message.is_empty());
+                let mut place = Some(&document);
+                for segment in &problem.path.0 {
+                    place = place.and_then(|place| match segment {
+                        Segment::Name(name) => place.get(name),
+                        Segment::Position(at) => place.get(at),
+                    });
+                }
+                let path = problem.path.to_string();
+                // What is missing has no place: its path ends with its name.
+                let missing = matches!(problem.path.0.last(), Some(Segment::Name(_)));
+                prop_assert!(place.is_some() || missing, "{}: {}", path, problem.message);
+            }
+        }
     }
 }
 

@@ -50,7 +50,10 @@ fn check_file(lines: &str) {
                 count.failed += 1;
                 failures.push(format!("{id}: {why}"));
             }
-            Verdict::Skipped => count.skipped += 1,
+            Verdict::Skipped => {
+                count.skipped += 1;
+                println!("left out, since it needs what no vector carries ({}): {id}", vector["requires"]);
+            }
         }
     }
     println!("{counts:#?}");

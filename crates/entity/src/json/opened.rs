@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::canonical;
 use super::number::Numbers;
 use super::parse::{Parser, Reserved, read_reserved};
-use super::raw::{self, Raw};
+use super::raw::{self, Form, Raw};
 use super::scan;
 use super::value::{Options, Reader, Scratch};
 use crate::{Batch, Meta, Shape, Str};
@@ -67,7 +67,7 @@ struct Row {
 struct Span {
     start: u32,
     end: u32,
-    is_text: bool,
+    form: Form,
 }
 
 /// The names of entities in the order in which they stand, reserved ones included.
@@ -188,7 +188,10 @@ impl Opened {
                 at = space(bytes, at, &mut row.plain);
             }
         }
-        std::str::from_utf8(&bytes[..at]).ok()?;
+        // Most text is ASCII, which is found out faster.
+        if !bytes[..at].is_ascii() {
+            std::str::from_utf8(&bytes[..at]).ok()?;
+        }
         row.layout = self.layout(count, same)?;
         row.end = start + at;
         self.recent = row.layout;
@@ -240,8 +243,8 @@ impl Opened {
 
     #[inline]
     fn property(&mut self, bytes: &[u8], at: usize, plain: &mut bool) -> Option<usize> {
-        let (end, is_text) = raw::find(bytes, at)?;
-        let (start, stop) = if is_text {
+        let (end, form) = raw::find(bytes, at)?;
+        let (start, stop) = if form != Form::Encoded {
             (at, end)
         } else {
             *plain = false;
@@ -254,7 +257,7 @@ impl Opened {
         self.spans.push(Span {
             start: u32::try_from(start).ok()?,
             end: u32::try_from(stop).ok()?,
-            is_text,
+            form,
         });
         Some(end)
     }
@@ -358,6 +361,12 @@ impl<'a> Line<'a> {
         Some(std::str::from_utf8(id).expect("an opened entity is UTF-8"))
     }
 
+    /// `_id` with its quotes, as it is written.
+    pub fn quoted_id(&self) -> Option<&'a [u8]> {
+        let (start, end) = self.row.id?;
+        Some(&self.text[start as usize - 1..end as usize + 1])
+    }
+
     /// The names of its properties. Lines whose names stand in another order, or have reserved
     /// fields in other places between them, never share one.
     pub fn shape(&self) -> &'a Arc<Shape> {
@@ -377,9 +386,10 @@ impl<'a> Line<'a> {
     pub fn raw(&self, at: usize) -> Raw<'a> {
         let span = self.opened.spans[self.row.spans + at];
         let range = span.start as usize..span.end as usize;
-        match span.is_text {
-            true => Raw::Text(&self.text[range]),
-            false => Raw::Encoded(&self.opened.encoded[range]),
+        match span.form {
+            Form::Encoded => Raw::Encoded(&self.opened.encoded[range]),
+            Form::Text => Raw::Text(&self.text[range]),
+            Form::Plain => Raw::Plain(&self.text[range]),
         }
     }
 

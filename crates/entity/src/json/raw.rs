@@ -1,9 +1,9 @@
 //! A value that was not looked at.
 
-use super::canonical;
 use super::number::Numbers;
 use super::value::parse_value;
 use super::write::put_encoded;
+use super::{canonical, scan};
 use crate::Value;
 use crate::encoding;
 
@@ -14,6 +14,8 @@ pub enum Raw<'a> {
     Encoded(&'a [u8]),
     /// As the JSON text that we would write for it.
     Text(&'a [u8]),
+    /// The same, of a string without escapes and tag; with its quotes.
+    Plain(&'a [u8]),
 }
 
 impl Raw<'_> {
@@ -23,6 +25,10 @@ impl Raw<'_> {
         match self {
             Raw::Encoded(mut bytes) => encoding::decode(&mut bytes),
             Raw::Text(text) => read(text),
+            Raw::Plain(quoted) => {
+                let text = std::str::from_utf8(&quoted[1..quoted.len() - 1]);
+                Value::String(text.expect("an opened entity is UTF-8").into())
+            }
         }
     }
 
@@ -31,7 +37,7 @@ impl Raw<'_> {
     pub fn write(self, out: &mut Vec<u8>) {
         match self {
             Raw::Encoded(mut bytes) => put_encoded(&mut bytes, out),
-            Raw::Text(text) => out.extend_from_slice(text),
+            Raw::Text(text) | Raw::Plain(text) => out.extend_from_slice(text),
         }
     }
 
@@ -40,6 +46,7 @@ impl Raw<'_> {
         match self {
             Raw::Encoded(bytes) => bytes == [encoding::tag::NULL],
             Raw::Text(text) => text == b"null",
+            Raw::Plain(_) => false,
         }
     }
 }
@@ -47,10 +54,6 @@ impl Raw<'_> {
 /// Text that was found to be in our own form, and to be UTF-8, when its entity was opened.
 fn read(text: &[u8]) -> Value {
     match text {
-        [b'"', inner @ .., b'"'] if inner.first() != Some(&b'~') && !inner.contains(&b'\\') => {
-            let text = std::str::from_utf8(inner).expect("an opened entity is UTF-8");
-            Value::String(text.into())
-        }
         b"true" => Value::Bool(true),
         b"false" => Value::Bool(false),
         b"null" => Value::Null,
@@ -64,11 +67,25 @@ fn read(text: &[u8]) -> Value {
     }
 }
 
-/// The end of the value at `at` of `bytes`, and whether it may be passed on as text.
+/// The forms of `Raw`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Encoded,
+    Text,
+    Plain,
+}
+
+/// The end of the value at `at` of `bytes`, and the form in which it may be passed on.
 #[inline]
-pub(super) fn find(bytes: &[u8], at: usize) -> Option<(usize, bool)> {
+pub(super) fn find(bytes: &[u8], at: usize) -> Option<(usize, Form)> {
+    if bytes.get(at)? == &b'"' {
+        let end = scan::string_special(bytes, at + 1);
+        if bytes.get(end)? == &b'"' && bytes[at + 1] != b'~' {
+            return Some((end + 1, Form::Plain));
+        }
+    }
     match canonical::value(bytes, at, 1) {
-        Some(end) => Some((end, true)),
-        None => canonical::skip(bytes, at).map(|end| (end, false)),
+        Some(end) => Some((end, Form::Text)),
+        None => canonical::skip(bytes, at).map(|end| (end, Form::Encoded)),
     }
 }

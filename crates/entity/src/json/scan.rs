@@ -18,7 +18,7 @@ fn control(word: u64) -> u64 {
 }
 
 #[inline(always)]
-fn find(bytes: &[u8], mut at: usize, hits: impl Fn(u64) -> u64, hit: impl Fn(u8) -> bool) -> usize {
+fn find(bytes: &[u8], mut at: usize, hits: impl Fn(u64) -> u64) -> usize {
     while let Some(chunk) = bytes[at..].first_chunk::<8>() {
         let found = hits(u64::from_le_bytes(*chunk));
         if found != 0 {
@@ -26,32 +26,42 @@ fn find(bytes: &[u8], mut at: usize, hits: impl Fn(u64) -> u64, hit: impl Fn(u8)
         }
         at += 8;
     }
-    while at < bytes.len() && !hit(bytes[at]) {
-        at += 1;
+    // The last bytes, with zeros behind them: a hit there is the end.
+    let found = hits(last(&bytes[at..]));
+    let place = match found {
+        0 => bytes.len(),
+        found => at + (found.trailing_zeros() / 8) as usize,
+    };
+    place.min(bytes.len())
+}
+
+/// Up to seven bytes as the low ones of a word. Those in the middle may be taken twice.
+#[inline(always)]
+fn last(bytes: &[u8]) -> u64 {
+    if let (Some(first), Some(last)) = (bytes.first_chunk::<4>(), bytes.last_chunk::<4>()) {
+        let last = u64::from(u32::from_le_bytes(*last));
+        return u64::from(u32::from_le_bytes(*first)) | last << (8 * (bytes.len() - 4));
     }
-    at
+    match *bytes {
+        [a, b, c] => u64::from(a) | u64::from(b) << 8 | u64::from(c) << 16,
+        [a, b] => u64::from(a) | u64::from(b) << 8,
+        [a] => u64::from(a),
+        _ => 0,
+    }
 }
 
 /// The place of the first quote, backslash or control character from `at` on, or the end.
 #[inline]
 pub(super) fn string_special(bytes: &[u8], at: usize) -> usize {
-    find(
-        bytes,
-        at,
-        |word| equal(word, b'"') | equal(word, b'\\') | control(word),
-        |byte| byte == b'"' || byte == b'\\' || byte < 32,
-    )
+    find(bytes, at, |word| {
+        equal(word, b'"') | equal(word, b'\\') | control(word)
+    })
 }
 
 /// The place of the first quote or backslash from `at` on, or the end.
 #[inline]
 pub(super) fn quote_or_backslash(bytes: &[u8], at: usize) -> usize {
-    find(
-        bytes,
-        at,
-        |word| equal(word, b'"') | equal(word, b'\\'),
-        |byte| byte == b'"' || byte == b'\\',
-    )
+    find(bytes, at, |word| equal(word, b'"') | equal(word, b'\\'))
 }
 
 /// The place of the first byte from `at` on that is no JSON white space, or the end.

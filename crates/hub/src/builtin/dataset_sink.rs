@@ -66,11 +66,17 @@ pub(super) const DEF: SinkDef = SinkDef {
             Kind::Boolean,
             "Ignores filtered entities.",
         )
-        .withheld(),
+        .not_yet(),
+        Property::new(
+            "bitset_commit_interval",
+            Kind::Integer(1),
+            "How often another product writes its own records to disk.",
+        )
+        .noted(),
         Property::new(
             "prevent_multiple_versions",
-            Kind::Boolean,
-            "Fails on a second version.",
+            Kind::Any,
+            "Fails on a second version of an entity, or with `ignore` passes it over.",
         )
         .withheld(),
         Property::new(

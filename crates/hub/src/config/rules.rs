@@ -53,6 +53,8 @@ pub(crate) struct Checked {
     pub(crate) problems: Vec<Problem>,
     /// The datasets that the rules read, and where they say so.
     pub(crate) reads: Vec<(String, JsonPath)>,
+    /// Whether another transform was there before.
+    behind: bool,
 }
 
 /// Compiles the rules of an effective pipe.
@@ -60,6 +62,7 @@ pub(crate) fn check(pipe: &Map<String, Json>) -> Checked {
     let mut checked = Checked::default();
     for (path, transform) in model::transforms(pipe) {
         check_transform(pipe, &path, transform, &mut checked);
+        checked.behind = true;
     }
     checked
 }
@@ -76,6 +79,7 @@ fn check_transform(
             for (at, inner) in list.into_iter().flatten().enumerate() {
                 if let Json::Object(inner) = inner {
                     check_transform(pipe, &path.name("transforms").at(at), inner, checked);
+                    checked.behind = true;
                 }
             }
         }
@@ -89,6 +93,10 @@ fn check_transform(
             let found = match compile(&without_secrets(rules), &options) {
                 Ok(program) => {
                     checked.problems.extend(unstable(pipe, path, &program));
+                    let rules_path = path.name("rules");
+                    let behind = checked.behind;
+                    let found = untracked(pipe, &rules_path, rules, &program, behind);
+                    checked.problems.extend(found);
                     let reads = program.reads().iter().map(|read| {
                         let place = mention(rules, &read.dataset, &path.name("rules"));
                         (
@@ -154,6 +162,36 @@ fn unstable(pipe: &Map<String, Json>, path: &JsonPath, program: &Program) -> Vec
                 "take the value from the entity, or let the pipe run incrementally and without \
                  rescans",
             )
+        })
+        .collect()
+}
+
+/// Warns of joins that ask for dependency tracking where it cannot be right: behind a source that
+/// is no dataset, and behind another transform.
+fn untracked(
+    pipe: &Map<String, Json>,
+    path: &JsonPath,
+    rules: &Json,
+    program: &Program,
+    behind: bool,
+) -> Vec<Problem> {
+    let source = pipe.get("source").and_then(|source| source.get("type"));
+    let of_dataset = source.and_then(Json::as_str) == Some("dataset");
+    let why = match (of_dataset, behind) {
+        (true, false) => return Vec::new(),
+        (false, _) => "only a pipe with a dataset source can process its entities again",
+        (true, true) => {
+            "this is not the first transform, so that what it joins with may not be what the \
+             source's entity has"
+        }
+    };
+    let tracked = program.reads().iter().filter(|read| read.tracked);
+    tracked
+        .map(|read| {
+            let place = mention(rules, &read.dataset, path).unwrap_or_else(|| path.clone());
+            let message = format!("changes of {:?} are tracked here, and {why}", read.dataset);
+            Problem::warning(place, message)
+                .with_help("say \"track-dependencies\": false in the hops that need it not")
         })
         .collect()
 }

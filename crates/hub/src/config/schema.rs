@@ -60,6 +60,9 @@ fn refer(name: &str) -> Json {
     json!({"$ref": format!("#/$defs/{name}")})
 }
 
+/// Name, summary and properties of component types.
+type Rows = Vec<(&'static str, &'static str, &'static [Property])>;
+
 /// Name, summary and properties of every row of some tables.
 macro_rules! rows {
     ($tables:expr) => {
@@ -79,7 +82,7 @@ fn definitions(registry: &Registry) -> Map<String, Json> {
     );
     all.insert("pipe".to_owned(), pipe());
     all.insert("metadata".to_owned(), object(&[METADATA], None));
-    let role_rows: [(Role, Vec<(&str, &str, &'static [Property])>); 4] = [
+    let role_rows: [(Role, Rows); 4] = [
         (Role::Source, rows!(registry.sources)),
         (Role::Transform, rows!(registry.transforms)),
         (Role::Sink, rows!(registry.sinks)),

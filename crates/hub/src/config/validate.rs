@@ -452,7 +452,7 @@ impl Checker<'_> {
             }
             Use::Withheld => {
                 let why = format!(
-                    "the property {name:?} is not acted upon yet, and decides what data flows"
+                    "the property {name:?} is not acted upon yet, and what flows depends on it"
                 );
                 let told = self.judged.problems.len();
                 self.unsupported(path.clone(), why, None);

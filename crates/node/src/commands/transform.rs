@@ -3,22 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, anyhow};
-use serde_json::{Map, Value as Json, json};
-use tahini_entity::Batch;
-use tahini_entity::json::{Elements, Fields, Layout, Numbers, Parser, write_record};
-use tahini_hub::config::{Configuration, Input};
-use tahini_hub::pipe::World;
-use tahini_hub::{Cancel, Pipe};
+use tahini_hub::Pipe;
 use tahini_store::{Backend, Memory};
 
-use crate::assembly::{Assembly, REGISTRY, print_problems, read_objects};
+use crate::assembly::{Assembly, REGISTRY, read_objects};
 use crate::cli::{INVALID, OK, Setting, Transform};
-use crate::say;
-
-/// Entities transformed at a time.
-const ROWS: usize = 1000;
-const PIPE: &str = "transform";
 
 /// Reads NDJSON or an array, writes a line an entity.
 pub fn transform(options: &Transform) -> anyhow::Result<u8> {
@@ -28,7 +17,7 @@ pub fn transform(options: &Transform) -> anyhow::Result<u8> {
     let looks = options.explain || options.now.is_some() || !options.datasets.is_empty();
     let code = match looks {
         true => super::look::look(&opened, options)?,
-        false => pump(&opened.pipe, &opened.assembly.hub.world).map(|()| OK)?,
+        false => super::stream::pump(&opened.pipe, &opened.assembly.hub.world).map(|()| OK)?,
     };
     opened.assembly.close();
     Ok(code)
@@ -42,86 +31,12 @@ pub(super) struct Opened {
 
 /// Reads rules from a file; `None` when they have errors, which are printed.
 pub(super) fn open(file: &Path, setting: &Setting) -> anyhow::Result<Option<Opened>> {
-    let rules = read_rules(file)?;
-    let pipe = as_pipe(rules).ok_or_else(|| {
-        anyhow!(
-            "{}: expected a rules object, a dtl transform or a pipe",
-            file.display()
-        )
-    })?;
     let env = read_objects(&setting.env)?;
-    let mut input = Input::new(pipe);
-    input.file = Some(file.to_owned());
-    let configuration = Configuration::build(vec![input], &env, &REGISTRY);
-    if print_problems(&configuration.problems().collect::<Vec<_>>()) {
+    let Some(component) = super::rules::read(file, &env)? else {
         return Ok(None);
-    }
-    let component = configuration
-        .pipes()
-        .next()
-        .ok_or_else(|| anyhow!("expected a pipe"))?;
-    let pipe = Pipe::of(component, &REGISTRY)?;
+    };
+    let pipe = Pipe::of(&component, &REGISTRY)?;
     let store: Arc<dyn Backend> = Arc::new(Memory::new());
     let assembly = super::run::assemble(store, setting)?;
     Ok(Some(Opened { pipe, assembly }))
-}
-
-fn read_rules(file: &Path) -> anyhow::Result<Json> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let read = tahini_hub::config::Text::parse(&text, Some(file));
-    print_problems(&read.problems.iter().collect::<Vec<_>>());
-    read.json
-        .ok_or_else(|| anyhow!("{} is not JSON", file.display()))
-}
-
-/// The pipe that has these rules; a whole pipe keeps its transforms and loses its ends.
-fn as_pipe(rules: Json) -> Option<Json> {
-    let map = rules.as_object()?;
-    let mut pipe = match map.get("type").and_then(Json::as_str) {
-        Some("pipe") => map.clone(),
-        Some(_) => Map::from_iter([("transform".to_owned(), rules.clone())]),
-        None => {
-            let rules = map.get("rules").unwrap_or(&rules).clone();
-            let transform = json!({"type": "dtl", "rules": rules});
-            Map::from_iter([("transform".to_owned(), transform)])
-        }
-    };
-    pipe.entry("_id").or_insert_with(|| json!(PIPE));
-    pipe.insert("type".to_owned(), json!("pipe"));
-    pipe.insert("source".to_owned(), json!({"type": "empty"}));
-    pipe.insert("sink".to_owned(), json!({"type": "null"}));
-    Some(Json::Object(pipe))
-}
-
-fn pump(pipe: &Pipe, world: &World) -> anyhow::Result<()> {
-    let mut transforms = pipe.open_transforms(world, &Cancel::new())?;
-    let mut elements = Elements::new(std::io::stdin().lock(), Layout::ArrayOrLines);
-    let mut parser = Parser::new(Numbers::default());
-    let (mut batch, mut text) = (Batch::new(), Vec::new());
-    loop {
-        batch.clear();
-        let mut ended = false;
-        while batch.len() < ROWS && !ended {
-            match elements.next_element()? {
-                Some(element) => parser.push_json(&mut batch, element)?,
-                None => ended = true,
-            }
-        }
-        let mut current = None;
-        for transform in &mut transforms {
-            let mut out = Batch::new();
-            let input = current.as_ref().unwrap_or(&batch);
-            transform.apply(input, &mut out, &mut Vec::new())?;
-            current = Some(out);
-        }
-        text.clear();
-        for record in current.as_ref().unwrap_or(&batch).iter() {
-            write_record(record, Fields::SINK, &mut text);
-            text.push(b'\n');
-        }
-        say::bytes(&text);
-        if ended {
-            return Ok(());
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! A commit: look up what each row's id has, judge, write one frame, make it known.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
 
 use tahini_entity::Shape;
@@ -8,7 +9,7 @@ use tahini_entity::Shape;
 use super::block::{Row, RowShape};
 use super::dataset::OpenDataset;
 use super::fetch::{Fetch, key_order, look_up};
-use super::frame::{self, Closing, Finished, FrameWriter, StateChange};
+use super::frame::{self, Closing, Finished, FrameWriter, StateChange, put_state};
 use super::writer::Writer;
 use crate::content::Content;
 use crate::keys::{index_key, is_cut, state_key};
@@ -223,13 +224,8 @@ fn encode(
 ) -> Result<(Finished, Vec<Arc<Shape>>), StoreError> {
     let buffer = std::mem::take(&mut writer.buffer);
     let mut frame = FrameWriter::new(buffer, writer.segment.salt);
-    let mut shapes = FrameShapes {
-        writer,
-        dataset,
-        fresh: Vec::new(),
-        recent: None,
-    };
-    let mut ts = shapes.writer.head.last_ts;
+    let mut shapes = FrameShapes::new(dataset, &writer.shapes, Vec::new());
+    let mut ts = writer.head.last_ts;
     for (planned, record) in plan.rows.iter().zip(commit.rows.iter()) {
         let Planned::Write { version, previous } = planned else {
             continue;
@@ -255,14 +251,20 @@ fn encode(
     let state: usize = commit.state.iter().map(state_len).sum();
     check_length(frame.len() + state)?;
     let fresh = shapes.fresh;
-    let finished = frame.finish(&Closing {
+    let mut state = Vec::new();
+    for write in commit.state {
+        let key = state_key(&write.space, &write.key);
+        put_state(&key, write.value.as_deref(), &mut state);
+    }
+    let finished = frame.finish(Closing {
         commit: writer.commit + 1,
         first_seq: plan.first,
         last_ts: ts,
         previous: writer.sum,
         behind: writer.commit - dataset.durable.published().commit,
         populated: commit.populated,
-        state: commit.state,
+        state,
+        removals: &[],
     });
     Ok((finished, fresh))
 }
@@ -283,16 +285,32 @@ fn check_length(len: usize) -> Result<(), StoreError> {
 }
 
 /// The shapes of the segment and those that this frame adds.
-struct FrameShapes<'w> {
-    writer: &'w mut Writer,
+pub(crate) struct FrameShapes<'w> {
+    known: &'w HashMap<Arc<Shape>, u32>,
     dataset: &'w OpenDataset,
-    fresh: Vec<Arc<Shape>>,
+    /// Those that the segment does not have yet.
+    pub fresh: Vec<Arc<Shape>>,
     /// Most batches have few shapes, one after the other.
     recent: Option<(Arc<Shape>, u32)>,
 }
 
-impl FrameShapes<'_> {
-    fn number(&mut self, shape: &Arc<Shape>, frame: &mut FrameWriter) -> Option<u32> {
+impl<'w> FrameShapes<'w> {
+    /// Shapes of a frame in a segment that knows some already, going on from `fresh`.
+    pub fn new(
+        dataset: &'w OpenDataset,
+        known: &'w HashMap<Arc<Shape>, u32>,
+        fresh: Vec<Arc<Shape>>,
+    ) -> FrameShapes<'w> {
+        FrameShapes {
+            known,
+            dataset,
+            fresh,
+            recent: None,
+        }
+    }
+
+    /// The number of a shape in the segment; `None` where its names go into the row.
+    pub fn number(&mut self, shape: &Arc<Shape>, frame: &mut FrameWriter) -> Option<u32> {
         if let Some((recent, number)) = &self.recent
             && Arc::ptr_eq(recent, shape)
         {
@@ -304,10 +322,10 @@ impl FrameShapes<'_> {
     }
 
     fn find(&mut self, shape: &Arc<Shape>, frame: &mut FrameWriter) -> Option<u32> {
-        if let Some(number) = self.writer.shapes.get(shape) {
+        if let Some(number) = self.known.get(shape) {
             return Some(*number);
         }
-        let known = self.writer.shapes.len();
+        let known = self.known.len();
         if let Some(at) = self.fresh.iter().position(|fresh| fresh == shape) {
             return Some((known + at) as u32);
         }
@@ -350,7 +368,7 @@ fn publish(
         } else {
             &mut head.live
         }) += 1;
-        overlay.set_latest(key, *version);
+        overlay.set_latest(key, Some(*version));
     }
     for (write, (key, old)) in commit.state.iter().zip(undo) {
         overlay.remember(writer.commit, key.clone(), old);

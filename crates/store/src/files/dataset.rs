@@ -2,29 +2,33 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use super::commit;
 use super::committer::Queue;
+use super::compact::{self, Memo};
 use super::disk::Disk;
 use super::durable::Durable;
-use super::frame::{Closing, FrameWriter};
+use super::frame::{Closing, FrameWriter, Removal};
 use super::index::{Flush, Index, OpenIndexes};
 use super::manifest::Manifest;
 use super::overlay::Overlay;
 use super::recovery::{self, Place};
-use super::segment::{End, Opening, Segment, ShapePool};
+use super::segment::{End, FORMAT, Opening, Segment, ShapePool};
 use super::snapshot::FileSnapshot;
 use super::writer::Writer;
-use super::{Options, StoreLock};
-use crate::{Commit, Dataset, Head, Outcome, Seq, Snapshot, StoreError, Ticket};
+use super::{Options, StoreLock, commit};
+use crate::{
+    Commit, Compacted, Compaction, Dataset, Head, Outcome, Seq, Snapshot, StoreError, Ticket,
+};
 
 /// What a dataset shares with its store.
 pub(crate) struct Home {
     pub options: Options,
     pub indexes: Arc<OpenIndexes>,
     pub committer: Arc<Queue>,
+    /// Numbers of segments, never given twice.
+    pub numbers: Arc<AtomicU32>,
     /// Keeps other processes out for as long as any dataset is in use.
     pub lock: Arc<StoreLock>,
 }
@@ -32,14 +36,16 @@ pub(crate) struct Home {
 /// A dataset that is open.
 pub(crate) struct OpenDataset {
     pub name: String,
-    dir: PathBuf,
-    options: Options,
+    pub dir: PathBuf,
+    pub options: Options,
     pub index: Arc<Index>,
     pool: ShapePool,
     pub segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     pub overlay: RwLock<Overlay>,
     pub durable: Durable,
     writer: Mutex<Writer>,
+    /// Held by the one compaction that runs.
+    pub compacting: Mutex<Memo>,
     damage: OnceLock<String>,
     removed: AtomicBool,
     committer: Arc<Queue>,
@@ -64,6 +70,10 @@ impl Dataset for FileDataset {
         let dataset = Arc::clone(&self.0);
         Ok((outcome, Ticket::new(move || dataset.durable.reach(number))))
     }
+
+    fn compact(&self, rules: &Compaction<'_>) -> Result<Compacted, StoreError> {
+        compact::run(&self.0, rules)
+    }
 }
 
 impl OpenDataset {
@@ -79,6 +89,7 @@ impl OpenDataset {
             Index::new(&manifest.name, dir.join(name), options.map_bytes, open)
         };
         let index = index_at("index");
+        index.clear();
         let pool = ShapePool::default();
         let place = Place {
             disk: &*options.disk,
@@ -100,9 +111,13 @@ impl OpenDataset {
         if let Some(found) = found.damage.take() {
             let _ = damage.set(found);
         }
+        if damage.get().is_none() {
+            clear_unlisted(&*options.disk, dir, &manifest);
+        }
         let segments = Arc::new(std::mem::take(&mut found.segments));
         let overlay = std::mem::take(&mut found.told.overlay);
-        let writer = Writer::recovered(found, &segments, manifest, index.bytes());
+        let bytes = index.bytes();
+        let writer = Writer::recovered(found, &segments, manifest, home.numbers, bytes);
         Ok(Arc::new(OpenDataset {
             name: writer.head.name.clone(),
             dir: dir.to_owned(),
@@ -113,6 +128,7 @@ impl OpenDataset {
             overlay: RwLock::new(overlay),
             durable: Durable::new(writer.view()),
             writer: Mutex::new(writer),
+            compacting: Mutex::default(),
             damage,
             removed: AtomicBool::new(false),
             committer: home.committer,
@@ -131,6 +147,8 @@ impl OpenDataset {
             generation,
             name: name.to_owned(),
             segments: vec![1],
+            past: Vec::new(),
+            backup: None,
         };
         let dir = datasets.join(generation.to_string());
         let fresh = datasets.join(format!("{generation}.new"));
@@ -143,6 +161,8 @@ impl OpenDataset {
                 commit: 0,
                 previous: 0,
                 name: name.to_owned(),
+                format: FORMAT,
+                closed: None,
             };
             Segment::create(disk, &fresh, opening)?;
             manifest.store(disk, &fresh)?;
@@ -251,12 +271,14 @@ impl OpenDataset {
             return self.durable.check();
         }
         let opening = Opening {
-            number: sealed.opening.number + 1,
+            format: FORMAT,
+            number: writer.take_number(),
             generation: writer.head.generation,
             first_seq: writer.head.next,
             commit: writer.commit,
             previous: writer.sum,
             name: self.name.clone(),
+            closed: None,
         };
         let mut manifest = writer.manifest.clone();
         manifest.segments.push(opening.number);
@@ -292,7 +314,7 @@ impl OpenDataset {
                 overlay: &overlay,
                 superseded: &writer.superseded,
                 dirty: &mut writer.dirty.iter().copied(),
-                applied: &writer.applied(),
+                applied: Some(&writer.applied()),
             })?;
         }
         self.overlay
@@ -357,24 +379,35 @@ impl OpenDataset {
 
     /// Writes an empty frame, which says that all before it are durable.
     fn mark(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        self.append_marks(writer, &[])?;
+        self.durable.push(writer.view());
+        self.durable.reach(writer.commit)?;
+        // The mark itself holds nothing, so nothing needs to vouch for it.
+        writer.witnessed = writer.commit;
+        Ok(())
+    }
+
+    /// Writes a frame without rows and state, which removes these ids.
+    pub fn append_marks(
+        &self,
+        writer: &mut Writer,
+        removals: &[Removal],
+    ) -> Result<(), StoreError> {
         let frame = FrameWriter::new(Vec::new(), writer.segment.salt);
-        let finished = frame.finish(&Closing {
+        let finished = frame.finish(Closing {
             commit: writer.commit + 1,
             first_seq: writer.head.next,
             last_ts: writer.head.last_ts,
             previous: writer.sum,
-            behind: 0,
+            behind: writer.commit - self.durable.published().commit,
             populated: false,
-            state: &[],
+            state: Vec::new(),
+            removals,
         });
         writer.append(&finished.bytes, self)?;
         writer.note_frame(&finished, &[]);
         writer.torn = false;
         writer.head.bytes = writer.bytes();
-        self.durable.push(writer.view());
-        self.durable.reach(writer.commit)?;
-        // The mark itself holds nothing, so nothing needs to vouch for it.
-        writer.witnessed = writer.commit;
         Ok(())
     }
 
@@ -395,6 +428,21 @@ impl OpenDataset {
         let _writer = self.writer();
         self.removed.store(true, Ordering::Release);
         self.index.retire();
+    }
+}
+
+/// Removes segments that compaction replaced, and those that never came to be listed.
+fn clear_unlisted(disk: &dyn Disk, dir: &Path, manifest: &Manifest) {
+    for name in disk.list(dir).unwrap_or_default() {
+        let path = dir.join(name);
+        let number = path
+            .file_stem()
+            .and_then(|stem| stem.to_str()?.parse().ok());
+        let log = path.extension().is_some_and(|end| end == "log");
+        if log && number.is_some_and(|number| !manifest.segments.contains(&number)) {
+            // One that stays does no harm, and is tried again at the next opening.
+            let _ = disk.remove_file(&path);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::segment::Segment;
 use super::superseded::Superseded;
-use crate::{Head, StoreError};
+use crate::{Head, Seq, StoreError};
 
 /// A dataset after one commit.
 pub(crate) struct View {
@@ -29,8 +29,8 @@ struct State {
     pending: VecDeque<Arc<View>>,
     syncing: bool,
     failed: Option<Failed>,
-    /// Commits at which snapshots stand, and how many at each.
-    readers: BTreeMap<u64, usize>,
+    /// Commits at which snapshots stand, how many at each, and the next sequence there.
+    readers: BTreeMap<u64, (usize, Seq)>,
 }
 
 #[derive(Clone)]
@@ -122,14 +122,15 @@ impl Durable {
     pub fn enter(&self) -> Arc<View> {
         let mut state = self.lock();
         let view = Arc::clone(&state.published);
-        *state.readers.entry(view.commit).or_default() += 1;
+        let standing = state.readers.entry(view.commit).or_default();
+        *standing = (standing.0 + 1, view.head.next);
         view
     }
 
     /// A snapshot at `commit` is gone.
     pub fn leave(&self, commit: u64) {
         let mut state = self.lock();
-        if let Some(count) = state.readers.get_mut(&commit) {
+        if let Some((count, _)) = state.readers.get_mut(&commit) {
             *count -= 1;
             if *count == 0 {
                 state.readers.remove(&commit);
@@ -151,6 +152,24 @@ impl Durable {
             .keys()
             .next()
             .map_or(published, |oldest| published.min(*oldest))
+    }
+
+    /// The newest durable view, and the next sequence of the oldest view that somebody reads or
+    /// may begin to read.
+    pub fn standing(&self) -> (Arc<View>, Seq) {
+        let state = self.lock();
+        let next = state.published.head.next;
+        let oldest = state.readers.values().next();
+        let oldest = oldest.map_or(next, |(_, oldest)| next.min(*oldest));
+        (Arc::clone(&state.published), oldest)
+    }
+
+    /// Replaces the newest view by one of the same commit, all of whose commits are durable.
+    pub fn refresh(&self, view: View) {
+        let mut state = self.lock();
+        if state.pending.is_empty() && state.published.commit == view.commit {
+            state.published = Arc::new(view);
+        }
     }
 
     /// Stops all further commits.

@@ -26,7 +26,7 @@ pub(crate) fn look_up(
     let mut misses = Vec::with_capacity(order.len());
     for at in order {
         match overlay.latest.get(keys[*at as usize].as_ref()) {
-            Some(prior) => priors[*at as usize] = Some(*prior),
+            Some(prior) => priors[*at as usize] = *prior,
             None => misses.push(*at as usize),
         }
     }
@@ -62,11 +62,17 @@ pub(crate) struct Fetch<'d> {
 }
 
 impl<'d> Fetch<'d> {
-    /// To be made after the sequences are known, so that it knows their segments.
+    /// Reads from the segments of now. To be made after the sequences are known, so that it
+    /// knows their segments.
     pub fn new(dataset: &'d OpenDataset) -> Fetch<'d> {
+        Fetch::over(dataset, dataset.all_segments())
+    }
+
+    /// Reads from these segments.
+    pub fn over(dataset: &'d OpenDataset, segments: Arc<Vec<Arc<Segment>>>) -> Fetch<'d> {
         Fetch {
             dataset,
-            segments: dataset.all_segments(),
+            segments,
             at: None,
             block: Block::default(),
             shapes: Arc::default(),
@@ -113,17 +119,8 @@ impl<'d> Fetch<'d> {
         seq: Seq,
         look: impl FnOnce(&Stored<'_>, &[Arc<Shape>]) -> R,
     ) -> Result<R, StoreError> {
-        if let Some((segment, number)) = self.place(seq)
-            && self.load(segment, number)?
-        {
-            let mut rows = self.block.rows();
-            while let Some(row) = rows.next().map_err(|found| self.malformed(&found))? {
-                if row.seq == seq {
-                    return Ok(look(&row, &self.shapes));
-                }
-            }
-        }
-        Err(StoreError::Index {
+        let found = self.find(seq, look)?;
+        found.ok_or_else(|| StoreError::Index {
             dataset: self.dataset.name.clone(),
             message: format!(
                 "expected version {seq} in the log, found none; close the store and remove the \
@@ -132,15 +129,23 @@ impl<'d> Fetch<'d> {
         })
     }
 
-    /// The newest version before `next` in the chain that begins at `seq`.
-    pub fn as_of(&mut self, mut seq: Seq, next: Seq) -> Result<Option<Seq>, StoreError> {
-        while seq >= next {
-            match self.with(seq, |row, _| row.previous)? {
-                Some((previous, _)) => seq = previous,
-                None => return Ok(None),
+    /// The same, `None` where the log has no such version.
+    pub fn find<R>(
+        &mut self,
+        seq: Seq,
+        look: impl FnOnce(&Stored<'_>, &[Arc<Shape>]) -> R,
+    ) -> Result<Option<R>, StoreError> {
+        if let Some((segment, number)) = self.place(seq)
+            && self.load(segment, number)?
+        {
+            let mut rows = self.block.rows();
+            while let Some(row) = rows.next().map_err(|found| self.malformed(&found))? {
+                if row.seq == seq {
+                    return Ok(Some(look(&row, &self.shapes)));
+                }
             }
         }
-        Ok(Some(seq))
+        Ok(None)
     }
 
     /// Bytes that passed their sum and make no sense.

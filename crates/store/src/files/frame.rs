@@ -6,14 +6,13 @@ use tahini_entity::Shape;
 
 use super::block::{BlockWriter, Row};
 use super::wire::{Reader, crc, put_bytes, put_varint};
-use crate::keys::state_key;
-use crate::{Seq, StateWrite};
+use crate::Seq;
 
 /// The first bytes of a frame.
 pub(crate) const MAGIC: [u8; 4] = *b"TFR1";
 /// Bytes before the blocks.
 pub(crate) const HEADER: usize = 64;
-/// Bytes after the state: the frame's length and its sum.
+/// Bytes at the end: the frame's length and its sum.
 pub(crate) const TRAILER: usize = 8;
 /// No frame is longer; a commit that would be is refused.
 pub(crate) const LONGEST: usize = 1 << 30;
@@ -41,6 +40,7 @@ pub(crate) struct Header {
     /// How many commits before this one were not known to be durable when it was written.
     pub behind: u32,
     marks: u32,
+    pub removals_len: u32,
 }
 
 impl Header {
@@ -63,6 +63,7 @@ impl Header {
             state_len: reader.u32()?,
             behind: reader.u32()?,
             marks: reader.u32()?,
+            removals_len: reader.u32()?,
         })
     }
 
@@ -81,10 +82,10 @@ impl Header {
             self.state_len,
             self.behind,
             self.marks,
+            self.removals_len,
         ] {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
-        bytes.resize(HEADER, 0);
         let sum = crc(salt, &bytes[8..]);
         bytes[4..8].copy_from_slice(&sum.to_le_bytes());
         into.copy_from_slice(&bytes);
@@ -92,7 +93,12 @@ impl Header {
 
     /// The whole frame's length.
     pub fn len(&self) -> u64 {
-        let body = [self.blocks_len, self.shapes_len, self.state_len];
+        let body = [
+            self.blocks_len,
+            self.shapes_len,
+            self.state_len,
+            self.removals_len,
+        ];
         body.into_iter().map(u64::from).sum::<u64>() + (HEADER + TRAILER) as u64
     }
 
@@ -103,7 +109,8 @@ impl Header {
     /// The newest commit that needs nobody else to vouch for it: those that were durable, and
     /// this one too where it holds nothing.
     pub fn vouches(&self) -> u64 {
-        let empty = self.rows == 0 && self.state_len == 0 && !self.populated();
+        let content = [self.rows, self.state_len, self.removals_len];
+        let empty = content == [0; 3] && !self.populated();
         if empty && self.behind == 0 {
             self.commit
         } else {
@@ -128,6 +135,7 @@ pub(crate) struct Frame<'a> {
     pub blocks: &'a [u8],
     shapes: &'a [u8],
     state: &'a [u8],
+    removals: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
@@ -149,6 +157,7 @@ impl<'a> Frame<'a> {
             blocks: reader.take(header.blocks_len as usize)?,
             shapes: reader.take(header.shapes_len as usize)?,
             state: reader.take(header.state_len as usize)?,
+            removals: reader.take(header.removals_len as usize)?,
         })
     }
 
@@ -178,6 +187,50 @@ impl<'a> Frame<'a> {
             rows.push((key, value));
         }
         Some(rows)
+    }
+
+    /// The ids that this frame removes.
+    pub fn removals(&self) -> Option<Vec<Removal>> {
+        let mut reader = Reader(self.removals);
+        let mut removals = Vec::new();
+        while !reader.is_empty() {
+            removals.push(Removal {
+                id: reader.text()?.to_owned(),
+                seq: reader.varint()?,
+                deleted: reader.u8()? == 1,
+            });
+        }
+        Some(removals)
+    }
+}
+
+/// An id that is gone with all its versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Removal {
+    pub id: String,
+    /// Its latest version.
+    pub seq: Seq,
+    /// Whether that was deleted.
+    pub deleted: bool,
+}
+
+impl Removal {
+    fn put(&self, out: &mut Vec<u8>) {
+        put_bytes(self.id.as_bytes(), out);
+        put_varint(self.seq, out);
+        out.push(u8::from(self.deleted));
+    }
+}
+
+/// Appends a state key, with its space, and its value to a frame's state.
+pub(crate) fn put_state(key: &[u8], value: Option<&[u8]>, out: &mut Vec<u8>) {
+    put_bytes(key, out);
+    match value {
+        None => out.push(0),
+        Some(value) => {
+            out.push(1);
+            put_bytes(value, out);
+        }
     }
 }
 
@@ -220,13 +273,16 @@ pub(crate) struct Closing<'a> {
     pub previous: u32,
     pub behind: u64,
     pub populated: bool,
-    pub state: &'a [StateWrite],
+    /// State as `put_state` writes it, not compressed yet.
+    pub state: Vec<u8>,
+    pub removals: &'a [Removal],
 }
 
 /// A frame ready to be written.
 pub(crate) struct Finished {
     pub bytes: Vec<u8>,
     pub sum: u32,
+    pub rows: u32,
     /// First sequence, position in the frame and length of each block.
     pub blocks: Vec<(Seq, u32, u32)>,
 }
@@ -260,14 +316,19 @@ impl FrameWriter {
         self.bytes.len() + self.shapes.len()
     }
 
-    /// Writes header, state and sum.
-    pub fn finish(mut self, closing: &Closing<'_>) -> Finished {
+    /// Writes header, state, removals and sum.
+    pub fn finish(mut self, closing: Closing<'_>) -> Finished {
         let salt = self.blocks.salt();
         let blocks = self.blocks.finish(&mut self.bytes);
         let blocks_len = self.bytes.len() - HEADER;
         self.bytes.extend_from_slice(&self.shapes);
-        let (state, compressed) = state_section(closing.state);
+        let (state, compressed) = pack_state(closing.state);
         self.bytes.extend_from_slice(&state);
+        let before = self.bytes.len();
+        for removal in closing.removals {
+            removal.put(&mut self.bytes);
+        }
+        let removals_len = self.bytes.len() - before;
         let mut marks = if closing.populated { POPULATED } else { 0 };
         if compressed {
             marks |= STATE_COMPRESSED;
@@ -283,6 +344,7 @@ impl FrameWriter {
             state_len: state.len() as u32,
             behind: u32::try_from(closing.behind).unwrap_or(u32::MAX),
             marks,
+            removals_len: removals_len as u32,
         };
         header.write(&mut self.bytes[..HEADER], salt);
         self.bytes
@@ -292,23 +354,13 @@ impl FrameWriter {
         Finished {
             bytes: self.bytes,
             sum,
+            rows: self.rows,
             blocks,
         }
     }
 }
 
-fn state_section(state: &[StateWrite]) -> (Vec<u8>, bool) {
-    let mut section = Vec::new();
-    for write in state {
-        put_bytes(&state_key(&write.space, &write.key), &mut section);
-        match &write.value {
-            None => section.push(0),
-            Some(value) => {
-                section.push(1);
-                put_bytes(value, &mut section);
-            }
-        }
-    }
+fn pack_state(section: Vec<u8>) -> (Vec<u8>, bool) {
     if section.len() >= STATE_TO_COMPRESS {
         let packed = lz4_flex::block::compress_prepend_size(&section);
         if packed.len() < section.len() {

@@ -11,6 +11,8 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 use uuid::Uuid;
 
+use super::dense;
+use super::disk::private_dir;
 use super::overlay::Overlay;
 use super::superseded::Superseded;
 use super::wire::{Reader, put_bytes};
@@ -27,7 +29,12 @@ const READERS: u32 = 1024;
 /// opening slow.
 const SUMMED_UP_TO: u64 = 256 << 20;
 
-type Table = Database<'static, Bytes, Bytes>;
+/// A smaller index is left as it is.
+const WORTH_CONDENSING: u64 = 1 << 20;
+/// An index this many times as large as it has to be is written anew.
+const ROOMY: f64 = 1.4;
+
+pub(super) type Table = Database<'static, Bytes, Bytes>;
 
 /// Up to where the index knows the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,18 +60,22 @@ pub(crate) struct Index {
     exists: AtomicBool,
     retired: AtomicBool,
     used: AtomicU64,
+    /// How large it was when somebody looked whether it is worth condensing.
+    looked: AtomicU64,
+    /// Held by whoever writes.
+    writing: Mutex<()>,
     open: Arc<OpenIndexes>,
 }
 
 /// An open environment and its tables.
 pub(crate) struct Tables {
-    env: Env<WithoutTls>,
+    pub(super) env: Env<WithoutTls>,
     /// Index key of an id to sequence, half hash and flags.
     pub latest: Table,
     /// Index key of a state key to its value.
     pub state: Table,
-    superseded: Table,
-    meta: Table,
+    pub(super) superseded: Table,
+    pub(super) meta: Table,
 }
 
 /// Bounds how many environments are open at a time.
@@ -114,7 +125,8 @@ pub(crate) struct Flush<'a> {
     pub overlay: &'a Overlay,
     pub superseded: &'a Superseded,
     pub dirty: &'a mut dyn Iterator<Item = u32>,
-    pub applied: &'a Applied,
+    /// `None` while the index is being built: one that does not come to its end knows nothing.
+    pub applied: Option<&'a Applied>,
 }
 
 impl Index {
@@ -128,6 +140,8 @@ impl Index {
             exists: AtomicBool::new(exists),
             retired: AtomicBool::new(false),
             used: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
+            writing: Mutex::new(()),
             open,
         })
     }
@@ -149,8 +163,12 @@ impl Index {
 
     /// Writes the overlay in one transaction; a full map is opened again at twice the size.
     pub fn write(self: &Arc<Index>, mut flush: Flush<'_>) -> Result<(), StoreError> {
+        let _writing = self.writing.lock();
         if !self.exists.load(Ordering::Acquire) {
-            fs::create_dir_all(&self.dir).map_err(|source| self.io("creating", source))?;
+            private_dir()
+                .recursive(true)
+                .create(&self.dir)
+                .map_err(|source| self.io("creating", source))?;
         }
         // If this removal is lost with the power, the sum does not fit and the index is built anew.
         let _ = fs::remove_file(self.dir.join("SUM"));
@@ -168,6 +186,11 @@ impl Index {
             self.map_bytes
                 .fetch_add(self.map_bytes.load(Ordering::Relaxed), Ordering::Relaxed);
         }
+    }
+
+    /// Whether there is an index to read.
+    pub fn exists(&self) -> bool {
+        self.exists.load(Ordering::Acquire)
     }
 
     /// What the index knows; an error means that it is no good.
@@ -249,6 +272,52 @@ impl Index {
         }
     }
 
+    /// Writes the index anew where it takes much more room than it has to: random keys leave
+    /// pages half empty. Readers go on, and writers until they want to write the index. Whether
+    /// it was worth it.
+    pub fn condense(self: &Arc<Index>) -> Result<bool, StoreError> {
+        let _writing = self.writing.lock();
+        let file = self.bytes();
+        // Looking takes a walk through all of it; one that has hardly grown since is as it was.
+        let looked = self.looked.load(Ordering::Relaxed);
+        if !self.exists() || file < WORTH_CONDENSING || file < looked + looked / 8 {
+            return Ok(false);
+        }
+        self.looked.store(file, Ordering::Relaxed);
+        let dense = self.with(dense::bytes)?;
+        if (file as f64) < dense as f64 * ROOMY {
+            return Ok(false);
+        }
+        let fresh = self.dir.with_extension("new");
+        let _ = fs::remove_dir_all(&fresh);
+        fs::create_dir(&fresh).map_err(|source| self.io("condensing", source))?;
+        let map_bytes = self.map_bytes.load(Ordering::Relaxed) as usize;
+        self.with(|tables| dense::copy(tables, &Tables::open(&fresh, map_bytes)?))?;
+        let mut env = self.env.write().unwrap_or_else(PoisonError::into_inner);
+        if self.retired.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        // Where this ends in the middle there is no index, and it is built from the log.
+        *env = None;
+        let old = self.dir.with_extension("old");
+        fs::rename(&self.dir, &old)
+            .and_then(|()| fs::rename(&fresh, &self.dir))
+            .and_then(|()| fs::remove_dir_all(&old))
+            .map_err(|source| self.io("condensing", source))?;
+        self.looked.store(self.bytes(), Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Removes what an interrupted `condense` left behind.
+    pub fn clear(&self) {
+        for ending in ["new", "old"] {
+            let left = self.dir.with_extension(ending);
+            if left.exists() {
+                let _ = fs::remove_dir_all(left);
+            }
+        }
+    }
+
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
         fs::metadata(self.dir.join("data.mdb")).map_or(0, |file| file.len())
@@ -322,10 +391,17 @@ impl Tables {
         })
     }
 
+    pub(super) fn all(&self) -> [Table; 4] {
+        [self.latest, self.state, self.superseded, self.meta]
+    }
+
     fn write(&self, flush: &Flush<'_>, dirty: &[u32]) -> heed::Result<()> {
         let mut txn = self.env.write_txn()?;
         for (key, prior) in &flush.overlay.latest {
-            self.latest.put(&mut txn, key, &encode_prior(prior))?;
+            match prior {
+                Some(prior) => self.latest.put(&mut txn, key, &encode_prior(prior))?,
+                None => self.latest.delete(&mut txn, key).map(|_| ())?,
+            }
         }
         for (key, value) in &flush.overlay.state {
             self.write_state(&mut txn, key, value.as_deref())?;
@@ -335,7 +411,9 @@ impl Tables {
             self.superseded
                 .put(&mut txn, &number.to_be_bytes(), &chunk)?;
         }
-        self.meta.put(&mut txn, APPLIED, &flush.applied.encode())?;
+        if let Some(applied) = flush.applied {
+            self.meta.put(&mut txn, APPLIED, &applied.encode())?;
+        }
         txn.commit()
     }
 

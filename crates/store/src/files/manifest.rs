@@ -7,7 +7,8 @@ use std::path::Path;
 use uuid::Uuid;
 
 use super::disk::{self, Disk};
-use super::segment::FORMAT;
+use super::segment::{FORMAT, OLDEST};
+use crate::{Past, Seq};
 
 /// The manifest's file name.
 pub(crate) const NAME: &str = "MANIFEST";
@@ -17,8 +18,12 @@ pub(crate) const NAME: &str = "MANIFEST";
 pub(crate) struct Manifest {
     pub generation: Uuid,
     pub name: String,
-    /// Segment numbers in order; the last one is written to.
+    /// Segments in order, by number; the last one is written to.
     pub segments: Vec<u32>,
+    /// Whose versions it began with, oldest first: it was restored from a backup of them.
+    pub past: Vec<Past>,
+    /// Set in a backup that was never opened: the next sequence.
+    pub backup: Option<Seq>,
 }
 
 /// Why a manifest cannot be used.
@@ -69,6 +74,12 @@ impl Manifest {
             let _ = write!(text, " {number}");
         }
         text.push('\n');
+        for past in &self.past {
+            let _ = writeln!(text, "past {} {}", past.generation, past.next);
+        }
+        if let Some(next) = self.backup {
+            let _ = writeln!(text, "backup {next}");
+        }
         let sum = crc32fast::hash(text.as_bytes());
         let _ = writeln!(text, "crc {sum:08x}");
         text
@@ -84,7 +95,7 @@ impl Manifest {
             .next()
             .and_then(|line| line.strip_prefix("format ")?.parse().ok());
         match format {
-            Some(FORMAT) => Manifest::parse_body(text).ok_or(BadManifest::Damaged),
+            Some(OLDEST..=FORMAT) => Manifest::parse_body(text).ok_or(BadManifest::Damaged),
             Some(found) => Err(BadManifest::Format(found)),
             None => Err(BadManifest::Damaged),
         }
@@ -103,11 +114,46 @@ impl Manifest {
             .split_whitespace()
             .map(str::parse)
             .collect::<Result<_, _>>();
-        Some(Manifest {
+        let mut manifest = Manifest {
             generation,
             name,
             segments: segments.ok()?,
-        })
+            past: Vec::new(),
+            backup: None,
+        };
+        for line in lines {
+            if let Some(past) = line.strip_prefix("past ") {
+                let (generation, next) = past.split_once(' ')?;
+                manifest.past.push(Past {
+                    generation: generation.parse().ok()?,
+                    next: next.parse().ok()?,
+                });
+            } else {
+                manifest.backup = Some(line.strip_prefix("backup ")?.parse().ok()?);
+            }
+        }
+        Some(manifest)
+    }
+
+    /// What it is when a backup is opened for the first time: a dataset of its own that began
+    /// with the versions of the one that was saved.
+    pub fn restored(mut self) -> Manifest {
+        if let Some(next) = self.backup.take() {
+            let generation = std::mem::replace(&mut self.generation, Uuid::new_v4());
+            self.past.push(Past { generation, next });
+        }
+        self
+    }
+
+    /// Whether a segment of this generation may belong to it.
+    pub fn covers(&self, generation: Uuid) -> bool {
+        let mut past = self.past.iter().map(|past| past.generation);
+        self.generation == generation || past.any(|past| past == generation)
+    }
+
+    /// A number that no segment has had.
+    pub fn fresh_number(&self) -> u32 {
+        self.segments.iter().max().map_or(1, |newest| newest + 1)
     }
 }
 
@@ -136,7 +182,12 @@ mod tests {
         Manifest {
             generation: Uuid::from_u128(7),
             name: name.to_owned(),
-            segments: vec![1, 2, 9],
+            segments: vec![1, 9, 2],
+            past: vec![Past {
+                generation: Uuid::from_u128(6),
+                next: 12,
+            }],
+            backup: Some(77),
         }
     }
 
@@ -167,10 +218,10 @@ mod tests {
 
     #[test]
     fn another_format_is_named() {
-        let text = manifest("orders").text().replace("format 1", "format 2");
+        let text = manifest("orders").text().replace("format 2", "format 3");
         assert!(matches!(
             Manifest::parse(text.as_bytes()),
-            Err(BadManifest::Format(2))
+            Err(BadManifest::Format(3))
         ));
     }
 }

@@ -8,10 +8,13 @@
 //! A commit is one frame in the newest segment. It is visible to snapshots and acknowledged by
 //! its ticket when it is durable; one sync serves all commits that were written by then.
 
+mod backup;
 mod block;
 mod commit;
 mod committer;
+mod compact;
 mod dataset;
+mod dense;
 mod disk;
 mod durable;
 mod fetch;
@@ -20,9 +23,12 @@ mod index;
 mod manifest;
 mod overlay;
 mod recovery;
+mod remove;
+mod rewrite;
 mod segment;
 mod snapshot;
 mod superseded;
+mod survey;
 mod wire;
 mod writer;
 
@@ -30,17 +36,20 @@ pub use disk::{Disk, DiskFile, RealDisk};
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use committer::Committer;
 use dataset::{FileDataset, Home, OpenDataset, io_error};
+use disk::private_dir;
 use index::OpenIndexes;
 use manifest::{BadManifest, Manifest};
-use segment::{FORMAT, Segment};
+use segment::{FORMAT, OLDEST, Segment};
 
-use crate::{Backend, Dataset, Head, StoreError};
+use crate::{Backend, Backup, Dataset, Head, StoreError};
 
 /// Limits of a store. The defaults suit a node; tests make them small.
 #[derive(Clone)]
@@ -94,6 +103,8 @@ struct Slot {
     dir: PathBuf,
     found: Found,
     open: Mutex<Option<Arc<OpenDataset>>>,
+    /// The number of its next segment, once it was open.
+    numbers: Arc<AtomicU32>,
 }
 
 /// What a dataset's folder says of itself.
@@ -111,7 +122,8 @@ impl Files {
     /// # Errors
     /// `InUse` when another process has it open, `Format` when another version wrote it.
     pub fn open(dir: &Path, options: Options) -> Result<Files, StoreError> {
-        fs::create_dir_all(dir).map_err(|source| io_error("creating", dir, source))?;
+        let made = private_dir().recursive(true).create(dir);
+        made.map_err(|source| io_error("creating", dir, source))?;
         let lock = Arc::new(StoreLock::take(dir)?);
         let disk = Arc::clone(&options.disk);
         check_format(&*disk, dir)?;
@@ -148,6 +160,7 @@ impl Files {
             dir,
             found: Found::Good(manifest),
             open: Mutex::new(None),
+            numbers: Arc::default(),
         };
         let slot = Arc::new(slot);
         names.insert(name.to_owned(), Arc::clone(&slot));
@@ -168,6 +181,7 @@ impl Files {
             options: self.options.clone(),
             indexes: Arc::clone(&self.indexes),
             committer: Arc::clone(&self.committer.queue),
+            numbers: Arc::clone(&slot.numbers),
             lock: Arc::clone(&self.lock),
         };
         // The segment list may have grown since the store was opened.
@@ -248,6 +262,10 @@ impl Backend for Files {
         remove().map_err(|source| io_error("removing", &slot.dir, source))
     }
 
+    fn backup(&self, to: &Path) -> Result<Backup, StoreError> {
+        backup::run(self, to)
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         let mut first = Ok(());
         for dataset in self.open_datasets() {
@@ -274,6 +292,7 @@ impl StoreLock {
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(0o600)
             .open(&path);
         let file = file.map_err(|source| io_error("opening", &path, source))?;
         match file.try_lock() {
@@ -320,6 +339,7 @@ impl Slot {
             populated: false,
             bytes: 0,
             last_ts: 0,
+            past: Vec::new(),
         }
     }
 }
@@ -347,7 +367,7 @@ fn check_format(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
         Err(error) => return Err(fail(error)),
     };
     match found {
-        Some(FORMAT) => Ok(()),
+        Some(OLDEST..=FORMAT) => Ok(()),
         found => Err(StoreError::Format {
             path: path.display().to_string(),
             expected: FORMAT,
@@ -382,6 +402,7 @@ fn scan(disk: &dyn Disk, datasets: &Path) -> Result<BTreeMap<String, Arc<Slot>>,
                 dir,
                 found,
                 open: Mutex::new(None),
+                numbers: Arc::default(),
             };
             names.insert(name, Arc::new(slot));
         } else if named(dir.file_stem())
@@ -400,6 +421,15 @@ fn scan(disk: &dyn Disk, datasets: &Path) -> Result<BTreeMap<String, Arc<Slot>>,
 fn look_at(disk: &dyn Disk, dir: &Path) -> (String, Found) {
     let path = dir.join(manifest::NAME);
     let found = match Manifest::load(disk, dir) {
+        Ok(saved) if saved.backup.is_some() => {
+            // A backup becomes a dataset of its own before anything of it can be read.
+            let name = saved.name.clone();
+            let manifest = saved.restored();
+            return match manifest.store(disk, dir) {
+                Ok(()) => (name, Found::Good(manifest)),
+                Err(error) => (name, Found::Damaged(format!("{}: {error}", path.display()))),
+            };
+        }
         Ok(manifest) => return (manifest.name.clone(), Found::Good(manifest)),
         Err(BadManifest::Format(found)) => Found::Format(found),
         Err(BadManifest::Io(error)) => Found::Damaged(format!("{}: {error}", path.display())),
@@ -422,7 +452,7 @@ fn look_at(disk: &dyn Disk, dir: &Path) -> (String, Found) {
             .into_owned()
     };
     (
-        named.map_or_else(folder, |segment| segment.opening.name),
+        named.map_or_else(folder, |segment| segment.opening.name.clone()),
         found,
     )
 }

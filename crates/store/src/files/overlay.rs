@@ -7,8 +7,8 @@ use crate::rule::Prior;
 /// Changes since the index was last written. Looked at before the index, written out with it.
 #[derive(Default)]
 pub(crate) struct Overlay {
-    /// Index key of an id to its latest version.
-    pub latest: BTreeMap<Box<[u8]>, Prior>,
+    /// Index key of an id to its latest version; `None` means that the id was removed.
+    pub latest: BTreeMap<Box<[u8]>, Option<Prior>>,
     /// Whole state key to its value; `None` means removed.
     pub state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Bytes of state, which can be large.
@@ -24,7 +24,7 @@ struct Undo {
 }
 
 impl Overlay {
-    pub fn set_latest(&mut self, key: &[u8], version: Prior) {
+    pub fn set_latest(&mut self, key: &[u8], version: Option<Prior>) {
         match self.latest.get_mut(key) {
             Some(known) => *known = version,
             None => {

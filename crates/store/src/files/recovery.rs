@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use super::block::{self, Block, Malformed};
 use super::disk::Disk;
-use super::frame::{self, Frame};
+use super::frame::{self, Frame, Removal};
 use super::index::{Applied, Flush, Index};
 use super::manifest::Manifest;
 use super::overlay::Overlay;
-use super::segment::{BadHeader, FORMAT, Segment, ShapePool};
+use super::segment::{BadHeader, Closed, FORMAT, Segment, ShapePool};
 use super::superseded::Superseded;
 use crate::keys::index_key;
 use crate::rule::{self, Prior};
@@ -52,6 +52,12 @@ pub(crate) struct Told {
     pub overlay: Overlay,
     /// The commit that the index has.
     pub applied: u64,
+    /// Nothing was known at first.
+    anew: bool,
+    /// The first sequence that is not in what the index had at first.
+    base: Seq,
+    /// The sequences from `base` on that were read; compaction leaves gaps.
+    present: Superseded,
 }
 
 impl Told {
@@ -68,6 +74,9 @@ impl Told {
             dirty: BTreeSet::new(),
             overlay: Overlay::default(),
             applied: 0,
+            anew: true,
+            base: 0,
+            present: Superseded::default(),
         }
     }
 
@@ -82,6 +91,8 @@ impl Told {
             last_ts: applied.last_ts,
             superseded,
             applied: applied.commit,
+            anew: false,
+            base: applied.next,
             ..Told::nothing()
         }
     }
@@ -101,12 +112,21 @@ impl Told {
     }
 
     /// Takes a frame in, as the writer did when it wrote it.
-    fn replay(&mut self, frame: &Frame<'_>, salt: u32, segment: &Segment) -> Result<(), Malformed> {
+    fn replay(
+        &mut self,
+        frame: &Frame<'_>,
+        segment: &Segment,
+        index: &Arc<Index>,
+    ) -> Result<(), Unread> {
+        // Where a frame stands for several commits, what it removes was written before it.
+        for removal in frame.removals().ok_or(Malformed)? {
+            self.remove(&removal, index)?;
+        }
         let shapes = segment.shapes();
         let mut block = Block::default();
         for (_, at, len) in block::places(frame.blocks).ok_or(Malformed)? {
             let stored = &frame.blocks[at as usize..(at + len) as usize];
-            block.fill(stored, salt).ok_or(Malformed)?;
+            block.fill(stored, segment.salt).ok_or(Malformed)?;
             let mut rows = block.rows();
             while let Some(row) = rows.next()? {
                 let shape = row.shape(&shapes)?;
@@ -118,7 +138,8 @@ impl Told {
                     deleted: row.deleted,
                 };
                 let key = index_key(row.id.as_bytes());
-                self.version(&key, prior, row.previous);
+                let before = self.before(&key, row.previous, index)?;
+                self.version(&key, prior, before);
                 self.next = row.seq + 1;
             }
         }
@@ -135,37 +156,102 @@ impl Told {
     /// Notes a new version of the id with this key.
     pub fn version(&mut self, key: &[u8], prior: Prior, previous: Option<(Seq, bool)>) {
         if let Some((seq, deleted)) = previous {
-            *(if deleted {
-                &mut self.deleted
-            } else {
-                &mut self.live
-            }) -= 1;
-            self.dirty.insert(self.superseded.insert(seq));
+            self.supersede(seq, deleted);
         }
         *(if prior.deleted {
             &mut self.deleted
         } else {
             &mut self.live
         }) += 1;
-        self.overlay.set_latest(key, prior);
+        self.overlay.set_latest(key, Some(prior));
+        self.present.insert(prior.seq);
     }
 
-    /// Writes the index as far as it is told; the log must be durable up to here.
+    /// The version that one with this `_previous` supersedes: compaction may have taken that one,
+    /// and have left an older one whose segment was not worth writing anew.
+    fn before(
+        &self,
+        key: &[u8],
+        previous: Option<(Seq, bool)>,
+        index: &Arc<Index>,
+    ) -> Result<Option<(Seq, bool)>, StoreError> {
+        match previous {
+            Some((seq, _)) if seq >= self.base && !self.present.contains(seq) => {
+                let latest = self.latest(key, index)?;
+                Ok(latest.map(|latest| (latest.seq, latest.deleted)))
+            }
+            known => Ok(known),
+        }
+    }
+
+    fn latest(&self, key: &[u8], index: &Arc<Index>) -> Result<Option<Prior>, StoreError> {
+        match self.overlay.latest.get(key) {
+            Some(latest) => Ok(*latest),
+            None => Ok(index.read(|tables, txn| tables.prior(txn, key))?.flatten()),
+        }
+    }
+
+    /// Notes that an id is gone, as far as it is still known.
+    fn remove(&mut self, removal: &Removal, index: &Arc<Index>) -> Result<(), StoreError> {
+        let key = index_key(removal.id.as_bytes());
+        let latest = self.latest(&key, index)?;
+        if latest.is_some_and(|latest| latest.seq == removal.seq) {
+            self.supersede(removal.seq, removal.deleted);
+            self.overlay.set_latest(&key, None);
+        }
+        Ok(())
+    }
+
+    fn supersede(&mut self, seq: Seq, deleted: bool) {
+        *(if deleted {
+            &mut self.deleted
+        } else {
+            &mut self.live
+        }) -= 1;
+        self.dirty.insert(self.superseded.insert(seq));
+    }
+
+    /// Writes the index as far as it is told; the log must be durable up to here. One that is
+    /// built anew knows where it is only when it is `done`: a walk through compacted segments
+    /// cannot be taken up in the middle.
     pub fn write_index(
         &mut self,
         index: &Arc<Index>,
         generation: uuid::Uuid,
+        done: bool,
     ) -> Result<(), StoreError> {
+        let applied = self.applied(generation);
+        let known = done || !self.anew;
         index.write(Flush {
             overlay: &self.overlay,
             superseded: &self.superseded,
             dirty: &mut self.dirty.iter().copied(),
-            applied: &self.applied(generation),
+            applied: known.then_some(&applied),
         })?;
         self.overlay.written();
         self.dirty.clear();
-        self.applied = self.commit;
+        if known {
+            self.applied = self.commit;
+        }
         Ok(())
+    }
+}
+
+/// Why a frame that passed its sum was not taken in.
+enum Unread {
+    Malformed,
+    Store(StoreError),
+}
+
+impl From<Malformed> for Unread {
+    fn from(_: Malformed) -> Unread {
+        Unread::Malformed
+    }
+}
+
+impl From<StoreError> for Unread {
+    fn from(error: StoreError) -> Unread {
+        Unread::Store(error)
     }
 }
 
@@ -239,6 +325,8 @@ struct Reader<'a, 'p> {
     foreign: bool,
     /// A frame passed its sum and could not be read: no torn end, whatever it is.
     malformed: bool,
+    /// The index was written to without noting up to where.
+    unnoted: bool,
 }
 
 fn read(
@@ -267,6 +355,7 @@ fn read(
         chain,
         foreign: false,
         malformed: false,
+        unnoted: false,
     }
     .run()
 }
@@ -286,7 +375,9 @@ impl Reader<'_, '_> {
                 }
             };
             let last = at + 1 == numbers.len();
-            let (reached, found) = if last {
+            let (reached, found) = if last && segment.opening.closed.is_some() {
+                (0, Some(no_last(&segment)))
+            } else if last {
                 self.last(&segment)?
             } else {
                 (0, self.sealed(&segment)?)
@@ -310,6 +401,11 @@ impl Reader<'_, '_> {
                 )
             });
             return Ok(Reading::Behind(found));
+        }
+        if self.unnoted {
+            let generation = self.place.manifest.generation;
+            self.told.write_index(self.index, generation, true)?;
+            self.index.condense()?;
         }
         let witnessed = self.chain.witnessed.max(self.told.applied);
         Ok(Reading::Done(Box::new(Recovered {
@@ -349,7 +445,7 @@ impl Reader<'_, '_> {
         };
         let opening = &segment.opening;
         let follows = opening.number == number
-            && opening.generation == self.place.manifest.generation
+            && self.place.manifest.covers(opening.generation)
             && opening.commit == self.chain.commit
             && opening.first_seq == self.chain.next
             && opening.previous == self.chain.sum;
@@ -379,6 +475,13 @@ impl Reader<'_, '_> {
             return Ok(None);
         }
         let at = self.scan(segment)?;
+        if let Some(closed) = segment.opening.closed {
+            if self.chain.commit != closed.commit || self.malformed {
+                return Ok(Some(bad_frame(segment, at)));
+            }
+            self.pass(closed);
+            return Ok(None);
+        }
         // Whether all frames are there tells the next segment, which names the last of them.
         let size = segment.file.size().map_err(|error| io(segment, error))?;
         let whole = match footer {
@@ -455,10 +558,10 @@ impl Reader<'_, '_> {
             let Some(header) = frame::Header::parse(&head, segment.salt) else {
                 break;
             };
-            let follows = header.commit == self.chain.commit + 1
-                && header.first_seq == self.chain.next
-                && header.previous == self.chain.sum;
-            if !follows || header.len() > size - at || header.len() > frame::LONGEST as u64 {
+            if !self.follows(&header, segment)
+                || header.len() > size - at
+                || header.len() > frame::LONGEST as u64
+            {
                 break;
             }
             bytes.resize(header.len() as usize, 0);
@@ -469,20 +572,54 @@ impl Reader<'_, '_> {
             let Some(frame) = Frame::parse(&bytes, segment.salt) else {
                 break;
             };
-            if self.take(segment, &frame, at).is_err() {
-                self.malformed = true;
-                break;
+            match self.take(segment, &frame, at) {
+                Ok(()) => {}
+                Err(Unread::Malformed) => {
+                    self.malformed = true;
+                    break;
+                }
+                Err(Unread::Store(error)) => return Err(error),
             }
             at += header.len();
             if self.told.overlay.len() >= self.place.overlay_keys && !self.foreign {
-                self.told
-                    .write_index(self.index, self.place.manifest.generation)?;
+                let generation = self.place.manifest.generation;
+                self.told.write_index(self.index, generation, false)?;
+                self.unnoted = self.told.anew;
             }
         }
         Ok(at)
     }
 
-    fn take(&mut self, segment: &Segment, frame: &Frame<'_>, at: u64) -> Result<(), Malformed> {
+    /// Whether a frame is the next one. Those of a compacted segment stand for several commits,
+    /// and some rows and commits are gone.
+    fn follows(&self, header: &frame::Header, segment: &Segment) -> bool {
+        let place = match segment.opening.closed {
+            Some(closed) => {
+                header.commit > self.chain.commit
+                    && header.commit <= closed.commit
+                    && header.first_seq >= self.chain.next
+            }
+            None => header.commit == self.chain.commit + 1 && header.first_seq == self.chain.next,
+        };
+        place && header.previous == self.chain.sum
+    }
+
+    /// Goes on behind a compacted segment, where what it replaced ended.
+    fn pass(&mut self, closed: Closed) {
+        self.check_known(closed.commit, closed.sum);
+        if self.told.commit == closed.commit {
+            self.told.next = closed.next;
+            self.told.sum = closed.sum;
+        }
+        self.chain = Chain {
+            commit: closed.commit,
+            next: closed.next,
+            sum: closed.sum,
+            witnessed: closed.commit,
+        };
+    }
+
+    fn take(&mut self, segment: &Segment, frame: &Frame<'_>, at: u64) -> Result<(), Unread> {
         let shapes = frame.shapes().ok_or(Malformed)?;
         let shapes: Vec<_> = shapes
             .into_iter()
@@ -492,20 +629,33 @@ impl Reader<'_, '_> {
         let base = at + frame::HEADER as u64;
         let blocks = blocks.into_iter();
         segment.extend(
+            frame.header.rows,
             &shapes,
             blocks.map(|(seq, at, len)| (seq, base + u64::from(at), len)),
         );
-        self.check_known(frame.header.commit, frame.sum);
-        if frame.header.commit > self.told.commit {
-            self.told.replay(frame, segment.salt, segment)?;
+        let (before, commit) = (self.chain.commit, frame.header.commit);
+        match segment.opening.closed {
+            None => self.check_known(commit, frame.sum),
+            Some(closed) => self.check_inside(before, commit, closed),
+        }
+        if commit > self.told.commit && !self.foreign {
+            self.told.replay(frame, segment, self.index)?;
         }
         self.chain = Chain {
             commit: frame.header.commit,
-            next: frame.header.first_seq + u64::from(frame.header.rows),
+            next: next_after(&frame.header, segment),
             sum: frame.sum,
             witnessed: self.chain.witnessed.max(frame.header.vouches()),
         };
         Ok(())
+    }
+
+    /// An index has all of a segment before that is compacted: one that ends within is another's.
+    fn check_inside(&mut self, before: u64, commit: u64, closed: Closed) {
+        if let Some(known) = &self.known {
+            let within = known.commit > before && known.commit <= commit;
+            self.foreign |= within && known.commit < closed.commit;
+        }
     }
 
     /// An index that noted another sum for a commit belongs to another log.
@@ -514,6 +664,21 @@ impl Reader<'_, '_> {
             self.foreign |= known.commit == commit && known.sum != sum;
         }
     }
+}
+
+/// The sequence after a frame; where rows are missing only a lower bound is known.
+fn next_after(header: &frame::Header, segment: &Segment) -> Seq {
+    match segment.opening.closed {
+        Some(_) => header.first_seq,
+        None => header.first_seq + u64::from(header.rows),
+    }
+}
+
+fn no_last(segment: &Segment) -> String {
+    format!(
+        "{} is compacted, though it is the last segment",
+        segment.path.display()
+    )
 }
 
 fn bad_frame(segment: &Segment, at: u64) -> String {

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use tahini_entity::Shape;
 use uuid::Uuid;
@@ -14,20 +15,27 @@ use super::frame::{put_shape, read_shapes};
 use super::wire::{Reader, crc};
 use crate::{Seq, StoreError};
 
-/// The format that this code writes, and the only one that it reads.
-pub(crate) const FORMAT: u32 = 1;
+/// The format that this code writes.
+pub(crate) const FORMAT: u32 = 2;
+/// The oldest format that it reads.
+pub(crate) const OLDEST: u32 = 1;
+/// The first format whose frames may remove ids and whose segments may be compacted.
+pub(crate) const REMOVING: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"TAHINILG";
 const FOOTER: [u8; 4] = *b"TFT1";
 const END: [u8; 4] = *b"TFE1";
-/// Header bytes before the dataset's name.
+/// Header bytes before the dataset's name in format 1.
 const FIXED: usize = 56;
+/// From format 2 on as many more.
+const CLOSED: usize = 20;
 /// Bytes at a sealed segment's end: the footer's length, its sum, `END`.
 const TAIL: usize = 12;
 
 /// What a segment's header says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Opening {
+    pub format: u32,
     pub number: u32,
     pub generation: Uuid,
     /// The sequence of its first row.
@@ -38,6 +46,17 @@ pub(crate) struct Opening {
     pub previous: u32,
     /// The dataset's name, so that a lost manifest loses no name.
     pub name: String,
+    /// Where a compacted segment ends: what it replaced ended there too.
+    pub closed: Option<Closed>,
+}
+
+/// The last commit that a compacted segment stands for, as the segments that it replaced had it,
+/// so that what follows them follows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Closed {
+    pub commit: u64,
+    pub next: Seq,
+    pub sum: u32,
 }
 
 impl Opening {
@@ -45,13 +64,19 @@ impl Opening {
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(FIXED + self.name.len() + 4);
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        bytes.extend_from_slice(&self.format.to_le_bytes());
         bytes.extend_from_slice(&self.number.to_le_bytes());
         bytes.extend_from_slice(self.generation.as_bytes());
         bytes.extend_from_slice(&self.first_seq.to_le_bytes());
         bytes.extend_from_slice(&self.commit.to_le_bytes());
         bytes.extend_from_slice(&self.previous.to_le_bytes());
         bytes.extend_from_slice(&(self.name.len() as u32).to_le_bytes());
+        if self.format >= REMOVING {
+            let closed = self.closed.unwrap_or_default();
+            bytes.extend_from_slice(&closed.commit.to_le_bytes());
+            bytes.extend_from_slice(&closed.next.to_le_bytes());
+            bytes.extend_from_slice(&closed.sum.to_le_bytes());
+        }
         bytes.extend_from_slice(self.name.as_bytes());
         let sum = crc(0, &bytes);
         bytes.extend_from_slice(&sum.to_le_bytes());
@@ -64,16 +89,39 @@ impl Opening {
             return None;
         }
         let mut reader = Reader(summed);
-        reader.take(12)?;
-        Some(Opening {
+        reader.take(8)?;
+        let mut opening = Opening {
+            format: reader.u32()?,
             number: reader.u32()?,
             generation: Uuid::from_slice(reader.take(16)?).ok()?,
             first_seq: reader.u64()?,
             commit: reader.u64()?,
             previous: reader.u32()?,
-            name: std::str::from_utf8(&summed[FIXED..]).ok()?.to_owned(),
-        })
+            name: String::new(),
+            closed: None,
+        };
+        reader.take(4)?;
+        if opening.format >= REMOVING {
+            let closed = Closed {
+                commit: reader.u64()?,
+                next: reader.u64()?,
+                sum: reader.u32()?,
+            };
+            opening.closed = (closed.commit > 0).then_some(closed);
+        }
+        opening.name = std::str::from_utf8(reader.0).ok()?.to_owned();
+        Some(opening)
     }
+
+    /// The header's length with its sum.
+    fn header_len(&self) -> u64 {
+        header_len(self.format, self.name.len() as u64)
+    }
+}
+
+fn header_len(format: u32, name_len: u64) -> u64 {
+    let closed = if format >= REMOVING { CLOSED } else { 0 };
+    (FIXED + closed + 4) as u64 + name_len
 }
 
 /// Where a block lies.
@@ -94,6 +142,18 @@ pub(crate) struct Segment {
     pub path: PathBuf,
     places: RwLock<Vec<Place>>,
     shapes: RwLock<Arc<Vec<Arc<Shape>>>>,
+    rows: AtomicU64,
+    /// Set when nothing lists the segment any more: the last reader removes the file.
+    replaced: OnceLock<Arc<dyn Disk>>,
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if let Some(disk) = self.replaced.get() {
+            // One that stays is removed when the dataset is opened the next time.
+            let _ = disk.remove_file(&self.path);
+        }
+    }
 }
 
 /// Shapes that a dataset's segments share, so that equal ones are one in memory.
@@ -157,15 +217,15 @@ impl Segment {
         if reader.take(8) != Some(&MAGIC) {
             return Err(BadHeader::Damaged);
         }
-        match reader.u32() {
-            Some(FORMAT) => {}
+        let format = match reader.u32() {
+            Some(format) if (OLDEST..=FORMAT).contains(&format) => format,
             Some(found) => return Err(BadHeader::Format(found)),
             None => return Err(BadHeader::Damaged),
-        }
+        };
         let name_len = Reader(&fixed[FIXED - 4..])
             .u32()
             .ok_or(BadHeader::Damaged)?;
-        let len = u64::from(name_len) + (FIXED + 4) as u64;
+        let len = header_len(format, u64::from(name_len));
         if len > file.size().map_err(BadHeader::Io)? {
             return Err(BadHeader::Damaged);
         }
@@ -187,16 +247,34 @@ impl Segment {
             path,
             places: RwLock::default(),
             shapes: RwLock::default(),
+            rows: AtomicU64::new(0),
+            replaced: OnceLock::new(),
         }
+    }
+
+    /// Nothing lists the segment any more: its file goes when nobody reads it any more.
+    pub fn replace(&self, disk: &Arc<dyn Disk>) {
+        let _ = self.replaced.set(Arc::clone(disk));
+    }
+
+    /// How many versions it holds.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::Relaxed)
     }
 
     /// Where the first frame begins.
     pub fn start(&self) -> u64 {
-        (FIXED + self.opening.name.len() + 4) as u64
+        self.opening.header_len()
     }
 
-    /// Makes a frame's blocks and shapes known to readers.
-    pub fn extend(&self, shapes: &[Arc<Shape>], blocks: impl Iterator<Item = (Seq, u64, u32)>) {
+    /// Makes a frame's blocks and shapes known to readers, and counts its rows.
+    pub fn extend(
+        &self,
+        rows: u32,
+        shapes: &[Arc<Shape>],
+        blocks: impl Iterator<Item = (Seq, u64, u32)>,
+    ) {
+        self.rows.fetch_add(u64::from(rows), Ordering::Relaxed);
         if !shapes.is_empty() {
             let mut known = self.shapes.write().unwrap_or_else(PoisonError::into_inner);
             Arc::make_mut(&mut known).extend_from_slice(shapes);
@@ -211,6 +289,7 @@ impl Segment {
 
     /// Forgets blocks and shapes, before they are read again.
     pub fn forget(&self) {
+        self.rows.store(0, Ordering::Relaxed);
         self.places
             .write()
             .unwrap_or_else(PoisonError::into_inner)
@@ -280,6 +359,9 @@ impl Segment {
         footer.extend_from_slice(&end.commit.to_le_bytes());
         footer.extend_from_slice(&end.next.to_le_bytes());
         footer.extend_from_slice(&end.sum.to_le_bytes());
+        if self.opening.format >= REMOVING {
+            footer.extend_from_slice(&self.rows().to_le_bytes());
+        }
         let mut shapes = Vec::new();
         self.shapes()
             .iter()
@@ -311,6 +393,9 @@ impl Segment {
             .into_iter()
             .map(|shape| pool.share(shape))
             .collect();
+        let counted = footer.end.next.saturating_sub(self.opening.first_seq);
+        self.rows
+            .store(footer.rows.unwrap_or(counted), Ordering::Relaxed);
         *self.places.write().unwrap_or_else(PoisonError::into_inner) = footer.places;
         *self.shapes.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(shapes);
         Ok(Some(footer.end))
@@ -344,19 +429,22 @@ impl Segment {
         }
         let mut bytes = vec![0; len as usize];
         self.file.read_at(&mut bytes, size - len)?;
-        Ok(Footer::parse(&bytes, size - len, self.salt))
+        let format = self.opening.format;
+        Ok(Footer::parse(&bytes, size - len, self.salt, format))
     }
 }
 
 /// A footer that was read.
 struct Footer {
     end: End,
+    /// Where they are noted; before format 2 there is one for each sequence.
+    rows: Option<u64>,
     shapes: Vec<Shape>,
     places: Vec<Place>,
 }
 
 impl Footer {
-    fn parse(bytes: &[u8], at: u64, salt: u32) -> Option<Footer> {
+    fn parse(bytes: &[u8], at: u64, salt: u32, format: u32) -> Option<Footer> {
         let (summed, tail) = bytes.split_at_checked(bytes.len().checked_sub(8)?)?;
         if Reader(tail).u32()? != crc(salt, summed) {
             return None;
@@ -370,6 +458,11 @@ impl Footer {
             commit: reader.u64()?,
             next: reader.u64()?,
             sum: reader.u32()?,
+        };
+        let rows = if format >= REMOVING {
+            Some(reader.u64()?)
+        } else {
+            None
         };
         let shapes_len = reader.u32()? as usize;
         let shapes = read_shapes(reader.take(shapes_len)?)?;
@@ -385,6 +478,7 @@ impl Footer {
         }
         Some(Footer {
             end,
+            rows,
             shapes,
             places,
         })

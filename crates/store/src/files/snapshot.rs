@@ -12,6 +12,7 @@ use super::block::Stored;
 use super::dataset::OpenDataset;
 use super::durable::View as Published;
 use super::fetch::{Fetch, key_order, look_up};
+use super::segment::Segment;
 use crate::keys::{index_key, is_cut, state_key, sure_prefix};
 use crate::rule::Prior;
 use crate::{Head, Limit, Seq, Snapshot, StateRows, StoreError, View};
@@ -25,6 +26,9 @@ const SCAN: usize = 65_536;
 pub(crate) struct FileSnapshot {
     dataset: Arc<OpenDataset>,
     view: Arc<Published>,
+    /// The segments with the versions of this view. Those that compaction replaced meanwhile stay
+    /// on disk for as long.
+    segments: Arc<Vec<Arc<Segment>>>,
 }
 
 impl Drop for FileSnapshot {
@@ -63,9 +67,12 @@ impl FileSnapshot {
     pub fn take(dataset: &Arc<OpenDataset>) -> Result<FileSnapshot, StoreError> {
         dataset.check_present()?;
         dataset.durable.reach_all()?;
+        // The segments after the view: from now on no compaction takes what the view needs.
+        let view = dataset.durable.enter();
         Ok(FileSnapshot {
             dataset: Arc::clone(dataset),
-            view: dataset.durable.enter(),
+            view,
+            segments: dataset.all_segments(),
         })
     }
 
@@ -81,15 +88,48 @@ impl FileSnapshot {
     fn seqs(&self, ids: &[&str]) -> Result<(Vec<Option<Seq>>, Fetch<'_>), StoreError> {
         let keys: Vec<Cow<'_, [u8]>> = ids.iter().map(|id| index_key(id.as_bytes())).collect();
         let priors = look_up(&self.dataset, &keys, &key_order(&keys))?;
-        let mut fetch = Fetch::new(&self.dataset);
+        let mut newer = None;
         let mut seqs = Vec::with_capacity(ids.len());
         for prior in priors {
             seqs.push(match prior {
-                Some(prior) => fetch.as_of(prior.seq, self.next())?,
+                Some(prior) => self.as_of(prior.seq, &mut newer)?,
                 None => None,
             });
         }
-        Ok((seqs, fetch))
+        Ok((seqs, self.fetch()))
+    }
+
+    /// Reads what this view knows.
+    fn fetch(&self) -> Fetch<'_> {
+        Fetch::over(&self.dataset, Arc::clone(&self.segments))
+    }
+
+    /// The id of a version, known to this view or newer.
+    fn id_of(&self, seq: Seq) -> Result<Str, StoreError> {
+        let mut fetch = if seq < self.next() {
+            self.fetch()
+        } else {
+            Fetch::new(&self.dataset)
+        };
+        fetch.with(seq, |row, _| Str::from(row.id))
+    }
+
+    /// The newest version that this view knows in the chain that begins at `seq`. `newer` reads
+    /// versions that it does not know.
+    fn as_of<'s>(
+        &'s self,
+        mut seq: Seq,
+        newer: &mut Option<Fetch<'s>>,
+    ) -> Result<Option<Seq>, StoreError> {
+        while seq >= self.next() {
+            let fetch = newer.get_or_insert_with(|| Fetch::new(&self.dataset));
+            // A version that is gone by now belonged to an id that was removed as a whole.
+            match fetch.find(seq, |row, _| row.previous)?.flatten() {
+                Some((previous, _)) => seq = previous,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(seq))
     }
 
     /// Appends version `seq` if it is a version of `id`; a cut key may have led to another one.
@@ -134,8 +174,11 @@ impl FileSnapshot {
             more: false,
         };
         let mut looked = 0;
-        let mut look = |prior: Prior| {
+        let mut look = |prior: Option<Prior>| {
             looked += 1;
+            let Some(prior) = prior else {
+                return true;
+            };
             found.last = Some(prior.seq);
             let current = prior.seq < self.next();
             if !(current && (prior.deleted || seen.contains(prior.seq))) {
@@ -163,7 +206,7 @@ impl FileSnapshot {
                     }
                 }
                 let newer = fresh.next_if(|(other, _)| other.as_ref() == key);
-                if !look(newer.map_or(prior, |(_, prior)| *prior)) {
+                if !look(newer.map_or(Some(prior), |(_, prior)| *prior)) {
                     return Ok(false);
                 }
             }
@@ -228,7 +271,7 @@ impl Snapshot for FileSnapshot {
     ) -> Result<Option<Seq>, StoreError> {
         let from = after.map_or(0, |after| after.saturating_add(1));
         let taken = Taken::new(limit, out);
-        let mut fetch = Fetch::new(&self.dataset);
+        let mut fetch = self.fetch();
         let mut last = None;
         if from >= self.next() {
             return Ok(None);
@@ -271,7 +314,7 @@ impl Snapshot for FileSnapshot {
     ) -> Result<Option<Seq>, StoreError> {
         let until = before.unwrap_or(Seq::MAX).min(self.next());
         let taken = Taken::new(limit, out);
-        let mut fetch = Fetch::new(&self.dataset);
+        let mut fetch = self.fetch();
         let mut last = None;
         let Some(newest) = until.checked_sub(1) else {
             return Ok(None);
@@ -314,10 +357,12 @@ impl Snapshot for FileSnapshot {
         let mut chain = Vec::new();
         let mut at = seqs[0];
         while let Some(seq) = at {
+            // Older ones that are missing were compacted away.
+            let Some(previous) = fetch.find(seq, |row, _| row.previous)? else {
+                break;
+            };
             chain.push(seq);
-            at = fetch
-                .with(seq, |row, _| row.previous)?
-                .map(|(previous, _)| previous);
+            at = previous.map(|(previous, _)| previous);
         }
         for seq in chain.into_iter().rev() {
             self.push_of(&mut fetch, seq, id, out)?;
@@ -335,9 +380,9 @@ impl Snapshot for FileSnapshot {
         let taken = Taken::new(limit, out);
         let after = after.map(|id| index_key(id.as_bytes()));
         let found = self.candidates(seen, after.as_deref(), limit.rows.max(1))?;
-        let mut fetch = Fetch::new(&self.dataset);
+        let (mut fetch, mut newer) = (self.fetch(), None);
         for (at, newest) in found.seqs.iter().enumerate() {
-            if let Some(seq) = fetch.as_of(*newest, self.next())? {
+            if let Some(seq) = self.as_of(*newest, &mut newer)? {
                 let pushed = fetch.with(seq, |row, shapes| {
                     let known = row.deleted || seen.contains(seq);
                     if known {
@@ -350,11 +395,11 @@ impl Snapshot for FileSnapshot {
             }
             let behind = at + 1 < found.seqs.len();
             if behind && taken.enough(out) {
-                return Ok(Some(fetch.with(*newest, |row, _| Str::from(row.id))?));
+                return self.id_of(*newest).map(Some);
             }
         }
         match found.last {
-            Some(last) if found.more => Ok(Some(fetch.with(last, |row, _| Str::from(row.id))?)),
+            Some(last) if found.more => self.id_of(last).map(Some),
             _ => Ok(None),
         }
     }

@@ -1,8 +1,9 @@
 //! Which versions have a newer one: a bitmap that snapshots share with the writer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use roaring::RoaringBitmap;
+use roaring::{RoaringBitmap, RoaringTreemap};
 
 use crate::Seq;
 
@@ -29,6 +30,38 @@ impl Superseded {
         }
         Arc::make_mut(&mut chunks[number]).insert(seq as u16 as u32);
         number as u32
+    }
+
+    /// Forgets the versions in `gone`, which are no more; returns the chunks that changed.
+    pub fn remove(&mut self, gone: &RoaringTreemap) -> BTreeSet<u32> {
+        let chunks = Arc::make_mut(&mut self.0);
+        let mut changed = BTreeSet::new();
+        for seq in gone {
+            let number = (seq >> CHUNK_BITS) as usize;
+            if let Some(chunk) = chunks.get_mut(number)
+                && chunk.contains(seq as u16 as u32)
+            {
+                Arc::make_mut(chunk).remove(seq as u16 as u32);
+                changed.insert(number as u32);
+            }
+        }
+        changed
+    }
+
+    /// How many versions from `first` up to but not including `next` are superseded.
+    pub fn count(&self, first: Seq, next: Seq) -> u64 {
+        let span = 1 << CHUNK_BITS;
+        let mut count = 0;
+        for number in (first >> CHUNK_BITS)..=(next >> CHUNK_BITS) {
+            let Some(chunk) = self.0.get(number as usize) else {
+                break;
+            };
+            let start = number << CHUNK_BITS;
+            let from = first.saturating_sub(start) as u32;
+            let until = next.saturating_sub(start).min(span) as u32;
+            count += chunk.range_cardinality(from..until);
+        }
+        count
     }
 
     /// The stored form of a chunk.
@@ -66,6 +99,20 @@ mod tests {
         writer.insert(4);
         assert!(reader.contains(3) && !reader.contains(4) && !reader.contains(70_000));
         assert!(writer.contains(3) && writer.contains(4) && writer.contains(70_000));
+    }
+
+    #[test]
+    fn ranges_are_counted_across_chunks() {
+        let mut writer = Superseded::default();
+        for seq in [0, 65_535, 65_536, 200_000] {
+            writer.insert(seq);
+        }
+        assert_eq!(writer.count(0, 300_000), 4);
+        assert_eq!(writer.count(1, 200_000), 2);
+        assert_eq!(writer.count(65_536, 65_536), 0);
+        let gone = RoaringTreemap::from_iter([65_536, 65_537, 900_000]);
+        assert_eq!(writer.remove(&gone), BTreeSet::from([1]));
+        assert_eq!(writer.count(0, 300_000), 3);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tahini_entity::Shape;
 
@@ -38,6 +39,9 @@ pub(crate) struct Writer {
     pub witnessed: u64,
     pub manifest: Manifest,
     pub index_bytes: u64,
+    /// The number of the next segment, the same for all handles that the dataset ever had: one
+    /// that failed may still be at work on a file.
+    numbers: Arc<AtomicU32>,
     sealed_bytes: u64,
     /// What a failed sync may have left behind was cut off.
     pub cut: bool,
@@ -49,8 +53,10 @@ impl Writer {
         found: Recovered,
         segments: &[Arc<Segment>],
         manifest: Manifest,
+        numbers: Arc<AtomicU32>,
         index_bytes: u64,
     ) -> Writer {
+        numbers.fetch_max(manifest.fresh_number(), Ordering::Relaxed);
         let told = found.told;
         let (segment, sealed) = segments.split_last().expect("a dataset has a segment");
         let shapes = segment.shapes();
@@ -67,6 +73,7 @@ impl Writer {
             populated: told.populated,
             bytes: 0,
             last_ts: told.last_ts,
+            past: manifest.past.clone(),
         };
         let mut writer = Writer {
             shapes: shapes.collect(),
@@ -80,6 +87,7 @@ impl Writer {
             buffer: Vec::new(),
             torn: false,
             witnessed: found.witnessed,
+            numbers,
             manifest,
             sealed_bytes: sealed
                 .iter()
@@ -111,7 +119,7 @@ impl Writer {
         let start = self.end - frame.bytes.len() as u64;
         let blocks = frame.blocks.iter();
         let blocks = blocks.map(|(seq, at, len)| (*seq, start + u64::from(*at), *len));
-        self.segment.extend(shapes, blocks);
+        self.segment.extend(frame.rows, shapes, blocks);
         for shape in shapes {
             let number = self.shapes.len() as u32;
             self.shapes.insert(Arc::clone(shape), number);
@@ -135,6 +143,17 @@ impl Writer {
         self.end = segment.start();
         self.segment = Arc::clone(segment);
         self.shapes.clear();
+    }
+
+    /// A number for a segment, never given before.
+    pub fn take_number(&self) -> u32 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Sealed segments of `before` bytes were replaced by one of `after` bytes.
+    pub fn replaced(&mut self, before: u64, after: u64) {
+        self.sealed_bytes = self.sealed_bytes.saturating_sub(before) + after;
+        self.head.bytes = self.bytes();
     }
 
     /// The dataset as it is after the newest commit.

@@ -1,9 +1,12 @@
 //! The store's tests: one contract for all backends, and what only the disk can do to us.
 #![allow(clippy::unwrap_used)]
 
+mod backup;
+mod compaction;
 mod contract;
 mod crash;
 mod format;
+mod gate;
 mod lying_disk;
 mod model;
 mod recovery;

@@ -1,6 +1,7 @@
 //! What every backend promises. Each test runs over memory, over disk, and over disk with limits
 //! so small that segments roll, indexes are written and environments are closed all the time.
 
+pub mod compaction;
 mod reads;
 mod writes;
 
@@ -8,6 +9,7 @@ use std::sync::Arc;
 
 use tahini_store::{Backend, Dataset, Files, Memory, Options};
 
+use compaction::*;
 use reads::*;
 use writes::*;
 
@@ -68,6 +70,18 @@ contract!(
     readers_see_whole_commits_while_writers_go_on,
     two_writers_lose_nothing,
     many_shapes_and_wide_shapes_are_kept,
+    the_newest_versions_stay,
+    pages_go_over_gaps,
+    young_versions_stay,
+    without_a_number_to_keep_ids_are_trimmed_by_time,
+    readers_hold_versions_back,
+    old_deletions_go_with_their_history,
+    retracting_keeps_the_latest_version,
+    erased_ids_are_gone_and_begin_anew,
+    state_outlives_compaction,
+    a_snapshot_holds_back_what_it_needs,
+    a_stopped_compaction_goes_on,
+    compaction_runs_beside_writers_and_readers,
 );
 
 fn orders(backend: &dyn Backend) -> Arc<dyn Dataset> {
