@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use tahini_store::{Backend, Commit, Dataset, Head, Memory, Outcome, Snapshot, StoreError, Ticket};
+use tahini_store::{
+    Backend, Commit, Compacted, Compaction, Dataset, Head, Memory, Outcome, Snapshot, StoreError,
+    Ticket,
+};
 
 /// One thing that happened to a dataset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,5 +104,9 @@ impl Dataset for WatchedDataset {
             Ok(())
         };
         Ok((outcome, Ticket::new(wait)))
+    }
+
+    fn compact(&self, compaction: &Compaction<'_>) -> Result<Compacted, StoreError> {
+        self.inner.compact(compaction)
     }
 }
