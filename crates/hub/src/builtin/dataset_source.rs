@@ -69,6 +69,8 @@ struct DatasetSource {
     after: Option<Seq>,
     view: View,
     include_replaced: bool,
+    /// The newest version that was read, replaced ones included, where those are left out.
+    read_up_to: Option<Offset>,
     continues: bool,
     known_generation: Option<Vec<u8>>,
 }
@@ -106,6 +108,7 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
             deleted: true,
         },
         include_replaced: ctx.props.bool("include_replaced", true)?,
+        read_up_to: None,
         continues,
         known_generation,
         snapshot,
@@ -145,6 +148,8 @@ impl Source for DatasetSource {
                 .iter()
                 .filter(|record| !replaced(record.value("$replaced")));
             kept.for_each(|record| out.push(record));
+            let newest = all.iter().filter_map(|record| record.meta.updated.clone());
+            self.read_up_to = newest.last().or(self.read_up_to.take());
             next
         };
         match next {
@@ -179,6 +184,11 @@ impl Source for DatasetSource {
 
     fn distinct(&self) -> bool {
         true
+    }
+
+    /// What was left out counts as read, so that no later run reads it again.
+    fn offset(&self) -> Option<Offset> {
+        self.read_up_to.clone()
     }
 
     fn populated(&self) -> bool {

@@ -43,6 +43,8 @@ pub struct Upstream {
     pub asked: Vec<Option<Offset>>,
     /// Where a run waits until the test lets it go on.
     pub gate: Option<Gate>,
+    /// It waits before every batch, not only before the first.
+    pub gate_at_every_batch: bool,
     /// At the gate it does not hear that it should stop.
     pub deaf: bool,
 }
@@ -296,9 +298,10 @@ impl Source for ScriptedSource {
         let (gate, deaf) = {
             let mut sources = self.script.sources.lock().unwrap();
             let upstream = sources.get_mut(&self.pipe).unwrap();
-            (upstream.gate.clone(), upstream.deaf)
+            let here = self.at == 0 || upstream.gate_at_every_batch;
+            (upstream.gate.clone().filter(|_| here), upstream.deaf)
         };
-        if let Some(gate) = gate.filter(|_| self.at == 0) {
+        if let Some(gate) = gate {
             let never = Cancel::new();
             gate.pass(if deaf { &never } else { &self.cancel })?;
         }
