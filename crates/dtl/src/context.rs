@@ -19,6 +19,9 @@ pub struct Context<'a> {
     pub parameters: Option<&'a Dict>,
     /// Pauses for `sleep!`; false when the run was stopped meanwhile. `None` does not pause.
     pub pause: Option<&'a dyn Fn(Duration) -> bool>,
+    /// Whether the evaluation is no longer wanted; it is asked now and then, and a true answer
+    /// ends it with `EvalClass::Cancelled`. `None` never ends it.
+    pub stopped: Option<&'a dyn Fn() -> bool>,
     /// Where a traced program notes its steps.
     pub(crate) trace: Option<&'a RefCell<Trace>>,
 }
@@ -31,6 +34,7 @@ impl<'a> Context<'a> {
             lookup,
             parameters: None,
             pause: None,
+            stopped: None,
             trace: None,
         }
     }

@@ -1,19 +1,22 @@
 //! Evaluation of expressions: a walk over the compiled tree.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use tahini_entity::{Shape, Value};
+use tahini_entity::json::Raw;
+use tahini_entity::{Dict, Shape, Value};
 
 use crate::context::Context;
 use crate::error::EvalClass;
-use crate::expr::Expr;
+use crate::expr::{Cost, EagerFn, Expr, ItemResult};
 use crate::limits::{Limit, MAX_DEPTH, MAX_STEPS, MAX_WORK};
 use crate::memo::Memo;
-use crate::namespace::{Read, strip_value};
+use crate::namespace::Read;
 use crate::path::{self, Path, Root};
 use crate::program::Program;
-use crate::scope::{Frame, Row, Source, Target, read_row};
+use crate::scope::{Frame, Row, Slot, Source, Target, read_row};
 use crate::values::{self, first, is_true, lift};
+use crate::weight::{self, PARTS_A_STEP};
 
 /// Why an evaluation does not go on.
 #[derive(Debug)]
@@ -37,6 +40,11 @@ pub(crate) struct Env<'e> {
 }
 
 pub(crate) static NULL: Value = Value::Null;
+
+/// How many steps there are between two looks at whether the run is still wanted.
+const STEPS_BETWEEN_LOOKS: u64 = 1024;
+/// Up to how many bytes a value of the source is read again whenever it is asked for.
+const MAX_READ_AGAIN: usize = 128;
 
 impl<'e> Env<'e> {
     /// What a statement of this context sees.
@@ -79,7 +87,11 @@ pub(crate) struct Machine<'m> {
     /// The statement at work, by its place in the program's table of paths.
     pub(crate) at: u32,
     pub(crate) caches: Vec<Places>,
+    /// Long values of the source that were read already, by where they stand in memory.
+    decoded: HashMap<usize, Value>,
     steps: u64,
+    /// At how many steps the limit, and whether the run goes on, are looked at next.
+    pause: u64,
     work: usize,
     depth: u32,
 }
@@ -95,7 +107,9 @@ impl<'m> Machine<'m> {
             created: Vec::new(),
             at: 0,
             caches,
+            decoded: HashMap::new(),
             steps: 0,
+            pause: STEPS_BETWEEN_LOOKS,
             work: 0,
             depth: 0,
         }
@@ -108,36 +122,61 @@ impl<'m> Machine<'m> {
         if let Some(trace) = self.context.trace {
             trace.borrow_mut().clear();
         }
+        self.decoded.clear();
         (self.steps, self.work, self.depth) = (0, 0, 0);
+        self.pause = STEPS_BETWEEN_LOOKS;
     }
 
     /// Counts `count` steps.
     #[inline]
     pub(crate) fn step(&mut self, count: usize) -> Result<(), Stop> {
-        self.steps += count as u64;
-        if self.steps > MAX_STEPS {
-            return Err(Limit("steps for one entity", MAX_STEPS).into());
+        self.steps = self.steps.saturating_add(count as u64);
+        if self.steps >= self.pause {
+            return self.look();
         }
         Ok(())
     }
 
-    /// Counts the memory of a long result.
+    /// Looks at the limit of steps, and whether the run is still wanted.
+    #[cold]
+    fn look(&mut self) -> Result<(), Stop> {
+        if self.steps > MAX_STEPS {
+            return Err(Limit("steps for one entity", MAX_STEPS).into());
+        }
+        if self.context.stopped.is_some_and(|stopped| stopped()) {
+            let words = "the evaluation was stopped before its end".to_owned();
+            return Err(Stop::Error(EvalClass::Cancelled, words));
+        }
+        self.pause = (self.steps + STEPS_BETWEEN_LOOKS).min(MAX_STEPS + 1);
+        Ok(())
+    }
+
+    /// Counts what looking through a whole value takes; to be called before that is done.
+    #[inline]
+    pub(crate) fn weigh(&mut self, value: &Value) -> Result<(), Stop> {
+        let left = MAX_STEPS.saturating_sub(self.steps) as usize + 1;
+        self.step(weight::parts(value, left * PARTS_A_STEP) / PARTS_A_STEP)
+    }
+
+    /// Counts a value that is about to be written anew, all of it.
+    pub(crate) fn rebuild(&mut self, value: &Value) -> Result<(), Stop> {
+        self.weigh(value)?;
+        self.spend(weight::whole(value, MAX_WORK - self.work))
+    }
+
+    /// Counts the memory of a result, without what its items take.
     #[inline]
     pub(crate) fn charge(&mut self, value: Value) -> Result<Value, Stop> {
-        let bytes = match &value {
-            Value::List(items) if items.len() > 512 => items.len() * size_of::<Value>(),
-            Value::String(text) if text.len() > 1024 => text.len(),
-            Value::Bytes(bytes) if bytes.len() > 1024 => bytes.len(),
-            _ => return Ok(value),
-        };
-        self.spend(bytes)?;
+        self.spend(weight::own(&value))?;
         Ok(value)
     }
 
     /// Counts memory that is about to be used.
+    #[inline]
     pub(crate) fn spend(&mut self, bytes: usize) -> Result<(), Stop> {
         self.work = self.work.saturating_add(bytes);
         if self.work > MAX_WORK {
+            self.work = MAX_WORK;
             let most = MAX_WORK as u64;
             return Err(Limit("bytes of texts and lists for one entity", most).into());
         }
@@ -183,11 +222,9 @@ impl<'m> Machine<'m> {
         match expr {
             Expr::Each(item, arg) => {
                 let value = self.eval(arg, env)?;
-                self.step(values::items(&value).len())?;
-                let result = lift(&value, item)?;
-                self.charge(result)
+                self.over(&value, 0, item)
             }
-            Expr::Eager(call, args) => self.eager(*call, args, env),
+            Expr::Eager(call, cost, args) => self.eager(*call, *cost, args, env),
             Expr::Form(form, args) => form(self, env, args),
             Expr::Test(test, arg) => Ok(Value::Bool(test(first(&self.eval(arg, env)?)))),
             Expr::With(..) | Expr::Cast(..) => self.lifted(expr, env),
@@ -199,21 +236,52 @@ impl<'m> Machine<'m> {
     #[inline(never)]
     fn eager(
         &mut self,
-        call: fn(&[Value]) -> Result<Value, Limit>,
+        call: EagerFn,
+        cost: Cost,
         args: &[Expr],
         env: Env<'_>,
     ) -> Result<Value, Stop> {
         // A few arguments need no list on the heap.
-        let result = match args {
-            [one] => call(&[self.eval(one, env)?])?,
-            [one, two] => call(&[self.eval(one, env)?, self.eval(two, env)?])?,
-            [one, two, three] => call(&[
-                self.eval(one, env)?,
-                self.eval(two, env)?,
-                self.eval(three, env)?,
-            ])?,
-            many => call(&self.all(many, env)?)?,
-        };
+        match args {
+            [one] => {
+                let args = [self.eval(one, env)?];
+                self.counted(call, cost, &args)
+            }
+            [one, two] => {
+                let args = [self.eval(one, env)?, self.eval(two, env)?];
+                self.counted(call, cost, &args)
+            }
+            [one, two, three] => {
+                let (one, two) = (self.eval(one, env)?, self.eval(two, env)?);
+                let args = [one, two, self.eval(three, env)?];
+                self.counted(call, cost, &args)
+            }
+            many => {
+                let args = self.all(many, env)?;
+                self.counted(call, cost, &args)
+            }
+        }
+    }
+
+    /// A call over all its arguments, counted by what it costs.
+    #[inline]
+    fn counted(&mut self, call: EagerFn, cost: Cost, args: &[Value]) -> Result<Value, Stop> {
+        match cost {
+            Cost::Flat => {}
+            Cost::Items | Cost::Made => {
+                let items: usize = args.iter().map(|arg| values::items(arg).len()).sum();
+                self.step(items / PARTS_A_STEP)?;
+            }
+            Cost::Through => {
+                for arg in args {
+                    self.weigh(arg)?;
+                }
+            }
+        }
+        let result = call(args)?;
+        if cost == Cost::Made {
+            self.spend(weight::of_items(&result))?;
+        }
         self.charge(result)
     }
 
@@ -221,15 +289,23 @@ impl<'m> Machine<'m> {
     fn lifted(&mut self, expr: &Expr, env: Env<'_>) -> Result<Value, Stop> {
         match expr {
             Expr::With(_, Some(item), args) => {
-                let value = self.eval(args.last().expect("values come last"), env)?;
-                self.with(&**item, value)
+                let (value, known) = args.split_last().expect("values come last");
+                let value = self.eval(value, env)?;
+                let known = known.iter().filter_map(Expr::constant);
+                let known = known.map(|known| weight::parts(first(known), MAX_STEPS as usize));
+                self.over(&value, known.sum(), &**item)
             }
             Expr::With(prepare, None, args) => {
                 let mut args = self.all(args, env)?;
                 let value = args.pop().unwrap_or_default();
                 let known: Vec<Value> = args.iter().map(|arg| first(arg).clone()).collect();
+                let mut each = 0;
+                for known in &known {
+                    self.weigh(known)?;
+                    each += weight::single(known);
+                }
                 match prepare(&known) {
-                    Ok(item) => self.with(&*item, value),
+                    Ok(item) => self.over(&value, each, &*item),
                     Err(_) => Ok(Value::Null),
                 }
             }
@@ -241,42 +317,74 @@ impl<'m> Machine<'m> {
         }
     }
 
-    fn with(
+    /// A function lifted over the items of a value; `known` are the parts of its other arguments,
+    /// which it looks at for each of them.
+    fn over(
         &mut self,
-        item: &(dyn Fn(&Value) -> Result<Option<Value>, Limit> + Send + Sync),
-        value: Value,
+        value: &Value,
+        known: usize,
+        item: impl Fn(&Value) -> ItemResult,
     ) -> Result<Value, Stop> {
-        self.step(values::items(&value).len())?;
-        let mut made = 0usize;
-        let result = lift(&value, |value| {
+        self.lifting(value, known)?;
+        let result = lift(value, |value| {
             let result = item(value)?;
-            if let Some(Value::String(text)) = &result {
-                made += text.len();
-                if made > MAX_WORK {
-                    return Err(Limit("bytes of texts for one entity", MAX_WORK as u64));
-                }
+            if let Some(made) = &result {
+                self.made(made, value)?;
             }
-            Ok(result)
+            Ok::<_, Stop>(result)
         })?;
-        self.spend(if made > 1024 { made } else { 0 })?;
-        self.charge(result)
+        self.listed(result)
     }
 
     fn cast(
         &mut self,
-        item: fn(&Value) -> Result<Option<Value>, Limit>,
+        item: fn(&Value) -> ItemResult,
         otherwise: &Expr,
         value: Value,
         env: Env<'_>,
     ) -> Result<Value, Stop> {
-        self.step(values::items(&value).len())?;
         if otherwise.is_absent() {
-            return Ok(lift(&value, item)?);
+            return self.over(&value, 0, item);
         }
-        lift(&value, |value| match item(value)? {
+        self.lifting(&value, 0)?;
+        let result = lift(&value, |value| match item(value)? {
             None if !value.is_null() => self.eval(otherwise, env.with(value)).map(Some),
-            result => Ok(result),
-        })
+            result => {
+                if let Some(made) = &result {
+                    self.made(made, value)?;
+                }
+                Ok(result)
+            }
+        })?;
+        self.listed(result)
+    }
+
+    /// Counts the items that a function is about to be lifted over.
+    fn lifting(&mut self, value: &Value, known: usize) -> Result<(), Stop> {
+        let items = values::items(value);
+        let parts: usize = items.iter().map(weight::single).sum();
+        let parts = parts.saturating_add(known.saturating_mul(items.len()));
+        self.step(items.len() + parts / PARTS_A_STEP)
+    }
+
+    /// Counts the memory of what a function made of an item; the item's own text costs nothing.
+    #[inline]
+    fn made(&mut self, made: &Value, of: &Value) -> Result<(), Stop> {
+        match (made, of) {
+            (Value::String(made), Value::String(of)) if made.as_ptr() == of.as_ptr() => Ok(()),
+            (Value::List(_) | Value::Tuple(_) | Value::Dict(_), _) => {
+                self.spend(weight::whole(made, MAX_WORK - self.work))
+            }
+            _ => self.spend(weight::own(made)),
+        }
+    }
+
+    /// Counts the places of a lifted function's results.
+    fn listed(&mut self, result: Value) -> Result<Value, Stop> {
+        match result {
+            Value::List(_) => self.charge(result),
+            single => Ok(single),
+        }
     }
 
     /// The calls that are rare or large; out of line to keep `call`'s stack frame small.
@@ -289,18 +397,17 @@ impl<'m> Machine<'m> {
             }
             Expr::Follow(elements, arg) => {
                 let value = self.eval(arg, env)?;
-                let found = path::follow(&value, elements);
-                self.charge(found)
+                self.follow_path(&value, elements)
             }
             Expr::FollowDynamic(names, arg) => {
                 let names = self.eval(names, env)?;
                 let value = self.eval(arg, env)?;
                 let elements = path::dynamic(&names, &self.program.naming);
-                let found = path::follow(&value, &elements);
-                self.charge(found)
+                self.follow_path(&value, &elements)
             }
             Expr::ApplyNs(adding, arg) => {
                 let value = self.eval(arg, env)?;
+                self.rebuild(&value)?;
                 lift(&value, |value| match value {
                     Value::Dict(dict) => Ok(Some(Value::Dict(adding.dict(dict)))),
                     _ => Ok(None),
@@ -309,7 +416,10 @@ impl<'m> Machine<'m> {
             Expr::IsChanged(function) => self.is_changed(function, env),
             Expr::Now => Ok(Value::Datetime(self.context.now.into())),
             Expr::NewUuid => Ok(Value::Uuid(uuid::Uuid::new_v4())),
-            Expr::Hops(hops) => self.hops(hops, env),
+            Expr::Hops(hops) => {
+                let found = self.hops(hops, env)?;
+                self.charge(found)
+            }
             Expr::ApplyHops(rule, hops) => {
                 let value = self.hops(hops, env)?;
                 self.apply_all(*rule, &value, env)
@@ -318,7 +428,7 @@ impl<'m> Machine<'m> {
             Expr::Collapse(arg) => {
                 let value = self.eval(arg, env)?;
                 let program = self.program;
-                lift(&value, |value| Ok(program.collapse(value)))
+                self.over(&value, 0, |value| Ok(program.collapse(value)))
             }
             Expr::Traced(at, expr) => self.traced(*at, expr, env),
             _ => Ok(Value::Null),
@@ -335,10 +445,11 @@ impl<'m> Machine<'m> {
     }
 
     fn apply_all(&mut self, rule: u32, value: &Value, env: Env<'_>) -> Result<Value, Stop> {
-        lift(value, |value| match value {
+        let results = lift(value, |value| match value {
             Value::Null => Ok(None),
             value => self.apply(rule, value, env),
-        })
+        })?;
+        self.listed(results)
     }
 
     /// The target of a rule applied to one value; `None` when the rule filters it away.
@@ -357,7 +468,7 @@ impl<'m> Machine<'m> {
         match result {
             Ok(()) => {
                 self.at = at;
-                Ok(Some(Value::Dict(frame.target.to_dict())))
+                self.target_dict(&frame.target).map(Some)
             }
             Err(Stop::Filtered | Stop::Discarded) => {
                 self.at = at;
@@ -370,75 +481,128 @@ impl<'m> Machine<'m> {
     #[inline]
     fn read(&mut self, path: &Path, env: Env<'_>) -> Result<Value, Stop> {
         self.step(1)?;
-        Ok(match self.at_hand(path, env) {
-            Some(value) => value,
+        match self.at_hand(path, env) {
+            Some(raw) => self.decode(raw),
             None => self.path(path, env),
-        })
+        }
     }
 
     /// The value of most paths: one property of an entity of the shape that was seen last.
     #[inline]
-    fn at_hand(&self, path: &Path, env: Env<'_>) -> Option<Value> {
+    fn at_hand<'e>(&self, path: &Path, env: Env<'e>) -> Option<Raw<'e>> {
         let (Root::Source(0), Source::Row(row)) = (path.root, env.frame.source) else {
             return None;
         };
         let cache = self.caches.get(path.slot as usize)?;
         let shape = cache.shape.as_ref()?;
         match (&*path.elements, cache.places.as_slice()) {
-            ([_], [at]) if Arc::ptr_eq(shape, row.shape) => Some(row.value(*at as usize)),
+            ([_], [at]) if Arc::ptr_eq(shape, row.shape) => Some(row.raw(*at as usize)),
             _ => None,
         }
     }
 
+    /// A value of the source as a tree. A long one is read once for each entity, however often
+    /// the rules ask for it: those who keep it share it.
+    #[inline]
+    fn decode(&mut self, raw: Raw<'_>) -> Result<Value, Stop> {
+        let (Raw::Encoded(bytes) | Raw::Text(bytes) | Raw::Plain(bytes)) = raw;
+        if bytes.len() > MAX_READ_AGAIN {
+            return Ok(self.decode_once(raw, bytes.as_ptr() as usize));
+        }
+        let value = raw.value();
+        self.spend(match &value {
+            // No item takes less than a byte where it is stored.
+            Value::List(_) | Value::Tuple(_) | Value::Dict(_) => bytes.len() * size_of::<Value>(),
+            single => weight::own(single),
+        })?;
+        Ok(value)
+    }
+
+    #[inline(never)]
+    fn decode_once(&mut self, raw: Raw<'_>, place: usize) -> Value {
+        self.decoded
+            .entry(place)
+            .or_insert_with(|| raw.value())
+            .clone()
+    }
+
+    /// The whole source; an entity that was not read yet is read once.
+    pub(crate) fn whole(&mut self, source: Source<'_>) -> Value {
+        match source {
+            Source::Row(row) => {
+                let place = std::ptr::from_ref(row) as usize;
+                let known = self.decoded.entry(place);
+                known.or_insert_with(|| source.to_value()).clone()
+            }
+            Source::Value(value) => value.clone(),
+        }
+    }
+
     /// The value at the end of a path.
-    pub(crate) fn path(&mut self, path: &Path, env: Env<'_>) -> Value {
+    pub(crate) fn path(&mut self, path: &Path, env: Env<'_>) -> Result<Value, Stop> {
         match path.root {
             Root::Source(0) => self.source(env.frame.source, path),
             Root::Source(up) => match env.frame.up(up) {
                 Some(frame) => self.source(frame.source, path),
-                None => Value::Null,
+                None => Ok(Value::Null),
             },
             Root::Target(up) => match env.frame.up(up) {
-                Some(frame) => target(&frame.target, path),
-                None => Value::Null,
+                Some(frame) => self.target(&frame.target, path),
+                None => Ok(Value::Null),
             },
             Root::OuterSource => self.source(env.frame.root().source, path),
-            Root::OuterTarget => target(&env.frame.root().target, path),
-            Root::Current => path::follow(env.current, &path.elements),
+            Root::OuterTarget => self.target(&env.frame.root().target, path),
+            Root::Current => self.follow_path(env.current, &path.elements),
             Root::Alias(at) => match env.aliases.get(at as usize) {
-                Some(entity) => path::follow(entity, &path.elements),
-                None => Value::Null,
+                Some(entity) => self.follow_path(entity, &path.elements),
+                None => Ok(Value::Null),
             },
             Root::Parent(up) => match env.frame.up(up) {
-                Some(frame) => path::follow(&frame.to_value(true), &path.elements),
-                None => Value::Null,
+                Some(frame) => {
+                    let value = self.frame_value(frame, true)?;
+                    self.follow_path(&value, &path.elements)
+                }
+                None => Ok(Value::Null),
             },
-            Root::Outer => path::follow(&env.frame.root().to_value(false), &path.elements),
+            Root::Outer => {
+                let value = self.frame_value(env.frame.root(), false)?;
+                self.follow_path(&value, &path.elements)
+            }
             Root::Parameters => match self.context.parameters {
-                Some(dict) => path::follow(&Value::Dict(dict.clone()), &path.elements),
-                None => Value::Null,
+                Some(dict) => self.follow_path(&Value::Dict(dict.clone()), &path.elements),
+                None => Ok(Value::Null),
             },
         }
     }
 
-    fn source(&mut self, source: Source<'_>, path: &Path) -> Value {
+    /// What stands at the end of a path that starts at a value.
+    #[inline]
+    fn follow_path(&mut self, value: &Value, elements: &[Read]) -> Result<Value, Stop> {
+        let mut walked = path::Walked::default();
+        let found = path::follow(value, elements, &mut walked);
+        self.step(walked.parts / PARTS_A_STEP)?;
+        self.spend(walked.bytes)?;
+        Ok(found)
+    }
+
+    fn source(&mut self, source: Source<'_>, path: &Path) -> Result<Value, Stop> {
         let row = match source {
-            Source::Value(value) => return path::follow(value, &path.elements),
+            Source::Value(value) => return self.follow_path(value, &path.elements),
             Source::Row(row) => row,
         };
         let Some((element, rest)) = path.elements.split_first() else {
-            return source.to_value();
+            return Ok(self.whole(source));
         };
-        let value = self.property(row, element, path.slot);
+        let value = self.property(row, element, path.slot)?;
         if rest.is_empty() {
-            value
+            Ok(value)
         } else {
-            path::follow(&value, rest)
+            self.follow_path(&value, rest)
         }
     }
 
     /// A property of an encoded source, by the cache of the path that reads it.
-    fn property(&mut self, row: &Row<'_>, element: &Read, slot: u32) -> Value {
+    fn property(&mut self, row: &Row<'_>, element: &Read, slot: u32) -> Result<Value, Stop> {
         let places = self.places(slot, row, |cache, shape| {
             let names = shape.names().iter().enumerate();
             let found = names.filter(|(_, name)| match element {
@@ -448,14 +612,67 @@ impl<'m> Machine<'m> {
             cache.places.extend(found.map(|(at, _)| at as u32));
         });
         match places.places.as_slice() {
-            [at] => row.value(*at as usize),
-            [] if matches!(element, Read::Any(_)) => Value::Null,
-            [] => read_row(row, element, &self.program.naming).unwrap_or_default(),
+            [at] => {
+                let raw = row.raw(*at as usize);
+                self.decode(raw)
+            }
+            [] if matches!(element, Read::Any(_)) => Ok(Value::Null),
+            [] => {
+                let value = read_row(row, element, &self.program.naming).unwrap_or_default();
+                self.charge(value)
+            }
             many => {
                 let found = many.iter().map(|at| row.value(*at as usize));
-                path::gather(found).unwrap_or_default()
+                let value = path::gather(found).unwrap_or_default();
+                self.rebuild(&value)?;
+                Ok(value)
             }
         }
+    }
+
+    fn target(&mut self, target: &Target<'_>, path: &Path) -> Result<Value, Stop> {
+        let Some((element, rest)) = path.elements.split_first() else {
+            return self.target_dict(target);
+        };
+        self.step(target.entries().len() / (4 * PARTS_A_STEP))?;
+        let value = match element {
+            Read::Exact(name) => match target.slot(name) {
+                Some(Slot::Raw(raw)) => self.decode(*raw)?,
+                Some(Slot::Value(value)) => value.clone(),
+                None => Value::Null,
+            },
+            any => target.read(any).unwrap_or_default(),
+        };
+        if rest.is_empty() {
+            Ok(value)
+        } else {
+            self.follow_path(&value, rest)
+        }
+    }
+
+    /// A target as it is at this moment.
+    fn target_dict(&mut self, target: &Target<'_>) -> Result<Value, Stop> {
+        let mut dict = Dict::new();
+        self.step(target.entries().len() / PARTS_A_STEP)?;
+        for (name, slot) in target.entries() {
+            let value = match slot {
+                Slot::Raw(raw) => self.decode(*raw)?,
+                Slot::Value(value) => value.clone(),
+            };
+            dict.push_new(name.clone(), value);
+        }
+        self.charge(Value::Dict(dict))
+    }
+
+    /// `_S`, `_T` and, below the outermost context, `_P` as a dict.
+    fn frame_value(&mut self, frame: &Frame<'_>, with_parent: bool) -> Result<Value, Stop> {
+        let mut dict = Dict::new();
+        dict.push_new("_S", self.whole(frame.source));
+        dict.push_new("_T", self.target_dict(&frame.target)?);
+        if with_parent && let Some(parent) = frame.parent {
+            dict.push_new("_P", self.frame_value(parent, true)?);
+        }
+        self.charge(Value::Dict(dict))
     }
 
     /// The cache at `slot`, filled for the row's shape.
@@ -497,32 +714,14 @@ impl<'m> Machine<'m> {
             Value::Dict(dict) => matches!(dict.get("_deleted"), Some(Value::Bool(true))),
             _ => false,
         };
-        let current = env.frame.root().source.to_value();
+        let current = self.whole(env.frame.root().source);
         if deleted(&current) || deleted(&previous) {
             return Ok(Value::Bool(true));
         }
         let now = self.eval(function, env.with(&current))?;
         let before = self.eval(function, env.with(&previous))?;
+        self.weigh(&now)?;
+        self.weigh(&before)?;
         Ok(Value::Bool(!values::equal(&now, &before)))
-    }
-}
-
-fn target(target: &Target<'_>, path: &Path) -> Value {
-    let Some((element, rest)) = path.elements.split_first() else {
-        return Value::Dict(target.to_dict());
-    };
-    let value = target.read(element).unwrap_or_default();
-    if rest.is_empty() {
-        value
-    } else {
-        path::follow(&value, rest)
-    }
-}
-
-/// A value without the namespaces of its names, for `strip-ns`.
-pub(crate) fn strip_ns(value: &Value) -> Result<Option<Value>, Limit> {
-    match value {
-        Value::Dict(_) => Ok(Some(strip_value(value, false))),
-        _ => Ok(None),
     }
 }

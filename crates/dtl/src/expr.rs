@@ -24,6 +24,19 @@ pub(crate) type EagerFn = fn(&[Value]) -> Result<Value, Limit>;
 /// A function that decides itself what to evaluate; a missing argument is `Expr::Absent`.
 pub(crate) type FormFn = fn(&mut Machine<'_>, Env<'_>, &[Expr]) -> Result<Value, Stop>;
 
+/// What a function over all its arguments costs beside its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cost {
+    /// Nothing that grows with the arguments.
+    Flat,
+    /// It goes over the items of its arguments once.
+    Items,
+    /// It looks through its arguments: what is in them at every depth, texts and digits.
+    Through,
+    /// It goes over items, and the items of its result are new.
+    Made,
+}
+
 /// An expression.
 pub(crate) enum Expr {
     /// An optional argument that was not given; it evaluates to null.
@@ -37,7 +50,7 @@ pub(crate) enum Expr {
     Cast(ItemFn, Box<Expr>, Box<Expr>),
     /// A test of the first value.
     Test(fn(&Value) -> bool, Box<Expr>),
-    Eager(EagerFn, Box<[Expr]>),
+    Eager(EagerFn, Cost, Box<[Expr]>),
     Form(FormFn, Box<[Expr]>),
     Apply(u32, Box<Expr>),
     /// The `path` function with constant names, or with an expression for them.

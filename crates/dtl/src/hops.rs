@@ -81,7 +81,7 @@ impl Machine<'_> {
             let output = match (&input, &spec.recursion) {
                 (None, None) => self.spec(spec, env)?,
                 (None, Some(recursion)) => {
-                    let root = env.frame.source.to_value();
+                    let root = self.whole(env.frame.source);
                     self.recurse(spec, recursion, Items::from([root]), env)?
                 }
                 (Some(entities), Some(recursion)) => {
@@ -220,6 +220,8 @@ impl Machine<'_> {
                 Filter::True(expr) => self.truth(expr, env)?,
                 Filter::Overlap(a, b) => {
                     let (a, b) = (self.eval(a, env)?, self.eval(b, env)?);
+                    self.weigh(&a)?;
+                    self.weigh(&b)?;
                     overlap(&a, &b)
                 }
             };
@@ -234,6 +236,7 @@ impl Machine<'_> {
     fn find(&mut self, access: &Access, env: Env<'_>) -> Result<Found, Stop> {
         let (Access::Id(_, expr) | Access::Index(_, expr)) = access;
         let keys = self.eval(expr, env)?;
+        self.weigh(&keys)?;
         let mut found = Found::new();
         let mut asked = Seen::default();
         let mut lists = 0;

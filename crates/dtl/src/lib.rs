@@ -35,6 +35,7 @@ mod text;
 mod trace;
 mod transform;
 mod values;
+mod weight;
 
 pub use analysis::{Cause, Properties, Why};
 pub use compile::{compile, compile_traced};

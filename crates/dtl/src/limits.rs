@@ -7,19 +7,20 @@ use crate::eval::Stop;
 pub const MAX_NESTING: usize = 128;
 /// How deep an evaluation may go, applied rules included.
 pub const MAX_DEPTH: u32 = 600;
-/// How many steps (expressions, list items) one source entity may take.
+/// How many steps one source entity may take: expressions, list items, and what looking through
+/// large values takes.
 pub const MAX_STEPS: u64 = 10_000_000;
 /// How many items `range`, `tuples` and the like may make.
 pub const MAX_LIST: usize = 1_000_000;
 /// How many bytes one string may have.
 pub const MAX_STRING: usize = 32 * 1024 * 1024;
-/// How many bytes of long texts and lists one source entity's evaluation may make in all, the
+/// How many bytes of texts, lists and dicts one source entity's evaluation may make in all, the
 /// entities that it creates among them.
 pub const MAX_WORK: usize = 128 * 1024 * 1024;
 /// How many bytes one emitted entity may have.
 pub const MAX_ENTITY: usize = 100 * 1024 * 1024;
-/// How many bits an integer may have.
-pub const MAX_INTEGER_BITS: u64 = 1_000_000;
+/// How many digits an integer may have: what is made can be read again.
+pub const MAX_INTEGER_DIGITS: u64 = tahini_entity::json::MAX_DIGITS as u64;
 /// How many digits a decimal may have on either side of the point.
 pub const MAX_DECIMAL_DIGITS: u64 = 10_000;
 /// How many entities one source entity may `create`.

@@ -10,8 +10,9 @@ use bigdecimal::{BigDecimal, RoundingMode};
 use num_bigint::BigInt;
 use num_traits::{FromPrimitive, Signed, ToPrimitive, Zero};
 use tahini_entity::Value;
+use tahini_entity::json::integer_fits;
 
-use crate::limits::{Limit, MAX_DECIMAL_DIGITS, MAX_INTEGER_BITS};
+use crate::limits::{Limit, MAX_DECIMAL_DIGITS, MAX_INTEGER_DIGITS};
 
 /// Significant digits of a quotient that does not come out even.
 const QUOTIENT_DIGITS: u64 = 28;
@@ -134,11 +135,15 @@ pub(crate) fn fits(number: &BigDecimal) -> bool {
     scale.abs() <= most && number.digits() <= 2 * MAX_DECIMAL_DIGITS
 }
 
-fn bits(number: BigInt) -> Result<Value, Limit> {
-    if number.bits() > MAX_INTEGER_BITS {
-        return Err(Limit("bits in one integer", MAX_INTEGER_BITS));
+const TOO_LONG: Limit = Limit("digits in one integer", MAX_INTEGER_DIGITS);
+
+/// An integer that stays inside the limit, as a value.
+fn whole(number: BigInt) -> Result<Value, Limit> {
+    if integer_fits(&number) {
+        Ok(Value::integer(number))
+    } else {
+        Err(TOO_LONG)
     }
-    Ok(Value::integer(number))
 }
 
 fn decimal(number: BigDecimal) -> Result<Value, Limit> {
@@ -150,9 +155,9 @@ pub(crate) fn add(a: Number, b: Number) -> Result<Value, Limit> {
     match Number::pair(a, b)? {
         Pair::Int(a, b) => match a.checked_add(b) {
             Some(sum) => Ok(Value::Int(sum)),
-            None => bits(BigInt::from(a) + b),
+            None => whole(BigInt::from(a) + b),
         },
-        Pair::Big(a, b) => bits(a + b),
+        Pair::Big(a, b) => whole(a + b),
         Pair::Float(a, b) => Ok(Value::float(a + b)),
         Pair::Decimal(a, b) => decimal(a + b),
     }
@@ -163,9 +168,9 @@ pub(crate) fn subtract(a: Number, b: Number) -> Result<Value, Limit> {
     match Number::pair(a, b)? {
         Pair::Int(a, b) => match a.checked_sub(b) {
             Some(rest) => Ok(Value::Int(rest)),
-            None => bits(BigInt::from(a) - b),
+            None => whole(BigInt::from(a) - b),
         },
-        Pair::Big(a, b) => bits(a - b),
+        Pair::Big(a, b) => whole(a - b),
         Pair::Float(a, b) => Ok(Value::float(a - b)),
         Pair::Decimal(a, b) => decimal(a - b),
     }
@@ -176,9 +181,9 @@ pub(crate) fn multiply(a: Number, b: Number) -> Result<Value, Limit> {
     match Number::pair(a, b)? {
         Pair::Int(a, b) => match a.checked_mul(b) {
             Some(product) => Ok(Value::Int(product)),
-            None => bits(BigInt::from(a) * b),
+            None => whole(BigInt::from(a) * b),
         },
-        Pair::Big(a, b) => bits(a * b),
+        Pair::Big(a, b) => whole(a * b),
         Pair::Float(a, b) => Ok(Value::float(a * b)),
         Pair::Decimal(a, b) => decimal(a * b),
     }
@@ -280,10 +285,16 @@ pub(crate) fn power(a: Number, b: Number) -> Result<Value, Limit> {
     let positive = match base {
         None => {
             let base = integer(&a);
-            if base.bits() > 1 && base.bits().saturating_mul(times.into()) > MAX_INTEGER_BITS {
-                return Err(Limit("bits in one integer", MAX_INTEGER_BITS));
+            // A power has more bits than this, and a digit stands for less than four of them.
+            let bits = base.bits().saturating_sub(1).saturating_mul(times.into());
+            if bits / 4 > MAX_INTEGER_DIGITS {
+                return Err(TOO_LONG);
             }
-            Number::Big(base.pow(times))
+            let power = base.pow(times);
+            if !integer_fits(&power) {
+                return Err(TOO_LONG);
+            }
+            Number::Big(power)
         }
         Some(base) => Number::Decimal(decimal_power(base, times)?),
     };
@@ -312,7 +323,7 @@ fn huge_power(a: &Number, negative: bool, exponent: &BigInt) -> Result<Value, Li
             1
         }));
     }
-    Err(Limit("bits in one integer", MAX_INTEGER_BITS))
+    Err(TOO_LONG)
 }
 
 fn decimal_power(base: BigDecimal, times: u32) -> Result<BigDecimal, Limit> {
@@ -374,17 +385,16 @@ pub(crate) fn round(number: Number, digits: i64, mode: RoundingMode) -> Result<V
     }))
 }
 
-/// Cuts a number to an integer, toward zero; `None` for other kinds.
-pub(crate) fn truncate(number: Number) -> Option<Value> {
-    match number {
+/// Cuts a number to an integer, toward zero; `None` for a float that has none.
+pub(crate) fn truncate(number: Number) -> Result<Option<Value>, Limit> {
+    Ok(match number {
         Number::Float(number) => BigInt::from_f64(number.trunc()).map(Value::integer),
-        Number::Decimal(number) if fits(&number) => {
-            let whole = number.with_scale_round(0, RoundingMode::Down);
+        Number::Decimal(number) => {
+            let whole = checked(Some(number))?.with_scale_round(0, RoundingMode::Down);
             Some(Value::integer(whole.into_bigint_and_exponent().0))
         }
-        Number::Decimal(_) => None,
         integer => Some(integer.into_value()),
-    }
+    })
 }
 
 /// A decimal from text such as `-12.50` or `1e-3`; `None` when it is none or too long.
@@ -397,32 +407,39 @@ pub(crate) fn parse_decimal(text: &str) -> Option<BigDecimal> {
     fits(&number).then_some(number)
 }
 
-/// An integer from decimal text, or from two's complement hexadecimal text after `0x`.
-pub(crate) fn parse_integer(text: &str) -> Option<BigInt> {
+/// An integer from decimal text, or from two's complement hexadecimal text after `0x`;
+/// `None` for any other text.
+pub(crate) fn parse_integer(text: &str) -> Result<Option<Value>, Limit> {
     let text = text.trim();
     if let Some(hex) = text.strip_prefix("0x") {
-        return parse_hex(hex);
+        return parse_hex(hex).transpose()?.map(whole).transpose();
     }
     let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let most = MAX_INTEGER_BITS as usize / 3;
-    if digits.is_empty() || digits.len() > most || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(None);
     }
-    BigInt::from_str(text.strip_prefix('+').unwrap_or(text)).ok()
+    if digits.trim_start_matches('0').len() as u64 > MAX_INTEGER_DIGITS {
+        return Err(TOO_LONG);
+    }
+    let number = BigInt::from_str(text.strip_prefix('+').unwrap_or(text)).ok();
+    Ok(number.map(Value::integer))
 }
 
-fn parse_hex(hex: &str) -> Option<BigInt> {
-    let most = MAX_INTEGER_BITS as usize / 4;
-    if hex.is_empty() || hex.len() > most || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+fn parse_hex(hex: &str) -> Option<Result<BigInt, Limit>> {
+    if hex.is_empty() || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
+    }
+    // A decimal digit is less than four bits, so that this is more than the limit for certain.
+    if hex.len() as u64 > MAX_INTEGER_DIGITS {
+        return Some(Err(TOO_LONG));
     }
     let number = BigInt::parse_bytes(hex.as_bytes(), 16)?;
     let negative = hex.len().is_multiple_of(2) && hex.as_bytes()[0].to_ascii_lowercase() >= b'8';
-    Some(if negative {
+    Some(Ok(if negative {
         number - (BigInt::from(1) << (hex.len() * 4))
     } else {
         number
-    })
+    }))
 }
 
 /// The two's complement of an integer in whole bytes, as `0x00ff`.

@@ -92,28 +92,42 @@ fn unquote(quoted: &str) -> Result<(String, Option<&str>), String> {
     }
 }
 
+/// What following a path took.
+#[derive(Default)]
+pub(crate) struct Walked {
+    /// How many parts of values were looked at.
+    pub(crate) parts: usize,
+    /// How many bytes the lists take that were made on the way.
+    pub(crate) bytes: usize,
+}
+
 /// Follows `elements` from a value: through dicts, and through the items of lists. Missing
 /// properties give null from a dict and nothing from a list's item.
-pub(crate) fn follow(value: &Value, elements: &[Read]) -> Value {
+pub(crate) fn follow(value: &Value, elements: &[Read], walked: &mut Walked) -> Value {
     let Some((first, rest)) = elements.split_first() else {
         return value.clone();
     };
     match value {
-        Value::Dict(dict) => match find(dict, first) {
-            Some(found) if rest.is_empty() => found,
-            Some(found) => follow(&found, rest),
-            None => Value::Null,
-        },
+        Value::Dict(dict) => {
+            walked.parts += dict.len() / 4;
+            match find(dict, first) {
+                Some(found) if rest.is_empty() => found,
+                Some(found) => follow(&found, rest, walked),
+                None => Value::Null,
+            }
+        }
         Value::List(items) | Value::Tuple(items) => {
             let mut found = Items::new();
+            walked.parts += items.len();
             for item in items {
-                if let Value::Dict(dict) = item
-                    && let Some(value) = find(dict, first)
-                {
+                let Value::Dict(dict) = item else { continue };
+                walked.parts += dict.len() / 4;
+                if let Some(value) = find(dict, first) {
                     values::extend(&mut found, value);
                 }
             }
-            follow(&Value::List(found), rest)
+            walked.bytes += size_of_val(found.as_slice());
+            follow(&Value::List(found), rest, walked)
         }
         _ => Value::Null,
     }

@@ -454,7 +454,7 @@ fn is_blind(expr: &Expr, own: bool) -> bool {
         | Expr::Follow(_, arg)
         | Expr::ApplyNs(_, arg)
         | Expr::Collapse(arg) => is_blind(arg, own),
-        Expr::With(_, _, args) | Expr::Eager(_, args) | Expr::Form(_, args) => all(args),
+        Expr::With(_, _, args) | Expr::Eager(_, _, args) | Expr::Form(_, args) => all(args),
         Expr::Cast(_, arg, otherwise) => is_blind(arg, own) && is_blind(otherwise, own),
         Expr::FollowDynamic(names, arg) => is_blind(names, own) && is_blind(arg, own),
         _ => false,

@@ -14,6 +14,7 @@ use crate::path;
 use crate::scope::{BOOKKEEPING, Frame, Row, Slot, Source};
 use crate::text;
 use crate::values::{self, Items, equal};
+use crate::weight::PARTS_A_STEP;
 
 /// Flags of a `copy`'s cache beside the four bookkeeping fields.
 const TAKES_ID: u8 = 1 << 4;
@@ -106,7 +107,9 @@ impl Machine<'_> {
             } => {
                 let value = self.eval(value, Env::of(frame))?;
                 for (other, then) in arms {
-                    if equal(&value, &self.eval(other, Env::of(frame))?) {
+                    let other = self.eval(other, Env::of(frame))?;
+                    self.weigh(&other)?;
+                    if equal(&value, &other) {
                         return self.nested(then, frame);
                     }
                 }
@@ -136,17 +139,24 @@ impl Machine<'_> {
             Action::Merge(expr) => {
                 let value = self.eval(expr, Env::of(frame))?;
                 for_each_property(&value, |name, value| {
+                    self.looked_up(frame)?;
                     frame.target.set(name.clone(), Slot::Value(value.clone()));
-                });
-                Ok(())
+                    Ok(())
+                })
             }
             Action::MergeUnion(expr) => {
                 let value = self.eval(expr, Env::of(frame))?;
                 for_each_property(&value, |name, value| {
-                    let merged = merge(frame.target.get(name), value);
+                    self.looked_up(frame)?;
+                    let old = frame.target.get(name);
+                    if let Some(old) = &old {
+                        self.weigh(old)?;
+                        self.weigh(value)?;
+                    }
+                    let merged = self.charge(merge(old, value))?;
                     frame.target.set(name.clone(), Slot::Value(merged));
-                });
-                Ok(())
+                    Ok(())
+                })
             }
             Action::Create(expr) => {
                 let value = self.eval(expr, Env::of(frame))?;
@@ -170,6 +180,11 @@ impl Machine<'_> {
             Action::Traced(action) => self.traced_action(action, frame),
             _ => Ok(()),
         }
+    }
+
+    /// Counts finding a name among those of the target.
+    fn looked_up(&mut self, frame: &Frame<'_>) -> Result<(), Stop> {
+        self.step(1 + frame.target.entries().len() / (4 * PARTS_A_STEP))
     }
 
     fn unless(&mut self, condition: Option<&Expr>, frame: &Frame<'_>) -> Result<bool, Stop> {
@@ -235,6 +250,7 @@ impl Machine<'_> {
             Name::Dynamic(expr) => {
                 let names = self.eval(expr, Env::of(frame))?;
                 for name in values::items(&names).iter().filter_map(Value::as_str) {
+                    self.looked_up(frame)?;
                     let name = self.program.naming.write(name);
                     if !(only_new && frame.target.has(&name)) {
                         self.put(name, value.clone(), frame);
@@ -399,6 +415,10 @@ impl Machine<'_> {
                 .unwrap_or(Value::List(Items::new())),
         );
         all.extend(children.into_iter().map(Value::Dict));
+        let all = Value::List(all);
+        self.weigh(&all)?;
+        let all = self.charge(all)?;
+        let Value::List(all) = all else { return Ok(()) };
         let all = Value::List(values::distinct(all));
         frame.target.set("$children".into(), Slot::Value(all));
         Ok(())
@@ -434,14 +454,18 @@ impl Machine<'_> {
 }
 
 /// Every property of the dicts in a value, without those that start with `_`.
-fn for_each_property(value: &Value, mut each: impl FnMut(&Str, &Value)) {
+fn for_each_property(
+    value: &Value,
+    mut each: impl FnMut(&Str, &Value) -> Result<(), Stop>,
+) -> Result<(), Stop> {
     for item in values::items(value) {
         if let Value::Dict(dict) = item {
             for (name, value) in dict.iter().filter(|(name, _)| !name.starts_with('_')) {
-                each(name, value);
+                each(name, value)?;
             }
         }
     }
+    Ok(())
 }
 
 /// The union of a property's values with more of them; one value stays by itself.

@@ -76,17 +76,6 @@ impl<'e> Frame<'e> {
         }
         frame
     }
-
-    /// `_S`, `_T` and, below the outermost context, `_P` as a dict.
-    pub(crate) fn to_value(&self, with_parent: bool) -> Value {
-        let mut dict = Dict::new();
-        dict.push_new("_S", self.source.to_value());
-        dict.push_new("_T", Value::Dict(self.target.to_dict()));
-        if with_parent && let Some(parent) = self.parent {
-            dict.push_new("_P", parent.to_value(true));
-        }
-        Value::Dict(dict)
-    }
 }
 
 impl<'e> Row<'e> {
@@ -293,10 +282,15 @@ impl<'e> Target<'e> {
         self.entries.iter().any(|(known, _)| known == name)
     }
 
+    /// A property as it stands.
+    pub(crate) fn slot(&self, name: &str) -> Option<&Slot<'e>> {
+        let found = self.entries.iter().find(|(known, _)| known == name);
+        found.map(|(_, slot)| slot)
+    }
+
     /// A property's value.
     pub(crate) fn get(&self, name: &str) -> Option<Value> {
-        let found = self.entries.iter().find(|(known, _)| known == name);
-        found.map(|(_, slot)| slot.to_value())
+        self.slot(name).map(Slot::to_value)
     }
 
     /// Sets a property; a known one keeps its place.

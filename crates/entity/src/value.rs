@@ -1,5 +1,6 @@
 //! The one value type: everything that a property of an entity can hold.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bigdecimal::BigDecimal;
@@ -144,6 +145,11 @@ impl Dict {
             .map(|(_, value)| value)
     }
 
+    /// Whether both are the same pairs in the same memory.
+    pub(crate) fn is_shared_with(&self, other: &Dict) -> bool {
+        std::ptr::eq(self.0.as_slice(), other.0.as_slice())
+    }
+
     /// Sets `name` to `value`; a known name keeps its place.
     pub fn set(&mut self, name: impl Into<Str>, value: Value) {
         let name = name.into();
@@ -175,12 +181,31 @@ impl Dict {
     }
 }
 
+/// Up to how many names a dict under construction is searched one by one.
+const FEW: usize = 32;
+
 impl FromIterator<(Str, Value)> for Dict {
     /// Later pairs of the same name win and keep the first one's place.
     fn from_iter<I: IntoIterator<Item = (Str, Value)>>(pairs: I) -> Dict {
         let mut dict = Dict::new();
+        let mut places: HashMap<Str, usize> = HashMap::new();
         for (name, value) in pairs {
-            dict.set(name, value);
+            if dict.len() < FEW {
+                dict.set(name, value);
+                continue;
+            }
+            // Looking for each name among all the others would take the square of their number.
+            if places.is_empty() {
+                let known = dict.0.iter().enumerate();
+                places.extend(known.map(|(at, (name, _))| (name.clone(), at)));
+            }
+            match places.get(&name) {
+                Some(&at) => dict.0.make_mut()[at].1 = value,
+                None => {
+                    places.insert(name.clone(), dict.len());
+                    dict.0.push((name, value));
+                }
+            }
         }
         dict
     }

@@ -1,6 +1,8 @@
 //! What a pipe makes of given entities, transform by transform: nothing is read or written, and
 //! nothing outside is changed unless that is asked for.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Map, Value as Json};
 use tahini_dtl::{Context, Explained, Lookup, Program, compile, compile_traced};
 use tahini_entity::Batch;
@@ -13,6 +15,9 @@ use crate::pipe::{Pipe, World};
 use crate::stage::end_of_looking;
 use crate::transform::without_filtered;
 use crate::{Cancel, Ctx, Failure, Transform};
+
+/// How long the rules of one transform may take before the preview ends.
+const MAX_PREVIEW: Duration = Duration::from_secs(30);
 
 /// How to look.
 #[derive(Clone, Copy)]
@@ -167,7 +172,10 @@ impl Station {
             Some(both) => both,
             None => look.beside,
         };
-        let context = Context::new(look.now, lookup);
+        let mut context = Context::new(look.now, lookup);
+        let started = Instant::now();
+        let stopped = || started.elapsed() > MAX_PREVIEW;
+        context.stopped = Some(&stopped);
         let mut outputs = Batch::new();
         if !look.trace {
             let result = program.transform(input, &context, &mut outputs, &mut Vec::new());

@@ -5,7 +5,7 @@ use tahini_entity::Value;
 
 use super::{Compiler, describe, suggest};
 use crate::analysis::Why;
-use crate::expr::Expr;
+use crate::expr::{Cost, Expr};
 use crate::functions::{self, Arg, Call, Function, Kind, Many};
 
 /// The arguments of a call as they stand in the JSON, and which parameter each one is.
@@ -214,7 +214,8 @@ impl Compiler<'_> {
                 }
                 Expr::With(prepare, item, args.into())
             }
-            Call::Eager(call) => Expr::Eager(call, args.into()),
+            Call::Eager(call) => Expr::Eager(call, Cost::Flat, args.into()),
+            Call::Costly(cost, call) => Expr::Eager(call, cost, args.into()),
             Call::Form(form) => Expr::Form(form, args.into()),
             Call::Special(_) | Call::Statement(_) => Expr::Absent,
         }

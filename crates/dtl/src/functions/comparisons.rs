@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use tahini_entity::{Value, order};
 
 use super::{Arg, Call, Function, Kind, eg, of, one};
+use crate::expr::Cost;
 use crate::limits::Limit;
 use crate::values::{equal, first};
 
@@ -28,7 +29,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["eq", "a", ["list", "a"]]"#, "true"),
             eg(r#"["eq", null, ["list"]]"#, "false"),
         ],
-        call: Call::Eager(|args| Ok(Value::Bool(equal(&args[0], &args[1])))),
+        call: Call::Costly(Cost::Through, |args| {
+            Ok(Value::Bool(equal(&args[0], &args[1])))
+        }),
     },
     Function {
         name: "gt",
@@ -40,7 +43,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             of(r#"["gt", "_S.age", 42]"#, "{}", "false"),
             eg(r#"["gt", "b", 1]"#, "false"),
         ],
-        call: Call::Eager(|args| compare(args, Ordering::is_gt)),
+        call: Call::Costly(Cost::Through, |args| compare(args, Ordering::is_gt)),
     },
     Function {
         name: "gte",
@@ -50,7 +53,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["gte", 42, 42.0]"#, "true"),
             eg(r#"["gte", ["list", 1, 9], 2]"#, "false"),
         ],
-        call: Call::Eager(|args| compare(args, Ordering::is_ge)),
+        call: Call::Costly(Cost::Through, |args| compare(args, Ordering::is_ge)),
     },
     Function {
         name: "lt",
@@ -63,7 +66,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             ),
             eg(r#"["lt", null, 2]"#, "false"),
         ],
-        call: Call::Eager(|args| compare(args, Ordering::is_lt)),
+        call: Call::Costly(Cost::Through, |args| compare(args, Ordering::is_lt)),
     },
     Function {
         name: "lte",
@@ -73,7 +76,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["lte", "a", "a"]"#, "true"),
             eg(r#"["lte", 3, 2]"#, "false"),
         ],
-        call: Call::Eager(|args| compare(args, Ordering::is_le)),
+        call: Call::Costly(Cost::Through, |args| compare(args, Ordering::is_le)),
     },
     Function {
         name: "neq",
@@ -83,7 +86,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
             of(r#"["neq", "_S.age", 42]"#, "{}", "true"),
             eg(r#"["neq", 1, 1.0]"#, "false"),
         ],
-        call: Call::Eager(|args| Ok(Value::Bool(!equal(&args[0], &args[1])))),
+        call: Call::Costly(Cost::Through, |args| {
+            Ok(Value::Bool(!equal(&args[0], &args[1])))
+        }),
     },
 ];
 

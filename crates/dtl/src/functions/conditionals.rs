@@ -88,7 +88,9 @@ fn case_eq(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, St
     let value = m.eval(&args[0], env)?;
     let (otherwise, arms) = args[1..].split_last().expect("ELSE always has its place");
     for arm in arms.chunks_exact(2) {
-        if equal(&value, &m.eval(&arm[0], env)?) {
+        let other = m.eval(&arm[0], env)?;
+        m.weigh(&other)?;
+        if equal(&value, &other) {
             return m.eval(&arm[1], env);
         }
     }

@@ -5,12 +5,12 @@ use tahini_entity::{Dict, Str, Value};
 
 use super::{Call, Function, Kind, VALUES, any, beside, eg, of, one};
 use crate::compile::{Compiler, Given};
-use crate::eval::{Env, Machine, Stop, strip_ns};
-use crate::expr::Expr;
+use crate::eval::{Env, Machine, Stop};
+use crate::expr::{Cost, Expr};
 use crate::limits::Limit;
-use crate::namespace::Adding;
+use crate::namespace::{Adding, strip_value};
 use crate::path;
-use crate::values::{Items, first, items, sequence};
+use crate::values::{Items, first, items, lift, sequence};
 
 pub(super) const FUNCTIONS: &[Function] = &[
     Function {
@@ -94,7 +94,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             r#"["items", ["list", "X", {"A": 1, "B": 2}]]"#,
             r#"[["A", 1], ["B", 2]]"#,
         )],
-        call: Call::Eager(|args| {
+        call: Call::Costly(Cost::Made, |args| {
             each(&args[0], |name, value| {
                 Value::List(Items::from([Value::String(name.clone()), value.clone()]))
             })
@@ -115,7 +115,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
                 r#"[{"key": "A", "value": 1}]"#,
             ),
         ],
-        call: Call::Eager(key_values),
+        call: Call::Costly(Cost::Made, key_values),
     },
     Function {
         name: "keys",
@@ -125,7 +125,9 @@ pub(super) const FUNCTIONS: &[Function] = &[
             r#"["keys", ["list", {"A": 1, "B": 2}, {"A": 1}]]"#,
             r#"["A", "B", "A"]"#,
         )],
-        call: Call::Eager(|args| each(&args[0], |name, _| Value::String(name.clone()))),
+        call: Call::Costly(Cost::Items, |args| {
+            each(&args[0], |name, _| Value::String(name.clone()))
+        }),
     },
     Function {
         name: "path",
@@ -150,7 +152,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             r#"["strip-ns", {"a:b": 1, "c:d": {"e:f": 2}}]"#,
             r#"{"b": 1, "d": {"f": 2}}"#,
         )],
-        call: Call::Each(strip_ns),
+        call: Call::Form(strip_ns),
     },
     Function {
         name: "values",
@@ -160,7 +162,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             r#"["values", ["list", {"A": 1, "B": 2}, "X"]]"#,
             "[1, 2]",
         )],
-        call: Call::Eager(|args| each(&args[0], |_, value| value.clone())),
+        call: Call::Costly(Cost::Items, |args| each(&args[0], |_, value| value.clone())),
     },
 ];
 
@@ -198,7 +200,7 @@ fn has_key(args: &[Value]) -> Result<Value, Limit> {
 fn dict(compiler: &mut Compiler<'_>, given: &Given<'_>) -> Expr {
     let args = compiler.arguments(given);
     match args.len() {
-        1 => Expr::Eager(from_items, args.into()),
+        1 => Expr::Eager(from_items, Cost::Items, args.into()),
         count if count % 2 == 1 => {
             compiler.error(format!(
                 "expected no arguments, one list of pairs, or keys and values in turn for \
@@ -228,7 +230,16 @@ fn from_pairs(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value,
             dict.set(name.clone(), value);
         }
     }
-    Ok(Value::Dict(dict))
+    m.charge(Value::Dict(dict))
+}
+
+fn strip_ns(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, Stop> {
+    let value = m.eval(&args[0], env)?;
+    m.rebuild(&value)?;
+    lift(&value, |value| match value {
+        Value::Dict(_) => Ok(Some(strip_value(value, false))),
+        _ => Ok(None),
+    })
 }
 
 fn follow(compiler: &mut Compiler<'_>, given: &Given<'_>) -> Expr {

@@ -18,7 +18,7 @@ use tahini_entity::Value;
 use tahini_entity::json::{self, Numbers};
 
 use super::{Call, Function, VALUES, eg, key};
-use crate::expr::{Item, ItemResult};
+use crate::expr::{Cost, Item, ItemResult};
 use crate::limits::{self, Limit};
 use crate::text;
 
@@ -46,7 +46,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             r#"["is-bytes", ["encrypt", "k", ["list", "a"]]]"#,
             "true",
         )],
-        call: Call::Eager(encrypt),
+        call: Call::Costly(Cost::Made, encrypt),
     },
 ];
 

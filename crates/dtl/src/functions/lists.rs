@@ -1,5 +1,7 @@
 //! Lists.
 
+use std::collections::HashMap;
+
 use num_bigint::BigInt;
 use num_traits::{Signed, ToPrimitive, Zero};
 use tahini_entity::{Dict, Str, Value};
@@ -7,11 +9,12 @@ use tahini_entity::{Dict, Str, Value};
 use super::strings::place;
 use super::{Call, Function, Kind, VALUES, any, eg, of, one, optional, some};
 use crate::eval::{Env, Machine, Stop};
-use crate::expr::Expr;
+use crate::expr::{Cost, Expr};
 use crate::limits::{self, Limit};
 use crate::number::{self, Number};
 use crate::text;
 use crate::values::{self, Items, Seen, first, is_true, items, lift, sequence};
+use crate::weight;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     Function {
@@ -64,7 +67,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
                 r#"[{"key": 0, "value": 17}, {"key": 1, "value": 32}]"#,
             ),
         ],
-        call: Call::Eager(enumerate),
+        call: Call::Costly(Cost::Made, enumerate),
     },
     Function {
         name: "filter",
@@ -98,7 +101,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             r#"["flatten", ["list", ["list", 1, 2], ["list", 3, ["list", 4], 5]]]"#,
             "[1, 2, 3, [4], 5]",
         )],
-        call: Call::Eager(flatten),
+        call: Call::Costly(Cost::Items, flatten),
     },
     Function {
         name: "group",
@@ -149,7 +152,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["in", ["list", "a", "d"], ["list", "a", "b"]]"#, "false"),
             eg(r#"["in", null, ["list", null]]"#, "false"),
         ],
-        call: Call::Eager(is_in),
+        call: Call::Costly(Cost::Through, is_in),
     },
     Function {
         name: "insert",
@@ -216,7 +219,10 @@ pub(super) const FUNCTIONS: &[Function] = &[
                 r#"["a", ["b"], null]"#,
             ),
         ],
-        call: Call::Form(|m, env, args| Ok(Value::List(m.all(args, env)?.into()))),
+        call: Call::Form(|m, env, args| {
+            let items = m.all(args, env)?;
+            m.charge(Value::List(items.into()))
+        }),
     },
     Function {
         name: "map",
@@ -316,7 +322,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["sum", ["list", 2, 4, 6, "x"]]"#, "12"),
             eg(r#"["sum", null]"#, "0"),
         ],
-        call: Call::Eager(sum),
+        call: Call::Costly(Cost::Through, sum),
     },
 ];
 
@@ -338,8 +344,15 @@ fn distinct(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, S
     for item in items(&values) {
         m.step(1)?;
         let new = match &args[0] {
-            Expr::Absent => seen.insert(item),
-            function => seen.insert(&m.eval(function, env.with(item))?),
+            Expr::Absent => {
+                m.weigh(item)?;
+                seen.insert(item)
+            }
+            function => {
+                let key = m.eval(function, env.with(item))?;
+                m.weigh(&key)?;
+                seen.insert(&key)
+            }
         };
         if new {
             kept.push(item.clone());
@@ -398,7 +411,7 @@ fn grouped(
     values: &Value,
 ) -> Result<Vec<(Value, Items)>, Stop> {
     let mut groups: Vec<(Value, Items)> = Vec::new();
-    let mut places = std::collections::HashMap::new();
+    let mut places = HashMap::new();
     for item in items(values) {
         m.step(1)?;
         let env = env.with(item);
@@ -412,6 +425,9 @@ fn grouped(
         } else {
             m.eval(value, env)?
         };
+        m.weigh(&key)?;
+        // A place in a group, and the group when it is new.
+        m.spend(8 * size_of::<Value>())?;
         let place = *places
             .entry(tahini_entity::order::key(&key))
             .or_insert(groups.len());
@@ -432,20 +448,26 @@ fn group(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, Stop
 
 fn group_by(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, Stop> {
     let values = m.eval(&args[2], env)?;
-    let mut dict = Dict::new();
+    let mut named: Vec<Option<(Str, Items)>> = Vec::new();
+    let mut places: HashMap<Str, usize> = HashMap::new();
     for (key, group) in grouped(m, env, &args[0], &Expr::Absent, &values)? {
         let name: Option<Str> = match &args[1] {
             Expr::Absent => Some(text::json(&key, true)?),
             function => text::string(first(&m.eval(function, env.with(&key))?))?,
         };
         if let Some(name) = name {
-            let mut all = match dict.remove(&name) {
-                Some(Value::List(all)) => all,
-                _ => Items::new(),
-            };
+            m.spend(weight::of_text(&name) + size_of::<(Str, Value)>())?;
+            // Of keys that become one name, the last one's place counts.
+            let before = places.insert(name.clone(), named.len());
+            let before = before.and_then(|place| named[place].take());
+            let mut all = before.map_or_else(Items::new, |(_, all)| all);
             all.extend(group);
-            dict.set(name, Value::List(all));
+            named.push(Some((name, all)));
         }
+    }
+    let mut dict = Dict::new();
+    for (name, all) in named.into_iter().flatten() {
+        dict.push_new(name, Value::List(all));
     }
     Ok(Value::Dict(dict))
 }
@@ -491,15 +513,19 @@ fn map_dict(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, S
         let Value::Dict(dict) = item else {
             return Ok::<_, Stop>(None);
         };
-        let mut mapped = Dict::new();
+        let mut mapped = Vec::with_capacity(dict.len());
         for (name, value) in dict.iter() {
             m.step(1)?;
             let name = Value::String(name.clone());
             if let Value::String(name) = first(&m.eval(&args[0], env.with(&name))?) {
-                mapped.set(name.clone(), m.eval(&args[1], env.with(value))?);
+                mapped.push((name.clone(), m.eval(&args[1], env.with(value))?));
             }
         }
-        Ok((!mapped.is_empty()).then_some(Value::Dict(mapped)))
+        if mapped.is_empty() {
+            return Ok(None);
+        }
+        m.charge(Value::Dict(mapped.into_iter().collect()))
+            .map(Some)
     })
 }
 

@@ -9,7 +9,7 @@ use bigdecimal::RoundingMode;
 use tahini_entity::Value;
 
 use super::{Arg, Call, Function, Kind, VALUES, eg, one, optional};
-use crate::expr::{Item, ItemResult};
+use crate::expr::{Cost, Item, ItemResult};
 use crate::limits::Limit;
 use crate::number::{self, Number};
 use crate::values::first;
@@ -29,7 +29,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["%", 5, 3]"#, "2"),
             eg(r#"["%", ["list", 5, 8], ["list", 3, -2]]"#, "2"),
         ],
-        call: Call::Eager(|args| symbol(args, number::remainder)),
+        call: Call::Costly(Cost::Through, |args| symbol(args, number::remainder)),
     },
     Function {
         name: "*",
@@ -39,7 +39,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["*", 2, ["list", 2, 4, 6]]"#, "4"),
             eg(r#"["*", null, 2]"#, "null"),
         ],
-        call: Call::Eager(|args| symbol(args, number::multiply)),
+        call: Call::Costly(Cost::Through, |args| symbol(args, number::multiply)),
     },
     Function {
         name: "+",
@@ -49,14 +49,14 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["+", 10, 3]"#, "13"),
             eg(r#"["+", 9223372036854775807, 1]"#, "9223372036854775808"),
         ],
-        call: Call::Eager(|args| symbol(args, number::add)),
+        call: Call::Costly(Cost::Through, |args| symbol(args, number::add)),
     },
     Function {
         name: "-",
         args: TWO,
         doc: "VALUE1 - VALUE2. Of lists the first values count.",
         examples: &[eg(r#"["-", 10, 12]"#, "-2")],
-        call: Call::Eager(|args| symbol(args, number::subtract)),
+        call: Call::Costly(Cost::Through, |args| symbol(args, number::subtract)),
     },
     Function {
         name: "/",
@@ -64,7 +64,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         doc: "VALUE1 / VALUE2, a decimal when both are integers; null when VALUE2 is 0. Of lists \
               the first values count.",
         examples: &[eg(r#"["/", 5, 0]"#, "null"), eg(r#"["/", 5.0, 2]"#, "2.5")],
-        call: Call::Eager(|args| symbol(args, number::divide)),
+        call: Call::Costly(Cost::Through, |args| symbol(args, number::divide)),
     },
     Function {
         name: "^",
@@ -74,7 +74,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["^", 5, 2]"#, "25"),
             eg(r#"["^", ["list", 2, 8], 3]"#, "8"),
         ],
-        call: Call::Eager(|args| symbol(args, number::power)),
+        call: Call::Costly(Cost::Through, |args| symbol(args, number::power)),
     },
     Function {
         name: "abs",

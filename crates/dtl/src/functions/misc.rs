@@ -8,7 +8,7 @@ use tahini_entity::Value;
 use super::{Call, Function, Kind, VALUES, any, eg, one, optional};
 use crate::analysis::Why;
 use crate::compile::{Compiler, Given};
-use crate::expr::{Expr, Item};
+use crate::expr::{Cost, Expr, Item};
 use crate::hops::Lookups;
 use crate::limits::{self, Limit};
 use crate::murmur3;
@@ -76,7 +76,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
                 "[[1, 3], [1, 4], [2, 3], [2, 4]]",
             ),
         ],
-        call: Call::Eager(tuples),
+        call: Call::Costly(Cost::Made, tuples),
     },
 ];
 

@@ -33,7 +33,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::compile::{Compiler, Given};
-use crate::expr::{Action, EagerFn, Expr, FormFn, ItemFn, Prepare};
+use crate::expr::{Action, Cost, EagerFn, Expr, FormFn, ItemFn, Prepare};
 
 /// A chapter of the table.
 #[derive(Debug)]
@@ -161,8 +161,10 @@ pub(crate) enum Call {
     Cast(ItemFn),
     /// True or false of the first value.
     Test(fn(&tahini_entity::Value) -> bool),
-    /// Over all evaluated arguments.
+    /// Over all evaluated arguments, at no cost that grows with them.
     Eager(EagerFn),
+    /// Over all evaluated arguments, at this cost.
+    Costly(Cost, EagerFn),
     /// Decides itself what to evaluate.
     Form(FormFn),
     /// Decides itself how to compile.
@@ -179,6 +181,7 @@ impl std::fmt::Debug for Call {
             Call::Cast(_) => "Cast",
             Call::Test(_) => "Test",
             Call::Eager(_) => "Eager",
+            Call::Costly(..) => "Costly",
             Call::Form(_) => "Form",
             Call::Special(_) => "Special",
             Call::Statement(_) => "Statement",

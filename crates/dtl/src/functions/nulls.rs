@@ -6,6 +6,7 @@ use super::{Call, Function, Kind, VALUES, eg, of, one, optional, some};
 use crate::eval::{Env, Machine, Stop};
 use crate::expr::Expr;
 use crate::values::{first, is_true, items};
+use crate::weight::PARTS_A_STEP;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     Function {
@@ -72,6 +73,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 fn coalesce(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, Stop> {
     let values = m.eval(&args[1], env)?;
+    m.step(items(&values).len() / PARTS_A_STEP)?;
     for item in items(&values) {
         let found = match &args[0] {
             Expr::Absent => !item.is_null(),

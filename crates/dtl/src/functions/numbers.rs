@@ -119,9 +119,12 @@ fn float(value: &Value) -> ItemResult {
 
 fn integer(value: &Value) -> ItemResult {
     Ok(match value {
-        Value::String(text) => number::parse_integer(text).map(Value::integer),
+        Value::String(text) => number::parse_integer(text)?,
         Value::Datetime(at) => Some(Value::integer(BigInt::from(at.as_nanosecond()))),
-        other => Number::of(other).and_then(number::truncate),
+        other => match Number::of(other) {
+            Some(number) => number::truncate(number)?,
+            None => None,
+        },
     })
 }
 

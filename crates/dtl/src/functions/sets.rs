@@ -3,6 +3,7 @@
 use tahini_entity::Value;
 
 use super::{Arg, Call, Function, Kind, eg, one};
+use crate::expr::Cost;
 use crate::limits::{self, Limit};
 use crate::values::{Items, Seen, items};
 
@@ -23,7 +24,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
                 r#"["D", "D", "E"]"#,
             ),
         ],
-        call: Call::Eager(|args| keep(args, false)),
+        call: Call::Costly(Cost::Through, |args| keep(args, false)),
     },
     Function {
         name: "intersection",
@@ -33,7 +34,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["intersection", "B", ["list", "B", "C"]]"#, r#"["B"]"#),
             eg(r#"["intersection", "A", ["list", "B", "C"]]"#, "[]"),
         ],
-        call: Call::Eager(|args| keep(args, true)),
+        call: Call::Costly(Cost::Through, |args| keep(args, true)),
     },
     Function {
         name: "intersects",
@@ -46,7 +47,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             ),
             eg(r#"["intersects", null, ["list", "B"]]"#, "false"),
         ],
-        call: Call::Eager(intersects),
+        call: Call::Costly(Cost::Through, intersects),
     },
     Function {
         name: "union",
@@ -62,7 +63,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
                 r#"["B", "C", "A", "F"]"#,
             ),
         ],
-        call: Call::Eager(union),
+        call: Call::Costly(Cost::Through, union),
     },
 ];
 

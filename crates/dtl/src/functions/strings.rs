@@ -6,7 +6,7 @@ use tahini_entity::{Str, Value};
 
 use super::lists::index;
 use super::{Call, Function, Kind, VALUES, eg, of, one, optional, some};
-use crate::expr::{Item, ItemResult};
+use crate::expr::{Cost, Item, ItemResult};
 use crate::limits::{self, Limit};
 use crate::pattern::Pattern;
 use crate::text;
@@ -29,7 +29,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             ),
             eg(r#"["concat", 123, 3.14]"#, r#""""#),
         ],
-        call: Call::Eager(concat),
+        call: Call::Costly(Cost::Through, concat),
     },
     Function {
         name: "is-string",
@@ -49,7 +49,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             r#"["join", "-", ["list", "a", "b", 123, "c"]]"#,
             r#""a-b-c""#,
         )],
-        call: Call::Eager(join),
+        call: Call::Costly(Cost::Through, join),
     },
     Function {
         name: "length",
@@ -116,7 +116,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["matches", "*", null]"#, "false"),
             eg(r#"["matches", "*", ["list", "a", 1]]"#, "false"),
         ],
-        call: Call::Eager(matches),
+        call: Call::Costly(Cost::Through, matches),
     },
     Function {
         name: "replace",
@@ -171,7 +171,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["split", "", "abc"]"#, r#"["a", "b", "c"]"#),
             eg(r#"["split", " a  b "]"#, r#"["a", "b"]"#),
         ],
-        call: Call::Eager(split),
+        call: Call::Costly(Cost::Made, split),
     },
     Function {
         name: "string",

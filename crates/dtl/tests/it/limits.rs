@@ -95,7 +95,7 @@ fn strings_that_double() {
     for _ in 0..40 {
         expression = format!("[\"first\", [\"map\", [\"concat\", \"_.\", \"_.\"], {expression}]]");
     }
-    hits(&expression, "bytes in one string");
+    hits(&expression, "bytes of texts");
 }
 
 #[test]
@@ -138,8 +138,21 @@ fn values_that_share_their_parts() {
 
 #[test]
 fn numbers() {
-    hits(r#"["^", 10, 1000000]"#, "bits in one integer");
-    hits(r#"["^", 10, 10000000000000]"#, "bits in one integer");
+    hits(r#"["^", 10, 1000000]"#, "digits in one integer");
+    hits(r#"["^", 10, 10000000000000]"#, "digits in one integer");
+    hits(r#"["^", 10, 100000]"#, "digits in one integer");
+    hits(
+        r#"["*", ["^", 10, 50000], ["^", 10, 50000]]"#,
+        "digits in one integer",
+    );
+    hits(
+        r#"["integer", ["ljust", 100001, "1", "1"]]"#,
+        "digits in one integer",
+    );
+    hits(
+        r#"["integer", ["ljust", 100001, "f", "0x"]]"#,
+        "digits in one integer",
+    );
     hits(
         r#"["^", ["decimal", "1.1"], 100000]"#,
         "digits in one decimal",
@@ -149,6 +162,159 @@ fn numbers() {
     let rules = format!("{{\"default\": [[\"add\", \"r\", {far}]]}}");
     let error = failure(&rules, r#"{"a": "~f1e90000", "b": "~f1e-90000"}"#);
     assert_eq!(error.class, EvalClass::Limit, "{error}");
+}
+
+/// What the rules may make is what a source may bring.
+#[test]
+fn the_longest_integer_is_read_again() {
+    let made = support::value(r#"["^", 10, 99999]"#, "{}");
+    assert_eq!(made.len(), 100_000);
+    let entity = format!("{{\"_id\": \"1\", \"n\": {made}}}");
+    let numbers = tahini_entity::json::Numbers::FLOATS;
+    tahini_entity::json::parse_entity(entity.as_bytes(), numbers).unwrap();
+}
+
+/// The error of rules that take long: one evaluation, in one of the ways there are.
+fn alone(rules: &str, source: &str) -> EvalError {
+    let program = compile(&support::parse(rules), &Options::default()).unwrap();
+    let mut entity = support::parse(source);
+    entity["_id"] = "e1".into();
+    let input = support::batch(&[entity]);
+    let context = tahini_dtl::Context::new(jiff::Timestamp::UNIX_EPOCH, &NoLookup);
+    let started = busy();
+    let mut out = tahini_entity::Batch::new();
+    let result = program.transform(&input, &context, &mut out, &mut Vec::new());
+    let took = busy().saturating_sub(started);
+    eprintln!("T {rules:.60} {took:?} {:?}", peak_memory().map(|p| p>>20));
+    let limit = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 5 });
+    assert!(took < limit, "{took:?}");
+    if std::env::var_os("NEXTEST").is_some()
+        && let Some(peak) = peak_memory()
+    {
+        assert!(peak <= 2 * MEMORY, "{} MB", peak >> 20);
+    }
+    result.expect_err("the limit is an error")
+}
+
+/// Each value is small; there are many of them.
+#[test]
+fn many_small_values() {
+    let list = format!("[\"list\"{}]", ", 1".repeat(500));
+    let text = format!("[\"concat\", \"_.\"{}]", ", \"0123456789\"".repeat(90));
+    let dict = r#"["dict", "a", 1, "b", 2, "c", 3]"#;
+    for made in [
+        list.as_str(),
+        r#"["upper", "_S.t"]"#,
+        text.as_str(),
+        dict,
+        "_S.",
+        "_S.t",
+    ] {
+        let rules =
+            format!("[\"map\", {made}, [\"map\", [\"string\", \"_.\"], [\"range\", 0, 1000000]]]");
+        let text = "0123456789".repeat(10);
+        let rules = format!("{{\"default\": [[\"add\", \"r\", [\"count\", {rules}]]]}}");
+        let error = alone(&rules, &format!("{{\"t\": \"{text}\"}}"));
+        assert_eq!(error.class, EvalClass::Limit, "{made:.40}: {error}");
+    }
+}
+
+/// Statements that make `x` a list of itself, twice, so often.
+fn doubled(times: usize, more: &[serde_json::Value]) -> String {
+    let mut rules = vec![json!(["add", "x", ["list", {"a:b": 1}]])];
+    rules.extend((0..times).map(|_| json!(["add", "x", ["list", "_T.x", "_T.x"]])));
+    rules.push(json!(["add", "y", ["list", "_T.x", "_T.x"]]));
+    rules.push(json!(["add", "x", ["list", "_T.x", "_T.x"]]));
+    rules.extend_from_slice(more);
+    rules.push(json!(["remove", ["list", "x", "y"]]));
+    json!({"default": rules}).to_string()
+}
+
+/// A value that shares its parts is small until something looks at all of it.
+#[test]
+fn looking_through_shared_values() {
+    for more in [
+        json!(["add", "z", ["strip-ns", ["dict", "x", "_T.x"]]]),
+        json!(["add", "z", ["eq", "_T.x", "_T.y"]]),
+        json!(["add", "z", ["distinct", "_T.x"]]),
+        json!(["add", "z", ["sorted", "_T.x"]]),
+        json!(["case-eq", "_T.x", "_T.y", ["add", "z", 1]]),
+        json!(["merge-union", ["dict", "x", "_T.y"]]),
+    ] {
+        let error = alone(&doubled(40, std::slice::from_ref(&more)), "{}");
+        assert_eq!(error.class, EvalClass::Limit, "{more}: {error}");
+    }
+}
+
+/// Steps count by what they take: long texts and numbers are no single step.
+#[test]
+fn work_over_long_values() {
+    let long = r#"["add", "x", ["ljust", 3000000, "c", "c"]]"#;
+    for (before, each) in [
+        (long, r#"["matches", "*ab*", "_T.x"]"#),
+        (long, r#"["length", "_T.x"]"#),
+        (long, r#"["eq", ["first", "_T.x"], "_T.x"]"#),
+        (long, r#"["gt", "_T.x", "_."]"#),
+        (
+            r#"["add", "x", ["^", 10, 90000]]"#,
+            r#"["%", "_T.x", ["+", "_.", 7]]"#,
+        ),
+        (
+            r#"["add", "x", ["^", 10, 9000]]"#,
+            r#"["/", 1, ["+", "_.", "_T.x"]]"#,
+        ),
+        (
+            r#"["add", "x", ["range", 0, 100000]]"#,
+            r#"["concat", "_T.x"]"#,
+        ),
+    ] {
+        let rules = format!(
+            "{{\"default\": [{before}, [\"add\", \"r\", [\"count\", [\"map\", {each}, \
+             [\"range\", 0, 1000000]]]], [\"remove\", \"x\"]]}}"
+        );
+        let error = alone(&rules, "{}");
+        assert_eq!(error.class, EvalClass::Limit, "{each}: {error}");
+    }
+}
+
+/// An evaluation ends when nobody wants it any more, long before its limits.
+#[test]
+fn a_stop_ends_an_evaluation() {
+    let rules =
+        r#"{"default": [["add", "r", ["count", ["map", ["+", "_.", 1], ["range", 0, 1000000]]]]]}"#;
+    let program = compile(&support::parse(rules), &Options::default()).unwrap();
+    let input = support::batch(&[support::parse(r#"{"_id": "1"}"#)]);
+    let asked = std::cell::Cell::new(0);
+    let stopped = || {
+        asked.set(asked.get() + 1);
+        asked.get() > 3
+    };
+    let mut context = tahini_dtl::Context::new(jiff::Timestamp::UNIX_EPOCH, &NoLookup);
+    context.stopped = Some(&stopped);
+    let mut out = tahini_entity::Batch::new();
+    let result = program.transform(&input, &context, &mut out, &mut Vec::new());
+    assert_eq!(result.unwrap_err().class, EvalClass::Cancelled);
+    assert_eq!(asked.get(), 4);
+}
+
+/// Many names take no time that grows with their square.
+#[test]
+fn names_of_large_dicts() {
+    let program = compile(
+        &support::parse(
+            r#"{"default": [["add", "r", ["count", ["keys", ["group-by", "_.", ["string", "_."], ["range", 0, 100000]]]]],
+               ["add", "s", ["count", ["keys", ["dict", ["map", ["list", ["string", "_."], 1], ["range", 0, 100000]]]]]]]}"#,
+        ),
+        &Options::default(),
+    )
+    .unwrap();
+    let input = support::batch(&[support::parse(r#"{"_id": "1"}"#)]);
+    let started = busy();
+    let (out, _) = support::run(&program, &input, &NoLookup, &RefCell::default()).unwrap();
+    let text = support::text_of(&out[0]);
+    assert_eq!(text.matches("100000").count(), 2, "{text}");
+    let took = busy().saturating_sub(started);
+    assert!(took < Duration::from_secs(20), "{took:?}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ mod write;
 pub use config::{entity_from_config, from_config, to_config};
 pub use elements::{Elements, Next, ReadError};
 pub use entity_error::{EntityError, EntityFault};
-pub use number::Numbers;
+pub use number::{MAX_DIGITS, Numbers, integer_fits};
 pub use opened::{Line, Opened};
 pub use parse::{Parser, parse_entity};
 pub use raw::Raw;

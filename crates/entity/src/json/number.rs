@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use bigdecimal::BigDecimal;
-use num_bigint::{BigInt, Sign};
+use num_bigint::{BigInt, BigUint, Sign};
 
 use crate::Value;
 use crate::encoding;
@@ -110,7 +110,7 @@ fn integer(text: &str) -> Result<Number, String> {
     if let Ok(small) = text.parse() {
         return Ok(Number::Int(small));
     }
-    if text.len() > MAX_DIGITS {
+    if text.trim_start_matches('-').len() > MAX_DIGITS {
         return Err(format!(
             "expected an integer of at most {MAX_DIGITS} digits, found one of {}",
             text.len()
@@ -118,6 +118,17 @@ fn integer(text: &str) -> Result<Number, String> {
     }
     let number = BigInt::parse_bytes(text.as_bytes(), 10).expect("the text is an integer");
     Ok(Number::BigInt(number))
+}
+
+/// Whether an integer has at most `MAX_DIGITS` digits, so that what is written of it can be read.
+pub fn integer_fits(number: &BigInt) -> bool {
+    // 2^332192 is the last power of two below 10^100000.
+    const SURELY: u64 = 332_192;
+    match number.bits() {
+        0..=SURELY => true,
+        bits if bits > SURELY + 1 => false,
+        _ => *number.magnitude() < BigUint::from(10u32).pow(MAX_DIGITS as u32),
+    }
 }
 
 /// Reads decimal text: a sign, digits, a fraction, an exponent; all but the digits may be missing.
@@ -247,6 +258,20 @@ mod tests {
             "-9.99E-20",
         ] {
             assert_eq!(text_of(text), text);
+        }
+    }
+
+    /// The same integers are made and read, whatever their sign.
+    #[test]
+    fn integers_fit_when_they_can_be_read() {
+        let most = "9".repeat(MAX_DIGITS);
+        let more = format!("1{}", "0".repeat(MAX_DIGITS));
+        for (text, fits) in [(&most, true), (&more, false)] {
+            for text in [text.clone(), format!("-{text}")] {
+                let digits: BigInt = text.parse().unwrap();
+                assert_eq!(integer_fits(&digits), fits);
+                assert_eq!(number(&text, Numbers::FLOATS).is_ok(), fits);
+            }
         }
     }
 

@@ -104,8 +104,10 @@ impl Transform for Dtl {
         origins: &mut Vec<u32>,
     ) -> Result<(), Failure> {
         let pause = |pause| self.cancel.sleep(pause).is_ok();
+        let stopped = || self.cancel.is_cancelled();
         let mut context = Context::new(self.clock.now(), &self.lookup);
         context.pause = Some(&pause);
+        context.stopped = Some(&stopped);
         let result = self.program.transform(input, &context, out, origins);
         result.map_err(|error| {
             let record = input.iter().nth(error.position);
@@ -123,8 +125,10 @@ impl Transform for Dtl {
             return None;
         }
         let pause = |pause| self.cancel.sleep(pause).is_ok();
+        let stopped = || self.cancel.is_cancelled();
         let mut context = Context::new(self.clock.now(), &self.lookup);
         context.pause = Some(&pause);
+        context.stopped = Some(&stopped);
         let lines = opened.lines(buffer);
         let result = self.program.transform_lines(lines, &context, out);
         Some(result.map_err(|error| {
