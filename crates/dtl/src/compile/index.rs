@@ -14,6 +14,8 @@ impl Compiler<'_> {
         let mut alone = Compiler::new(self.options);
         alone.path = self.path.clone();
         alone.scope.aliases = vec![alias.to_owned()];
+        let others = self.scope.aliases.iter().filter(|other| *other != alias);
+        alone.scope.others = others.cloned().collect();
         let expr = alone.expression(json);
         let failed = alone.failed();
         self.problems.append(&mut alone.problems);

@@ -98,8 +98,17 @@ pub(crate) struct Scope {
     entity: bool,
     /// Dataset aliases, by their place in the row.
     aliases: Vec<String>,
+    /// Aliases that cannot be read here, and may be meant all the same.
+    others: Vec<String>,
     /// `_S` means this alias (in `subsets`).
     source_alias: Option<u16>,
+}
+
+impl Scope {
+    /// The aliases that somebody who writes here knows.
+    fn known_aliases(&self) -> impl Iterator<Item = &str> {
+        self.aliases.iter().chain(&self.others).map(String::as_str)
+    }
 }
 
 impl<'c> Compiler<'c> {

@@ -400,3 +400,31 @@ fn a_pipe_runs_once_at_a_time() {
         assert!(run.join().unwrap().success());
     });
 }
+
+#[test]
+fn what_one_transform_filters_no_later_one_brings_back() {
+    let mut world = World::new();
+    let dtl = |statements: Json| json!({"type": "dtl", "rules": {"default": statements}});
+    let way = |wanted: i64| {
+        json!({
+            "_id": "p",
+            "source": {"type": "embedded", "entities": [{"_id": "a", "v": 1}, {"_id": "b", "v": 2}]},
+            "transform": [
+                dtl(json!([["copy", "*"], ["filter", ["lte", "_S.v", wanted]]])),
+                dtl(json!([["copy", "*"], ["add", "q", true],
+                    ["create", ["dict", "_id", ["concat", "_S._id", "-child"]]]])),
+            ],
+        })
+    };
+    world.pipe(way(1));
+    world.succeed("p");
+    assert_eq!(world.living("p"), ["a", "a-child"]);
+    // What passed before and no longer does is deleted, with what was made of it.
+    world.pipe(way(2));
+    world.succeed("p");
+    assert_eq!(world.living("p"), ["a", "a-child", "b", "b-child"]);
+    world.pipe(way(1));
+    world.succeed("p");
+    assert_eq!(world.living("p"), ["a", "a-child"]);
+    assert_eq!(world.deleted("p"), ["b", "b-child"]);
+}
