@@ -70,10 +70,19 @@ fn fill(json: &Json, get: &mut impl FnMut(&str) -> Option<String>) -> Json {
     }
 }
 
-/// A secret in rules: text, whatever it looks like.
+/// A secret in rules: text, whatever it looks like. Text that starts with a tilde would be read as
+/// a value of another type, and there is no escape, so that it is put together.
 fn key(secret: &str) -> Json {
-    let escape = if secret.starts_with('~') { "~" } else { "" };
-    json!(["literal", format!("{escape}{secret}")])
+    let rest = secret.trim_start_matches('~');
+    let tildes = secret.len() - rest.len();
+    let text = json!(["literal", rest]);
+    if tildes == 0 {
+        return text;
+    }
+    let mut call = vec![json!("concat")];
+    call.resize(1 + tildes, json!("~"));
+    call.push(text);
+    Json::Array(call)
 }
 
 /// Rules whose secrets are replaced by what gives some text that nobody knows yet: they
@@ -238,7 +247,8 @@ mod tests {
         assert_eq!(filled, expected);
         let config = rules("$SECRET(tilde)".into(), "p".into());
         let filled = resolve_secrets(&config, &secrets, None).unwrap();
-        assert_eq!(filled, rules(json!(["literal", "~~rx:y"]), "p".into()));
+        let expected = json!(["concat", "~", ["literal", "rx:y"]]);
+        assert_eq!(filled, rules(expected, "p".into()));
         let config = rules("$SECRET(gone)".into(), "p".into());
         let failure = resolve_secrets(&config, &secrets, None).unwrap_err();
         assert!(failure.message.contains("\"gone\""), "{failure}");
