@@ -8,6 +8,7 @@ mod statement;
 pub(crate) mod suggest;
 
 pub(crate) use call::{Given, assign};
+pub(crate) use index::compile_index;
 
 use std::collections::HashMap;
 

@@ -654,8 +654,7 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         Integer(1),
         "The most bytes that an entity may take.",
     )
-    .or("104857600")
-    .not_yet(),
+    .or("104857600"),
     row(
         "run_at_startup_if_not_populated",
         Boolean,

@@ -17,6 +17,8 @@ mod secrets;
 mod settle;
 mod sink_demands;
 mod stage;
+mod subsets;
+mod terms;
 mod transform_errors;
 mod world;
 mod write_errors;
