@@ -125,7 +125,10 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
 }
 
 fn subset(ctx: &Ctx<'_>, dataset: &str) -> Result<Option<Subset>, Failure> {
-    let Some(json) = ctx.props.get("subset") else {
+    let written = ctx.props.get("subset");
+    // An empty list is nothing, as everywhere.
+    let Some(json) = written.filter(|json| json.as_array().is_none_or(|list| !list.is_empty()))
+    else {
         return Ok(None);
     };
     let options = dtl_options(ctx.whole.map(), &Default::default());

@@ -75,10 +75,10 @@ fn check_subset(pipe: &Map<String, Json>, problems: &mut Vec<Problem>) {
     let Some(Json::Object(source)) = pipe.get("source") else {
         return;
     };
-    let Some(subset @ Json::Array(_)) = source.get("subset") else {
+    let Some(subset @ Json::Array(list)) = source.get("subset") else {
         return;
     };
-    if source.get("type").and_then(Json::as_str) != Some("dataset") {
+    if list.is_empty() || source.get("type").and_then(Json::as_str) != Some("dataset") {
         return;
     }
     let options = dtl_options(pipe, &Map::new());

@@ -173,7 +173,7 @@ fn who_posts_an_outdated_version_is_told_and_nothing_is_written() {
 #[test]
 fn a_pump_writes_nothing_of_a_batch_with_an_outdated_version() {
     let world = world(json!({"enable_optimistic_locking": true}));
-    world.records("p", records(&[("a", 1)]));
+    world.records("p", vec![json!({"_id": "a", "n": 1})]);
     world.succeed("p");
     world.records(
         "p",
