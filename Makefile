@@ -26,7 +26,7 @@ check: ## The first minute of it: format, shape, lints, unit tests
 
 bench: build ## Measure, and write docs/performance.md
 	@tests/rig/prepare.sh venv
-	@$(PYTHON) benches/run.py --tahini $(RELEASE)
+	@$(PYTHON) benches/run.py --tahini $(RELEASE); import=$$?; $(PYTHON) benches/dtl.py --tahini $(RELEASE) && exit $$import
 
 clean: ## Remove what was built and fetched into the checkout
 	cargo clean

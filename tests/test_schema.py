@@ -77,6 +77,23 @@ class Schemas(unittest.TestCase):
                 taken += 1
         self.assertGreater(taken, 600)
 
+    def test_rules_of_the_specification_are_taken(self):
+        taken = 0
+        for file in sorted((ROOT / "crates/dtl/tests/spec").glob("*.json")):
+            for case in json.loads(file.read_text()):
+                if "error" in case:
+                    continue
+                rules = dict(case.get("beside", {}))
+                if "expression" in case:
+                    rules["default"] = [["add", "r", case["expression"]]]
+                elif isinstance(case["rules"], list):
+                    rules["default"] = case["rules"]
+                else:
+                    rules = case["rules"]
+                self.takes(self.rules, rules, f"{file.name}: {case['name']}")
+                taken += 1
+        self.assertGreater(taken, 1000)
+
     def test_a_pipe_is_taken_with_variables_conditions_and_remarks(self):
         self.takes(self.pipe, PIPE)
         self.takes(self.all, [PIPE, {"_id": "s", "type": "system:url", "url_pattern": "http://x/%s"}])

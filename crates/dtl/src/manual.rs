@@ -41,8 +41,12 @@ pub fn find(name: &str) -> Vec<Entry> {
         .collect()
 }
 
-/// Help for a name that no row has: `; did you mean "upper"?`, or nothing.
+/// Help for a name that no row has: what stands for a retired one, `; did you mean "upper"?`, or
+/// nothing.
 pub fn nearest(name: &str) -> String {
+    if let Some(instead) = functions::retired(name) {
+        return format!("; {instead}");
+    }
     suggest::nearest(name, entries().map(|entry| entry.function.name))
 }
 

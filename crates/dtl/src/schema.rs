@@ -99,7 +99,7 @@ fn calls(is_transform: bool) -> Json {
 /// The arguments of one function.
 fn arguments(function: &Function) -> Json {
     let counts = counts(function.args);
-    let mut positions: Vec<BTreeSet<Part>> = Vec::new();
+    let mut positions: Vec<BTreeSet<Takes>> = Vec::new();
     for count in &counts.tried {
         let Ok(places) = assign(function.args, *count) else {
             continue;
@@ -109,7 +109,7 @@ fn arguments(function: &Function) -> Json {
                 if positions.len() < place {
                     positions.resize(place, BTreeSet::new());
                 }
-                positions[place - 1].insert(Part::of(arg.kind));
+                positions[place - 1].insert(Takes::of(arg.kind));
             }
         }
     }
@@ -118,7 +118,7 @@ fn arguments(function: &Function) -> Json {
         None => positions.split_off(MOST_POSITIONS.min(positions.len())),
     };
     let mut prefix = vec![json!(true)];
-    prefix.extend(positions.iter().map(|parts| any_of(parts)));
+    prefix.extend(positions.iter().map(any_of));
     let mut schema = json!({
         "description": format!("{}\n\n{}", manual::usage(function), function.doc),
         "prefixItems": prefix,
@@ -128,7 +128,7 @@ fn arguments(function: &Function) -> Json {
         schema["maxItems"] = json!(most + 1);
     }
     if !rest.is_empty() {
-        let all: BTreeSet<Part> = rest.into_iter().flatten().collect();
+        let all: BTreeSet<Takes> = rest.into_iter().flatten().collect();
         schema["items"] = any_of(&all);
     }
     schema
@@ -163,7 +163,7 @@ fn counts(args: &[Arg]) -> Counts {
 
 /// What may stand in a place, as far as a schema can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+enum Takes {
     Expression,
     Integer,
     Number,
@@ -176,19 +176,19 @@ enum Part {
     Anything,
 }
 
-impl Part {
-    fn of(kind: Kind) -> Part {
+impl Takes {
+    fn of(kind: Kind) -> Takes {
         match kind {
-            Kind::Value | Kind::Boolean | Kind::Function | Kind::Default => Part::Expression,
-            Kind::Integer => Part::Integer,
-            Kind::Number => Part::Number,
-            Kind::String | Kind::Property => Part::String,
-            Kind::DatePart => Part::DatePart,
-            Kind::Patterns => Part::Patterns,
-            Kind::Transforms => Part::Statements,
-            Kind::Rule => Part::Rule,
-            Kind::Hops => Part::Hops,
-            Kind::Literal => Part::Anything,
+            Kind::Value | Kind::Boolean | Kind::Function | Kind::Default => Takes::Expression,
+            Kind::Integer => Takes::Integer,
+            Kind::Number => Takes::Number,
+            Kind::String | Kind::Property => Takes::String,
+            Kind::DatePart => Takes::DatePart,
+            Kind::Patterns => Takes::Patterns,
+            Kind::Transforms => Takes::Statements,
+            Kind::Rule => Takes::Rule,
+            Kind::Hops => Takes::Hops,
+            Kind::Literal => Takes::Anything,
         }
     }
 
@@ -200,15 +200,15 @@ impl Part {
             json!({"type": types, "if": {"type": "array"}, "then": refer("call")})
         };
         match self {
-            Part::Expression => refer("expression"),
-            Part::Integer => typed(&["integer"]),
-            Part::Number => typed(&["number"]),
-            Part::String => json!({
+            Takes::Expression => refer("expression"),
+            Takes::Integer => typed(&["integer"]),
+            Takes::Number => typed(&["number"]),
+            Takes::String => json!({
                 "type": ["string", "array", "null"],
                 "if": {"type": "array"},
                 "then": refer("call"),
             }),
-            Part::DatePart => {
+            Takes::DatePart => {
                 let parts: Vec<&str> = functions::date_parts().collect();
                 json!({
                     "type": ["string", "array", "null"],
@@ -217,16 +217,16 @@ impl Part {
                     "else": refer("expression"),
                 })
             }
-            Part::Patterns => refer("patterns"),
-            Part::Statements => refer("statements"),
-            Part::Rule => json!({"type": "string"}),
-            Part::Hops => refer("hops"),
-            Part::Anything => json!(true),
+            Takes::Patterns => refer("patterns"),
+            Takes::Statements => refer("statements"),
+            Takes::Rule => json!({"type": "string"}),
+            Takes::Hops => refer("hops"),
+            Takes::Anything => json!(true),
         }
     }
 }
 
-fn any_of(parts: &BTreeSet<Part>) -> Json {
+fn any_of(parts: &BTreeSet<Takes>) -> Json {
     let mut schemas: Vec<Json> = parts.iter().map(|part| part.schema()).collect();
     match schemas.len() {
         0 => json!(true),

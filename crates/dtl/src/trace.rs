@@ -34,7 +34,7 @@ pub struct Step {
     pub source: Option<Shown>,
     /// What the expression gave; `None` for statements and for what was stopped.
     pub value: Option<Shown>,
-    /// What the statement did to the target.
+    /// What the statement did to the target, unless statements in it did.
     pub changes: Vec<Change>,
     /// Why it went no further: `filtered`, `discarded` or the words of an error.
     pub stopped: Option<String>,
@@ -75,8 +75,8 @@ pub struct Explained {
 
 impl Program {
     /// Transforms the entities of `batch` one by one and says how. The program is one of
-    /// [`compile_traced`](crate::compile_traced); any other one has no steps to tell. Nested
-    /// expressions count twice against the limit of depth.
+    /// [`compile_traced`](crate::compile_traced); any other one has no steps to tell. Each
+    /// step counts several times against the limit of depth.
     pub fn explain(&self, batch: &Batch, context: &Context<'_>) -> Vec<Explained> {
         let explain = |record| {
             let mut one = Batch::new();
@@ -158,24 +158,22 @@ impl Trace {
     }
 }
 
+/// What a noted step counts against the limit of depth beside what it does itself: it takes more
+/// stack than one that is not noted.
+const DEPTH_OF_EXPRESSION: u32 = 2;
+const DEPTH_OF_STATEMENT: u32 = 4;
+
 impl Machine<'_> {
     /// The value of an expression whose step is noted.
     #[inline(never)]
     pub(crate) fn traced(&mut self, at: u32, expr: &Expr, env: Env<'_>) -> Result<Value, Stop> {
-        let Some(trace) = self.context.trace else {
-            return self.eval(expr, env);
-        };
-        let path = &self.program.traced[at as usize];
-        let noted = trace.borrow_mut().open(path, false);
+        self.descend(DEPTH_OF_EXPRESSION)?;
+        let noted = self.begins(at);
         let result = self.eval(expr, env);
         if noted {
-            let mut trace = trace.borrow_mut();
-            let value = result.as_ref().ok().map(|value| trace.keep(value));
-            trace.close(|step| {
-                step.value = value;
-                step.stopped = result.as_ref().err().map(words);
-            });
+            self.gave(&result);
         }
+        self.ascend(DEPTH_OF_EXPRESSION);
         result
     }
 
@@ -186,28 +184,75 @@ impl Machine<'_> {
         action: &Action,
         frame: &mut Frame<'_>,
     ) -> Result<(), Stop> {
-        let Some(trace) = self.context.trace else {
-            return self.action(action, frame);
-        };
-        let path = &self.program.paths[self.at as usize];
-        let before = frame.target.to_dict();
-        if !trace.borrow_mut().open(path, true) {
-            return self.action(action, frame);
-        }
+        self.descend(DEPTH_OF_STATEMENT)?;
+        let begun = self.starts(frame);
         let result = self.action(action, frame);
-        let source = frame.parent.is_some() && is_first(path);
-        let source = source.then(|| frame.source.to_value());
-        let after = frame.target.to_dict();
-        let mut trace = trace.borrow_mut();
-        let source = source.map(|source| trace.keep(&source));
-        let changes = changes(&mut trace, &before, &after);
-        trace.close(|step| {
-            step.source = source;
-            step.changes = changes;
-            step.stopped = result.as_ref().err().map(words);
-        });
+        if let Some(begun) = begun {
+            self.did(&begun, &result, frame);
+        }
+        self.ascend(DEPTH_OF_STATEMENT);
         result
     }
+
+    /// Notes that an expression is evaluated; false when it is not kept.
+    #[inline(never)]
+    fn begins(&self, at: u32) -> bool {
+        let path = &self.program.traced[at as usize];
+        let trace = self.context.trace;
+        trace.is_some_and(|trace| trace.borrow_mut().open(path, false))
+    }
+
+    #[inline(never)]
+    fn gave(&self, result: &Result<Value, Stop>) {
+        let Some(trace) = self.context.trace else {
+            return;
+        };
+        let mut trace = trace.borrow_mut();
+        let value = result.as_ref().ok().map(|value| trace.keep(value));
+        trace.close(|step| {
+            step.value = value;
+            step.stopped = result.as_ref().err().map(words);
+        });
+    }
+
+    /// Notes that a statement is run: the target as it was before; `None` when it is not kept.
+    #[inline(never)]
+    fn starts(&self, frame: &Frame<'_>) -> Option<Box<Begun>> {
+        let path = &self.program.paths[self.at as usize];
+        let noted = self.context.trace?.borrow_mut().open(path, true);
+        noted.then(|| {
+            Box::new(Begun {
+                first: frame.parent.is_some() && is_first(path),
+                before: frame.target.to_dict(),
+            })
+        })
+    }
+
+    #[inline(never)]
+    fn did(&self, begun: &Begun, result: &Result<(), Stop>, frame: &Frame<'_>) {
+        let Some(trace) = self.context.trace else {
+            return;
+        };
+        let mut trace = trace.borrow_mut();
+        let source = begun.first.then(|| frame.source.to_value());
+        let source = source.map(|source| trace.keep(&source));
+        let changes = changes(&mut trace, &begun.before, &frame.target.to_dict());
+        trace.close(|step| {
+            step.source = source;
+            // What the statements in it did, they say themselves.
+            if !step.steps.iter().any(|inner| inner.is_statement) {
+                step.changes = changes;
+            }
+            step.stopped = result.as_ref().err().map(words);
+        });
+    }
+}
+
+/// A statement that is not done.
+struct Begun {
+    /// It is the first one of an applied rule.
+    first: bool,
+    before: Dict,
 }
 
 /// Whether a statement is the first one of its rule.
@@ -225,7 +270,7 @@ fn words(stop: &Stop) -> String {
 
 /// What is new, other or gone, in the order of the target.
 fn changes(trace: &mut Trace, before: &Dict, after: &Dict) -> Vec<Change> {
-    let old: HashMap<&Str, &Value> = before.iter().map(|(name, value)| (name, value)).collect();
+    let old: HashMap<&Str, &Value> = before.iter().collect();
     let mut changes = Vec::new();
     for (name, value) in after.iter() {
         if old.get(name).is_none_or(|old| !same(old, value)) {

@@ -1,4 +1,4 @@
-//! Datasets beside rules that no pipe runs: given with them, or read once from the store.
+//! Datasets that are given beside rules, for looks.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
@@ -6,20 +6,11 @@ use std::sync::Arc;
 
 use tahini_dtl::{By, Index, Lookup, LookupError, Need};
 use tahini_entity::{Batch, Entity, order};
-use tahini_store::{Backend, Limit, View};
-
-/// The most entities of one dataset that are read from the store for a look.
-pub const MAX_READ: usize = 100_000;
-/// The most encoded bytes of one dataset that are read from the store for a look.
-pub const MAX_READ_BYTES: usize = 64 << 20;
-/// Entities read from the store at a time.
-const ROWS: usize = 1000;
 
 /// Datasets in memory to look things up in, by name.
+#[derive(Default)]
 pub struct Beside {
-    datasets: RefCell<HashMap<String, Arc<Dataset>>>,
-    /// Where datasets that were not given are read from.
-    store: Option<Arc<dyn Backend>>,
+    datasets: HashMap<String, Dataset>,
 }
 
 /// One dataset: its live entities in the order of `_id`, and the indexes that were asked for.
@@ -33,83 +24,92 @@ struct Dataset {
 type Keys = HashMap<u128, Vec<Arc<Entity>>>;
 
 impl Beside {
-    /// No datasets; a lookup in one is an error that says so.
-    pub fn nothing() -> Beside {
-        Beside {
-            datasets: RefCell::default(),
-            store: None,
-        }
-    }
-
-    /// The datasets of a store, each read when it is first asked for; one that does not exist is
-    /// empty.
-    pub fn store(store: &Arc<dyn Backend>) -> Beside {
-        Beside {
-            store: Some(Arc::clone(store)),
-            ..Beside::nothing()
-        }
-    }
-
     /// Gives a dataset. Of several entities with one `_id` the last one counts; those without, and
     /// deleted ones, are not there.
     pub fn give(&mut self, name: &str, entities: &Batch) {
         let mut dataset = Dataset::default();
         dataset.take(entities);
-        self.datasets
-            .borrow_mut()
-            .insert(name.to_owned(), Arc::new(dataset));
+        self.datasets.insert(name.to_owned(), dataset);
     }
 
-    fn dataset(&self, name: &str) -> Result<Arc<Dataset>, LookupError> {
-        if let Some(known) = self.datasets.borrow().get(name) {
-            return Ok(Arc::clone(known));
+    /// These datasets, and `others` for whatever was not given.
+    pub(crate) fn and<'a>(&'a self, others: &'a dyn Lookup) -> impl Lookup {
+        Both {
+            given: self,
+            others,
         }
-        let dataset = match &self.store {
-            Some(store) => Arc::new(read(store, name)?),
-            None => {
-                return Err(LookupError {
-                    message: format!(
-                        "expected the dataset \"{name}\" beside the rules, found none of that name"
-                    ),
-                });
-            }
-        };
-        let mut known = self.datasets.borrow_mut();
-        known.insert(name.to_owned(), Arc::clone(&dataset));
-        Ok(dataset)
     }
 }
 
 impl Lookup for Beside {
     fn fetch(&self, needs: &[Need<'_>]) -> Result<Vec<Vec<Arc<Entity>>>, LookupError> {
-        needs.iter().map(|need| self.answer(need)).collect()
+        self.and(&Nothing).fetch(needs)
     }
 }
 
-impl Beside {
-    fn answer(&self, need: &Need<'_>) -> Result<Vec<Arc<Entity>>, LookupError> {
-        Ok(match &need.by {
-            By::Id(id) => {
-                let dataset = self.dataset(need.dataset)?;
-                dataset.by_id.get(*id).cloned().into_iter().collect()
+/// What was not given is not there.
+struct Nothing;
+
+impl Lookup for Nothing {
+    fn fetch(&self, needs: &[Need<'_>]) -> Result<Vec<Vec<Arc<Entity>>>, LookupError> {
+        for need in needs {
+            // Nobody knows earlier versions or the completeness of what was merely given.
+            if matches!(need.by, By::Id(_) | By::Key(..)) {
+                return Err(LookupError {
+                    message: format!(
+                        "expected the dataset \"{}\" beside the rules, found none of that name",
+                        need.dataset
+                    ),
+                });
             }
+        }
+        Ok(vec![Vec::new(); needs.len()])
+    }
+}
+
+struct Both<'a> {
+    given: &'a Beside,
+    others: &'a dyn Lookup,
+}
+
+impl Lookup for Both<'_> {
+    fn fetch(&self, needs: &[Need<'_>]) -> Result<Vec<Vec<Arc<Entity>>>, LookupError> {
+        let given = |need: &Need<'_>| self.given.datasets.get(need.dataset);
+        let others: Vec<Need<'_>> = needs
+            .iter()
+            .filter(|need| given(need).is_none())
+            .cloned()
+            .collect();
+        let mut answers = if others.is_empty() {
+            Vec::new().into_iter()
+        } else {
+            self.others.fetch(&others)?.into_iter()
+        };
+        let answer = |need: &Need<'_>| match given(need) {
+            Some(dataset) => dataset.answer(&need.by),
+            None => answers.next().unwrap_or_default(),
+        };
+        Ok(needs.iter().map(answer).collect())
+    }
+}
+
+impl Dataset {
+    fn answer(&self, by: &By<'_>) -> Vec<Arc<Entity>> {
+        match by {
+            By::Id(id) => self.by_id.get(*id).cloned().into_iter().collect(),
             By::Key(index, value) => {
-                let dataset = self.dataset(need.dataset)?;
-                let found = dataset.with_key(index, order::key(value));
                 let has = |entity: &Arc<Entity>| {
                     let mut keys = Vec::new();
                     index.keys(entity, &mut keys);
                     keys.iter().any(|key| order::eq(key, value))
                 };
+                let found = self.with_key(index, order::key(value));
                 found.into_iter().filter(has).collect()
             }
-            // Nobody knows earlier versions or the completeness of what was merely given.
             By::Previous { .. } | By::Completeness(_) => Vec::new(),
-        })
+        }
     }
-}
 
-impl Dataset {
     fn take(&mut self, entities: &Batch) {
         for record in entities.iter() {
             let Some(id) = record.id else {
@@ -149,49 +149,6 @@ impl Dataset {
     }
 }
 
-/// The live entities of a dataset of the store.
-fn read(store: &Arc<dyn Backend>, name: &str) -> Result<Dataset, LookupError> {
-    let failed = |error: &dyn std::fmt::Display| LookupError {
-        message: format!("the dataset \"{name}\" could not be read: {error}"),
-    };
-    let mut dataset = Dataset::default();
-    let Some(found) = store.find(name).map_err(|error| failed(&error))? else {
-        return Ok(dataset);
-    };
-    let snapshot = found.snapshot().map_err(|error| failed(&error))?;
-    let (view, limit) = (
-        View {
-            history: false,
-            deleted: false,
-        },
-        Limit {
-            rows: ROWS,
-            bytes: MAX_READ_BYTES / 16,
-        },
-    );
-    let (mut after, mut batch, mut bytes) = (None, Batch::new(), 0);
-    loop {
-        batch.clear();
-        after = snapshot
-            .changes(after, view, limit, &mut batch)
-            .map_err(|error| failed(&error))?;
-        dataset.take(&batch);
-        bytes += batch.iter().map(|record| record.body.len()).sum::<usize>();
-        if dataset.by_id.len() > MAX_READ || bytes > MAX_READ_BYTES {
-            return Err(LookupError {
-                message: format!(
-                    "expected the dataset \"{name}\" to hold at most {MAX_READ} entities and \
-                     {MAX_READ_BYTES} bytes for a look, found more; give a part of it beside the \
-                     rules"
-                ),
-            });
-        }
-        if after.is_none() {
-            return Ok(dataset);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -209,7 +166,7 @@ mod tests {
         batch
     }
 
-    fn run(beside: &Beside) -> Result<Vec<String>, String> {
+    fn run(beside: &dyn Lookup) -> Result<Vec<String>, String> {
         let rules = json!({"default": [
             ["add", "by-key", ["hops", {"datasets": ["orders o"], "where": ["eq", "_S._id", "o.customer"],
                 "return": "o._id"}]],
@@ -234,7 +191,7 @@ mod tests {
 
     #[test]
     fn given_datasets_are_found_by_key_and_by_id() {
-        let mut beside = Beside::nothing();
+        let mut beside = Beside::default();
         beside.give(
             "orders",
             &batch(&[
@@ -252,16 +209,22 @@ mod tests {
 
     #[test]
     fn what_was_not_given_is_asked_for_by_name() {
-        let mut beside = Beside::nothing();
+        let mut beside = Beside::default();
         beside.give("orders", &Batch::new());
         let words = run(&beside).unwrap_err();
         assert!(words.contains("\"countries\""), "{words}");
     }
 
     #[test]
-    fn a_store_without_the_dataset_has_none_of_its_entities() {
-        let store: Arc<dyn Backend> = Arc::new(tahini_store::Memory::new());
-        let expected = r#"{"by-key":[],"by-id":null,"_id":"c1","_deleted":false}"#;
-        assert_eq!(run(&Beside::store(&store)).unwrap(), [expected]);
+    fn what_was_not_given_is_looked_up_elsewhere() {
+        let (mut some, mut others) = (Beside::default(), Beside::default());
+        some.give("countries", &batch(&[r#"{"_id": "NO", "name": "Norway"}"#]));
+        others.give(
+            "countries",
+            &batch(&[r#"{"_id": "NO", "name": "another"}"#]),
+        );
+        others.give("orders", &batch(&[r#"{"_id": "a", "customer": "c1"}"#]));
+        let expected = r#"{"by-key":["a"],"by-id":"Norway","_id":"c1","_deleted":false}"#;
+        assert_eq!(run(&some.and(&others)).unwrap(), [expected]);
     }
 }

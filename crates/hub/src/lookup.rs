@@ -79,6 +79,8 @@ impl Datasets {
                         previous.push((id, version, at));
                     }
                 }
+                // A dataset that does not exist has no completeness.
+                By::Completeness(_) if !self.exists(need.dataset)? => {}
                 By::Completeness(of) => {
                     return Err(LookupError {
                         message: format!(
@@ -90,6 +92,13 @@ impl Datasets {
             }
         }
         Ok(asked)
+    }
+
+    fn exists(&self, dataset: &str) -> Result<bool, LookupError> {
+        let found = self.store.find(dataset).map_err(|error| LookupError {
+            message: format!("dataset {dataset:?} cannot be read: {error}"),
+        })?;
+        Ok(found.is_some())
     }
 
     fn answer(

@@ -5,8 +5,10 @@ use serde_json::{Map, Value as Json};
 use tahini_dtl::{Context, Explained, Lookup, Program, compile, compile_traced};
 use tahini_entity::Batch;
 
+use crate::beside::Beside;
 use crate::builtin::dtl;
 use crate::config::{Props, resolve_secrets};
+use crate::lookup::Datasets;
 use crate::pipe::{Pipe, World};
 use crate::stage::end_of_looking;
 use crate::transform::without_filtered;
@@ -18,7 +20,9 @@ pub struct Look<'l> {
     /// The value of `now`.
     pub now: jiff::Timestamp,
     /// The datasets that rules look things up in.
-    pub lookup: &'l dyn Lookup,
+    pub beside: &'l Beside,
+    /// Whether what is not among them is looked up in the store.
+    pub store: bool,
     /// Whether transforms that change something outside are run, too.
     pub side_effects: bool,
     /// Whether rules tell the value at every step.
@@ -43,7 +47,7 @@ struct Station {
 }
 
 enum Work {
-    Rules(Box<Program>),
+    Rules(Box<Program>, Option<Datasets>),
     Other(Box<dyn Transform>),
 }
 
@@ -86,7 +90,7 @@ impl<'l> Way<'l> {
         let count = end.as_ref().map_or(usize::MAX, |(at, _)| *at);
         let mut stations = Vec::new();
         for (at, config) in pipe.transforms().into_iter().enumerate().take(count) {
-            stations.push(station(pipe, world, cancel, (at, config), look.trace)?);
+            stations.push(station(pipe, world, cancel, (at, config), look)?);
         }
         let ends = end.map(|(_, why)| why);
         Ok(Way {
@@ -103,7 +107,7 @@ impl<'l> Way<'l> {
         self.stations
             .iter()
             .filter_map(|station| match &station.work {
-                Work::Rules(program) => Some(&**program),
+                Work::Rules(program, _) => Some(&**program),
                 Work::Other(_) => None,
             })
     }
@@ -152,13 +156,18 @@ impl Station {
         input: &Batch,
         look: &Look<'_>,
     ) -> Result<(Batch, Vec<Explained>, Option<String>), Failure> {
-        let program = match &mut self.work {
+        let (program, datasets) = match &mut self.work {
             Work::Other(transform) => {
                 return Ok((applied(transform.as_mut(), input)?, Vec::new(), None));
             }
-            Work::Rules(program) => program,
+            Work::Rules(program, datasets) => (program, datasets),
         };
-        let context = Context::new(look.now, look.lookup);
+        let both = datasets.as_ref().map(|others| look.beside.and(others));
+        let lookup: &dyn Lookup = match &both {
+            Some(both) => both,
+            None => look.beside,
+        };
+        let context = Context::new(look.now, lookup);
         let mut outputs = Batch::new();
         if !look.trace {
             let result = program.transform(input, &context, &mut outputs, &mut Vec::new());
@@ -188,7 +197,7 @@ fn station(
     world: &World,
     cancel: &Cancel,
     (at, config): (usize, &Json),
-    trace: bool,
+    look: Look<'_>,
 ) -> Result<Station, Failure> {
     let kind = config["type"].as_str().unwrap_or_default();
     let def = world.registry.transform(kind).ok_or_else(|| {
@@ -213,9 +222,10 @@ fn station(
     };
     // The rules without secrets: what is shown of them must hold none.
     let (rules, work) = if kind == "dtl" {
-        let compile = if trace { compile_traced } else { compile };
+        let compile = if look.trace { compile_traced } else { compile };
         let program = Box::new(dtl::program(&ctx, compile)?);
-        (config["rules"].clone(), Work::Rules(program))
+        let datasets = look.store.then(|| Datasets::of(&ctx));
+        (config["rules"].clone(), Work::Rules(program, datasets))
     } else {
         (Json::Null, Work::Other((def.open)(&ctx)?))
     };

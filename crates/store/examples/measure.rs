@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tahini_entity::Batch;
 use tahini_entity::json::{Elements, Layout, Numbers, Parser};
-use tahini_store::{Backend, Commit, Dataset, Files, Limit, Options, Rule, View};
+use tahini_store::{Backend, Commit, Compaction, Dataset, Files, Limit, Options, Rule, View};
 
 const BATCH: usize = 10_000;
 
@@ -24,8 +24,12 @@ fn main() {
     let dir = Path::new(&dir);
     let files = Files::open(dir, Options::default()).unwrap();
     let dataset = files.open("measured", true).unwrap();
-    load("first load", &file, &dataset);
-    load("same again", &file, &dataset);
+    load("first load", &file, &dataset, |_| false);
+    load("same again", &file, &dataset, |_| false);
+    load("half of them changed", &file, &dataset, |at| at % 2 == 1);
+    scan(&dataset);
+    compact("compaction, 1 version", &dataset, 1);
+    compact("compaction again", &dataset, 1);
     scan(&dataset);
     points(&dataset);
     let head = dataset.snapshot().unwrap().head().clone();
@@ -51,7 +55,7 @@ fn cpu() -> Duration {
     Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
 }
 
-fn load(what: &str, file: &str, dataset: &Arc<dyn Dataset>) {
+fn load(what: &str, file: &str, dataset: &Arc<dyn Dataset>, changed: fn(u64) -> bool) {
     let mut elements = Elements::new(File::open(file).unwrap(), Layout::Lines);
     let mut parser = Parser::new(Numbers::HTTP_ENDPOINT);
     let mut batch = Batch::new();
@@ -63,7 +67,12 @@ fn load(what: &str, file: &str, dataset: &Arc<dyn Dataset>) {
             let Some(element) = elements.next_element().unwrap() else {
                 break;
             };
-            parser.push_json(&mut batch, element).unwrap();
+            if changed(rows + batch.len() as u64) {
+                let element = [b"{\"changed\":true,", &element[1..]].concat();
+                parser.push_json(&mut batch, &element).unwrap();
+            } else {
+                parser.push_json(&mut batch, element).unwrap();
+            }
         }
         if batch.is_empty() {
             break;
@@ -90,6 +99,28 @@ fn load(what: &str, file: &str, dataset: &Arc<dyn Dataset>) {
         "{:>24}: {} ms, {}",
         "slowest batch",
         slowest.as_millis(),
+        memory()
+    );
+}
+
+/// Takes old versions out; rates count the versions that were there before.
+fn compact(what: &str, dataset: &Arc<dyn Dataset>, keep: u32) {
+    let head = dataset.snapshot().unwrap().head().clone();
+    let (start, cpu_start) = (Instant::now(), cpu());
+    let rules = Compaction {
+        keep_versions: Some(keep),
+        least_dead: 0.0,
+        ..Compaction::default()
+    };
+    let done = dataset.compact(&rules).unwrap();
+    report(what, start.elapsed(), Some(head.next));
+    report("of that on a core", cpu() - cpu_start, Some(head.next));
+    println!(
+        "{:>24}: {} versions gone, {} MB of {} left, {}",
+        "",
+        done.versions,
+        dataset.snapshot().unwrap().head().bytes / 1_000_000,
+        head.bytes / 1_000_000,
         memory()
     );
 }

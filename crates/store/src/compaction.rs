@@ -114,13 +114,13 @@ impl Line {
         seq < self.until && (trimmed || (deleted && ts < self.deleted_before))
     }
 
-    /// Before which `_ts` ids may expire, if any may.
-    pub fn expires_before(&self) -> Option<i64> {
-        let trimmed = if self.keep == Some(0) {
-            self.older_than
-        } else {
-            i64::MIN
-        };
-        Some(trimmed.max(self.deleted_before)).filter(|ts| *ts > i64::MIN)
+    /// Before which `_ts` ids may expire, and before which no more will, if any may.
+    pub fn expires_before(&self) -> Option<(i64, i64)> {
+        let trimmed = (self.keep == Some(0)).then_some(self.older_than);
+        let deleted = Some(self.deleted_before).filter(|ts| *ts > i64::MIN);
+        match (trimmed, deleted) {
+            (Some(one), Some(two)) => Some((one.max(two), one.min(two))),
+            (one, two) => one.or(two).map(|ts| (ts, ts)),
+        }
     }
 }

@@ -454,11 +454,10 @@ pub fn signature(function: &Function) -> String {
     let mut parts = Vec::new();
     for arg in function.args {
         parts.push(match arg.many {
-            Many::One | Many::PairEnd => arg.name.to_owned(),
+            Many::One | Many::Pairs => arg.name.to_owned(),
             Many::Optional => format!("{}?", arg.name),
             Many::Any => format!("{} …", arg.name),
-            Many::Some => format!("{}, …", arg.name),
-            Many::Pairs => format!("… {}", arg.name),
+            Many::Some | Many::PairEnd => format!("{}, …", arg.name),
         });
     }
     parts.join(", ")

@@ -1,6 +1,8 @@
 //! What is known about rules without running them.
 
-use tahini_dtl::{Options, Program, SourceKind, TriggerOn, Why, compile};
+use std::cell::RefCell;
+
+use tahini_dtl::{NoLookup, Options, Program, SourceKind, TriggerOn, Why, compile};
 
 use crate::support;
 
@@ -131,4 +133,62 @@ fn every_cause_of_other_results_is_named_with_its_place() {
     ];
     assert_eq!(found, expected.map(|(why, path)| (why, path.to_owned())));
     assert!(!program.is_deterministic());
+}
+
+/// Whether a name matches a pattern with `*` and `?`.
+fn matches(pattern: &[char], name: &[char]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, None) => true,
+        (Some(('*', rest)), _) if matches(rest, name) => true,
+        (Some(('*', _)), Some((_, after))) => matches(pattern, after),
+        (Some((letter, rest)), Some((other, after))) if *letter == '?' || letter == other => {
+            matches(rest, after)
+        }
+        _ => false,
+    }
+}
+
+/// An entity without the properties that rules do not read gives the same: every rule of the
+/// documentation is asked.
+#[test]
+fn what_is_not_read_makes_no_difference() {
+    let mut fewer = 0;
+    for line in include_str!("../vectors/dtl.jsonl").lines() {
+        let vector = support::parse(line);
+        let options = Options {
+            id_required: false,
+            ..Options::default()
+        };
+        let Ok(program) = compile(&vector["rules"], &options) else {
+            continue;
+        };
+        if !program.is_deterministic() {
+            continue;
+        }
+        let read: Vec<Vec<char>> = program
+            .properties()
+            .names()
+            .map(|name| name.chars().collect())
+            .collect();
+        let mut entity = vector["entity"].clone();
+        let all = entity.as_object().unwrap().len();
+        entity.as_object_mut().unwrap().retain(|name, _| {
+            let name: Vec<char> = name.chars().collect();
+            name.first() == Some(&'_') || read.iter().any(|pattern| matches(pattern, &name))
+        });
+        fewer += usize::from(entity.as_object().unwrap().len() < all);
+        let outcome = |entity: &serde_json::Value| {
+            let input = support::batch(std::slice::from_ref(entity));
+            let ran = support::run(&program, &input, &NoLookup, &RefCell::default());
+            ran.map(|(out, _)| out.iter().map(support::text_of).collect::<Vec<_>>())
+                .map_err(|error| error.message)
+        };
+        assert_eq!(
+            outcome(&entity),
+            outcome(&vector["entity"]),
+            "{}",
+            vector["id"]
+        );
+    }
+    assert!(fewer > 20, "{fewer}");
 }

@@ -39,8 +39,6 @@ default[2]: ["if", ["gt", "_S.age", 30], [["remove", "name"], ["add", "old", tru
         name is gone
     default[2][2][1]: ["add", "old", true]
         old = true
-    old = true
-    name is gone
 "#;
     assert_eq!(
         text(rules, r#"{"_id": "1", "name": "Ada", "age": 36}"#),
@@ -116,6 +114,25 @@ fn steps_and_large_values_have_limits() {
     let json = steps_json(&explained[0].steps);
     assert_eq!(json[0]["changes"][0]["value_too_large"], "list");
     assert_eq!(json[0]["changes"][0].get("value"), None);
+}
+
+/// Noting steps takes stack, too: the limit of depth comes before its end.
+#[test]
+fn deep_recursion_is_explained_up_to_the_limit() {
+    for again in [
+        r#"[["add", "r", ["apply", "again", "_S."]]]"#,
+        r#"[["if", true, ["case", true, [["add", "r", ["if", ["and", ["or", ["apply", "again", 1]]], 1]]]]]]"#,
+        r#"[["add", "r", ["map", ["apply", "again", "_."], ["list", "_S."]]]]"#,
+        r#"[["add", "r", ["group-by", ["sorted", ["apply", "again", "_."], ["list", 1, 2]], "_S."]]]"#,
+    ] {
+        let rules =
+            format!(r#"{{"default": [["add", "r", ["apply", "again", 1]]], "again": {again}}}"#);
+        let explained = explain(&rules, r#"{"_id": "1"}"#);
+        let error = explained[0].error.as_ref().expect(again);
+        assert!(error.message.contains("levels"), "{again}: {error}");
+        let text = steps_text(&explained[0].steps, &support::parse(&rules));
+        assert!(text.contains("stopped: "), "{text}");
+    }
 }
 
 /// What explains itself does the same as what does not.

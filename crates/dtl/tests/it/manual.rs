@@ -9,6 +9,7 @@ fn a_name_may_be_two_functions() {
     let roles: Vec<bool> = found.iter().map(|entry| entry.is_transform).collect();
     assert_eq!(roles, [true, false]);
     assert!(manual::find("fliter").is_empty());
+    assert!(manual::nearest("lookup").contains("lookup-entity"));
     assert_eq!(manual::nearest("fliter"), "; did you mean \"filter\"?");
 }
 
@@ -23,6 +24,10 @@ fn a_row_says_how_it_is_called_and_what_comes_of_it() {
     let fail = manual::json(manual::find("fail!")[0]);
     assert_eq!(fail["examples"][0]["error"], "no price for A7");
     assert_eq!(fail["is_transform"], true);
+    assert_eq!(
+        manual::usage(manual::find("case")[1].function),
+        "[\"case\", CONDITION, THEN, …, ELSE?]"
+    );
     let split = manual::json(manual::find("split")[0]);
     assert_eq!(split["usage"], "[\"split\", SEPARATOR?, VALUES]");
     assert_eq!(split["args"][0]["many"], "optional");

@@ -260,7 +260,7 @@ proptest! {
                 (0, Json::Array(items)) => drop(items.pop()),
                 (1, Json::Array(items)) => items.push(given),
                 (2, Json::Object(pairs)) => {
-                    let last = pairs.keys().last().cloned().unwrap_or_default();
+                    let last = pairs.keys().next_back().cloned().unwrap_or_default();
                     pairs.remove(&last);
                 },
                 (3, _) => *place = given,

@@ -38,7 +38,7 @@ pub fn preview(node: &Node, call: &Call) -> Answer {
         false => Asked::of_form(call)?,
     };
     let input = batch(&asked.source, "source")?;
-    let mut beside = Beside::store(&node.store);
+    let mut beside = Beside::default();
     for (name, entities) in &asked.datasets {
         beside.give(name, &batch(entities, name)?);
     }
@@ -53,7 +53,8 @@ pub fn preview(node: &Node, call: &Call) -> Answer {
     };
     let look = Look {
         now,
-        lookup: &beside,
+        beside: &beside,
+        store: true,
         side_effects: asked.side_effects,
         trace: asked.trace,
     };

@@ -82,11 +82,12 @@ fn of_file(path: &Path, options: &Explain) -> anyhow::Result<Option<Json>> {
         return Ok(None);
     };
     let Opened { pipe, assembly } = &opened;
-    let beside = Beside::nothing();
+    let beside = Beside::default();
     let world = &assembly.hub.world;
     let look = Look {
         now: world.clock.now(),
-        lookup: &beside,
+        beside: &beside,
+        store: false,
         side_effects: true,
         trace: false,
     };

@@ -21,7 +21,7 @@ const ROWS: usize = 1000;
 
 /// Transforms stdin and prints results, or how they came about.
 pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
-    let mut beside = Beside::nothing();
+    let mut beside = Beside::default();
     for given in &options.datasets {
         let Some((name, file)) = given.split_once('=') else {
             bail!("expected --dataset NAME=FILE, found {given:?}");
@@ -32,7 +32,8 @@ pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
     let world = &opened.assembly.hub.world;
     let look = Look {
         now: options.now.unwrap_or_else(|| world.clock.now()),
-        lookup: &beside,
+        beside: &beside,
+        store: false,
         side_effects: true,
         trace: options.explain,
     };

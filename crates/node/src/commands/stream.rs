@@ -14,7 +14,7 @@ const ROWS: usize = 1000;
 /// kind, and through batches otherwise.
 pub(super) fn pump(pipe: &Pipe, world: &World) -> anyhow::Result<()> {
     let mut pump = Pump {
-        transforms: pipe.open_transforms(world, &Cancel::new())?,
+        transforms: pipe.open_way(world, &Cancel::new())?,
         parser: Parser::new(Numbers::default()),
         batch: Batch::new(),
         text: Vec::new(),

@@ -13,6 +13,7 @@ use crate::assembly::{Assembly, REGISTRY, print_problems, read_objects};
 use crate::cli::{INVALID, OK, Setting, Transform};
 
 const PIPE: &str = "transform";
+const METADATA: &str = "node-metadata.conf.json";
 
 /// Reads NDJSON or an array, writes a line an entity.
 pub fn transform(options: &Transform) -> anyhow::Result<u8> {
@@ -46,7 +47,9 @@ pub(super) fn open(file: &Path, setting: &Setting) -> anyhow::Result<Option<Open
     let env = read_objects(&setting.env)?;
     let mut input = Input::new(pipe);
     input.file = Some(file.to_owned());
-    let configuration = Configuration::build(vec![input], &env, &REGISTRY);
+    let inputs = [Some(input), metadata_of(file)?];
+    let inputs = inputs.into_iter().flatten().collect();
+    let configuration = Configuration::build(inputs, &env, &REGISTRY);
     if print_problems(&configuration.problems().collect::<Vec<_>>()) {
         return Ok(None);
     }
@@ -66,6 +69,27 @@ fn read_rules(file: &Path) -> anyhow::Result<Json> {
     print_problems(&read.problems.iter().collect::<Vec<_>>());
     read.json
         .ok_or_else(|| anyhow!("{} is not JSON", file.display()))
+}
+
+/// The node metadata of the project that a file in its `pipes` folder belongs to: namespaces and
+/// other defaults hold for the pipe here as they do there.
+fn metadata_of(file: &Path) -> anyhow::Result<Option<Input>> {
+    let Ok(file) = file.canonicalize() else {
+        return Ok(None);
+    };
+    let folder = file.parent().filter(|folder| folder.ends_with("pipes"));
+    let Some(metadata) = folder
+        .and_then(Path::parent)
+        .map(|project| project.join(METADATA))
+    else {
+        return Ok(None);
+    };
+    if !metadata.is_file() {
+        return Ok(None);
+    }
+    let mut input = Input::new(read_rules(&metadata)?);
+    input.file = Some(metadata);
+    Ok(Some(input))
 }
 
 /// The pipe that has these rules; a whole pipe keeps its transforms and loses its ends.

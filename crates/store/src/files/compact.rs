@@ -15,8 +15,8 @@ use crate::compaction::Line;
 use crate::keys::index_key;
 use crate::{Compacted, Compaction, Seq, StoreError};
 
-/// How many ids one frame removes.
-const REMOVED_AT_ONCE: usize = 10_000;
+/// How many ids are collected before they are removed.
+const ASKED_AT_ONCE: usize = 10_000;
 /// The newest segment is worth sealing for compaction at this share of a segment's length.
 const WORTH_SEALING: u64 = 16;
 /// Neighbours up to this share of a segment's length are put together.
@@ -38,6 +38,8 @@ struct Fruitless {
     until: Seq,
     /// How many more dead versions would make it worth it.
     missing: u64,
+    /// The newest segment, and whether it was large enough to be sealed.
+    newest: (u32, bool),
 }
 
 /// Runs a compaction.
@@ -47,21 +49,36 @@ pub(crate) fn run(
 ) -> Result<Compacted, StoreError> {
     let memo = dataset.compacting.lock();
     let mut memo = memo.unwrap_or_else(PoisonError::into_inner);
+    let done = pass(dataset, rules, &mut memo)?;
+    if done.finished && dataset.index.condense()? {
+        let mut writer = dataset.writer();
+        writer.index_bytes = dataset.index.bytes();
+        writer.replaced(0, 0);
+        dataset.durable.refresh(writer.view());
+    }
+    Ok(done)
+}
+
+fn pass(
+    dataset: &Arc<OpenDataset>,
+    rules: &Compaction<'_>,
+    memo: &mut Memo,
+) -> Result<Compacted, StoreError> {
     dataset.check_writable(&mut dataset.writer())?;
     dataset.durable.reach_all()?;
     let (_, oldest) = dataset.durable.standing();
     let line = Line::new(rules, oldest)?;
     let mut done = Compacted::default();
-    for ids in rules.erase.chunks(REMOVED_AT_ONCE) {
+    for ids in rules.erase.chunks(ASKED_AT_ONCE) {
         let ids: Vec<Wanted> = ids.iter().map(|id| ((*id).to_owned(), None)).collect();
         done.ids += remove::run(dataset, &ids)?;
     }
-    if !expire(dataset, &line, rules, &mut memo, &mut done)? {
+    if !expire(dataset, &line, rules, memo, &mut done)? {
         return Ok(done);
     }
     let (view, _) = dataset.durable.standing();
     let named = !(rules.erase.is_empty() && rules.retract.is_empty());
-    if !named && !worth_a_walk(dataset, &view, &line, rules, &memo) {
+    if !named && !worth_a_walk(dataset, &view, &line, rules, memo) {
         done.finished = true;
         return Ok(done);
     }
@@ -75,7 +92,8 @@ pub(crate) fn run(
             keep: line.keep(),
             next: dataset.durable.published().head.next,
             until: line.until,
-            missing: missing(&survey.found, rules.least_dead),
+            missing: missing(dataset, &survey, rules),
+            newest: newest(dataset, &survey.segments, rules),
         })
         .filter(|_| done.versions == 0 && rules.older_than.is_none());
         done.finished = !survey.held;
@@ -91,7 +109,7 @@ fn expire(
     memo: &mut Memo,
     done: &mut Compacted,
 ) -> Result<bool, StoreError> {
-    let Some(before) = line.expires_before() else {
+    let Some((before, settled)) = line.expires_before() else {
         return Ok(true);
     };
     let kinds = (line.keep() == Some(0), rules.deleted_before.is_some());
@@ -121,13 +139,15 @@ fn expire(
                 if over {
                     break;
                 }
-                reached = row.seq + 1;
+                if row.ts < settled {
+                    reached = row.seq + 1;
+                }
                 let latest = row.seq >= from && !view.superseded.contains(row.seq);
                 if latest && line.expires(row.seq, row.ts, row.deleted) {
                     wanted.push((row.id.to_owned(), Some(row.seq)));
                 }
             }
-            if wanted.len() >= REMOVED_AT_ONCE {
+            if wanted.len() >= ASKED_AT_ONCE {
                 done.ids += remove::run(dataset, &wanted)?;
                 wanted.clear();
             }
@@ -135,8 +155,7 @@ fn expire(
         }
         block = 0;
     }
-    let removed = remove::run(dataset, &wanted)?;
-    done.ids += removed;
+    done.ids += remove::run(dataset, &wanted)?;
     memo.expired = (kinds.0, kinds.1, reached);
     Ok(true)
 }
@@ -176,27 +195,40 @@ fn worth_a_walk(
         && last.keep == line.keep()
         && line.until >= last.until
         && rules.older_than.is_none()
+        && last.newest == newest(dataset, &dataset.all_segments(), rules)
         && (view.head.next - last.next) + (line.until - last.until) < last.missing
     {
         return false;
     }
     let segments = dataset.all_segments();
+    let (newest, large) = newest(dataset, &segments, rules);
     let nexts = segments.iter().skip(1);
     let nexts = nexts.map(|segment| segment.opening.first_seq);
     let mut ranges = segments.iter().zip(nexts.chain([view.head.next]));
     ranges.any(|(segment, next)| {
         let dead = view.superseded.count(segment.opening.first_seq, next);
-        dead > 0 && dead as f64 >= rules.least_dead * segment.rows() as f64
+        let enough = dead > 0 && dead as f64 >= rules.least_dead * segment.rows() as f64;
+        enough && (large || segment.opening.number != newest)
     })
 }
 
+/// The number of the segment that is written to, and whether it may be sealed for compaction.
+fn newest(dataset: &OpenDataset, segments: &[Arc<Segment>], rules: &Compaction<'_>) -> (u32, bool) {
+    let newest = segments.last().expect("a dataset has a segment");
+    let enough = dataset.options.segment_bytes / WORTH_SEALING;
+    let large = newest.file.size().is_ok_and(|size| size >= enough);
+    (newest.opening.number, large || rules.least_dead <= 0.0)
+}
+
 /// How many more dead versions would at least make one of the segments worth writing anew.
-fn missing(found: &[Found], least_dead: f64) -> u64 {
-    let missing = found.iter().map(|found| {
-        let worth = (least_dead * found.rows as f64).ceil() as u64;
+fn missing(dataset: &OpenDataset, survey: &Survey, rules: &Compaction<'_>) -> u64 {
+    let (_, large) = newest(dataset, &survey.segments, rules);
+    let may = survey.found.len() - usize::from(!large);
+    let missing = survey.found[..may].iter().map(|found| {
+        let worth = (rules.least_dead * found.rows as f64).ceil() as u64;
         worth.max(1).saturating_sub(found.dead.len())
     });
-    missing.min().unwrap_or(0)
+    missing.min().unwrap_or(u64::MAX)
 }
 
 /// Writes anew what is worth it; `false` when it was stopped.
@@ -226,15 +258,15 @@ fn seal_the_newest(
     survey: &Survey,
     rules: &Compaction<'_>,
 ) -> Result<(), StoreError> {
-    let newest = survey.segments.last().zip(survey.found.last());
-    let Some((segment, found)) = newest.filter(|(_, found)| found.worth(rules.least_dead)) else {
+    let last = survey.segments.last().zip(survey.found.last());
+    let Some((segment, found)) = last.filter(|(_, found)| found.worth(rules.least_dead)) else {
         return Ok(());
     };
     let mut writer = dataset.writer();
     dataset.check_writable(&mut writer)?;
     let open = Arc::ptr_eq(&writer.segment, segment);
-    let large = writer.end >= dataset.options.segment_bytes / WORTH_SEALING;
-    if open && (found.must || large || rules.least_dead <= 0.0) {
+    let (_, large) = newest(dataset, &survey.segments, rules);
+    if open && (found.must || large) {
         dataset.roll(&mut writer)?;
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use super::committer::Queue;
@@ -27,6 +27,8 @@ pub(crate) struct Home {
     pub options: Options,
     pub indexes: Arc<OpenIndexes>,
     pub committer: Arc<Queue>,
+    /// Numbers of segments, never given twice.
+    pub numbers: Arc<AtomicU32>,
     /// Keeps other processes out for as long as any dataset is in use.
     pub lock: Arc<StoreLock>,
 }
@@ -87,6 +89,7 @@ impl OpenDataset {
             Index::new(&manifest.name, dir.join(name), options.map_bytes, open)
         };
         let index = index_at("index");
+        index.clear();
         let pool = ShapePool::default();
         let place = Place {
             disk: &*options.disk,
@@ -113,7 +116,8 @@ impl OpenDataset {
         }
         let segments = Arc::new(std::mem::take(&mut found.segments));
         let overlay = std::mem::take(&mut found.told.overlay);
-        let writer = Writer::recovered(found, &segments, manifest, index.bytes());
+        let bytes = index.bytes();
+        let writer = Writer::recovered(found, &segments, manifest, home.numbers, bytes);
         Ok(Arc::new(OpenDataset {
             name: writer.head.name.clone(),
             dir: dir.to_owned(),

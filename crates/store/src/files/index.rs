@@ -11,6 +11,7 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
 use uuid::Uuid;
 
+use super::dense;
 use super::overlay::Overlay;
 use super::superseded::Superseded;
 use super::wire::{Reader, put_bytes};
@@ -27,7 +28,12 @@ const READERS: u32 = 1024;
 /// opening slow.
 const SUMMED_UP_TO: u64 = 256 << 20;
 
-type Table = Database<'static, Bytes, Bytes>;
+/// A smaller index is left as it is.
+const WORTH_CONDENSING: u64 = 1 << 20;
+/// An index this many times as large as it has to be is written anew.
+const ROOMY: f64 = 1.4;
+
+pub(super) type Table = Database<'static, Bytes, Bytes>;
 
 /// Up to where the index knows the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,18 +59,22 @@ pub(crate) struct Index {
     exists: AtomicBool,
     retired: AtomicBool,
     used: AtomicU64,
+    /// How large it was when somebody looked whether it is worth condensing.
+    looked: AtomicU64,
+    /// Held by whoever writes.
+    writing: Mutex<()>,
     open: Arc<OpenIndexes>,
 }
 
 /// An open environment and its tables.
 pub(crate) struct Tables {
-    env: Env<WithoutTls>,
+    pub(super) env: Env<WithoutTls>,
     /// Index key of an id to sequence, half hash and flags.
     pub latest: Table,
     /// Index key of a state key to its value.
     pub state: Table,
-    superseded: Table,
-    meta: Table,
+    pub(super) superseded: Table,
+    pub(super) meta: Table,
 }
 
 /// Bounds how many environments are open at a time.
@@ -129,6 +139,8 @@ impl Index {
             exists: AtomicBool::new(exists),
             retired: AtomicBool::new(false),
             used: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
+            writing: Mutex::new(()),
             open,
         })
     }
@@ -150,6 +162,7 @@ impl Index {
 
     /// Writes the overlay in one transaction; a full map is opened again at twice the size.
     pub fn write(self: &Arc<Index>, mut flush: Flush<'_>) -> Result<(), StoreError> {
+        let _writing = self.writing.lock();
         if !self.exists.load(Ordering::Acquire) {
             fs::create_dir_all(&self.dir).map_err(|source| self.io("creating", source))?;
         }
@@ -255,6 +268,52 @@ impl Index {
         }
     }
 
+    /// Writes the index anew where it takes much more room than it has to: random keys leave
+    /// pages half empty. Readers go on, and writers until they want to write the index. Whether
+    /// it was worth it.
+    pub fn condense(self: &Arc<Index>) -> Result<bool, StoreError> {
+        let _writing = self.writing.lock();
+        let file = self.bytes();
+        // Looking takes a walk through all of it; one that has hardly grown since is as it was.
+        let looked = self.looked.load(Ordering::Relaxed);
+        if !self.exists() || file < WORTH_CONDENSING || file < looked + looked / 8 {
+            return Ok(false);
+        }
+        self.looked.store(file, Ordering::Relaxed);
+        let dense = self.with(dense::bytes)?;
+        if (file as f64) < dense as f64 * ROOMY {
+            return Ok(false);
+        }
+        let fresh = self.dir.with_extension("new");
+        let _ = fs::remove_dir_all(&fresh);
+        fs::create_dir(&fresh).map_err(|source| self.io("condensing", source))?;
+        let map_bytes = self.map_bytes.load(Ordering::Relaxed) as usize;
+        self.with(|tables| dense::copy(tables, &Tables::open(&fresh, map_bytes)?))?;
+        let mut env = self.env.write().unwrap_or_else(PoisonError::into_inner);
+        if self.retired.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        // Where this ends in the middle there is no index, and it is built from the log.
+        *env = None;
+        let old = self.dir.with_extension("old");
+        fs::rename(&self.dir, &old)
+            .and_then(|()| fs::rename(&fresh, &self.dir))
+            .and_then(|()| fs::remove_dir_all(&old))
+            .map_err(|source| self.io("condensing", source))?;
+        self.looked.store(self.bytes(), Ordering::Relaxed);
+        Ok(true)
+    }
+
+    /// Removes what an interrupted `condense` left behind.
+    pub fn clear(&self) {
+        for ending in ["new", "old"] {
+            let left = self.dir.with_extension(ending);
+            if left.exists() {
+                let _ = fs::remove_dir_all(left);
+            }
+        }
+    }
+
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
         fs::metadata(self.dir.join("data.mdb")).map_or(0, |file| file.len())
@@ -326,6 +385,10 @@ impl Tables {
             superseded,
             meta,
         })
+    }
+
+    pub(super) fn all(&self) -> [Table; 4] {
+        [self.latest, self.state, self.superseded, self.meta]
     }
 
     fn write(&self, flush: &Flush<'_>, dirty: &[u32]) -> heed::Result<()> {

@@ -14,6 +14,7 @@ mod commit;
 mod committer;
 mod compact;
 mod dataset;
+mod dense;
 mod disk;
 mod durable;
 mod fetch;
@@ -37,6 +38,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use committer::Committer;
@@ -99,6 +101,8 @@ struct Slot {
     dir: PathBuf,
     found: Found,
     open: Mutex<Option<Arc<OpenDataset>>>,
+    /// The number of its next segment, once it was open.
+    numbers: Arc<AtomicU32>,
 }
 
 /// What a dataset's folder says of itself.
@@ -153,6 +157,7 @@ impl Files {
             dir,
             found: Found::Good(manifest),
             open: Mutex::new(None),
+            numbers: Arc::default(),
         };
         let slot = Arc::new(slot);
         names.insert(name.to_owned(), Arc::clone(&slot));
@@ -173,6 +178,7 @@ impl Files {
             options: self.options.clone(),
             indexes: Arc::clone(&self.indexes),
             committer: Arc::clone(&self.committer.queue),
+            numbers: Arc::clone(&slot.numbers),
             lock: Arc::clone(&self.lock),
         };
         // The segment list may have grown since the store was opened.
@@ -392,6 +398,7 @@ fn scan(disk: &dyn Disk, datasets: &Path) -> Result<BTreeMap<String, Arc<Slot>>,
                 dir,
                 found,
                 open: Mutex::new(None),
+                numbers: Arc::default(),
             };
             names.insert(name, Arc::new(slot));
         } else if named(dir.file_stem())

@@ -14,8 +14,26 @@ use crate::{Seq, StoreError};
 /// An id to remove, and the version that has to be its latest one if that matters.
 pub(crate) type Wanted = (String, Option<Seq>);
 
-/// Removes those of the ids that exist, in one durable step; returns how many there were.
-pub(crate) fn run(dataset: &Arc<OpenDataset>, ids: &[Wanted]) -> Result<u64, StoreError> {
+/// A frame removes ids of about this many bytes.
+const AT_ONCE: usize = 4 << 20;
+
+/// Removes those of the ids that exist, durably; returns how many there were.
+pub(crate) fn run(dataset: &Arc<OpenDataset>, mut ids: &[Wanted]) -> Result<u64, StoreError> {
+    let mut removed = 0;
+    while !ids.is_empty() {
+        let mut bytes = 0;
+        let fits = |(id, _): &&Wanted| {
+            bytes += id.len();
+            bytes <= AT_ONCE
+        };
+        let count = ids.iter().take_while(fits).count().max(1);
+        removed += together(dataset, &ids[..count])?;
+        ids = &ids[count..];
+    }
+    Ok(removed)
+}
+
+fn together(dataset: &Arc<OpenDataset>, ids: &[Wanted]) -> Result<u64, StoreError> {
     let mut writer = dataset.writer();
     dataset.check_writable(&mut writer)?;
     if dataset.overlay_full() {

@@ -139,7 +139,7 @@ impl<'d> Anew<'d> {
         segments: &[Arc<Segment>],
         oldest: bool,
     ) -> Result<Anew<'d>, StoreError> {
-        let (mut writer, first) = (dataset.writer(), &segments[0].opening);
+        let (writer, first) = (dataset.writer(), &segments[0].opening);
         let list = dataset.all_segments();
         let last = &segments[segments.len() - 1];
         let after = list
@@ -181,15 +181,15 @@ impl<'d> Anew<'d> {
         dead: &[&Found],
         stop: &dyn Fn() -> bool,
     ) -> Result<bool, StoreError> {
-        for (segment, found) in segments.iter().zip(dead) {
-            if !self.copy_segment(segment, found, stop)? {
-                return Ok(false);
+        let ends = segments.iter().skip(1);
+        let ends = ends.map(|segment| segment.opening.commit);
+        let ends = ends.chain([self.closed.commit]);
+        for ((segment, found), end) in segments.iter().zip(dead).zip(ends) {
+            match self.copy_segment(segment, found, stop)? {
+                None => return Ok(false),
+                Some((reached, _)) if reached == end => {}
+                Some((_, at)) => return Err(self.damaged(segment, at)),
             }
-        }
-        let reached = self.frame.last.as_ref().map(|last| last.commit);
-        if reached.is_some_and(|reached| reached != self.closed.commit) {
-            let last = &segments[segments.len() - 1];
-            return Err(self.damaged(last, last.file.size().unwrap_or(0)));
         }
         self.flush(true)?;
         let end = End {
@@ -205,24 +205,26 @@ impl<'d> Anew<'d> {
         Ok(true)
     }
 
+    /// Copies frames for as long as there are some; the last commit, and where it ends.
     fn copy_segment(
         &mut self,
         segment: &Segment,
         found: &Found,
         stop: &dyn Fn() -> bool,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<(u64, u64)>, StoreError> {
         let (mut at, mut sum) = (segment.start(), segment.opening.previous);
+        let mut reached = segment.opening.commit;
         let size = segment.file.size();
         let size = size.map_err(|error| self.unread(segment, at, error))?;
         let mut bytes = Vec::new();
         while at + ((frame::HEADER + frame::TRAILER) as u64) <= size {
             if stop() {
-                return Ok(false);
+                return Ok(None);
             }
             bytes.resize(frame::HEADER, 0);
             let read = segment.file.read_at(&mut bytes, at);
             read.map_err(|error| self.unread(segment, at, error))?;
-            // Where the next segment's opening says that this was all, the footer follows.
+            // Whether the footer begins here or damage, the next segment's opening tells.
             let Some(header) = Header::parse(&bytes, segment.salt) else {
                 break;
             };
@@ -236,13 +238,13 @@ impl<'d> Anew<'d> {
             let frame = frame.ok_or_else(|| self.damaged(segment, at))?;
             self.copy_frame(segment, &frame, found)
                 .map_err(|_| self.damaged(segment, at))?;
-            sum = frame.sum;
+            (sum, reached) = (frame.sum, header.commit);
             at += header.len();
             if self.frame.len() >= TOGETHER {
                 self.flush(header.commit == self.closed.commit)?;
             }
         }
-        Ok(true)
+        Ok(Some((reached, at)))
     }
 
     fn copy_frame(

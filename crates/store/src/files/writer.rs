@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tahini_entity::Shape;
 
@@ -38,8 +39,9 @@ pub(crate) struct Writer {
     pub witnessed: u64,
     pub manifest: Manifest,
     pub index_bytes: u64,
-    /// The number of the next segment that is made.
-    fresh_number: u32,
+    /// The number of the next segment, the same for all handles that the dataset ever had: one
+    /// that failed may still be at work on a file.
+    numbers: Arc<AtomicU32>,
     sealed_bytes: u64,
     /// What a failed sync may have left behind was cut off.
     pub cut: bool,
@@ -51,8 +53,10 @@ impl Writer {
         found: Recovered,
         segments: &[Arc<Segment>],
         manifest: Manifest,
+        numbers: Arc<AtomicU32>,
         index_bytes: u64,
     ) -> Writer {
+        numbers.fetch_max(manifest.fresh_number(), Ordering::Relaxed);
         let told = found.told;
         let (segment, sealed) = segments.split_last().expect("a dataset has a segment");
         let shapes = segment.shapes();
@@ -83,7 +87,7 @@ impl Writer {
             buffer: Vec::new(),
             torn: false,
             witnessed: found.witnessed,
-            fresh_number: manifest.fresh_number(),
+            numbers,
             manifest,
             sealed_bytes: sealed
                 .iter()
@@ -142,9 +146,8 @@ impl Writer {
     }
 
     /// A number for a segment, never given before.
-    pub fn take_number(&mut self) -> u32 {
-        self.fresh_number += 1;
-        self.fresh_number - 1
+    pub fn take_number(&self) -> u32 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Sealed segments of `before` bytes were replaced by one of `after` bytes.

@@ -215,10 +215,11 @@ fn a_backup_beside_writers_is_one_moment() {
     let dir = tempfile::tempdir().unwrap();
     let saved = dir.path().join("saved");
     let files = Files::open(&dir.path().join("store"), tiny()).unwrap();
-    // The sink comes first by name: without a common moment it would be saved without its source.
+    // The source comes first by name: one after the other, the sink would be saved with places in
+    // it that the source was saved without.
     let (source, sink) = (
-        files.open("z-source", true).unwrap(),
-        files.open("a-sink", true).unwrap(),
+        files.open("a-source", true).unwrap(),
+        files.open("z-sink", true).unwrap(),
     );
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -236,6 +237,8 @@ fn a_backup_beside_writers_is_one_moment() {
                 }
             }
         });
+        // A check that fails ends the writer, too.
+        let _end = Ends(&over);
         for at in 0..12 {
             files.backup(&saved).unwrap();
             let restored = restore(&saved, &dir.path().join(format!("back{at}")));
@@ -243,11 +246,11 @@ fn a_backup_beside_writers_is_one_moment() {
                 let dataset = restored.open(name, true).unwrap();
                 dataset.snapshot().unwrap()
             };
-            let place = head("a-sink").state("pipe", b"since").unwrap();
+            let place = head("z-sink").state("pipe", b"since").unwrap();
             let place = place.first().map_or(0, |(_, place)| {
                 u64::from_le_bytes(place.as_slice().try_into().unwrap())
             });
-            let source = head("z-source");
+            let source = head("a-source");
             assert!(
                 place <= source.head().next,
                 "the sink knows {place} versions of {}",
@@ -258,8 +261,16 @@ fn a_backup_beside_writers_is_one_moment() {
             let newest = rows.iter().map(|row| row.0).max();
             assert_eq!(newest, source.head().next.checked_sub(1));
         }
-        over.store(true, Ordering::Release);
     });
+}
+
+/// Says that the work is over when it is dropped.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use roaring::RoaringTreemap;
 use tahini_entity::Batch;
 use tahini_store::{
-    Backend, Commit, Compaction, Dataset, Files, Head, Memory, Options, Snapshot, StoreError,
+    Backend, Commit, Compaction, Dataset, Disk, Files, Head, Memory, Options, Snapshot, StoreError,
 };
 
 use crate::contract::compaction::thorough;
@@ -412,25 +412,25 @@ impl Plugged {
         let dataset = files.open("d", false).unwrap();
         let rows = history(&*dataset.snapshot().unwrap());
         assert_eq!(rows.len(), least.len() + 1, "{context}");
-        let logs = disk_logs(disk, &self.root);
-        drop((dataset, files));
-        let files = Files::open(&self.root, options(disk)).unwrap();
-        files.open("d", false).unwrap();
-        assert_eq!(
-            disk_logs(disk, &self.root),
-            logs,
-            "{context}: nothing is left over"
-        );
+        let (logs, listed) = disk_logs(disk, &self.root);
+        assert_eq!(logs, listed, "{context}: nothing is left over");
     }
 }
 
-fn disk_logs(disk: &LyingDisk, root: &Path) -> Vec<std::ffi::OsString> {
-    use tahini_store::Disk as _;
+/// How many segments are in the dataset's folder, and how many its manifest lists.
+fn disk_logs(disk: &LyingDisk, root: &Path) -> (usize, usize) {
     let datasets = root.join("datasets");
-    let dataset = disk.list(&datasets).unwrap().remove(0);
-    let mut names = disk.list(&datasets.join(dataset)).unwrap();
-    names.sort();
-    names
+    let dataset = datasets.join(disk.list(&datasets).unwrap().remove(0));
+    let names = disk.list(&dataset).unwrap();
+    let logs = names
+        .iter()
+        .filter(|name| name.to_string_lossy().ends_with(".log"));
+    let manifest = disk.open(&dataset.join("MANIFEST")).unwrap();
+    let mut text = vec![0; manifest.size().unwrap() as usize];
+    manifest.read_at(&mut text, 0).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let listed = text.lines().find_map(|line| line.strip_prefix("segments "));
+    (logs.count(), listed.unwrap().split(' ').count())
 }
 
 /// Pulls the plug at every operation of a compaction.
@@ -532,5 +532,169 @@ fn a_full_disk_ends_a_compaction_and_nothing_else() {
             history(&*dataset.snapshot().unwrap()).len(),
             least.len() + 1
         );
+    }
+}
+
+#[test]
+fn replaced_files_stay_until_nobody_reads_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path(), tiny()).unwrap();
+    let dataset = files.open("d", true).unwrap();
+    for round in 0..60 {
+        write(&dataset, [entity("a", round), entity("b", round)]);
+    }
+    let logs = || {
+        let folder = std::fs::read_dir(dir.path().join("datasets"))
+            .unwrap()
+            .next();
+        let entries = std::fs::read_dir(folder.unwrap().unwrap().path()).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name());
+        names
+            .filter(|name| name.to_string_lossy().ends_with(".log"))
+            .count()
+    };
+    let snapshot = dataset.snapshot().unwrap();
+    let all = history(&*snapshot);
+    let bytes = snapshot.head().bytes;
+    let before = logs();
+    let keep = Compaction {
+        keep_versions: Some(1),
+        ..thorough()
+    };
+    dataset.compact(&keep).unwrap();
+    assert!(logs() > before, "the old ones and the new one");
+    assert_eq!(history(&*snapshot), all, "the old view reads old files");
+    drop(snapshot);
+    assert!(logs() <= 2, "{} of {before} are left", logs());
+    let snapshot = dataset.snapshot().unwrap();
+    assert_eq!(history(&*snapshot).len(), 2);
+    assert!(
+        snapshot.head().bytes < bytes / 2,
+        "what is shown of the size is new"
+    );
+}
+
+#[test]
+fn a_roomy_index_is_condensed_and_says_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || Options {
+        overlay_keys: 200,
+        ..Options::default()
+    };
+    let id = |at: u64| format!("id{:010}", at.wrapping_mul(2_654_435_761) % (1 << 32));
+    let files = Files::open(dir.path(), options()).unwrap();
+    let dataset = files.open("d", true).unwrap();
+    for chunk in 0..40 {
+        let ids = (0..400).map(|at| id(chunk * 400 + at));
+        write(&dataset, ids.map(|id| entity(&id, 1)));
+        write_state(&dataset, &[set("s", &chunk.to_be_bytes(), &[7; 900])]);
+    }
+    let before = dataset.snapshot().unwrap();
+    dataset.compact(&thorough()).unwrap();
+    let after = dataset.snapshot().unwrap();
+    assert!(
+        after.head().bytes + 300_000 < before.head().bytes,
+        "{} of {} bytes are left",
+        after.head().bytes,
+        before.head().bytes
+    );
+    let check = |dataset: &Arc<dyn Dataset>| {
+        let snapshot = dataset.snapshot().unwrap();
+        let ids: Vec<String> = (0..16_000).step_by(7).map(id).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let found = snapshot.latest(&ids, &mut Batch::new()).unwrap();
+        assert!(found.iter().all(|found| *found));
+        let state = snapshot.state("s", b"").unwrap();
+        assert!(state.len() == 40 && state.iter().all(|(_, value)| value == &[7; 900]));
+        assert_eq!(write(dataset, [entity(&id(3), 1)]).unchanged, 1);
+    };
+    check(&dataset);
+    write(&dataset, (0..500).map(|at| entity(&format!("z{at}"), 1)));
+    check(&dataset);
+    files.close().unwrap();
+    drop((before, after, dataset, files));
+    let files = Files::open(dir.path(), options()).unwrap();
+    let dataset = files.open("d", false).unwrap();
+    assert_eq!(dataset.snapshot().unwrap().head().live, 16_500);
+    check(&dataset);
+}
+
+#[test]
+fn damage_is_found_and_not_copied() {
+    for segment in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::open(dir.path(), tiny()).unwrap();
+        let dataset = files.open("d", true).unwrap();
+        for round in 0..150 {
+            write(&dataset, [entity("a", round), entity("b", round)]);
+        }
+        files.close().unwrap();
+        drop((dataset, files));
+        let folder = std::fs::read_dir(dir.path().join("datasets"))
+            .unwrap()
+            .next();
+        let folder = folder.unwrap().unwrap().path();
+        let log = folder.join(format!("{:06}.log", 1 + segment));
+        let mut bytes = std::fs::read(&log).unwrap();
+        let frames = bytes.windows(4).enumerate();
+        let frames = frames.filter(|(_, window)| window == b"TFR1");
+        let frames: Vec<usize> = frames.map(|(at, _)| at).collect();
+        // In the header of a frame in the middle: what follows could pass for the footer.
+        bytes[frames[frames.len() / 2] + 9] ^= 1;
+        std::fs::write(&log, &bytes).unwrap();
+        let files = Files::open(dir.path(), tiny()).unwrap();
+        let dataset = files.open("d", false).unwrap();
+        let rules = Compaction {
+            keep_versions: Some(1),
+            ..thorough()
+        };
+        let found = dataset.compact(&rules).unwrap_err();
+        assert!(matches!(found, StoreError::Damaged { .. }), "{found}");
+        assert!(
+            found.to_string().contains(&*log.to_string_lossy()),
+            "{found}"
+        );
+        assert_eq!(std::fs::read(&log).unwrap(), bytes, "it was not replaced");
+        let mut out = Batch::new();
+        let snapshot = dataset.snapshot().unwrap();
+        snapshot.latest(&["a", "b"], &mut out).unwrap();
+        assert_eq!(short(&out)[0].2, 149);
+    }
+}
+
+#[test]
+fn time_thresholds_of_ids_and_deletions_go_on_side_by_side() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path(), tiny()).unwrap();
+    let memory = Memory::new();
+    let both = [
+        memory.open("d", true).unwrap(),
+        files.open("d", true).unwrap(),
+    ];
+    for dataset in &both {
+        for at in 0..40 {
+            write(dataset, [entity(&format!("i{at}"), 1)]);
+        }
+        write(
+            dataset,
+            (0..40).step_by(3).map(|at| deleted(&format!("i{at}"), 1)),
+        );
+    }
+    for step in 0..12 {
+        let told = Told {
+            keep: Some(0),
+            older_than: Some(1_000 + step * 3),
+            deleted_before: Some(1_000 + step * 6),
+            keep_from: None,
+            retract: Vec::new(),
+            erase: Vec::new(),
+        };
+        let [expected, found] = [&both[0], &both[1]].map(|dataset| told.compact(dataset, 0.0));
+        assert_eq!(found, expected, "step {step}");
+        let [expected, found] = [&both[0], &both[1]].map(|dataset| {
+            let snapshot = dataset.snapshot().unwrap();
+            (shown(&*snapshot), history(&*snapshot))
+        });
+        assert_eq!(found, expected, "step {step}");
     }
 }

@@ -6,6 +6,7 @@ mod compaction;
 mod contract;
 mod crash;
 mod format;
+mod gate;
 mod lying_disk;
 mod model;
 mod recovery;

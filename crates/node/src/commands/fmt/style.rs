@@ -121,7 +121,7 @@ const NAMES: [&str; 10] = [
 ];
 
 fn unknown(name: &str) -> String {
-    let help = nearest(name, NAMES.into_iter())
+    let help = nearest(name, NAMES)
         .map(|near| format!("; did you mean {near:?}?"))
         .unwrap_or_default();
     format!("formatstyle: expected a known choice, found {name:?}{help}")

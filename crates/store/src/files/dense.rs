@@ -1,0 +1,35 @@
+//! An index without half-empty pages: everything copied in the order of its keys.
+
+use heed::PutFlags;
+
+use super::index::Tables;
+
+/// What a row costs beside its key and value, and how full pages get.
+const ROW: u64 = 10;
+const FULL: f64 = 0.97;
+
+/// About how long the file would be.
+pub(crate) fn bytes(tables: &Tables) -> heed::Result<u64> {
+    let txn = tables.env.read_txn()?;
+    let mut bytes = 0;
+    for table in tables.all() {
+        for row in table.iter(&txn)? {
+            let (key, value) = row?;
+            bytes += (key.len() + value.len()) as u64 + ROW;
+        }
+    }
+    Ok((bytes as f64 / FULL) as u64)
+}
+
+/// Copies all rows to tables that are empty.
+pub(crate) fn copy(from: &Tables, to: &Tables) -> heed::Result<()> {
+    let read = from.env.read_txn()?;
+    let mut write = to.env.write_txn()?;
+    for (table, target) in from.all().into_iter().zip(to.all()) {
+        for row in table.iter(&read)? {
+            let (key, value) = row?;
+            target.put_with_flags(&mut write, PutFlags::APPEND, key, value)?;
+        }
+    }
+    write.commit()
+}
