@@ -6,6 +6,7 @@ pub mod beside;
 mod boundary;
 pub mod builtin;
 pub mod check;
+mod compaction;
 pub mod config;
 pub mod cron;
 pub mod execution_log;

@@ -7,6 +7,7 @@
 mod forward;
 mod sequence;
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use tahini_entity::Batch;
@@ -18,7 +19,7 @@ use crate::pipe::Pipe;
 use crate::seen::Seen;
 use crate::terms::{Terms, refused};
 use crate::transform::apply_all;
-use crate::{Cancel, Class, Failure};
+use crate::{Cancel, Class, Failure, compaction};
 
 pub(crate) use forward::Receiving;
 use sequence::{Sequence, Turn};
@@ -115,6 +116,7 @@ pub fn receive(
             if terms.is_locked() {
                 written = Some(receiver.latest(&rows)?);
             }
+            compaction::after_post(hub, live, pipe);
             changed
         }
         None => receiving.forward(hub, pipe, push, &entities)?,
@@ -265,6 +267,12 @@ impl Receiver<'_> {
         rule: Rule<'_>,
     ) -> Result<Outcome, PostError> {
         let now = self.hub.world.clock.micros();
+        let mut state = Cow::Borrowed(state);
+        if compaction::retracts(self.pipe.effective.get("compaction")) {
+            let retracted = compaction::to_retract(&self.pipe.id, rows);
+            state.to_mut().extend(retracted);
+        }
+        let state = state.as_ref();
         let commit = Commit {
             rows,
             rule,

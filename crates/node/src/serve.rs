@@ -217,12 +217,7 @@ fn open(
         prefer_docker: options.prefer_docker,
         ..HostOptions::default()
     };
-    let assembly = Assembly::new(
-        store.clone(),
-        Arc::new(secrets),
-        host,
-        programs,
-    );
+    let assembly = Assembly::new(store.clone(), Arc::new(secrets), host, programs);
     let stored = Stored::load(store.clone(), Arc::new(SystemClock))?;
     stored.overlay(&loaded);
     let configuration = stored.apply(&assembly)?;

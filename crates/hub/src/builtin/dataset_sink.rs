@@ -13,7 +13,7 @@ use crate::registry::SinkDef;
 use crate::seen::{Seen, push_deleted};
 use crate::sink::{End, Progress, Run, Written};
 use crate::terms::{Terms, refused};
-use crate::{Clock, Ctx, Failure, Sink, progress};
+use crate::{Clock, Ctx, Failure, Sink, compaction, progress};
 
 pub(super) const DEF: SinkDef = SinkDef {
     name: "dataset",
@@ -112,6 +112,7 @@ struct DatasetSink {
     clock: Arc<dyn Clock>,
     deletion_tracking: bool,
     terms: Terms,
+    retracts: bool,
     populate: Populate,
     pipe: String,
     gathered: Batch,
@@ -141,6 +142,7 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Sink>, Failure> {
         clock: Arc::clone(ctx.clock),
         deletion_tracking: ctx.props.bool("deletion_tracking", true)?,
         terms: Terms::of(ctx.props)?,
+        retracts: compaction::retracts(ctx.whole.get("compaction")),
         populate,
         pipe: ctx.owner.to_owned(),
         gathered: Batch::new(),
@@ -170,6 +172,14 @@ impl DatasetSink {
         populated: bool,
         rule: Rule<'_>,
     ) -> Result<Outcome, Failure> {
+        let with_retracted;
+        let state = match self.retracts {
+            true => {
+                with_retracted = [state, &compaction::to_retract(&self.pipe, rows)].concat();
+                &with_retracted
+            }
+            false => state,
+        };
         let commit = Commit {
             rows,
             rule,
