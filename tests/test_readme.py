@@ -45,6 +45,11 @@ class FirstPipe(unittest.TestCase):
     def test_the_trace_knows_the_entity(self):
         self.assertIn("Hello, Rear Admiral Hopper!", self.said[3])
 
+    def test_the_trace_knows_why_it_was_written(self):
+        self.assertRegex(self.said[3], r"version 2 was written at \S+, by the incremental run")
+        before, after = re.search(r"because it was not version 1: hash (\w+) before, (\w+) after, different in greeting", self.said[3]).groups()
+        self.assertNotEqual(before, after)
+
 
 if __name__ == "__main__":
     unittest.main()

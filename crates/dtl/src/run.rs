@@ -283,10 +283,13 @@ impl Machine<'_> {
             };
         });
         let target = &mut frame.target;
-        if found.flags & TAKES_ID != 0
-            && let Some(id) = row.id
-        {
-            target.set("_id".into(), Slot::Value(Value::string(id)));
+        if found.flags & TAKES_ID != 0 {
+            match row.id {
+                Some(id) => target.set("_id".into(), Slot::Value(Value::string(id))),
+                // One that is no string comes with the properties, over a known one.
+                None if row.shape.position("_id").is_some() => target.remove(|name| name == "_id"),
+                None => {}
+            }
         }
         if found.flags & TAKES_DELETED != 0 && row.meta.deleted {
             target.set("_deleted".into(), Slot::Value(Value::Bool(true)));

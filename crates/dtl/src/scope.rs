@@ -176,7 +176,14 @@ impl<'e> Row<'e> {
     pub(crate) fn reserved(&self, name: &str) -> Option<Value> {
         let meta = self.meta;
         Some(match name {
-            "_id" => self.id.map_or(Value::Null, Value::string),
+            "_id" => match self.id {
+                Some(id) => Value::string(id),
+                // One that is no string stands among the properties.
+                None => self
+                    .shape
+                    .position("_id")
+                    .map_or(Value::Null, |at| self.value(at)),
+            },
             "_deleted" if meta.deleted => Value::Bool(true),
             "_filtered" if meta.filtered => Value::Bool(true),
             "_deleted" | "_filtered" => Value::Null,

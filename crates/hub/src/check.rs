@@ -27,10 +27,12 @@ pub struct Checked {
     pub message: String,
 }
 
-/// Runs a test against a settled hub. With `update` the expected file is written instead.
-pub fn check(spec: &TestSpec, hub: &Hub, update: bool) -> Checked {
+/// Runs a test against a settled hub, until it is stopped. With `update` the expected file is
+/// written instead.
+pub fn check(spec: &TestSpec, hub: &Hub, update: bool, cancel: &Cancel) -> Checked {
     let test = Test {
         spec,
+        cancel,
         blacklist: spec.blacklist.iter().map(|path| dotted(path)).collect(),
     };
     let outcome = match test.found(hub) {
@@ -52,6 +54,7 @@ pub fn check(spec: &TestSpec, hub: &Hub, update: bool) -> Checked {
 
 struct Test<'a> {
     spec: &'a TestSpec,
+    cancel: &'a Cancel,
     blacklist: Vec<Vec<String>>,
 }
 
@@ -94,7 +97,7 @@ impl Test<'_> {
         };
         // What a pipe gives is what is tested, so that all of its transforms run, as in a run.
         let wanted = (stage, Purpose::Output);
-        stage::read(pipe, &hub.world, wanted, from, &Cancel::new(), |batch| {
+        stage::read(pipe, &hub.world, wanted, from, self.cancel, |batch| {
             for record in batch.iter() {
                 text.clear();
                 json::write_record(record, Fields::ALL, &mut text);

@@ -18,7 +18,7 @@ use crate::sink::RunKind;
 use crate::{Clock, Failure};
 
 pub(crate) use summary::NAMED;
-pub use summary::{Summary, last_run};
+pub use summary::{Summary, last_run, run_at};
 pub use values::{entity_of, entity_value, iso};
 
 use values::{build, count, failure_properties, round6, user_value};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use tahini_entity::{Batch, Record};
 
 use crate::execution_log::{RunLog, Summary};
-use crate::intake::Intake;
+use crate::intake::{Intake, id_found};
 use crate::policy::{Doing, Standing, Verdict, verdict};
 use crate::retry::At;
 use crate::sink::Progress;
@@ -250,8 +250,9 @@ impl<'a> Flow<'a> {
         let origin = outputs.as_ref().map_or(at, |outputs| outputs.origin(at));
         Err(Failure::entity(format!(
             "pipe {:?}: expected every entity to have a string `_id` when it reaches the sink, \
-             found none in what became of {}; add one in a transform: [\"add\", \"_id\", …]",
+             found {} in what became of {}; add one in a transform: [\"add\", \"_id\", …]",
             self.pipe,
+            id_found(last.get(at)),
             name(origin),
         ))
         .with_entity(last.get(at).to_entity()))

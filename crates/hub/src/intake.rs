@@ -1,6 +1,10 @@
 //! What a source gave in one step, with the place of each entity for messages.
 
+use tahini_entity::json::write_value;
 use tahini_entity::{Batch, Offset, Record};
+
+/// Characters of a wrong `_id` that a message shows.
+const ID_SHOWN: usize = 80;
 
 /// The entities of one step.
 #[derive(Debug, Default)]
@@ -70,6 +74,18 @@ impl Intake {
         };
         format!("the entity at position {position}{behind} of the source ({id})")
     }
+}
+
+/// What stands where a string `_id` was expected, in the words of a message.
+pub(crate) fn id_found(record: Record<'_>) -> String {
+    record.value("_id").map_or("none".to_owned(), |id| {
+        let mut text = Vec::new();
+        write_value(&id, &mut text);
+        String::from_utf8_lossy(&text)
+            .chars()
+            .take(ID_SHOWN)
+            .collect()
+    })
 }
 
 #[cfg(test)]

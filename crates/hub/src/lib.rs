@@ -11,6 +11,7 @@ pub mod config;
 pub mod cron;
 pub mod execution_log;
 mod failure;
+pub mod fate;
 mod flow;
 pub mod hub;
 mod intake;

@@ -15,6 +15,7 @@ use tahini_entity::json::{Elements, Layout, Numbers, Parser, ReadError};
 use tahini_store::{Commit, Dataset, Outcome, Rule, Snapshot, StateWrite, StoreError};
 
 use crate::hub::{Hub, LivePipe, Refusal};
+use crate::intake::id_found;
 use crate::pipe::Pipe;
 use crate::seen::Seen;
 use crate::terms::{Terms, refused};
@@ -159,7 +160,8 @@ fn transform(hub: &Hub, pipe: &Pipe, batch: Batch) -> Result<Batch, PostError> {
     if let Some(at) = last.iter().position(|record| record.id.is_none()) {
         let origin = outputs.as_ref().map_or(at, |outputs| outputs.origin(at));
         return Err(PostError::Body(format!(
-            "entity {origin}: expected a string `_id`, found none"
+            "entity {origin}: expected a string `_id`, found {}",
+            id_found(last.get(at))
         )));
     }
     Ok(outputs.map_or(batch, |outputs| outputs.batch))

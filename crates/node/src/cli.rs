@@ -1,6 +1,8 @@
 //! The command line.
 
-use std::net::SocketAddr;
+mod examples;
+
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -19,14 +21,18 @@ pub const DIFFERENT: u8 = 7;
 /// Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
 
+/// The version, and the commit that it is built from where that is known.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("TAHINI_BUILT_FROM"));
+
 /// An open data hub in one binary: collects, transforms, merges and shares data by configuration.
 ///
 /// Compatible with Sesam's configuration and protocols; not affiliated with Sesam.
 #[derive(Parser)]
 #[command(
     name = "tahini",
-    version,
+    version = VERSION,
     propagate_version = true,
+    after_long_help = examples::TAHINI,
     max_term_width = 100
 )]
 struct Cli {
@@ -37,28 +43,40 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run a node: pipes on their schedules, the API, the status page.
+    #[command(after_long_help = examples::SERVE)]
     Serve(Serve),
     /// Load a project into a store and run its pipes until nothing changes.
+    #[command(after_long_help = examples::RUN)]
     Run(Run),
     /// Run a project's tests (expected/*.test.json) in this process.
+    #[command(after_long_help = examples::TEST)]
     Test(Test),
     /// Say everything that is wrong with a project's configuration.
+    #[command(after_long_help = examples::VALIDATE)]
     Validate(Validate),
     /// Transform entities from stdin by DTL rules, a line each.
+    #[command(after_long_help = examples::TRANSFORM)]
     Transform(Transform),
     /// Say what the functions of DTL do, or what rules in a file read and depend on.
+    #[command(after_long_help = examples::EXPLAIN)]
     Explain(Explain),
     /// Lay out configuration and test files as the reference's client does.
+    #[command(after_long_help = examples::FMT)]
     Fmt(Fmt),
     /// Print a JSON Schema of the configuration, for editors.
+    #[command(after_long_help = examples::SCHEMA)]
     Schema(Schema),
     /// Print what a dataset holds, or what a pipe would give.
+    #[command(after_long_help = examples::ENTITIES)]
     Entities(Entities),
     /// Follow one entity on its way through a pipe.
+    #[command(after_long_help = examples::TRACE)]
     Trace(Trace),
     /// Make tokens for the API.
+    #[command(after_long_help = examples::TOKEN)]
     Token(Token),
     /// Print a script that completes commands in your shell.
+    #[command(after_long_help = examples::COMPLETIONS)]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -101,8 +119,9 @@ pub struct Serve {
     /// Where datasets are kept.
     #[command(flatten)]
     pub store: Store,
-    /// Where to listen; anything but loopback needs tokens.
-    #[arg(long, default_value = "127.0.0.1:9042", env = "TAHINI_LISTEN")]
+    /// Where to listen, a name or a number and a port; anything but loopback needs tokens.
+    #[arg(long, value_name = "ADDRESS", value_parser = address, default_value = "127.0.0.1:9042",
+        env = "TAHINI_LISTEN")]
     pub listen: SocketAddr,
     /// Variables and secrets.
     #[command(flatten)]
@@ -117,7 +136,7 @@ pub struct Serve {
     #[arg(long)]
     pub prefer_docker: bool,
     /// Also serve metrics, without a token, here.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub metrics_listen: Option<SocketAddr>,
     /// Log lines for people or machines; people on a terminal by default.
     #[arg(long, value_enum)]
@@ -312,6 +331,7 @@ pub struct Token {
 #[derive(Subcommand, Clone)]
 enum TokenCommand {
     /// Make a token, and the node's key when there is none.
+    #[command(after_long_help = examples::TOKEN)]
     Create {
         /// What the bearer may do.
         #[arg(long, value_enum, default_value = "admin")]
@@ -329,6 +349,18 @@ pub enum Role {
     Admin,
     /// Look, and change nothing.
     Reader,
+}
+
+/// The address that a name or a number stands for, which decides whether tokens are needed.
+/// Of several the first of the older kind, which every name on a machine of its own has.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let found = text.to_socket_addrs().map_err(|error| {
+        format!("expected a name or number with a port, such as localhost:9042: {error}")
+    })?;
+    let mut found: Vec<SocketAddr> = found.collect();
+    found.sort_by_key(SocketAddr::is_ipv6);
+    let first = found.first().copied();
+    first.ok_or_else(|| "expected a name that has an address, found one without".to_owned())
 }
 
 /// Runs the program; errors are printed here.
@@ -363,6 +395,60 @@ pub fn main() -> ExitCode {
         Err(error) => {
             crate::say::error_line(&format!("tahini: {error:#}"));
             ExitCode::from(FAILED)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The command lines in a text of examples, as far as they are for us.
+    fn lines(examples: &str) -> Vec<Vec<String>> {
+        let lines = examples.lines().filter_map(|line| {
+            let line = line.strip_prefix("  tahini ")?;
+            // Two spaces begin a remark.
+            let line = line.split("  ").next()?;
+            let own = line.split(['<', '>', '|']).next()?;
+            let words = own.split_whitespace().map(str::to_owned);
+            Some(std::iter::once("tahini".to_owned()).chain(words).collect())
+        });
+        lines.collect()
+    }
+
+    fn check(command: &clap::Command, name: &str) {
+        let text = command.get_after_long_help().map(ToString::to_string);
+        let own = lines(&text.unwrap_or_default());
+        if !command.has_subcommands() || name == "tahini" {
+            assert!(!own.is_empty(), "{name} has examples");
+        }
+        for words in own {
+            let line = words.join(" ");
+            assert!(line.starts_with(name), "{line} stands under {name}");
+            if let Err(error) = Cli::try_parse_from(&words) {
+                panic!("{line}: {error}");
+            }
+        }
+        for inner in command.get_subcommands() {
+            check(inner, &format!("{name} {}", inner.get_name()));
+        }
+    }
+
+    #[test]
+    fn every_command_has_examples_that_are_taken() {
+        check(&Cli::command(), "tahini");
+    }
+
+    #[test]
+    fn addresses_may_have_names() {
+        let local = address("localhost:9050").unwrap();
+        assert!(local.ip().is_loopback());
+        assert_eq!(local.port(), 9050);
+        assert_eq!(address("[::1]:1").unwrap(), "[::1]:1".parse().unwrap());
+        assert!(!address("0.0.0.0:9042").unwrap().ip().is_loopback());
+        for wrong in ["9042", "localhost", "localhost:x", ":"] {
+            let words = address(wrong).unwrap_err();
+            assert!(words.contains("localhost:9042"), "{wrong}: {words}");
         }
     }
 }

@@ -19,9 +19,10 @@ pub fn error_line(text: &str) {
 
 /// Shows progress in place on a terminal; says nothing elsewhere.
 pub fn progress(text: &str) {
-    if io::stderr().is_terminal() {
-        let _ = write!(io::stderr().lock(), "\r\x1b[2K{text}");
-        let _ = io::stderr().flush();
+    let stderr = io::stderr();
+    if stderr.is_terminal() && can_move() {
+        let _ = write!(stderr.lock(), "\r\x1b[2K{text}");
+        let _ = stderr.lock().flush();
     }
 }
 
@@ -30,11 +31,15 @@ pub fn progress_end() {
     progress("");
 }
 
-/// Whether results may be coloured.
-pub fn colours() -> bool {
-    io::stdout().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && std::env::var("TERM").is_ok_and(|term| term != "dumb")
+/// Whether what is printed there may have colours.
+pub fn coloured(stream: &impl IsTerminal) -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    stream.is_terminal() && can_move() && !refused
+}
+
+/// A terminal that knows no escape sequences says so.
+fn can_move() -> bool {
+    std::env::var("TERM").is_ok_and(|term| term != "dumb")
 }
 
 /// Somebody piped us into `head`: there is nobody left to print for.

@@ -1,6 +1,6 @@
 //! `tahini serve`: a node, from its start to its graceful end.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -310,10 +310,18 @@ fn node_id(data: &Path) -> anyhow::Result<String> {
         Ok(id) if !id.is_empty() => Ok(id),
         _ => {
             let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
-            std::fs::write(&file, &id).with_context(|| file.display().to_string())?;
+            write_private(&file, &id).with_context(|| file.display().to_string())?;
             Ok(id)
         }
     }
+}
+
+/// Writes a file that only its owner can read, like everything in the data folder.
+fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(file)?.write_all(text.as_bytes())
 }
 
 /// Waits for SIGTERM or SIGINT.
@@ -339,10 +347,11 @@ fn start_logging(format: Option<LogFormat>) {
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
     let for_people = std::io::stderr().is_terminal();
+    let coloured = say::coloured(&std::io::stderr());
     // Somebody who set a subscriber before us keeps it.
     let _ = match format {
-        Some(LogFormat::Text) => log.with_ansi(for_people).try_init(),
-        None if for_people => log.try_init(),
+        Some(LogFormat::Text) => log.with_ansi(coloured).try_init(),
+        None if for_people => log.with_ansi(coloured).try_init(),
         _ => log.json().flatten_event(true).try_init(),
     };
 }

@@ -66,9 +66,7 @@ pub fn entity_from_config(
     for (name, value) in pairs {
         match (name.as_str(), value) {
             ("_id", Json::String(id)) => entity.id = Some(id.as_str().into()),
-            ("_id", other) => {
-                return Err(wrong(None, EntityFault::Id, "`_id` to be a string", other));
-            }
+            ("_id", Json::Null) => {}
             ("_deleted", value) => entity.deleted = *value == Json::Bool(true),
             ("_filtered", value) => entity.filtered = *value == Json::Bool(true),
             ("_updated", Json::Null) => {}

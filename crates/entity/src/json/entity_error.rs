@@ -9,7 +9,7 @@ use super::scan;
 pub enum EntityFault {
     /// It is not well-formed: JSON's grammar, UTF-8, a lone surrogate, depth, a number's size.
     Json,
-    /// `_id` is there and not a string.
+    /// `_id` is there twice, and only once a string.
     Id,
     /// `_updated` is there and neither a string nor an integer of 64 bits.
     Updated,

@@ -64,11 +64,12 @@ impl Parser {
     /// The reserved fields leave the content: `_id` and `_deleted` as they are; `_updated`, `_ts`,
     /// `_previous` and `_filtered` into the row's `Meta`, the latter three only where they have
     /// the type that we give them ourselves; `_hash` is computed afresh. Other names that start with `_`
-    /// stay in the body, and `Meta::reserved` says so. Of equal names the last value counts, in the
-    /// place of the first.
+    /// stay in the body, and `Meta::reserved` says so; so does an `_id` that is neither a string
+    /// nor null, and the row then has none. Of equal names the last value counts, in the place of
+    /// the first.
     ///
     /// # Errors
-    /// When `element` is not one well-formed object, or `_id` or `_updated` have a wrong type.
+    /// When `element` is not one well-formed object, or `_updated` has a wrong type.
     /// The batch then is as it was.
     pub fn push_json(&mut self, batch: &mut Batch, element: &[u8]) -> Result<(), EntityError> {
         let position = self.position;
@@ -92,7 +93,7 @@ impl Parser {
         let start = out.len();
         let mut reader = Reader::new(text, self.options, &mut self.scratch);
         let mut meta = Meta::default();
-        let mut has_id = false;
+        let (mut has_id, mut named) = (Found::Nothing, false);
         self.ends.clear();
         self.shapes.begin();
         reader.space();
@@ -106,8 +107,18 @@ impl Parser {
             match Reserved::of(name) {
                 Some(Reserved::Id) => {
                     reader.colon()?;
-                    read_id(&mut reader, &mut self.id, out)?;
-                    has_id = true;
+                    let at = reader.at;
+                    let found = read_id(&mut reader, &mut self.id, out)?;
+                    if has_id != found && [has_id, found].contains(&Found::Value) && named {
+                        return twice(at);
+                    }
+                    named = true;
+                    has_id = found;
+                    if found == Found::Value {
+                        meta.reserved = true;
+                        self.shapes.name("_id");
+                        self.ends.push(out.len());
+                    }
                 }
                 Some(field) => {
                     reader.colon()?;
@@ -128,6 +139,7 @@ impl Parser {
             Ok(shape) => shape,
             Err(names) => keep_last(&names, start, &mut self.ends, out),
         };
+        let has_id = has_id == Found::Text;
         let id = has_id.then_some(self.id.as_str());
         let mut sum = Sum::new(id, meta.deleted);
         let mut from = start;
@@ -184,23 +196,38 @@ impl Reserved {
     }
 }
 
-/// Reads `_id` as it stands: tags are not decoded in it.
-fn read_id(reader: &mut Reader<'_, '_>, id: &mut String, out: &mut Vec<u8>) -> Step<()> {
-    if reader.peek() == Some(b'"') {
-        let plain = reader.string()?;
-        id.clear();
-        id.push_str(plain.unwrap_or(&reader.scratch.unescaped));
-        return Ok(());
+/// What a name `_id` has behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// Null, or there is no such name.
+    Nothing,
+    /// A string, which identifies the entity.
+    Text,
+    /// Another value, from which a transform may make one.
+    Value,
+}
+
+/// Reads `_id`: a string as it stands, tags are not decoded in it; another value as one of the
+/// body, encoded into `out`.
+fn read_id(reader: &mut Reader<'_, '_>, id: &mut String, out: &mut Vec<u8>) -> Step<Found> {
+    match reader.peek() {
+        Some(b'"') => {
+            let plain = reader.string()?;
+            id.clear();
+            id.push_str(plain.unwrap_or(&reader.scratch.unescaped));
+            Ok(Found::Text)
+        }
+        Some(b'n') => reader.raw(out).map(|_| Found::Nothing),
+        _ => reader.value(out, 1).map(|_| Found::Value),
     }
-    let at = reader.at;
-    let found = reader.raw(out)?;
+}
+
+/// Which of two kinds of `_id` holds would depend on who reads it.
+fn twice<T>(at: usize) -> Step<T> {
     Err(Box::new(Fault {
         at,
         kind: EntityFault::Id,
-        message: format!(
-            "expected `_id` to be a string, found {}",
-            excerpt(found.as_bytes())
-        ),
+        message: "expected one `_id`, found another of another type before it".to_owned(),
     }))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tahini_entity::json::{self, EntityFault, Fields, Numbers, Parser};
-use tahini_entity::{Batch, Offset, order};
+use tahini_entity::{Batch, Offset, Value, order};
 
 use crate::{arbitrary, lines};
 
@@ -126,6 +126,33 @@ fn unknown_reserved_names_stay_and_are_pointed_out() {
 }
 
 #[test]
+fn an_id_that_is_no_string_is_none_and_its_value_is_kept() {
+    let batch = parsed(r#"{"x":1,"_id":5,"y":2}"#);
+    let record = batch.get(0);
+    assert_eq!(record.id, None);
+    assert!(matches!(record.value("_id"), Some(Value::Int(5))));
+    assert!(record.meta.reserved);
+    // It is no part of the content.
+    assert_eq!(
+        record.meta.hash,
+        parsed(r#"{"x":1,"y":2}"#).get(0).meta.hash
+    );
+    let batch = parsed(r#"{"_id":null,"x":1}"#);
+    assert_eq!(
+        (batch.get(0).id, batch.get(0).shape.names().len()),
+        (None, 1)
+    );
+    // Of equal names the last value counts.
+    let batch = parsed(r#"{"_id":5,"_id":{"a":6}}"#);
+    assert!(matches!(batch.get(0).value("_id"), Some(Value::Dict(_))));
+    let batch = parsed(r#"{"_id":"a","_id":null}"#);
+    assert_eq!(
+        (batch.get(0).id, batch.get(0).shape.names().len()),
+        (None, 0)
+    );
+}
+
+#[test]
 fn wrong_entities_say_where_and_which() {
     let mut parser = Parser::new(Numbers::FLOATS);
     let mut batch = Batch::new();
@@ -136,22 +163,17 @@ fn wrong_entities_say_where_and_which() {
     let mut expected_position = 0;
     for (json, fault, id, message) in [
         (
-            r#"{"_id":5}"#,
+            r#"{"_id":5,"_id":"a"}"#,
             EntityFault::Id,
             None,
-            "the entity at position 1: expected `_id` to be a string, found `5` (at byte 7 of the entity)",
+            "the entity at position 1: expected one `_id`, found another of another type before it \
+             (at byte 15 of the entity)",
         ),
         (
-            r#"{"_id":null}"#,
+            r#"{"_id":"a","_id":[5]}"#,
             EntityFault::Id,
-            None,
-            "expected `_id` to be a string, found `null`",
-        ),
-        (
-            r#"{"_id": ["a", {"b": 1}] }"#,
-            EntityFault::Id,
-            None,
-            "found `[\"a\", {\"b\": 1}]`",
+            Some("a"),
+            "expected one `_id`",
         ),
         (
             r#"{"_updated":1.5,"_id":"a"}"#,
@@ -230,11 +252,15 @@ fn configuration_entities_have_the_same_rules() {
         read(serde_json::json!({"_id": "a", "_updated": "x", "d": "~t2015-12-31"})).unwrap();
     assert_eq!(entity.id.as_deref(), Some("a"));
     assert_eq!(entity.properties.get("d").unwrap().kind(), "date");
+    for (json, kept) in [
+        (serde_json::json!({"_id": 5}), Some("integer")),
+        (serde_json::json!({"_id": null}), None),
+    ] {
+        let entity = read(json).unwrap();
+        let found = entity.properties.get("_id").map(Value::kind);
+        assert_eq!((entity.id.as_deref(), found), (None, kept));
+    }
     for (json, message) in [
-        (
-            serde_json::json!({"_id": 5}),
-            "the entity at position 7: expected `_id` to be a string, found `5`",
-        ),
         (
             serde_json::json!({"_id": "a", "_updated": [1]}),
             "with the `_id` \"a\": expected `_updated`",

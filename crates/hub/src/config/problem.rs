@@ -116,6 +116,23 @@ impl Problem {
         };
         json!({ "level": self.level.name(), "msg": message, "elements": quoted(&self.path) })
     }
+
+    /// All that is known of it, each by itself, for scripts and editors: `level`, `msg` without
+    /// the help, `help`, `component`, `file`, `line`, `column`, `path` as `$.source.type` and
+    /// `elements` as in `to_json`; null where there is none.
+    pub fn to_report(&self) -> Json {
+        json!({
+            "level": self.level.name(),
+            "msg": self.message,
+            "help": self.help,
+            "component": self.component,
+            "file": self.file.as_ref().map(|file| file.display().to_string()),
+            "line": self.line,
+            "column": self.column,
+            "path": self.path.to_string(),
+            "elements": quoted(&self.path),
+        })
+    }
 }
 
 impl fmt::Display for Problem {

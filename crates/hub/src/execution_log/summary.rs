@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use tahini_entity::{Batch, Dict, Entity, Offset, Value};
-use tahini_store::{Snapshot, StoreError};
+use tahini_store::{Limit, Snapshot, StoreError, View};
 
 use super::values::{count, dict, iso, round6};
 use crate::Failure;
@@ -142,6 +142,47 @@ pub fn last_run(log: &dyn Snapshot) -> Result<Option<Summary>, StoreError> {
         _ => -1,
     });
     Ok(last.as_ref().map(told_by))
+}
+
+/// Entries looked at together while a run is searched.
+const LOOKED_AT: Limit = Limit {
+    rows: 100,
+    bytes: 1 << 20,
+};
+
+/// The run of a pipe's log during which something was written at that time, given in
+/// microseconds since 1970 UTC.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn run_at(log: &dyn Snapshot, micros: i64) -> Result<Option<Summary>, StoreError> {
+    let view = View {
+        history: true,
+        deleted: false,
+    };
+    let mut before = None;
+    loop {
+        let mut entries = Batch::new();
+        let next = log.changes_reversed(before, view, LOOKED_AT, &mut entries)?;
+        let ends = entries
+            .iter()
+            .filter(|entry| matches!(entry.id, Some("pump-completed" | "pump-failed")));
+        for run in ends.map(|entry| told_by(&entry.to_entity())) {
+            // A dataset's clock goes on by a microsecond a version at least.
+            let behind = i64::try_from(run.changed).unwrap_or(i64::MAX);
+            let ended = run.ended.as_microsecond().saturating_add(behind);
+            if ended < micros {
+                return Ok(None);
+            }
+            if run.started.as_microsecond() <= micros {
+                return Ok(Some(run));
+            }
+        }
+        match next {
+            Some(seq) => before = Some(seq),
+            None => return Ok(None),
+        }
+    }
 }
 
 /// A summary from the entry that its run left.

@@ -63,7 +63,10 @@ impl Sequence {
                 "expected a `sequence_id` with `is_full=true`, found none".to_owned(),
             ));
         }
-        let known = known.filter(|known| known.id == id);
+        // An id goes out of scope with its last request; whoever uses it again begins anew, and
+        // if that was the same request once more, it changes nothing.
+        let begins_anew = |known: &&Sequence| push.is_first && !known.open;
+        let known = known.filter(|known| known.id == id && !begins_anew(known));
         if known.is_some_and(|known| push.request_id.as_deref() == Some(known.request.as_str())) {
             return Ok(Turn::Repeated);
         }

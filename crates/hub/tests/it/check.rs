@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value as Json, json};
-use tahini_hub::Project;
 use tahini_hub::check::{Checked, check};
+use tahini_hub::{Cancel, Project};
 
 use crate::world::World;
 
@@ -42,7 +42,7 @@ fn checked(found: Vec<Json>, folder: &Path, update: bool) -> Checked {
     world.records("in", there);
     world.succeed("in");
     let project = Project::load(folder, "test").unwrap();
-    check(&project.tests[0], world.hub(), update)
+    check(&project.tests[0], world.hub(), update, &Cancel::new())
 }
 
 #[test]

@@ -323,6 +323,20 @@ fn a_repeated_last_request_is_answered_and_does_nothing() {
 }
 
 #[test]
+fn a_sequence_that_has_ended_can_begin_anew() {
+    for world in World::both() {
+        let mut world = endpoint(world);
+        let only = "is_full=true&sequence_id=1&request_id=1&is_first=true&is_last=true";
+        post(&world, only, &ids(&["a", "b"])).unwrap();
+        world.restart_if_on_disk();
+        assert_eq!(post(&world, only, &ids(&["a", "b"])).unwrap().changed, 0);
+        // The same parameters and other entities: another whole, not the same request again.
+        assert_eq!(post(&world, only, &ids(&["c"])).unwrap().changed, 3);
+        assert_eq!(world.living("mydataset"), ["c"]);
+    }
+}
+
+#[test]
 fn one_empty_request_that_is_first_and_last_deletes_all() {
     let world = endpoint(World::new());
     post(&world, "", &ids(&["a", "b"])).unwrap();

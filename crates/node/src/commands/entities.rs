@@ -31,7 +31,8 @@ fn of_dataset(options: &Entities) -> anyhow::Result<u8> {
             options.store.data.display()
         ));
     }
-    let store = super::open_store(&options.store.data)?;
+    let path = format!("/api/datasets/{}/entities", options.name);
+    let store = super::open_store_to_look(&options.store.data, "the dataset", &path)?;
     let dataset = store.find(&options.name)?.ok_or_else(|| {
         let names = store
             .list()
@@ -86,7 +87,8 @@ fn of_pipe(options: &Entities) -> anyhow::Result<u8> {
             options.stage
         )
     })?;
-    let store = super::open_store(&options.store.data)?;
+    let path = format!("/api/pipes/{}/entities", options.name);
+    let store = super::open_store_to_look(&options.store.data, "what the pipe gives", &path)?;
     let assembly = assemble(store.clone(), &options.setting)?;
     assembly.apply(configuration)?;
     let live = assembly.hub.pipe(&options.name)?;

@@ -41,19 +41,25 @@ pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
     if options.explain {
         print_analysis(&way, options.json);
     }
-    let mut elements = Elements::new(std::io::stdin().lock(), Layout::ArrayOrLines);
+    let (input, line) = super::stdin::stdin();
+    let mut elements = Elements::new(input, Layout::ArrayOrLines);
     let mut parser = Parser::new(Numbers::default());
     let rows = if options.explain { 1 } else { ROWS };
     let mut failed = false;
     loop {
-        let mut batch = Batch::new();
-        while batch.len() < rows
-            && let Some(element) = elements.next_element()?
-        {
-            parser.push_json(&mut batch, element)?;
+        let (mut batch, mut wrong) = (Batch::new(), None);
+        while batch.len() < rows && wrong.is_none() {
+            match elements.next_element() {
+                Ok(Some(element)) => {
+                    wrong = parser.push_json(&mut batch, element).err().map(Into::into)
+                }
+                Ok(None) => break,
+                Err(error) => wrong = Some(line.explain(error)),
+            }
         }
         if batch.is_empty() {
-            return Ok(if failed { FAILED } else { OK });
+            let code = if failed { FAILED } else { OK };
+            return wrong.map_or(Ok(code), Err);
         }
         let passed = way.pass(&batch)?;
         failed |= passed.ended.is_some();
@@ -61,6 +67,10 @@ pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
             (false, _) => print_results(&passed)?,
             (true, true) => say::line(&shown::passed(&batch, &passed, true).to_string()),
             (true, false) => print_steps(&batch, &passed),
+        }
+        // What came before it was whole.
+        if let Some(error) = wrong {
+            return Err(error);
         }
     }
 }
@@ -85,14 +95,15 @@ fn print_analysis(way: &Way<'_>, as_json: bool) {
     }
 }
 
-/// A line an entity; rules that failed end it, after what they gave before.
+/// A line an entity that no filter stopped; rules that failed end it, after what they gave
+/// before.
 fn print_results(passed: &Passed) -> anyhow::Result<()> {
     let outputs = passed
         .transforms
         .last()
         .map_or(&passed.sink, |last| &last.outputs);
     let mut text = Vec::new();
-    for record in outputs.iter() {
+    for record in outputs.iter().filter(|record| !record.meta.filtered) {
         write_record(record, Fields::SINK, &mut text);
         text.push(b'\n');
     }

@@ -19,7 +19,8 @@ pub(super) fn pump(pipe: &Pipe, world: &World) -> anyhow::Result<()> {
         batch: Batch::new(),
         text: Vec::new(),
     };
-    let mut elements = Elements::new(std::io::stdin().lock(), Layout::ArrayOrLines);
+    let (input, line) = super::stdin::stdin();
+    let mut elements = Elements::new(input, Layout::ArrayOrLines);
     let mut opened = Opened::new();
     let mut by_lines = pump.transforms.len() == 1;
     loop {
@@ -39,7 +40,7 @@ pub(super) fn pump(pipe: &Pipe, world: &World) -> anyhow::Result<()> {
             Ok(Next::End) => return pump.flush(),
             Err(error) => {
                 pump.flush()?;
-                return Err(error.into());
+                return Err(line.explain(error));
             }
         }
     }

@@ -38,7 +38,9 @@ pub fn test(options: &Test) -> anyhow::Result<u8> {
     };
     if options.json {
         print_json(&verdict.checked, &verdict.problems);
-    } else if verdict.code != INTERRUPTED {
+    } else if verdict.code == INTERRUPTED {
+        say::error_line("stopped before all tests were run");
+    } else {
         print(&verdict.checked);
     }
     Ok(verdict.code)
@@ -67,13 +69,14 @@ fn try_test(options: &Test) -> anyhow::Result<Verdict> {
         .as_ref()
         .is_ok_and(|rest| rest.ending != Ending::Stopped)
     {
-        verdict.checked = run_tests(&loaded, &assembly, options.update);
+        verdict.checked = run_tests(&loaded, &assembly, options.update, &cancel);
     }
     assembly.close();
     let rest = rest?;
     let failed = verdict.checked.iter().any(|one| !one.passed);
     verdict.code = match rest.ending {
         Ending::Stopped => INTERRUPTED,
+        _ if cancel.is_cancelled() => INTERRUPTED,
         _ if invalid => INVALID,
         _ if failed || !rest.is_settled() || !verdict.problems.is_empty() => FAILED,
         _ => OK,
@@ -122,7 +125,9 @@ fn settle_in_memory(
     });
     say::progress_end();
     let rest = rest?;
-    explain(&rest);
+    if rest.ending != Ending::Stopped {
+        explain(&rest);
+    }
     let restless = rest.restless.iter();
     verdict.problems.extend(
         restless.map(|(pipe, ids)| format!("pipe {pipe:?} keeps changing {}", ids.join(", "))),
@@ -138,11 +143,15 @@ fn post(assembly: &Assembly, pipe: &str, file: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run_tests(loaded: &Loaded, assembly: &Assembly, update: bool) -> Vec<Checked> {
+fn run_tests(loaded: &Loaded, assembly: &Assembly, update: bool, cancel: &Cancel) -> Vec<Checked> {
     let tests = loaded.projects.iter().flat_map(|project| &project.tests);
     let mut all = Vec::new();
     for spec in tests.filter(|spec| !spec.ignore) {
-        let mut checked = check(spec, &assembly.hub, update);
+        let mut checked = check(spec, &assembly.hub, update, cancel);
+        if cancel.is_cancelled() {
+            // What a test says that was stopped on its way is not worth telling.
+            return all;
+        }
         if assembly.hub.pipe(&spec.pipe).is_err() {
             // A file that cannot be read has no pipe; then it is the file that is to blame.
             for why in unread(loaded, &spec.pipe) {

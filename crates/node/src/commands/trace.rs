@@ -1,6 +1,7 @@
 //! `tahini trace`: one entity's way through a pipe, and why it was written or not.
 
-use anyhow::anyhow;
+mod outcome;
+
 use serde_json::{Value as Json, json};
 use tahini_entity::Batch;
 use tahini_entity::json::{Fields, write_record};
@@ -22,7 +23,8 @@ pub fn trace(options: &Trace) -> anyhow::Result<u8> {
     loaded.env.extend(read_objects(&options.setting.env)?);
     let configuration = loaded.configure();
     print_problems(&loaded.problems(&configuration));
-    let store = super::open_store(&options.store.data)?;
+    let path = format!("/api/pipes/{}/entities", options.pipe);
+    let store = super::open_store_to_look(&options.store.data, "what the pipe gives", &path)?;
     let assembly = assemble(store.clone(), &options.setting)?;
     assembly.apply(configuration)?;
     let outcome = follow(&assembly.hub, &options.pipe, &options.id);
@@ -32,22 +34,24 @@ pub fn trace(options: &Trace) -> anyhow::Result<u8> {
     if options.json {
         say::line(&json!({"pipe": options.pipe, "entity": options.id, "steps": steps}).to_string());
     } else {
-        for step in &steps {
-            say::line(&format!("{}:", step["step"].as_str().unwrap_or_default()));
-            let shown = step.get("entities").or_else(|| step.get("message"));
-            match shown {
-                Some(Json::Array(entities)) if entities.is_empty() => say::line("  nothing"),
-                Some(Json::Array(entities)) => {
-                    entities
-                        .iter()
-                        .for_each(|entity| say::line(&format!("  {entity}")));
-                }
-                Some(message) => say::line(&format!("  {}", message.as_str().unwrap_or_default())),
-                None => {}
-            }
-        }
+        steps.iter().for_each(print);
     }
     Ok(if steps.len() > 1 { OK } else { FAILED })
+}
+
+fn print(step: &Json) {
+    say::line(&format!("{}:", step["step"].as_str().unwrap_or_default()));
+    match step.get("entities").and_then(Json::as_array) {
+        Some(entities) if entities.is_empty() => say::line("  nothing"),
+        Some(entities) => entities
+            .iter()
+            .for_each(|entity| say::line(&format!("  {entity}"))),
+        None => {}
+    }
+    let message = step["message"].as_str().unwrap_or_default();
+    for line in message.lines() {
+        say::line(&format!("  {line}"));
+    }
 }
 
 fn follow(hub: &Hub, pipe: &str, id: &str) -> anyhow::Result<Vec<Json>> {
@@ -57,27 +61,38 @@ fn follow(hub: &Hub, pipe: &str, id: &str) -> anyhow::Result<Vec<Json>> {
     let mut steps = Vec::new();
     let Some(source) = find(hub, pipe, id, &cancel)? else {
         let words = format!("the source gives no entity that becomes or is {id:?}");
-        return Ok(vec![json!({"step": "source", "message": words})]);
+        steps.push(json!({"step": "source", "message": words}));
+        // It may be stored all the same: the source has it no more.
+        steps.extend(outcome::stored_step(hub, pipe, id)?);
+        return Ok(steps);
     };
     steps.push(json!({"step": "source", "entities": shown(&source)}));
-    let mut current = source;
+    let mut current = source.clone();
     let end = end_of_looking(pipe);
+    let mut ended = false;
     for (step, at, mut transform) in way(hub, pipe, &cancel)? {
         let ends = end.as_ref().filter(|(first, _)| at == Some(*first));
         if let Some((_, why)) = ends {
             let words = format!("not run, and so nothing after it: {why}");
             steps.push(json!({"step": step, "message": words}));
-            return Ok(steps);
+            ended = true;
+            break;
         }
         let mut out = Batch::new();
         if let Err(failure) = transform.apply(&current, &mut out, &mut Vec::new()) {
             steps.push(json!({"step": step, "message": format!("failed: {failure}")}));
-            return Ok(steps);
+            ended = true;
+            break;
         }
         steps.push(json!({"step": step, "entities": shown(&out)}));
         current = out;
     }
-    steps.push(json!({"step": "sink", "message": verdict(hub, pipe, &current)?}));
+    if ended {
+        steps.extend(outcome::stored_step(hub, pipe, id)?);
+    } else {
+        steps.push(outcome::sink_step(hub, &live, pipe, (&source, &current))?);
+    }
+    steps.extend(outcome::held_step(hub, pipe, &source, &current)?);
     Ok(steps)
 }
 
@@ -149,50 +164,6 @@ fn becomes(one: &Batch, id: &str, transforms: &mut [Box<dyn Transform>]) -> bool
         current = out;
     }
     current.iter().any(|record| record.id == Some(id))
-}
-
-/// What the sink would do, and why.
-fn verdict(hub: &Hub, pipe: &Pipe, outputs: &Batch) -> anyhow::Result<String> {
-    if outputs.is_empty() {
-        return Ok("discarded: no transform gives an entity".to_owned());
-    }
-    let Some(name) = pipe.sink_dataset() else {
-        return Ok(format!("handed to the {} sink", pipe.kind("sink")));
-    };
-    let dataset = hub.world.store.find(name)?;
-    let mut lines = Vec::new();
-    for record in outputs.iter() {
-        let Some(id) = record.id else {
-            return Err(anyhow!(
-                "an entity without `_id` reaches the sink: the run would fail"
-            ));
-        };
-        let mut stored = Batch::new();
-        if let Some(dataset) = &dataset {
-            dataset.snapshot()?.latest(&[id], &mut stored)?;
-        }
-        let old = stored
-            .iter()
-            .next()
-            .map(|stored| (stored.meta.hash, stored.meta.deleted));
-        let new = record.meta.hash;
-        lines.push(match (record.meta.filtered, old) {
-            (true, None) => format!("{id:?} is filtered and unknown: nothing is written"),
-            (true, Some((_, true))) => format!("{id:?} is filtered and deleted already"),
-            (true, Some(_)) => format!("{id:?} is filtered: the stored version is deleted"),
-            (false, None) if record.meta.deleted => {
-                format!("{id:?} is deleted and unknown: nothing is written")
-            }
-            (false, None) => format!("{id:?} is new: written with hash {new:032x}"),
-            (false, Some((hash, _))) if hash == new => {
-                format!("{id:?} is unchanged: hash {new:032x} before and after, nothing is written")
-            }
-            (false, Some((hash, _))) => {
-                format!("{id:?} changed: hash {hash:032x} before, {new:032x} after, written")
-            }
-        });
-    }
-    Ok(lines.join("\n  "))
 }
 
 fn shown(batch: &Batch) -> Vec<Json> {

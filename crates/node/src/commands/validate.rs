@@ -17,7 +17,7 @@ pub fn validate(options: &Validate) -> anyhow::Result<u8> {
     let problems = loaded.problems(&configuration);
     let (errors, warnings) = count(&problems);
     if options.json {
-        let all: Vec<_> = problems.iter().map(|problem| problem.to_json()).collect();
+        let all: Vec<_> = problems.iter().map(|problem| problem.to_report()).collect();
         say::line(&json!({"problems": all, "errors": errors, "warnings": warnings}).to_string());
     } else {
         print_problems(&problems);

@@ -12,6 +12,7 @@ use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTl
 use uuid::Uuid;
 
 use super::dense;
+use super::disk::private_dir;
 use super::overlay::Overlay;
 use super::superseded::Superseded;
 use super::wire::{Reader, put_bytes};
@@ -164,7 +165,10 @@ impl Index {
     pub fn write(self: &Arc<Index>, mut flush: Flush<'_>) -> Result<(), StoreError> {
         let _writing = self.writing.lock();
         if !self.exists.load(Ordering::Acquire) {
-            fs::create_dir_all(&self.dir).map_err(|source| self.io("creating", source))?;
+            private_dir()
+                .recursive(true)
+                .create(&self.dir)
+                .map_err(|source| self.io("creating", source))?;
         }
         // If this removal is lost with the power, the sum does not fit and the index is built anew.
         let _ = fs::remove_file(self.dir.join("SUM"));

@@ -36,13 +36,15 @@ pub use disk::{Disk, DiskFile, RealDisk};
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use committer::Committer;
 use dataset::{FileDataset, Home, OpenDataset, io_error};
+use disk::private_dir;
 use index::OpenIndexes;
 use manifest::{BadManifest, Manifest};
 use segment::{FORMAT, OLDEST, Segment};
@@ -120,7 +122,8 @@ impl Files {
     /// # Errors
     /// `InUse` when another process has it open, `Format` when another version wrote it.
     pub fn open(dir: &Path, options: Options) -> Result<Files, StoreError> {
-        fs::create_dir_all(dir).map_err(|source| io_error("creating", dir, source))?;
+        let made = private_dir().recursive(true).create(dir);
+        made.map_err(|source| io_error("creating", dir, source))?;
         let lock = Arc::new(StoreLock::take(dir)?);
         let disk = Arc::clone(&options.disk);
         check_format(&*disk, dir)?;
@@ -289,6 +292,7 @@ impl StoreLock {
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(0o600)
             .open(&path);
         let file = file.map_err(|source| io_error("opening", &path, source))?;
         match file.try_lock() {

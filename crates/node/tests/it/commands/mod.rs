@@ -1,7 +1,14 @@
 //! The commands that need no running node, as a person or a script calls them.
 
+mod build_script;
+mod entities;
+mod trace;
+mod transform;
+mod usage;
+
+use std::io::Write as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -48,11 +55,23 @@ impl Project {
 
     /// Calls the program in the project's folder.
     fn call(&self, args: &[&str]) -> Said {
-        let output = Command::new(env!("CARGO_BIN_EXE_tahini"))
+        self.call_with(args, "", &[])
+    }
+
+    /// Calls it with text on stdin and variables.
+    fn call_with(&self, args: &[&str], stdin: &str, variables: &[(&str, &str)]) -> Said {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tahini"))
             .args(args)
+            .envs(variables.iter().copied())
             .current_dir(self.0.path())
-            .output()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
+        // A program that ends before it has read everything closes its end.
+        let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+        let output = child.wait_with_output().unwrap();
         Said {
             code: output.status.code().unwrap(),
             out: String::from_utf8(output.stdout).unwrap(),

@@ -1,0 +1,80 @@
+//! The examples under each command's `--help`. The tests give every line to the parser.
+
+pub(super) const TAHINI: &str = "\
+Examples:
+  tahini validate my-project                     what is wrong with it
+  tahini run my-project --data my-data           run its pipes until nothing changes
+  tahini serve my-project --data my-data         keep them running, with API and status page
+
+`tahini help COMMAND` has examples of each command. Exit codes: 0 done, 1 failed, 2 wrong usage,
+3 the configuration has errors, 7 something differs, 130 Ctrl-C.";
+
+pub(super) const SERVE: &str = "\
+Examples:
+  tahini serve my-project
+  tahini serve --listen localhost:9050 --data /var/lib/tahini
+  tahini serve my-project --profile prod --secrets secrets.json --listen 0.0.0.0:9042";
+
+pub(super) const RUN: &str = "\
+Examples:
+  tahini run my-project --data my-data
+  tahini run my-project --pipe people --pipe greetings
+  tahini run my-project --json | jq .status";
+
+pub(super) const TEST: &str = "\
+Examples:
+  tahini test my-project
+  tahini test my-project --update                 take what the pipes give as what is expected
+  tahini test my-project --secrets secrets.json --json";
+
+pub(super) const VALIDATE: &str = "\
+Examples:
+  tahini validate my-project
+  tahini validate my-project --profile prod
+  tahini validate my-project --json | jq '.problems[] | {file, line, msg}'";
+
+pub(super) const TRANSFORM: &str = "\
+Examples:
+  tahini transform rules.json < people.ndjson > greetings.ndjson
+  tahini transform pipes/greetings.conf.json --env test-env.json < people.json
+  tahini transform rules.json --dataset orders=orders.json --now 2024-02-29T12:30:00Z < people.json
+  tahini transform rules.json --explain < one.json";
+
+pub(super) const EXPLAIN: &str = "\
+Examples:
+  tahini explain                                  all functions, by chapter
+  tahini explain concat hops
+  tahini explain pipes/greetings.conf.json        what its rules read and depend on";
+
+pub(super) const FMT: &str = "\
+Examples:
+  tahini fmt my-project
+  tahini fmt my-project/pipes/people.conf.json
+  tahini fmt --check my-project";
+
+pub(super) const SCHEMA: &str = "\
+Examples:
+  tahini schema > tahini.schema.json
+  tahini schema pipe";
+
+pub(super) const ENTITIES: &str = "\
+Examples:
+  tahini entities greetings --data my-data
+  tahini entities greetings --data my-data --history --since 41 --limit 10
+  tahini entities greetings --project my-project --stage before-transforms";
+
+pub(super) const TRACE: &str = "\
+Examples:
+  tahini trace greetings 2 --project my-project --data my-data
+  tahini trace greetings 2 --json | jq '.steps[] | select(.step == \"sink\")'";
+
+pub(super) const TOKEN: &str = "\
+Examples:
+  tahini token create --role reader --expires 12h
+  tahini token create --role admin --expires 30d > token.txt";
+
+pub(super) const COMPLETIONS: &str = "\
+Examples:
+  tahini completions bash > /etc/bash_completion.d/tahini
+  tahini completions zsh > ~/.zfunc/_tahini
+  tahini completions fish > ~/.config/fish/completions/tahini.fish";

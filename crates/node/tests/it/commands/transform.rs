@@ -1,0 +1,159 @@
+//! `tahini transform`: rules, entities and what is wrong with either.
+
+use serde_json::json;
+
+use super::{Project, embedded};
+
+fn with_rules(text: &str) -> Project {
+    let project = Project::of(&[]);
+    project.write("rules.json", text);
+    project
+}
+
+const COPY: &str = r#"{"default": [["copy", "*"]]}"#;
+
+#[test]
+fn filtered_entities_are_not_printed() {
+    let rules = r#"{"default": [["filter", ["neq", "_S.x", 1]], ["copy", "*"]]}"#;
+    let entities = "{\"_id\":\"1\",\"x\":1}\n{\"_id\":\"2\",\"x\":2}\n";
+    let project = with_rules(rules);
+    // From text to text, through entities that were read, and beside a time of one's own.
+    let twice = json!([
+        {"type": "dtl", "rules": {"default": [["copy", "*"]]}},
+        {"type": "dtl", "rules": serde_json::from_str::<serde_json::Value>(rules).unwrap()},
+    ]);
+    let mut pipe = embedded("p", "x");
+    pipe["transform"] = twice;
+    project.write("pipe.json", &pipe.to_string());
+    for args in [
+        &["transform", "rules.json"][..],
+        &["transform", "pipe.json"],
+        &["transform", "rules.json", "--now", "2024-02-29T12:30:00Z"],
+    ] {
+        let said = project.call_with(args, entities, &[]);
+        assert_eq!(said.code, 0, "{args:?}: {}", said.err);
+        let found: Vec<&str> = said.out.lines().collect();
+        assert_eq!(found.len(), 1, "{args:?}: {}", said.out);
+        assert!(found[0].contains("\"_id\":\"2\""), "{args:?}: {}", said.out);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_rules_has_its_place_in_the_file() {
+    let wrong = "[\n  [\"copy\", \"*\"],\n  [\"ad\", \"x\", 1]\n]";
+    for (text, line, column, path) in [
+        (format!("{{\"default\": {wrong}}}"), 3, 3, "$.default[1]"),
+        (
+            format!("{{\"rules\":\n{{\"default\": {wrong}}}}}"),
+            4,
+            3,
+            "$.rules.default[1]",
+        ),
+        (
+            format!("{{\"type\": \"dtl\", \"rules\": {{\"default\": {wrong}}}}}"),
+            3,
+            3,
+            "$.rules.default[1]",
+        ),
+        (
+            format!(
+                "{{\"_id\": \"p\", \"type\": \"pipe\", \"transform\":\n[{{\"type\": \"dtl\", \
+                 \"rules\": {{\"default\": {wrong}}}}}]}}"
+            ),
+            4,
+            3,
+            "$.transform[0].rules.default[1]",
+        ),
+    ] {
+        let said = with_rules(&text).call(&["transform", "rules.json"]);
+        assert_eq!(said.code, 3, "{}", said.err);
+        let place = format!("rules.json:{line}:{column}: error: ");
+        assert!(said.err.starts_with(&place), "{place} in {}", said.err);
+        assert!(said.err.contains(path), "{path} in {}", said.err);
+    }
+    let said = with_rules("{\"default\": [\n").call(&["transform", "rules.json"]);
+    assert_eq!(said.code, 3);
+    assert!(said.err.starts_with("rules.json:"), "{}", said.err);
+}
+
+#[test]
+fn what_came_before_a_cut_line_is_printed() {
+    let project = with_rules(COPY);
+    let entities = "{\"_id\":\"1\"}\n{\"_id\":\"2\"}\n{\"_id\":\"3";
+    for args in [
+        &["transform", "rules.json"][..],
+        &["transform", "rules.json", "--now", "2024-02-29T12:30:00Z"],
+    ] {
+        let said = project.call_with(args, entities, &[]);
+        assert_eq!((said.code, said.out.lines().count()), (1, 2), "{args:?}");
+        assert!(said.err.contains("in line 3"), "{}", said.err);
+        assert!(!said.err.contains("answer"), "{}", said.err);
+    }
+}
+
+#[test]
+fn a_transform_that_asks_a_system_is_told_where_systems_are() {
+    let mut pipe = embedded("p", "x");
+    pipe["transform"] = json!([
+        {"type": "dtl", "rules": {"default": [["copy", "*"]]}},
+        {"type": "http", "system": "postcode", "url": "x"},
+    ]);
+    let said = with_rules(&pipe.to_string()).call(&["transform", "rules.json"]);
+    assert_eq!((said.code, said.out.as_str()), (3, ""));
+    for words in [
+        "\"postcode\"",
+        "project",
+        "$.transform[1].system",
+        "tahini run",
+    ] {
+        assert!(said.err.contains(words), "{words} in {}", said.err);
+    }
+    assert!(!said.err.contains("there is no system"), "{}", said.err);
+}
+
+#[test]
+fn a_transform_can_give_a_string_id() {
+    let heal = r#"{"default": [["add", "_id", ["string", "_S._id"]], ["copy", "*", "_id"]]}"#;
+    let said = with_rules(heal).call_with(&["transform", "rules.json"], "{\"_id\":7,\"x\":1}", &[]);
+    assert_eq!(
+        said.out, "{\"x\":1,\"_id\":\"7\",\"_deleted\":false}\n",
+        "{}",
+        said.err
+    );
+    // Copied as it is it is no string, whatever there was before.
+    let spoil = r#"{"default": [["add", "_id", "x"], ["copy", "*"]]}"#;
+    let said = with_rules(spoil).call_with(&["transform", "rules.json"], "{\"_id\":7}", &[]);
+    assert_eq!((said.code, said.out.as_str()), (1, ""));
+    assert!(said.err.contains("found an integer"), "{}", said.err);
+}
+
+#[test]
+fn an_id_that_is_no_string_is_an_error_at_the_sink() {
+    let mut pipe = embedded("p", "x");
+    pipe["source"]["entities"] = json!([{"_id": 7, "x": 1}, {"_id": null, "x": 2}]);
+    let project = Project::of(std::slice::from_ref(&pipe));
+    let said = project.call(&["run", "."]);
+    assert_eq!(said.code, 1);
+    assert!(
+        said.err.contains("to have a string `_id`") && said.err.contains("found 7"),
+        "{}",
+        said.err
+    );
+
+    let rules = json!([
+        ["copy", "*"],
+        [
+            "add",
+            "_id",
+            ["if", ["is-null", "_S._id"], "none", ["string", "_S._id"]]
+        ]
+    ]);
+    pipe["transform"] = json!({"type": "dtl", "rules": {"default": rules}});
+    let project = Project::of(&[pipe]);
+    let said = project.call(&["run", "."]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    let said = project.call(&["entities", "p"]);
+    for part in ["\"x\":1,\"_id\":\"7\"", "\"x\":2,\"_id\":\"none\""] {
+        assert!(said.out.contains(part), "{part} in {}", said.out);
+    }
+}
