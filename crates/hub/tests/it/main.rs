@@ -3,6 +3,7 @@
 
 mod apply;
 mod check;
+mod compaction;
 mod continuation;
 mod execution_log;
 mod faulty;
