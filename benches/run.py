@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import socket
 import statistics
@@ -210,7 +211,10 @@ def main():
     text = page(options, results, dlt)
     print(text)
     if whole:
-        (ROOT / "docs/performance.md").write_text(text)
+        file = ROOT / "docs/performance.md"
+        # The part that benches/dtl.py writes stays.
+        beside = re.search("\n<!-- dtl: begin -->.*", file.read_text(), flags=re.DOTALL) if file.exists() else None
+        file.write_text(text + (beside.group() if beside else ""))
     short = missed(options, results, dlt)
     print("\n".join(short), file=sys.stderr)
     return 1 if short else 0

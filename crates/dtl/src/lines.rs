@@ -42,7 +42,12 @@ impl Program {
         for (at, line) in lines.enumerate() {
             let row = Row::of_line(line);
             if self.takes(&row) {
-                self.one(&mut machine, &mut work, &row, &mut results, at)?;
+                let before = results.out.len();
+                if let Err(error) = self.one(&mut machine, &mut work, &row, &mut results, at) {
+                    // A part of a line is worse than none.
+                    results.out.truncate(before);
+                    return Err(error);
+                }
             } else if !row.meta.filtered {
                 results.pass(&row);
             }

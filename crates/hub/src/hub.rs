@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, RwLock, Weak};
 
 use tahini_store::{Backend, Commit, Dataset, Rule, StateWrite};
 
-use crate::config::{Component, Configuration, diff};
+use crate::config::{Component, Configuration, Props, diff};
 use crate::execution_log::{self, Summary};
 use crate::open_systems::OpenSystems;
 use crate::pipe::{Pipe, World};
@@ -186,19 +186,17 @@ impl Hub {
         Ok(())
     }
 
-    /// The dataset behind a receiver exists, and counts as populated, before anything is posted.
+    /// The dataset behind a receiver exists, and counts as populated, before anything is posted;
+    /// so does that of a sink that wants it (`set_initial_offset`).
     fn populate(&self, live: &LivePipe) -> Result<(), Failure> {
-        let source = live.component.source();
-        let receives = source
-            .map()
-            .get("type")
-            .is_some_and(|kind| kind == "http_endpoint");
-        let populate = source.bool("auto_populate_dataset", true).unwrap_or(true);
-        let Some(name) = live
-            .component
-            .sink_dataset()
-            .filter(|_| receives && populate)
-        else {
+        let (source, sink) = (live.component.source(), live.component.sink());
+        let has = |part: Props<'_>, name: &str, value: &str| {
+            part.map().get(name).is_some_and(|found| found == value)
+        };
+        let receives = has(source, "type", "http_endpoint")
+            && source.bool("auto_populate_dataset", true).unwrap_or(true);
+        let populate = receives || has(sink, "set_initial_offset", "onload");
+        let Some(name) = live.component.sink_dataset().filter(|_| populate) else {
             return Ok(());
         };
         let dataset = self.world.store.open(name, true)?;

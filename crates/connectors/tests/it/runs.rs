@@ -16,7 +16,7 @@ use tahini_store::{Limit, Memory, View};
 use crate::server::{Reply, Seen, Server};
 use crate::world::{Noon, Running, content, url_system};
 
-const REGISTRY: Registry = Registry {
+pub const REGISTRY: Registry = Registry {
     sources: &[builtin::SOURCES, SOURCES],
     sinks: &[builtin::SINKS, SINKS],
     transforms: &[builtin::TRANSFORMS, TRANSFORMS],
@@ -35,7 +35,12 @@ fn hub(server: &Server, strategy: Json, more: Json) -> Hub {
     for (name, value) in more.as_object().unwrap() {
         pipe[name] = value.clone();
     }
-    let inputs = [system, pipe].map(Input::new).into();
+    configured([system, pipe].into(), MemorySecrets::default())
+}
+
+/// A hub with these components, which must be valid.
+pub fn configured(components: Vec<Json>, secrets: MemorySecrets) -> Hub {
+    let inputs = components.into_iter().map(Input::new).collect();
     let configuration = Configuration::build(inputs, &Map::new(), &REGISTRY);
     let errors = configuration
         .problems()
@@ -46,7 +51,7 @@ fn hub(server: &Server, strategy: Json, more: Json) -> Hub {
         Arc::new(Memory::new()),
         Arc::new(Running::default()),
         Arc::new(Noon),
-        Arc::new(MemorySecrets::default()),
+        Arc::new(secrets),
         REGISTRY,
     );
     hub.apply(configuration).unwrap();
@@ -150,4 +155,60 @@ fn the_end_of_a_push_is_sent_again_under_its_id() {
     assert_eq!(seen[1].body, "[]");
     assert_eq!(seen[1].parameter("is_last"), Some("true"));
     assert_eq!(seen[1].target, seen[2].target);
+}
+
+#[test]
+fn a_full_push_that_broke_off_starts_over_under_another_sequence() {
+    let entities = r#"[{"_id": "a", "_updated": 1}, {"_id": "b", "_updated": 2}]"#;
+    let server = Server::play([
+        Reply::ok(entities),
+        Reply::ok("{}"),
+        Reply::status("409 Conflict", "", "no"),
+        Reply::ok(entities),
+        Reply::ok("{}"),
+        Reply::ok("{}"),
+        Reply::ok("{}"),
+        Reply::ok("[]"),
+        Reply::ok("{}"),
+    ]);
+    // A chronological source could go on in the middle; the chain of requests could not.
+    let source = json!({
+        "type": "json", "system": "s", "url": "pull", "supports_since": true,
+        "is_chronological": true,
+    });
+    let more = json!({
+        "source": source, "sink": {"type": "json", "system": "s", "url": "push"},
+        "batch_size": 1, "checkpoint_interval": 1,
+    });
+    let hub = hub(&server, json!({}), more);
+    assert_eq!(run(&hub).failure.unwrap().status, Some(409));
+    assert_eq!(run(&hub).sync_type, "full");
+    assert_eq!(run(&hub).sync_type, "incremental");
+    let (pulls, pushes): (Vec<_>, Vec<_>) = server
+        .seen()
+        .into_iter()
+        .partition(|seen| seen.method == "GET");
+    let sinces: Vec<_> = pulls.iter().map(|seen| seen.parameter("since")).collect();
+    assert_eq!(sinces, [None, None, Some("2")]);
+    let flag = |seen: &Seen, name| seen.parameter(name).is_some();
+    let told: Vec<_> = pushes
+        .iter()
+        .map(|seen| (seen.ids(), flag(seen, "is_first"), flag(seen, "is_last")))
+        .collect();
+    let one = |id: &str, first, last| (vec![id.to_owned()], first, last);
+    assert_eq!(
+        told,
+        [
+            one("a", true, false),
+            one("b", false, false),
+            one("a", true, false),
+            one("b", false, false),
+            (Vec::new(), false, true),
+            (Vec::new(), false, false),
+        ]
+    );
+    let sequence = |at: usize| pushes[at].parameter("sequence_id").unwrap();
+    assert_eq!(sequence(0), sequence(1));
+    assert_ne!(sequence(1), sequence(2));
+    assert_eq!(sequence(2), sequence(4));
 }

@@ -200,21 +200,29 @@ fn an_answer_that_is_no_array_of_entities_is_a_failed_read_that_shows_it() {
 }
 
 #[test]
-fn an_entity_with_a_wrong_id_is_named_by_its_position() {
-    let body = r#"[{"_id": "a"}, {"_id": 2}]"#;
+fn an_entity_with_a_wrong_field_is_named_by_its_position() {
+    let body = r#"[{"_id": "a"}, {"_id": "b", "_updated": []}]"#;
     let failure = pull(vec![Reply::ok(body)], json!({}), full())
         .1
         .unwrap_err();
     assert_eq!(failure.class, Class::Entity);
-    for words in ["pipe \"p\"", "/get", "position 1", "_id"] {
+    for words in ["pipe \"p\"", "/get", "position 1", "_updated"] {
         assert!(failure.message.contains(words), "{failure}");
     }
 }
 
 #[test]
-fn an_entity_without_an_id_is_let_through() {
-    let (_, read) = pull(vec![Reply::ok(r#"[{"a": 1}]"#)], json!({}), full());
-    assert_eq!(read.unwrap().get(0).id, None);
+fn an_entity_without_a_string_id_is_let_through() {
+    for (body, kept) in [
+        (r#"[{"a": 1}]"#, None),
+        (r#"[{"_id": null}]"#, None),
+        (r#"[{"_id": 2}]"#, Some("integer")),
+    ] {
+        let (_, read) = pull(vec![Reply::ok(body)], json!({}), full());
+        let read = read.unwrap();
+        let found = read.get(0).value("_id").map(|id| id.kind());
+        assert_eq!((read.get(0).id, found), (None, kept), "{body}");
+    }
 }
 
 #[test]

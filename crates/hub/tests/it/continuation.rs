@@ -337,3 +337,66 @@ fn a_sink_outside_has_its_offset_saved_after_the_batch() {
         assert!(last.iter().any(|taken| taken == id), "{id} is not skipped");
     }
 }
+
+/// Rules that let only entities whose `v` is at most 2 through.
+fn dropping(how: &str) -> Json {
+    json!({"type": "dtl", "rules": {"default": [["copy", "*"], [how, ["lte", "_S.v", 2]]]}})
+}
+
+#[test]
+fn what_is_dropped_on_the_way_moves_the_offset_too() {
+    for how in ["discard", "filter"] {
+        for strategy in ["max", "chronological"] {
+            for sink in ["dataset", "scripted"] {
+                let case = format!("{how} {strategy} {sink}");
+                let mut world = World::new();
+                let mut pipe = pipe(strategy);
+                pipe["transform"] = dropping(how);
+                pipe["sink"] = json!({"type": sink});
+                world.pipe(pipe);
+                world.records(
+                    "p",
+                    records(&[("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5)]),
+                );
+                world.succeed("p");
+                assert_eq!(world.offset("p"), 5, "{case}");
+                // Nothing of this run gets through.
+                world.records("p", records(&[("e", 6), ("f", 7)]));
+                let summary = world.succeed("p");
+                assert_eq!((summary.read, summary.changed), (2, 0), "{case}");
+                assert_eq!(world.offset("p"), 7, "{case}");
+                assert_eq!(world.succeed("p").read, 0, "{case}");
+                let sinces = [None, Some(Offset::Int(5)), Some(Offset::Int(7))];
+                assert_eq!(asked(&world), sinces, "{case}");
+                let came = match sink {
+                    "dataset" => world.living("p"),
+                    _ => world.taken("p").concat(),
+                };
+                assert_eq!(came, ["a", "b"], "{case}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_counts_what_was_dropped() {
+    for how in ["discard", "filter"] {
+        for mut world in World::both() {
+            let mut pipe = pipe("chronological");
+            pipe["transform"] = dropping(how);
+            world.pipe(pipe);
+            let all = [("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5), ("f", 6)];
+            world.records("p", records(&all));
+            fail_at(&world, 5);
+            world.fail("p");
+            assert_eq!(
+                world.offset("p"),
+                3,
+                "{how}: c was dropped, and d may not be alone"
+            );
+            world.restart_if_on_disk();
+            assert_eq!(world.succeed("p").read, 3, "{how}");
+            assert_eq!((world.offset("p"), world.version_count("p")), (json!(6), 2));
+        }
+    }
+}

@@ -560,3 +560,45 @@ fn what_comes_during_an_abandoned_sequence_costs_no_state_when_nothing_is_new() 
     .unwrap();
     assert_eq!((world.living("mydataset").len(), chunks(&world)), (401, 0));
 }
+
+#[test]
+fn numbers_with_a_point_become_what_the_endpoint_says() {
+    use tahini_entity::Value;
+    let kind = |value: &Value| match value {
+        Value::Int(_) => "int",
+        Value::Float(_) => "float",
+        Value::Decimal(_) => "decimal",
+        other => panic!("no number: {other:?}"),
+    };
+    for (source, whole, part) in [
+        (json!({}), "int", "decimal"),
+        (json!({"do_float_as_decimal": false}), "int", "float"),
+        (json!({"do_float_as_int": false}), "decimal", "decimal"),
+        (
+            json!({"do_float_as_int": false, "do_float_as_decimal": false}),
+            "float",
+            "float",
+        ),
+    ] {
+        let mut world = World::new();
+        let mut pipe = json!({"_id": "myendpoint", "source": {"type": "http_endpoint"}});
+        for (name, value) in source.as_object().unwrap() {
+            pipe["source"][name] = value.clone();
+        }
+        world.pipe(pipe);
+        let live = world.live_pipe("myendpoint");
+        let body = r#"[{"_id": "a", "whole": 2.0, "part": 1.5, "none": 7}]"#;
+        receive(world.hub(), &live, &push(""), body.as_bytes()).unwrap();
+        let dataset = world.hub().world.store.find("myendpoint").unwrap().unwrap();
+        let mut batch = tahini_entity::Batch::new();
+        dataset
+            .snapshot()
+            .unwrap()
+            .latest(&["a"], &mut batch)
+            .unwrap();
+        let entity = batch.get(0).to_entity();
+        let found =
+            ["whole", "part", "none"].map(|name| kind(entity.properties.get(name).unwrap()));
+        assert_eq!(found, [whole, part, "int"], "{source}");
+    }
+}

@@ -43,6 +43,8 @@ pub struct Upstream {
     pub asked: Vec<Option<Offset>>,
     /// Where a run waits until the test lets it go on.
     pub gate: Option<Gate>,
+    /// It waits before every batch, not only before the first.
+    pub gate_at_every_batch: bool,
     /// At the gate it does not hear that it should stop.
     pub deaf: bool,
 }
@@ -89,11 +91,19 @@ pub struct GateKeeper {
 /// The longest that a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Long enough for a thread that was started to come to its gate; it only makes tests stricter.
+const MOMENT: Duration = Duration::from_millis(100);
+
 impl GateKeeper {
     pub fn wait(&self) {
         self.reached
             .recv_timeout(PATIENCE)
             .expect("a run at the gate");
+    }
+
+    /// Whether no run comes to the gate, as far as one can tell in a moment.
+    pub fn stays_away(&self) -> bool {
+        self.reached.recv_timeout(MOMENT).is_err()
     }
 }
 
@@ -296,9 +306,10 @@ impl Source for ScriptedSource {
         let (gate, deaf) = {
             let mut sources = self.script.sources.lock().unwrap();
             let upstream = sources.get_mut(&self.pipe).unwrap();
-            (upstream.gate.clone(), upstream.deaf)
+            let here = self.at == 0 || upstream.gate_at_every_batch;
+            (upstream.gate.clone().filter(|_| here), upstream.deaf)
         };
-        if let Some(gate) = gate.filter(|_| self.at == 0) {
+        if let Some(gate) = gate {
             let never = Cancel::new();
             gate.pass(if deaf { &never } else { &self.cancel })?;
         }

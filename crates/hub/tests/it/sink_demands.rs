@@ -121,3 +121,29 @@ fn timestamps_rise_by_a_microsecond_at_least_whatever_the_clock_does() {
         assert!(stamps(&world)[5] >= BEGINNING + 5_000_000);
     }
 }
+
+#[test]
+fn rules_see_one_moment_in_all_entities_of_a_batch() {
+    let mut world = World::new();
+    world.pipe(json!({
+        "_id": "p",
+        "batch_size": 3,
+        "transform": {"type": "dtl", "rules": {"default": [["add", "at", ["now"]]]}},
+    }));
+    let row = |at: i64| json!({"_id": at.to_string()});
+    world.records("p", (0..6).map(row).collect());
+    world.succeed("p");
+    let versions = world.versions("p", true, Fields::CONTENT);
+    let moments: Vec<String> = versions.iter().map(|one| one["at"].to_string()).collect();
+    let (first, second) = moments.split_at(3);
+    // The clock goes on whenever it is read.
+    assert!(
+        first.iter().all(|moment| *moment == first[0]),
+        "{moments:?}"
+    );
+    assert!(
+        second.iter().all(|moment| *moment == second[0]),
+        "{moments:?}"
+    );
+    assert!(first[0].contains("2026-01-02T03:04:05"), "{moments:?}");
+}

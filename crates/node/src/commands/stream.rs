@@ -1,9 +1,10 @@
 //! Entities from stdin through a pipe's transforms to stdout, as they come.
 
+use anyhow::anyhow;
 use tahini_entity::Batch;
 use tahini_entity::json::{Elements, Fields, Layout, Next, Numbers, Opened, Parser, write_record};
 use tahini_hub::pipe::World;
-use tahini_hub::{Cancel, Pipe, Transform};
+use tahini_hub::{Cancel, Failure, Pipe, Transform};
 
 use crate::say;
 
@@ -17,6 +18,7 @@ pub(super) fn pump(pipe: &Pipe, world: &World) -> anyhow::Result<()> {
         transforms: pipe.open_way(world, &Cancel::new())?,
         parser: Parser::new(Numbers::default()),
         batch: Batch::new(),
+        first: 0,
         text: Vec::new(),
     };
     let (input, line) = super::stdin::stdin();
@@ -51,12 +53,17 @@ struct Pump {
     transforms: Vec<Box<dyn Transform>>,
     parser: Parser,
     batch: Batch,
+    /// The position in the input of the first entity of the batch.
+    first: u64,
     text: Vec<u8>,
 }
 
 impl Pump {
     /// Takes the text of one entity.
     fn take(&mut self, element: &[u8]) -> anyhow::Result<()> {
+        if self.batch.is_empty() {
+            self.first = self.parser.position();
+        }
         if let Err(error) = self.parser.push_json(&mut self.batch, element) {
             self.flush()?;
             return Err(error.into());
@@ -79,18 +86,22 @@ impl Pump {
             return Ok(false);
         };
         say::bytes(&self.text);
+        let first = self.parser.position();
         self.parser.pass(opened.len() as u64);
-        result?;
+        result.map_err(|failure| placed(&failure, first))?;
         Ok(true)
     }
 
-    /// Transforms and prints what was taken so far, without what a filter stopped.
+    /// Transforms and prints what was taken so far, without what a filter stopped; where an entity
+    /// fails, what came before it.
     fn flush(&mut self) -> anyhow::Result<()> {
-        let mut current = None;
+        let (mut current, mut wrong) = (None, None);
         for transform in &mut self.transforms {
             let mut out = Batch::new();
             let input = current.as_ref().unwrap_or(&self.batch);
-            transform.apply(input, &mut out, &mut Vec::new())?;
+            // A later transform fails for an earlier entity.
+            let applied = transform.apply(input, &mut out, &mut Vec::new());
+            wrong = applied.err().or(wrong);
             current = Some(out);
         }
         self.text.clear();
@@ -101,6 +112,11 @@ impl Pump {
         }
         say::bytes(&self.text);
         self.batch.clear();
-        Ok(())
+        wrong.map_or(Ok(()), |failure| Err(placed(&failure, self.first)))
     }
+}
+
+/// A failure with the place of its batch in the input.
+fn placed(failure: &Failure, first: u64) -> anyhow::Error {
+    anyhow!("{failure} (the batch begins at entity {first} of the input)")
 }

@@ -16,6 +16,8 @@ use crate::assembly::{Assembly, Loaded, print_problems, read_objects};
 use crate::cli::{FAILED, INTERRUPTED, INVALID, OK, Test};
 use crate::say;
 
+const STOPPED: &str = "stopped before all tests were run";
+
 /// What came of a project's tests.
 #[derive(Default)]
 struct Verdict {
@@ -28,7 +30,7 @@ struct Verdict {
 /// Runs the project to rest in memory, then its tests. What is wrong with one pipe fails the
 /// tests that need it, and no others.
 pub fn test(options: &Test) -> anyhow::Result<u8> {
-    let verdict = match try_test(options) {
+    let mut verdict = match try_test(options) {
         Ok(verdict) => verdict,
         Err(error) if options.json => {
             print_json(&[], &[format!("{error:#}")]);
@@ -36,11 +38,13 @@ pub fn test(options: &Test) -> anyhow::Result<u8> {
         }
         Err(error) => return Err(error),
     };
+    if verdict.code == INTERRUPTED {
+        say::error_line(STOPPED);
+        verdict.problems.push(STOPPED.to_owned());
+    }
     if options.json {
         print_json(&verdict.checked, &verdict.problems);
-    } else if verdict.code == INTERRUPTED {
-        say::error_line("stopped before all tests were run");
-    } else {
+    } else if verdict.code != INTERRUPTED {
         print(&verdict.checked);
     }
     Ok(verdict.code)

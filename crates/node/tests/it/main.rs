@@ -10,4 +10,5 @@ mod commands;
 mod kill;
 mod large;
 mod microservices;
+mod streams;
 mod tools;

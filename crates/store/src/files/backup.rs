@@ -30,7 +30,8 @@ struct Frozen {
 /// Saves the store to `to`.
 pub(crate) fn run(files: &Files, to: &Path) -> Result<Backup, StoreError> {
     let disk = &*files.options.disk;
-    std::fs::create_dir_all(to).map_err(|source| io_error("creating", to, source))?;
+    let made = super::disk::private_dir().recursive(true).create(to);
+    made.map_err(|source| io_error("creating", to, source))?;
     let _lock = StoreLock::take(to)?;
     make_dir(disk, to)?;
     check_free(disk, to)?;

@@ -290,7 +290,9 @@ impl Index {
         }
         let fresh = self.dir.with_extension("new");
         let _ = fs::remove_dir_all(&fresh);
-        fs::create_dir(&fresh).map_err(|source| self.io("condensing", source))?;
+        private_dir()
+            .create(&fresh)
+            .map_err(|source| self.io("condensing", source))?;
         let map_bytes = self.map_bytes.load(Ordering::Relaxed) as usize;
         self.with(|tables| dense::copy(tables, &Tables::open(&fresh, map_bytes)?))?;
         let mut env = self.env.write().unwrap_or_else(PoisonError::into_inner);

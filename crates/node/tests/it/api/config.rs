@@ -377,3 +377,71 @@ fn a_change_that_cannot_be_applied_is_not_kept() {
         node.restart();
     }
 }
+
+/// What is broken beside them concerns neither their runs nor their places.
+#[test]
+fn unchanged_pipes_run_on_whatever_breaks_beside_them() {
+    let node = TestNode::of(json!([
+        embedded("a", &["1", "2"]),
+        reader("b", "a"),
+        embedded("c", &["1"])
+    ]));
+    node.run("a");
+    node.run("b");
+    node.run("c");
+    let hub = &node.running().node().assembly.hub;
+    let (b, c) = (hub.pipe("b").unwrap(), hub.pipe("c").unwrap());
+    let (run_b, run_c) = (hub.begin(&b).unwrap(), hub.begin(&c).unwrap());
+    let broken = || json!([embedded("a", &["1", "2"]), reader("b", "a"), nonsense("c")]);
+    node.put("/api/config", broken())
+        .is_problem(400, "nothing was changed");
+    assert!(
+        !run_b.is_cancelled() && !run_c.is_cancelled(),
+        "refused whole"
+    );
+    assert_eq!(node.runtime("c")["is-valid-config"], true);
+    node.put("/api/config?force=true", broken()).ok();
+    assert!(!run_b.is_cancelled(), "unchanged");
+    assert!(run_c.is_cancelled(), "broken now");
+    assert_eq!(node.runtime("b")["is-running"], true);
+    let summary = hub.finish(&b, b.usable().unwrap(), &Default::default(), &run_b);
+    assert!(
+        summary.success() && summary.read == 0,
+        "{:?}",
+        summary.failure
+    );
+    hub.finish(&c, c.usable().unwrap(), &Default::default(), &run_c);
+    assert_eq!(node.runtime("b")["last-seen"], 1);
+    assert_eq!(node.runtime("c")["is-valid-config"], false);
+    node.pump("c", &[("operation", "start")])
+        .is_problem(409, "nonsense");
+    // What was broken goes on where it was when it is mended.
+    node.put("/api/pipes/c/config", embedded("c", &["1"])).ok();
+    assert_eq!(node.run("c"), (1, 0));
+}
+
+#[test]
+fn a_changed_variable_ends_the_runs_that_use_it_and_no_others() {
+    let node = TestNode::new();
+    node.put("/api/env", json!({"size": 5, "other": 1})).ok();
+    let mut uses = embedded("uses", &["1"]);
+    uses["batch_size"] = json!("$ENV(size)");
+    node.put("/api/config", json!([uses, embedded("plain", &["1"])]))
+        .ok();
+    let hub = &node.running().node().assembly.hub;
+    let begin = |id: &str| {
+        let live = hub.pipe(id).unwrap();
+        let cancel = hub.begin(&live).unwrap();
+        (live, cancel)
+    };
+    let ((uses, run), (plain, run_on)) = (begin("uses"), begin("plain"));
+    node.post("/api/env", json!({"other": 2})).ok();
+    assert!(!run.is_cancelled(), "nobody uses that one");
+    node.post("/api/env", json!({"size": 6})).ok();
+    assert!(run.is_cancelled() && !run_on.is_cancelled());
+    for (live, cancel) in [(uses, run), (plain, run_on)] {
+        hub.finish(&live, live.usable().unwrap(), &Default::default(), &cancel);
+    }
+    assert_eq!(hub.pipe("uses").unwrap().usable().unwrap().batch_size, 6);
+    assert_eq!(node.run("uses"), (1, 1));
+}

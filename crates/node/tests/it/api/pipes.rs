@@ -176,6 +176,28 @@ fn what_a_pump_cannot_do_is_refused() {
 }
 
 #[test]
+fn a_protected_place_stays_where_it_is() {
+    let mut protected = reader("b", "a");
+    protected["disable_set_last_seen"] = json!(true);
+    let node = TestNode::of(json!([embedded("a", &["1", "2"]), protected]));
+    node.run("a");
+    node.run("b");
+    for fields in [
+        &[("operation", "update-last-seen"), ("last-seen", "")][..],
+        &[("operation", "update-last-seen"), ("last-seen", "0")],
+        &[("operation", "set-last-seen-to-end")],
+    ] {
+        let answer = node.pump("b", fields);
+        assert!((400..500).contains(&answer.status), "{}", answer.text);
+    }
+    let runtime = node.runtime("b");
+    assert_eq!(
+        (&runtime["last-seen"], &runtime["disable-set-last-seen"]),
+        (&json!(1), &json!(true))
+    );
+}
+
+#[test]
 fn a_disabled_pipe_runs_only_by_hand() {
     let mut node = TestNode::of(json!([embedded("a", &["1"])]));
     let fields = [("operation", "disable"), ("comment", "because")];

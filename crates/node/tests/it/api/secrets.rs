@@ -74,6 +74,40 @@ fn a_secret_is_used_at_once_and_its_system_comes_first() {
     assert_eq!(node.run("a"), (1, 1));
 }
 
+/// A system that is open keeps nothing of what was changed.
+#[test]
+fn a_changed_variable_or_secret_reaches_a_system_that_was_used_before() {
+    let peer = TestNode::of(json!([embedded("p", &["1"])]));
+    let node = TestNode::new();
+    node.put("/api/env", json!({"peer": peer.url("")})).ok();
+    node.put("/api/secrets", json!({"part": "pipes"})).ok();
+    node.put(
+        "/api/config",
+        json!([
+            {"_id": "s", "type": "system:url", "url_pattern": "$ENV(peer)/api/$SECRET(part)/%s"},
+            {"_id": "a", "type": "pipe",
+                "source": {"type": "json", "system": "s", "url": "p/entities"}}
+        ]),
+    )
+    .ok();
+    let hub = &node.running().node().assembly.hub;
+    let fails = || {
+        let live = hub.pipe("a").unwrap();
+        let summary = hub.run(&live, &Default::default()).unwrap();
+        summary.failure.is_some()
+    };
+    assert_eq!(node.run("a"), (1, 1));
+    node.put("/api/secrets", json!({"part": "nowhere"})).ok();
+    assert!(fails(), "the new secret is wrong");
+    node.put("/api/secrets", json!({"part": "pipes"})).ok();
+    assert_eq!(node.run("a"), (1, 0));
+    node.put("/api/env", json!({"peer": "http://127.0.0.1:9"}))
+        .ok();
+    assert!(fails(), "nobody listens there");
+    node.put("/api/env", json!({"peer": peer.url("")})).ok();
+    assert_eq!(node.run("a"), (1, 0));
+}
+
 /// Asks for everything there is to see and looks for the value, in the data folder, too.
 #[test]
 fn no_answer_and_no_file_has_a_secret() {

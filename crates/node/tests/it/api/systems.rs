@@ -205,6 +205,62 @@ fn a_service_gets_its_secrets_and_does_not_tell_them() {
     assert!(!logs.contains("open-sesame-1"), "{logs}");
 }
 
+/// The process and the environment of a service that runs.
+fn process_of(node: &TestNode, id: &str) -> Option<(Value, Value)> {
+    let status = node.json(&format!("/api/systems/{id}/status"));
+    if status["running"] != true {
+        return None;
+    }
+    let environment = node.get(&format!("/api/systems/{id}/proxy/environment"));
+    (environment.status == 200).then(|| (status["pid"].clone(), environment.value()))
+}
+
+#[test]
+fn a_changed_variable_or_secret_restarts_the_service_that_uses_it() {
+    let node = TestNode::with(|options, folder| {
+        let project = folder.join("project");
+        std::fs::create_dir_all(project.join("systems")).unwrap();
+        let own = json!({"GREETING": "$ENV(greeting)", "TOKEN": "$SECRET(token)"});
+        for (id, environment) in [("one", own), ("two", json!({}))] {
+            let mut system = service(environment);
+            system["_id"] = json!(id);
+            let file = project.join(format!("systems/{id}.conf.json"));
+            std::fs::write(file, system.to_string()).unwrap();
+        }
+        std::fs::write(project.join("test-env.json"), r#"{"greeting": "hello"}"#).unwrap();
+        options.projects = vec![project];
+    });
+    node.put("/api/secrets", json!({"token": "first-of-all"}))
+        .ok();
+    let (mut before, _) = until("the service", || process_of(&node, "one"));
+    let (beside, _) = until("the other", || process_of(&node, "two"));
+    for (path, body, name, value) in [
+        (
+            "/api/env",
+            json!({"greeting": "welcome"}),
+            "GREETING",
+            "welcome",
+        ),
+        (
+            "/api/secrets",
+            json!({"token": "second-one"}),
+            "TOKEN",
+            "second-one",
+        ),
+    ] {
+        node.post(path, body).ok();
+        let (pid, environment) = until("another process", || {
+            process_of(&node, "one").filter(|(pid, _)| *pid != before)
+        });
+        assert_eq!(environment[name], value);
+        before = pid;
+    }
+    node.post("/api/env", json!({"unused": 1})).ok();
+    node.post("/api/secrets", json!({"unused": "nobody"})).ok();
+    assert_eq!(process_of(&node, "one").unwrap().0, before);
+    assert_eq!(process_of(&node, "two").unwrap().0, beside);
+}
+
 #[test]
 fn a_services_page_does_not_act_as_one_of_the_nodes() {
     let node = with_project(json!({}));

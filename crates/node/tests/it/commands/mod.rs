@@ -2,6 +2,7 @@
 
 mod build_script;
 mod entities;
+mod interrupt;
 mod trace;
 mod transform;
 mod usage;

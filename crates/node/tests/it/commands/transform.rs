@@ -92,6 +92,38 @@ fn what_came_before_a_cut_line_is_printed() {
 }
 
 #[test]
+fn what_came_before_an_entity_that_fails_is_printed() {
+    let rules = json!({"default": [["copy", "*"], ["if", ["eq", "_S.x", 3], ["fail!", "three"]]]});
+    let dtl = |rules: &serde_json::Value| json!({"type": "dtl", "rules": rules});
+    let copies = json!({"default": [["copy", "*"]]});
+    let entities = (1..5).map(|x| format!("{{\"_id\":\"{x}\",\"x\":{x}}}\n"));
+    let entities: String = entities.collect();
+    let mut pipe = embedded("p", "x");
+    for transforms in [
+        json!([dtl(&rules)]),
+        json!([dtl(&rules), dtl(&copies)]),
+        json!([dtl(&copies), dtl(&rules)]),
+    ] {
+        pipe["transform"] = transforms;
+        let project = with_rules(&pipe.to_string());
+        let said = project.call_with(&["transform", "rules.json"], &entities, &[]);
+        assert_eq!(
+            (said.code, said.out.lines().count()),
+            (1, 2),
+            "{}",
+            said.out
+        );
+        for words in [
+            "entity 2 of the batch (3)",
+            "three",
+            "begins at entity 0 of the input",
+        ] {
+            assert!(said.err.contains(words), "{words} in {}", said.err);
+        }
+    }
+}
+
+#[test]
 fn a_transform_that_asks_a_system_is_told_where_systems_are() {
     let mut pipe = embedded("p", "x");
     pipe["transform"] = json!([

@@ -1,0 +1,140 @@
+//! In which steps entities, places and errors are committed.
+
+use std::sync::Arc;
+
+use serde_json::{Value as Json, json};
+use tahini_hub::receiver::{Push, receive};
+
+use crate::script::records;
+use crate::watched::{Step, Watched, What};
+use crate::world::World;
+
+fn watched() -> (Arc<Watched>, World) {
+    let store = Arc::new(Watched::default());
+    let world = World::on_store(store.clone());
+    (store, world)
+}
+
+fn position(steps: &[Step], is: impl Fn(&Step) -> bool) -> usize {
+    let found = steps.iter().position(is);
+    found.unwrap_or_else(|| panic!("no such step in {steps:#?}"))
+}
+
+#[test]
+fn a_batch_is_committed_with_the_place_after_it() {
+    let (store, mut world) = watched();
+    world.pipe(json!({
+        "_id": "p",
+        "source": {"type": "scripted", "supports_since": true, "is_chronological": true},
+        "batch_size": 1, "checkpoint_interval": 1,
+    }));
+    world.records("p", records(&[("a", 1)]));
+    world.succeed("p");
+    world.records("p", records(&[("b", 2), ("c", 3), ("d", 4)]));
+    store.take();
+    world.succeed("p");
+    let steps = store.take();
+    // Another entity may come with the `_updated` of c, so that it is no place yet.
+    let of_place = position(&steps, |step| step.offset.as_deref() == Some("i2"));
+    let (dataset, ids) = (&steps[of_place].dataset, &steps[of_place].ids);
+    assert_eq!((dataset.as_str(), ids.join(",")), ("p", "b,c".to_owned()));
+    let of_end = position(&steps, |step| step.offset.as_deref() == Some("i4"));
+    let of_d = position(&steps, |step| step.ids == ["d"]);
+    assert!(of_place < of_d && of_d <= of_end, "{steps:#?}");
+}
+
+#[test]
+fn what_is_set_aside_is_durable_before_the_offset_passes_it() {
+    for continuation in ["max", "chronological"] {
+        for place in ["sink", "transform"] {
+            let (store, mut world) = watched();
+            let chronological = continuation == "chronological";
+            world.pipe(json!({
+                "_id": "p",
+                "source": {"type": "scripted", "supports_since": true,
+                    "is_chronological": chronological},
+                "transform": {"type": "scripted"},
+                "batch_size": 1, "checkpoint_interval": 1,
+                "pump": {"max_write_errors_in_retry_dataset": 9,
+                    "max_consecutive_write_errors": 9, "batch_retries": 0},
+            }));
+            let b = || ["b".to_owned()];
+            match place {
+                "sink" => world.target("p", |target| target.refuses.extend(b())),
+                _ => world.middle("p", |middle| middle.refuses.extend(b())),
+            }
+            world.records("p", records(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]));
+            world.succeed("p");
+            let steps = store.take();
+            let of_error = position(&steps, |step| {
+                step.what == What::Durable
+                    && step.dataset == "system:pump_execution:p"
+                    && step.ids.iter().any(|id| id.ends_with('b'))
+            });
+            let passes = |step: &Step| {
+                let offset = step
+                    .offset
+                    .as_deref()
+                    .and_then(|text| text.strip_prefix('i'));
+                offset.is_some_and(|offset| offset.parse::<i64>().unwrap() >= 2)
+            };
+            let of_offset = position(&steps, passes);
+            assert!(of_error < of_offset, "{continuation} {place}: {steps:#?}");
+            assert_eq!(world.offset("p"), 4, "{continuation} {place}");
+        }
+    }
+}
+
+#[test]
+fn a_run_that_does_nothing_commits_nothing() {
+    let (store, mut world) = watched();
+    world.pipe(json!({"_id": "in", "source": {"type": "scripted", "supports_since": true}}));
+    world.pipe(json!({"_id": "out", "source": {"type": "dataset", "dataset": "in"}}));
+    let source = json!({"type": "dataset", "dataset": "in"});
+    world.pipe(json!({"_id": "push", "source": source, "sink": {"type": "scripted"}}));
+    world.records("in", records(&[("a", 1)]));
+    let pipes = ["in", "out", "push"];
+    pipes.into_iter().for_each(|pipe| drop(world.succeed(pipe)));
+    assert!(!store.take().is_empty());
+    for pipe in pipes {
+        world.succeed(pipe);
+        assert_eq!(store.take(), [], "{pipe}");
+    }
+}
+
+#[test]
+fn a_post_is_one_commit_that_is_durable_before_the_answer() {
+    let (store, mut world) = watched();
+    world.pipe(json!({"_id": "r", "source": {"type": "http_endpoint"}}));
+    let sequence = |first: bool| Push {
+        sequence_id: Some("s".to_owned()),
+        request_id: Some(if first { "1" } else { "2" }.to_owned()),
+        previous_request_id: (!first).then(|| "1".to_owned()),
+        is_full: true,
+        is_first: first,
+        is_last: false,
+    };
+    store.take();
+    for (push, ids) in [
+        (Push::default(), ["a", "b", "c"]),
+        (sequence(true), ["a", "b", "d"]),
+        (sequence(false), ["e", "f", "g"]),
+    ] {
+        let body: Json = ids.iter().map(|id| json!({"_id": id})).collect();
+        let live = world.live_pipe("r");
+        receive(world.hub(), &live, &push, body.to_string().as_bytes()).unwrap();
+        let steps = store.take();
+        let step = |what| (what, "r", ids.map(str::to_owned).to_vec());
+        let found: Vec<_> = steps
+            .iter()
+            .filter(|step| !step.ids.is_empty())
+            .map(|step| (step.what, step.dataset.as_str(), step.ids.clone()))
+            .collect();
+        assert_eq!(
+            found,
+            [step(What::Committed), step(What::Durable)],
+            "{steps:#?}"
+        );
+        assert_eq!(steps.last().unwrap().what, What::Durable, "{steps:#?}");
+    }
+}
