@@ -62,6 +62,8 @@ fn the_log_tells_what_was_removed() {
     let last = world.log("p").pop().unwrap();
     assert_eq!(last["event_type"], "pump-completed");
     assert_eq!(last["metrics"]["entities"]["compacted_last_run"], 1);
+    write(&world, [4]);
+    assert_eq!(world.live_pipe("p").state().totals.compacted, 2);
 }
 
 #[test]
