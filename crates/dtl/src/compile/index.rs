@@ -4,8 +4,36 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::Compiler;
+use super::{Compiler, nests_deeper};
+use crate::error::{Problem, Segment};
+use crate::limits::MAX_NESTING;
+use crate::options::Options;
 use crate::program::{Index, Program};
+
+/// Compiles an index expression over the entities (`_S`) of a dataset, which stands at position 1
+/// of whatever holds it.
+///
+/// # Errors
+/// All problems at once.
+pub(crate) fn compile_index(
+    dataset: &str,
+    json: &Json,
+    options: &Options,
+) -> Result<Index, Vec<Problem>> {
+    let mut compiler = Compiler::new(options);
+    compiler.path.push(Segment::Position(1));
+    let deep = nests_deeper(json, MAX_NESTING);
+    if deep {
+        compiler.error(format!(
+            "expected an expression nested at most {MAX_NESTING} levels deep, found a deeper one"
+        ));
+    }
+    let index = match deep {
+        true => None,
+        false => compiler.make_index(dataset, "_S", json),
+    };
+    index.ok_or(compiler.problems)
+}
 
 impl Compiler<'_> {
     /// The index over a dataset's entities that a join wants. `None` when the expression is

@@ -8,6 +8,7 @@ mod statement;
 pub(crate) mod suggest;
 
 pub(crate) use call::{Given, assign};
+pub(crate) use index::compile_index;
 
 use std::collections::HashMap;
 
@@ -107,7 +108,10 @@ pub(crate) struct Scope {
 impl Scope {
     /// The aliases that somebody who writes here knows.
     fn known_aliases(&self) -> impl Iterator<Item = &str> {
-        self.aliases.iter().chain(&self.others).map(String::as_str)
+        let all = self.aliases.iter().chain(&self.others);
+        // In the expression of a subset, entities go by the name of a variable.
+        all.map(String::as_str)
+            .filter(|alias| !alias.starts_with('_'))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 use tahini_dtl::{
-    JsonPath, Namespaces, Options, Program, Severity, SourceKind, TriggerOn, Why, compile,
+    JsonPath, Namespaces, Options, Program, Severity, SourceKind, Subset, TriggerOn, Why, compile,
 };
 use tahini_entity::json::{self, Numbers};
 
@@ -100,11 +100,36 @@ pub(crate) struct Checked {
 /// Compiles the rules of an effective pipe.
 pub(crate) fn check(pipe: &Map<String, Json>) -> Checked {
     let mut checked = Checked::default();
+    check_subset(pipe, &mut checked.problems);
     for (path, transform) in model::transforms(pipe) {
         check_transform(pipe, &path, transform, &mut checked);
         checked.behind = true;
     }
     checked
+}
+
+/// Compiles the subset that a dataset source reads.
+fn check_subset(pipe: &Map<String, Json>, problems: &mut Vec<Problem>) {
+    let Some(Json::Object(source)) = pipe.get("source") else {
+        return;
+    };
+    let Some(subset @ Json::Array(list)) = source.get("subset") else {
+        return;
+    };
+    if list.is_empty() || source.get("type").and_then(Json::as_str) != Some("dataset") {
+        return;
+    }
+    let options = dtl_options(pipe, &Map::new());
+    if let Err(found) = Subset::compile("", subset, &options) {
+        let path = JsonPath::default().name("source").name("subset");
+        problems.extend(found.into_iter().map(|problem| {
+            let place = join(&path, &problem.path.0);
+            match problem.severity {
+                Severity::Error => Problem::error(place, problem.message),
+                Severity::Warning => Problem::warning(place, problem.message),
+            }
+        }));
+    }
 }
 
 fn check_transform(

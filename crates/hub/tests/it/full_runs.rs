@@ -163,7 +163,9 @@ fn a_filtered_entity_is_deleted() {
 #[test]
 fn a_deleted_entity_comes_back_as_a_new_version() {
     let mut world = World::new();
-    world.pipe(plain());
+    let mut pipe = plain();
+    pipe["compaction"] = json!({"keep_versions": 3});
+    world.pipe(pipe);
     for (records_now, versions) in [(vec![("a", 1)], 1), (vec![], 2), (vec![("a", 1)], 3)] {
         world.records("p", records(&records_now));
         world.succeed("p");
