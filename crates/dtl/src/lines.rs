@@ -64,14 +64,17 @@ struct Lines<'o> {
 }
 
 impl Results for Lines<'_> {
-    fn created(&mut self, dict: &Dict) -> Result<(), Limit> {
+    fn created(&mut self, dict: &Dict, filtered: bool) -> Result<(), Limit> {
+        if filtered {
+            return Ok(());
+        }
         let mut made = Batch::new();
         let mut writer = Writer::default();
         Encoded {
             writer: &mut writer,
             out: &mut made,
         }
-        .created(dict)?;
+        .created(dict, filtered)?;
         write_record(made.get(0), Fields::SINK, self.out);
         self.out.push(b'\n');
         Ok(())

@@ -13,8 +13,9 @@ use crate::text;
 
 /// Where the results of an evaluation go.
 pub(crate) trait Results {
-    /// An entity that `create` made; its `_id` was checked.
-    fn created(&mut self, dict: &Dict) -> Result<(), Limit>;
+    /// An entity that `create` made; its `_id` was checked. `filtered` when what it was made from
+    /// is.
+    fn created(&mut self, dict: &Dict, filtered: bool) -> Result<(), Limit>;
     /// What the statements left.
     fn target(&mut self, target: &Target<'_>, row: &Row<'_>, end: End) -> Result<(), Unwritten>;
     /// What a plan left: its layout and the values that were computed.
@@ -30,7 +31,7 @@ pub(crate) trait Results {
 /// How an evaluation ended.
 #[derive(Clone, Copy)]
 pub(crate) struct End {
-    /// A filter stopped it.
+    /// A filter stopped it, here or in a transform before.
     pub(crate) filtered: bool,
     pub(crate) id_required: bool,
 }
@@ -158,7 +159,7 @@ impl Reserved {
 }
 
 impl Results for Encoded<'_> {
-    fn created(&mut self, dict: &Dict) -> Result<(), Limit> {
+    fn created(&mut self, dict: &Dict, filtered: bool) -> Result<(), Limit> {
         self.writer.clear();
         let mut reserved = Reserved::default();
         for (name, value) in dict.iter() {
@@ -166,6 +167,7 @@ impl Results for Encoded<'_> {
                 self.writer.named(name, value)?;
             }
         }
+        reserved.meta.filtered = filtered;
         self.writer.push(reserved, self.out);
         Ok(())
     }

@@ -15,7 +15,8 @@ impl Program {
     /// Transforms the entities of `batch` in order and appends the results to `out`; `origins`
     /// gets, for each entity appended, its source's position in `batch`. Entities that `create`
     /// made come before the one they were made from. Filtered entities are emitted with
-    /// `meta.filtered`.
+    /// `meta.filtered`; those that were filtered by a transform before are transformed and stay
+    /// filtered, as is everything that is made from them.
     ///
     /// # Errors
     /// The first entity that cannot be transformed; the results of those before it are in `out`.
@@ -134,14 +135,17 @@ impl Program {
         at: usize,
     ) -> Result<(), EvalError> {
         machine.begin();
+        // Otherwise a second transform would bring to life what the first one took out.
+        let before = row.meta.filtered;
         let end = End {
-            filtered: false,
+            filtered: before,
             id_required: self.id_required,
         };
         let written = match work.plan(self, row) {
             Some(plan) => match machine.follow(&plan, row, &mut work.values) {
                 Ok((layout, filtered)) => {
                     self.created(machine, row, results, at)?;
+                    let filtered = filtered || before;
                     results.layout(layout, row, &work.values, End { filtered, ..end })
                 }
                 Err(stop) => return self.stopped(stop, machine, row, results, at),
@@ -153,7 +157,7 @@ impl Program {
                     parent: None,
                 };
                 let filtered = match machine.run(&self.rules[self.default], &mut frame) {
-                    Ok(()) => false,
+                    Ok(()) => before,
                     Err(Stop::Filtered) => true,
                     Err(stop) => return self.stopped(stop, machine, row, results, at),
                 };
@@ -186,7 +190,7 @@ impl Program {
             return Ok(());
         }
         for dict in std::mem::take(&mut machine.created) {
-            results.created(&dict).map_err(|limit| {
+            results.created(&dict, row.meta.filtered).map_err(|limit| {
                 let path = self.paths.get(machine.at as usize);
                 self.error(row.id, at, path, EvalClass::Limit, words(limit))
             })?;

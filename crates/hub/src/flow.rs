@@ -5,7 +5,7 @@
 //! through the transforms again. Nobody knows what such an entity would have become; so a run
 //! in which one failed is never complete, and nothing is deleted after it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tahini_entity::{Batch, Record};
 
@@ -197,11 +197,32 @@ impl<'a> Flow<'a> {
     ) -> Result<Option<Batch>, Failure> {
         let started = Instant::now();
         let outputs = self.apply(batch, name);
-        summary.seconds[1] += started.elapsed().as_secs_f64();
+        let took = started.elapsed();
+        summary.seconds[1] += took.as_secs_f64();
         let outputs = outputs?;
+        self.check_pace(batch, took)?;
         summary.name_first(outputs.as_ref().unwrap_or(batch));
         summary.weigh(batch, outputs.as_ref());
         Ok(outputs)
+    }
+
+    /// A pipe that is too slow fails, so that somebody looks at what it does.
+    fn check_pace(&self, batch: &Batch, took: Duration) -> Result<(), Failure> {
+        let Some(limit) = self.writer.policy.max_time_per_entity else {
+            return Ok(());
+        };
+        let found = took.as_secs_f64() / batch.len().max(1) as f64;
+        if batch.is_empty() || found <= limit.as_secs_f64() {
+            return Ok(());
+        }
+        let words = format!(
+            "expected the transforms to take at most {} s for an entity \
+             (`max_seconds_per_entity`), found {found:.6} s on average in a batch of {}; with a \
+             `batch_size` of 1 the run stops at the entity itself",
+            limit.as_secs_f64(),
+            batch.len()
+        );
+        Err(Failure::fatal(words).with_entity(batch.get(0).to_entity()))
     }
 
     fn apply(

@@ -15,7 +15,7 @@ use crate::pipe::{Pipe, World};
 use crate::progress;
 use crate::pump::{self, Request};
 use crate::secrets::SecretSource;
-use crate::{Cancel, Clock, Failure, Registry, Services};
+use crate::{Cancel, Clock, Failure, Registry, Services, compaction};
 
 pub use live::{LivePipe, LiveState, Refusal};
 
@@ -273,7 +273,8 @@ impl Hub {
         request: &Request,
         cancel: &Cancel,
     ) -> Summary {
-        let summary = pump::run(pipe, &self.world, request, cancel);
+        let tidy = |summary: &mut Summary| compaction::after_run(self, live, pipe, cancel, summary);
+        let summary = pump::run(pipe, &self.world, request, cancel, &tidy);
         let mut state = live.lock();
         state.running = false;
         state.running_since = None;

@@ -201,7 +201,7 @@ fn by_id(
 }
 
 /// The version with that sequence number, if it is one of that entity.
-fn version_of(
+pub(crate) fn version_of(
     snapshot: &dyn Snapshot,
     id: &str,
     version: u64,

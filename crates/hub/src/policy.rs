@@ -74,6 +74,10 @@ pub struct Policy {
     pub max_retries_per_entity: u64,
     /// Where given-up entities go.
     pub dead_letter_dataset: Option<String>,
+    /// Whether a dead letter is deleted when a later version gets through.
+    pub track_dead_letters: bool,
+    /// How long the transforms may take for an entity, as the average of a batch.
+    pub max_time_per_entity: Option<Duration>,
     /// What the pump's configuration sets itself: it goes before a system's `retry_strategy`.
     pub own: Retries,
 }
@@ -113,6 +117,8 @@ impl Policy {
             max_write_errors_in_retry_dataset: waiting.unwrap_or(WRITE_ERRORS_IN_RETRY_DATASET),
             max_retries_per_entity: per_entity.unwrap_or(RETRIES_PER_ENTITY),
             dead_letter_dataset,
+            track_dead_letters: pump.bool("track_dead_letters", false)?,
+            max_time_per_entity: pump.opt_seconds("max_seconds_per_entity")?,
             own: own(all, written),
         })
     }

@@ -111,7 +111,8 @@ impl Project {
             for file in files(&self.folder.join(part), ".json")? {
                 let name = stem(&file, ".json");
                 if !name.ends_with(".conf") {
-                    let message = "this file is not read: files of configuration end with .conf.json";
+                    let message =
+                        "this file is not read: files of configuration end with .conf.json";
                     warn(file, message, format!("rename it to {name}.conf.json"));
                 }
             }
@@ -191,12 +192,13 @@ impl Project {
         let Some(json) = &text.json else { return };
         let (test, problems) = TestSpec::of(file, json);
         self.tests.extend(test);
-        self.problems.extend(problems.into_iter().map(|mut problem| {
-            let place = text.spans.locate(&problem.path, problem.spot);
-            problem.line = Some(place.line);
-            problem.column = Some(place.column);
-            problem.in_file(file)
-        }));
+        self.problems
+            .extend(problems.into_iter().map(|mut problem| {
+                let place = text.spans.locate(&problem.path, problem.spot);
+                problem.line = Some(place.line);
+                problem.column = Some(place.column);
+                problem.in_file(file)
+            }));
     }
 }
 

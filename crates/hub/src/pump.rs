@@ -39,7 +39,14 @@ pub struct Request {
 
 /// Runs a pipe once and tells what came of it; failures stand in the summary.
 /// A panic is caught here and fails the run, never the node.
-pub fn run(pipe: &Pipe, world: &World, request: &Request, cancel: &Cancel) -> Summary {
+/// `after` is called when the run succeeded, before the log tells of it.
+pub(crate) fn run(
+    pipe: &Pipe,
+    world: &World,
+    request: &Request,
+    cancel: &Cancel,
+    after: &dyn Fn(&mut Summary),
+) -> Summary {
     let log = match ExecutionLog::open(world.store.as_ref(), &pipe.id, world.clock.clone()) {
         Ok(log) => log.hiding(world.secrets.clone()),
         Err(failure) => return unlogged(world, failure),
@@ -57,6 +64,10 @@ pub fn run(pipe: &Pipe, world: &World, request: &Request, cancel: &Cancel) -> Su
     let outcome = catch_unwind(guarded).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
     summary.sync_type = run_log.kind().sync_type().to_owned();
     summary.failure = outcome.err().map(|failure| log.told(&failure));
+    if summary.failure.is_none() {
+        let guarded = catch_unwind(AssertUnwindSafe(|| after(&mut summary)));
+        summary.failure = guarded.err().map(|panic| panicked(panic.as_ref()));
+    }
     summary.ended = world.clock.now();
     summary.offset = plan.and_then(|plan| plan.current_offset(pipe));
     if (run_log.revealed() || is_worth_telling(pipe, &log, &summary))
@@ -86,6 +97,7 @@ fn is_worth_telling(pipe: &Pipe, log: &ExecutionLog, summary: &Summary) -> bool 
     match &summary.failure {
         // It did not begin, and tries again soon.
         Some(failure) => failure.class != Class::Waiting,
+        None if summary.compacted + summary.expired > 0 => true,
         None => !noop || pipe.log_noop || is_silent_for_long(pipe, log, summary.ended),
     }
 }

@@ -7,19 +7,20 @@
 mod forward;
 mod sequence;
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use tahini_entity::Batch;
 use tahini_entity::json::{Elements, Layout, Numbers, Parser, ReadError};
-use tahini_store::{Commit, Dataset, Outcome, Rule, Snapshot, StateWrite};
+use tahini_store::{Commit, Dataset, Outcome, Rule, Snapshot, StateWrite, StoreError};
 
-use crate::builtin::dataset_sink::push_row;
 use crate::hub::{Hub, LivePipe, Refusal};
 use crate::intake::id_found;
 use crate::pipe::Pipe;
 use crate::seen::Seen;
+use crate::terms::{Terms, refused};
 use crate::transform::apply_all;
-use crate::{Cancel, Failure};
+use crate::{Cancel, Class, Failure, compaction};
 
 pub(crate) use forward::Receiving;
 use sequence::{Sequence, Turn};
@@ -53,6 +54,9 @@ pub enum PostError {
     /// The request does not belong to the active sequence.
     #[error("{0}")]
     Conflict(String),
+    /// An entity has another version than the poster knows, or one too many; nothing was written.
+    #[error("{0}")]
+    Outdated(String),
     /// Transforms or sink failed.
     #[error("{0}")]
     Failed(#[from] Failure),
@@ -65,12 +69,15 @@ impl From<tahini_store::StoreError> for PostError {
 }
 
 /// What a post did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Posted {
     /// Entities that came.
     pub read: u64,
     /// Entities that changed the sink.
     pub changed: u64,
+    /// What the dataset has of these entities now, in the order of the request, where the sink
+    /// compares versions (`enable_optimistic_locking`) and the poster needs the new ones.
+    pub written: Option<Batch>,
 }
 
 /// Takes one request.
@@ -92,24 +99,34 @@ pub fn receive(
         .lock()
         .unwrap_or_else(|lock| lock.into_inner());
     let entities = transform(hub, pipe, batch)?;
+    let mut written = None;
     let changed = match pipe.sink_dataset() {
         Some(name) => {
+            let terms = Terms::of_pipe(pipe)?;
             let mut rows = Batch::new();
-            for record in entities.iter() {
-                push_row(&mut rows, record)?;
-            }
+            terms.push(&mut rows, &entities).map_err(unfit)?;
             let dataset = hub.world.store.open(name, true)?;
-            Receiver {
+            let receiver = Receiver {
+                terms,
                 hub,
                 pipe,
                 dataset: dataset.as_ref(),
                 push,
+            };
+            let changed = receiver.take(&rows)?;
+            if terms.is_locked() {
+                written = Some(receiver.latest(&rows)?);
             }
-            .take(&rows)?
+            compaction::after_post(hub, live, pipe);
+            changed
         }
         None => receiving.forward(hub, pipe, push, &entities)?,
     };
-    Ok(Posted { read, changed })
+    Ok(Posted {
+        read,
+        changed,
+        written,
+    })
 }
 
 fn parse(live: &LivePipe, body: impl Read) -> Result<Batch, PostError> {
@@ -150,7 +167,16 @@ fn transform(hub: &Hub, pipe: &Pipe, batch: Batch) -> Result<Batch, PostError> {
     Ok(outputs.map_or(batch, |outputs| outputs.batch))
 }
 
+/// An entity that the sink does not take is the poster's business.
+fn unfit(failure: Failure) -> PostError {
+    match failure.class {
+        Class::Entity => PostError::Body(failure.message),
+        _ => PostError::Failed(failure),
+    }
+}
+
 struct Receiver<'a> {
+    terms: Terms,
     hub: &'a Hub,
     pipe: &'a Pipe,
     dataset: &'a dyn Dataset,
@@ -210,6 +236,14 @@ impl Receiver<'_> {
         Ok(changes(&outcome))
     }
 
+    /// What the dataset has of these ids.
+    fn latest(&self, rows: &Batch) -> Result<Batch, PostError> {
+        let ids: Vec<&str> = rows.iter().filter_map(|record| record.id).collect();
+        let mut latest = Batch::new();
+        self.dataset.snapshot()?.latest(&ids, &mut latest)?;
+        Ok(latest)
+    }
+
     fn sequence(&self, snapshot: &dyn Snapshot) -> Result<Option<Sequence>, PostError> {
         let rows = snapshot.state(&self.space(), b"sequence")?;
         let saved = rows.into_iter().next();
@@ -225,15 +259,35 @@ impl Receiver<'_> {
     }
 
     fn commit(&self, rows: &Batch, state: &[StateWrite]) -> Result<Outcome, PostError> {
+        self.commit_as(rows, state, self.terms.rule())
+    }
+
+    fn commit_as(
+        &self,
+        rows: &Batch,
+        state: &[StateWrite],
+        rule: Rule<'_>,
+    ) -> Result<Outcome, PostError> {
         let now = self.hub.world.clock.micros();
+        let mut state = Cow::Borrowed(state);
+        if compaction::retracts(self.pipe.effective.get("compaction")) {
+            let retracted = compaction::to_retract(&self.pipe.id, rows);
+            state.to_mut().extend(retracted);
+        }
+        let state = state.as_ref();
         let commit = Commit {
             rows,
-            rule: Rule::IfChanged,
+            rule,
             state,
             populated: false,
             now,
         };
-        let (outcome, ticket) = self.dataset.commit(commit)?;
+        let (outcome, ticket) = match self.dataset.commit(commit) {
+            Err(error @ StoreError::Refused(_)) if self.terms.one_by_one() => {
+                return Err(PostError::Outdated(refused(&self.terms, error).message));
+            }
+            other => other?,
+        };
         ticket.wait()?;
         Ok(outcome)
     }
@@ -245,7 +299,8 @@ impl Receiver<'_> {
         let snapshot = self.dataset.snapshot()?;
         let mut deleted = 0;
         seen.each_unseen(snapshot.as_ref(), |gone| {
-            deleted += self.commit(gone, &[])?.deleted;
+            let rule = self.terms.rule_of_deletions();
+            deleted += self.commit_as(gone, &[], rule)?.deleted;
             Ok::<(), PostError>(())
         })?;
         Ok(deleted)

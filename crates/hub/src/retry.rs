@@ -10,6 +10,7 @@ use tahini_store::{Backend, Commit, Rule, StateWrite};
 
 use crate::execution_log::{ExecutionLog, RunLog, WriteError, entity_of};
 use crate::policy::Policy;
+use crate::seen::push_deleted;
 use crate::{Clock, Failure, progress};
 
 /// Where on its way an entity failed. What fails in the transforms is kept as the source gave it,
@@ -191,10 +192,28 @@ impl Ledger {
             dead: false,
             resolved_by: other_version.then_some(entity),
         };
+        if known.dead && world.policy.track_dead_letters && !self.is_dead_beside(at, id) {
+            world.exhume(id)?;
+        }
         let state = [self.write(at, id, None)];
         log.write_errors(vec![world.log.write_error(&error)], &state)?;
         self.failed.remove(&(at, id.clone()));
         Ok(())
+    }
+
+    /// Whether the entity was given up at the other place, too.
+    fn is_dead_beside(&self, at: At, id: &str) -> bool {
+        let others = At::BOTH.into_iter().filter(|other| *other != at);
+        let mut found = others.filter_map(|other| self.get(other, id));
+        found.any(|entry| entry.dead)
+    }
+
+    /// The writes that forget what waits; what was given up stays so.
+    pub fn discard(&self) -> Vec<StateWrite> {
+        let waiting = self.failed.iter().filter(|(_, entry)| !entry.dead);
+        waiting
+            .map(|((at, id), _)| self.write(*at, id, None))
+            .collect()
     }
 
     fn write(&self, at: At, id: &str, entry: Option<Failed>) -> StateWrite {
@@ -225,6 +244,32 @@ impl Letters<'_> {
         rows.push_entity(entity)
             .map_err(|error| Failure::fatal(error.to_string()))?;
         let dataset = self.store.open(name, true)?;
+        let commit = Commit {
+            rows: &rows,
+            rule: Rule::IfChanged,
+            state: &[],
+            populated: true,
+            now: self.clock.micros(),
+        };
+        dataset.commit(commit)?.1.wait()?;
+        Ok(())
+    }
+}
+
+impl Letters<'_> {
+    /// Deletes a dead letter, durably, if there is one.
+    fn exhume(&self, id: &str) -> Result<(), Failure> {
+        let Some(name) = &self.policy.dead_letter_dataset else {
+            return Ok(());
+        };
+        let Some(dataset) = self.store.find(name)? else {
+            return Ok(());
+        };
+        let (mut letter, mut rows) = (Batch::new(), Batch::new());
+        dataset.snapshot()?.latest(&[id], &mut letter)?;
+        letter
+            .iter()
+            .for_each(|record| push_deleted(&mut rows, record));
         let commit = Commit {
             rows: &rows,
             rule: Rule::IfChanged,

@@ -19,6 +19,8 @@ pub struct Totals {
     pub unchanged: u64,
     /// Entities that could not be written.
     pub failed: u64,
+    /// Old versions that were removed from datasets.
+    pub compacted: u64,
     /// Failed reads.
     pub read_errors: u64,
     /// How long the runs took.
@@ -38,6 +40,7 @@ impl Totals {
         self.deleted += summary.deleted;
         self.unchanged += summary.unchanged;
         self.failed += summary.failed;
+        self.compacted += summary.compacted;
         self.read_errors += summary.read_errors;
         self.durations.add(summary.total_seconds());
     }

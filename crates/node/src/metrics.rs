@@ -157,6 +157,9 @@ fn totals(pipe: &str, totals: &Totals, page: &mut Page) {
         let help = "Failed runs, failed reads and entities that could not be written.";
         page.counter("tahini_pipe_errors_total", help, &labels, count as f64);
     }
+    let name = "tahini_pipe_compacted_versions_total";
+    let help = "Old versions that were removed since the node started.";
+    page.counter(name, help, &[("pipe", pipe)], totals.compacted as f64);
     let name = "tahini_pipe_run_duration_seconds";
     page.histogram(
         name,

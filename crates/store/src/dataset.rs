@@ -221,6 +221,11 @@ pub enum Rule<'a> {
     /// and `None` for an unknown id;
     /// one mismatch refuses the whole commit with `StoreError::Refused`.
     IfUpdatedIs,
+    /// As `IfChanged`, but a row that would be the second version of its id refuses the whole
+    /// commit with `StoreError::Refused`.
+    OnlyNew,
+    /// As `IfChanged`, but rows of ids that are there, deleted or not, are left alone.
+    KeepFirst,
     /// As `IfChanged`, but rows whose latest sequence is in the set are left alone.
     UnlessTouched(&'a RoaringTreemap),
 }

@@ -30,7 +30,7 @@ pub(crate) fn half(hash: u128) -> u64 {
 /// Judges one row against the latest version of its id.
 ///
 /// # Errors
-/// `Refused` when an optimistic rule finds another version than the row expects.
+/// `Refused` when a rule finds another version than the row expects, or one too many.
 pub(crate) fn judge(
     rule: Rule<'_>,
     id: &str,
@@ -44,7 +44,9 @@ pub(crate) fn judge(
         "expected the hash of entity {id:?} to be that of its content and deleted flag"
     );
     match rule {
-        Rule::IfChanged => {}
+        Rule::IfChanged | Rule::OnlyNew => {}
+        Rule::KeepFirst if prior.is_some() => return Ok(Verdict::Leave),
+        Rule::KeepFirst => {}
         Rule::IfUpdatedIs => expect_version(id, record, prior)?,
         Rule::UnlessTouched(touched) => {
             if prior.is_some_and(|prior| touched.contains(prior.seq)) {
@@ -58,6 +60,12 @@ pub(crate) fn judge(
         None => Verdict::Write,
         Some(prior) if prior.deleted == deleted && prior.hash == half(record.meta.hash) => {
             Verdict::Leave
+        }
+        Some(prior) if matches!(rule, Rule::OnlyNew) => {
+            return Err(StoreError::Refused(format!(
+                "expected one version of entity {id:?}, found another one beside version {}",
+                prior.seq
+            )));
         }
         Some(_) => Verdict::Write,
     })

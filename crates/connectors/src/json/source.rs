@@ -1,11 +1,13 @@
 //! The `json` source: entities from a server that speaks the JSON pull protocol.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use reqwest::Method;
-use reqwest::header::HeaderMap;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tahini_entity::json::{Elements, Layout, Numbers, Parser, ReadError};
 use tahini_entity::{Batch, Offset};
-use tahini_hub::config::{Kind, Property};
+use tahini_hub::config::{Kind, Property, Props};
 use tahini_hub::registry::{ContinuationDef, SourceDef};
 use tahini_hub::source::{From, Source, Step};
 use tahini_hub::{Cancel, Class, Ctx, Failure};
@@ -56,6 +58,18 @@ pub const PULL: SourceDef = SourceDef {
         )
         .or("false"),
         Property::new(
+            "since_property_name",
+            Kind::String,
+            "The name of the parameter or header that the offset is sent in.",
+        )
+        .or("\"since\""),
+        Property::new(
+            "since_property_location",
+            Kind::Enum(&["query", "header", "manual"]),
+            "Where the offset is sent: in a parameter, in a header, or not at all.",
+        )
+        .or("\"query\""),
+        Property::new(
             "page_size",
             Kind::Integer(1),
             "How many entities to ask for at once; all in one request by default. Needs \
@@ -98,7 +112,7 @@ struct JsonSource {
     page_size: Option<usize>,
     /// Where the next request goes on.
     since: Option<Offset>,
-    supports_since: bool,
+    carrier: Carrier,
     cancel: Cancel,
     parser: Parser,
     page: Option<Page>,
@@ -107,6 +121,32 @@ struct JsonSource {
     /// Entities of all pages so far.
     found: usize,
     ended: bool,
+}
+
+/// How requests carry the offset.
+enum Carrier {
+    Parameter(String),
+    Header(HeaderName),
+    Nothing,
+}
+
+impl Carrier {
+    fn of(props: Props<'_>, supports_since: bool) -> Result<Carrier, Failure> {
+        let name = props.opt_str("since_property_name")?.unwrap_or("since");
+        match props.opt_str("since_property_location")? {
+            _ if !supports_since => Ok(Carrier::Nothing),
+            Some("manual") => Ok(Carrier::Nothing),
+            Some("header") => HeaderName::try_from(name)
+                .map(Carrier::Header)
+                .map_err(|_| {
+                    Failure::config(format!(
+                        "{}.since_property_name: expected the name of a header, found {name:?}",
+                        props.path()
+                    ))
+                }),
+            _ => Ok(Carrier::Parameter(name.to_owned())),
+        }
+    }
 }
 
 /// An answer in the middle of being read.
@@ -141,7 +181,7 @@ impl JsonSource {
             subset: props.get("subset").map(ToString::to_string),
             page_size,
             since: from.since,
-            supports_since,
+            carrier: Carrier::of(props, supports_since)?,
             system,
             cancel: ctx.cancel.clone(),
             parser: Parser::new(Numbers::FLOATS),
@@ -237,10 +277,21 @@ impl JsonSource {
 
     fn ask(&self) -> Result<Response, Failure> {
         let mut parameters = Vec::new();
-        if self.supports_since
-            && let Some(since) = &self.since
-        {
-            parameters.push(("since", since.to_string()));
+        let mut headers = Cow::Borrowed(&self.headers);
+        match (&self.carrier, &self.since) {
+            (Carrier::Nothing, _) | (_, None) => {}
+            (Carrier::Parameter(name), Some(since)) => {
+                parameters.push((name.as_str(), since.to_string()));
+            }
+            (Carrier::Header(name), Some(since)) => {
+                let value = HeaderValue::try_from(since.to_string()).map_err(|_| {
+                    Failure::fatal(format!(
+                        "expected an offset that a header can hold, found {since}; send it in \
+                         the query (`since_property_location`)"
+                    ))
+                })?;
+                headers.to_mut().insert(name, value);
+            }
         }
         if let Some(page_size) = self.page_size {
             parameters.push(("limit", page_size.to_string()));
@@ -248,12 +299,11 @@ impl JsonSource {
         if let Some(subset) = &self.subset {
             parameters.push(("subset", subset.clone()));
         }
-        let (url, headers) = (self.url.as_str(), &self.headers);
         let ask = Ask {
             method: Method::GET,
-            url,
+            url: self.url.as_str(),
             parameters,
-            headers,
+            headers: &headers,
             body: Bytes::new(),
         };
         self.system.ask(ask, &self.cancel)

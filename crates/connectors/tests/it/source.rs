@@ -88,6 +88,34 @@ fn since_is_sent_encoded_where_the_source_supports_it() {
 }
 
 #[test]
+fn since_is_sent_by_the_name_and_in_the_place_that_the_source_gives() {
+    let ask = |more: Json| {
+        let mut all = json!({ "supports_since": true });
+        for (name, value) in more.as_object().unwrap() {
+            all[name] = value.clone();
+        }
+        let (mut seen, read) = pull(vec![Reply::ok("[]")], all, since(Offset::Int(7)));
+        read.unwrap();
+        seen.remove(0)
+    };
+    let seen = ask(json!({ "since_property_name": "changedAfter" }));
+    assert_eq!(seen.target, "/get?changedAfter=7");
+    let seen = ask(json!({
+        "since_property_name": "X-Since", "since_property_location": "header",
+        "headers": { "X-A": "b" }
+    }));
+    assert_eq!(seen.target, "/get");
+    assert_eq!(
+        (seen.header("x-since"), seen.header("x-a")),
+        (Some("7"), Some("b"))
+    );
+    let seen = ask(json!({ "since_property_location": "manual", "since_property_name": "x" }));
+    assert_eq!((seen.target.as_str(), seen.header("x")), ("/get", None));
+    let seen = ask(json!({ "supports_since": false, "since_property_location": "header" }));
+    assert_eq!(seen.header("since"), None);
+}
+
+#[test]
 fn headers_and_subset_are_sent() {
     let more = json!({ "headers": { "X-A": "b" }, "subset": ["eq", "_S.a", "x y"] });
     let (seen, read) = pull(vec![Reply::ok("[]")], more, full());

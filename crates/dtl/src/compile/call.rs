@@ -289,6 +289,8 @@ impl Compiler<'_> {
                 arg.name,
                 describe(json)
             ));
+        } else if let Some(words) = arg.wrong.zip(expr.constant()).and_then(|(f, v)| f(v)) {
+            self.error(words);
         }
         expr
     }

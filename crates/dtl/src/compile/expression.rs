@@ -4,13 +4,25 @@ use serde_json::Value as Json;
 use tahini_entity::json::{self, Numbers, transit};
 use tahini_entity::{Str, Value};
 
-use super::{Compiler, cut};
+use super::{Compiler, cut, suggest};
 use crate::analysis::Why;
 use crate::expr::Expr;
 use crate::path::{self, Path, Root};
 
 /// The variables that every rule knows.
 const VARIABLES: [&str; 6] = ["_S", "_T", "_P", "_R", "_B", "_"];
+
+/// Whether a text is names with dots between them, as a path of an alias is.
+fn looks_like_path(text: &str) -> bool {
+    let is_name = |name: &str| {
+        let first = name.chars().next();
+        first.is_some_and(|first| first.is_alphabetic() || "_$".contains(first))
+            && name
+                .chars()
+                .all(|c| c.is_alphanumeric() || "_-$:".contains(c))
+    };
+    !text.starts_with('_') && text.contains('.') && text.split('.').all(is_name)
+}
 
 impl Compiler<'_> {
     /// An expression; in a program that explains itself, one that notes its step.
@@ -58,9 +70,26 @@ impl Compiler<'_> {
                          string"
                     ));
                 }
+                self.warn_of_alias(text);
                 Expr::Const(transit::decode(text))
             }
         }
+    }
+
+    /// Warns, inside hops, of a string that would be a path if its first name were an alias.
+    fn warn_of_alias(&mut self, text: &str) {
+        if self.scope.known_aliases().next().is_none() || !looks_like_path(text) {
+            return;
+        }
+        let head = text.split('.').next().unwrap_or_default();
+        let help = suggest::nearest(head, self.scope.known_aliases());
+        let aliases: Vec<&str> = self.scope.known_aliases().collect();
+        self.warning(format!(
+            "expected one of the aliases {}, found \"{head}\", with which \"{}\" is a string{help}; a \
+             string that looks like this is written [\"literal\", … ]",
+            aliases.join(", "),
+            cut(text)
+        ));
     }
 
     /// A path, when the text starts with a variable and a dot.

@@ -238,6 +238,10 @@ impl Compiler<'_> {
         while steps.len() < aliased.len() {
             let Some((at, side)) = next_join(&conditions, &bound) else {
                 self.not_joined(aliased, base, &bound);
+                // What is wrong with them may be why.
+                for condition in conditions.iter().filter(|condition| !condition.used) {
+                    self.condition(condition);
+                }
                 return None;
             };
             conditions[at].used = true;

@@ -4,8 +4,36 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::Compiler;
+use super::{Compiler, nests_deeper};
+use crate::error::{Problem, Segment};
+use crate::limits::MAX_NESTING;
+use crate::options::Options;
 use crate::program::{Index, Program};
+
+/// Compiles an index expression over the entities (`_S`) of a dataset, which stands at position 1
+/// of whatever holds it.
+///
+/// # Errors
+/// All problems at once.
+pub(crate) fn compile_index(
+    dataset: &str,
+    json: &Json,
+    options: &Options,
+) -> Result<Index, Vec<Problem>> {
+    let mut compiler = Compiler::new(options);
+    compiler.path.push(Segment::Position(1));
+    let deep = nests_deeper(json, MAX_NESTING);
+    if deep {
+        compiler.error(format!(
+            "expected an expression nested at most {MAX_NESTING} levels deep, found a deeper one"
+        ));
+    }
+    let index = match deep {
+        true => None,
+        false => compiler.make_index(dataset, "_S", json),
+    };
+    index.ok_or(compiler.problems)
+}
 
 impl Compiler<'_> {
     /// The index over a dataset's entities that a join wants. `None` when the expression is
@@ -14,6 +42,8 @@ impl Compiler<'_> {
         let mut alone = Compiler::new(self.options);
         alone.path = self.path.clone();
         alone.scope.aliases = vec![alias.to_owned()];
+        let others = self.scope.aliases.iter().filter(|other| *other != alias);
+        alone.scope.others = others.cloned().collect();
         let expr = alone.expression(json);
         let failed = alone.failed();
         self.problems.append(&mut alone.problems);

@@ -8,6 +8,7 @@ mod statement;
 pub(crate) mod suggest;
 
 pub(crate) use call::{Given, assign};
+pub(crate) use index::compile_index;
 
 use std::collections::HashMap;
 
@@ -98,8 +99,20 @@ pub(crate) struct Scope {
     entity: bool,
     /// Dataset aliases, by their place in the row.
     aliases: Vec<String>,
+    /// Aliases that cannot be read here, and may be meant all the same.
+    others: Vec<String>,
     /// `_S` means this alias (in `subsets`).
     source_alias: Option<u16>,
+}
+
+impl Scope {
+    /// The aliases that somebody who writes here knows.
+    fn known_aliases(&self) -> impl Iterator<Item = &str> {
+        let all = self.aliases.iter().chain(&self.others);
+        // In the expression of a subset, entities go by the name of a variable.
+        all.map(String::as_str)
+            .filter(|alias| !alias.starts_with('_'))
+    }
 }
 
 impl<'c> Compiler<'c> {

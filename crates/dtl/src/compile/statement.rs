@@ -171,6 +171,25 @@ impl Compiler<'_> {
         name
     }
 
+    /// Warns where names look like patterns and are taken as they are.
+    pub(crate) fn warn_of_patterns(&mut self, given: &Given<'_>) {
+        for parameter in 0..given.function.args.len() {
+            let Some((at, Json::String(text))) = given.get(parameter) else {
+                continue;
+            };
+            if text.contains(['*', '?']) {
+                let name = given.function.name;
+                self.at(at, |compiler| {
+                    compiler.warning(format!(
+                        "expected a property's name for \"{name}\", which takes no patterns, found \
+                         \"{}\", which is the property of exactly this name",
+                        super::cut(text)
+                    ));
+                });
+            }
+        }
+    }
+
     /// The patterns of a parameter: a string, or strings in a list, written as `["list", …]` or
     /// bare.
     pub(crate) fn patterns(&mut self, given: &Given<'_>, parameter: usize) -> Box<[NamePattern]> {

@@ -9,8 +9,8 @@ use num_bigint::BigInt;
 use num_traits::ToPrimitive;
 use tahini_entity::{Datetime, Value};
 
-use super::time::{Format, Part, shift, zone};
-use super::{Call, Function, Kind, VALUES, eg, one, optional};
+use super::time::{Format, Part, shift, unknown_zone, zone};
+use super::{Call, Function, Kind, VALUES, checked, eg, one, optional};
 use crate::expr::{Expr, Item, ItemResult};
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -56,7 +56,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         name: "datetime-format",
         args: &[
-            optional("TIMEZONE", Kind::String),
+            checked(optional("TIMEZONE", Kind::String), unknown_zone),
             one("FORMAT", Kind::String),
             VALUES,
         ],
@@ -77,7 +77,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         name: "datetime-parse",
         args: &[
-            optional("TIMEZONE", Kind::String),
+            checked(optional("TIMEZONE", Kind::String), unknown_zone),
             one("FORMAT", Kind::String),
             VALUES,
         ],
@@ -121,8 +121,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
     Function {
         name: "datetime-shift",
         args: &[
-            one("FROM_TIMEZONE", Kind::String),
-            one("TO_TIMEZONE", Kind::String),
+            checked(one("FROM_TIMEZONE", Kind::String), unknown_zone),
+            checked(one("TO_TIMEZONE", Kind::String), unknown_zone),
             VALUES,
         ],
         doc: "Takes datetimes as wall times in one time zone and gives the wall times of the same \
@@ -204,6 +204,12 @@ fn plus(args: &[Value]) -> Result<Item, String> {
     let part = part(&args[0])?;
     let count = match &args[1] {
         Value::Int(count) => *count,
+        Value::BigInt(count) => {
+            return Err(format!(
+                "expected a VALUE between the years 1 and 9999, found {}",
+                crate::compile::cut(&count.to_string())
+            ));
+        }
         other => {
             return Err(format!(
                 "expected an integer for VALUE, found {}",

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tahini_entity::Value;
 use tahini_entity::json::{self, Numbers};
 
-use super::{Call, Function, VALUES, eg, key};
+use super::{Call, ENCRYPTED, Function, VALUES, eg, key};
 use crate::expr::{Cost, Item, ItemResult};
 use crate::limits::{self, Limit};
 use crate::text;
@@ -39,7 +39,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "encrypt",
-        args: &[key("KEY"), VALUES],
+        args: &[key("KEY"), ENCRYPTED],
         doc: "All the values, as bytes that \"decrypt\" reads with the same KEY, which is a \
               password. Equal values give equal bytes.",
         examples: &[eg(

@@ -7,7 +7,7 @@ use num_traits::{Signed, ToPrimitive, Zero};
 use tahini_entity::{Dict, Str, Value};
 
 use super::strings::place;
-use super::{Call, Function, Kind, VALUES, any, eg, of, one, optional, some};
+use super::{Call, Function, Kind, VALUES, any, checked, eg, of, one, optional, some, zero};
 use crate::eval::{Env, Machine, Stop};
 use crate::expr::{Cost, Expr};
 use crate::limits::{self, Limit};
@@ -278,7 +278,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[
             one("START", Kind::Integer),
             one("STOP", Kind::Integer),
-            optional("STEP", Kind::Integer),
+            checked(optional("STEP", Kind::Integer), zero),
         ],
         doc: "The integers from START to before STOP, STEP apart. Null when an argument is no \
               integer or STEP is 0.",
@@ -300,7 +300,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[
             one("START", Kind::Integer),
             optional("END", Kind::Integer),
-            optional("STRIDE", Kind::Integer),
+            checked(optional("STRIDE", Kind::Integer), zero),
             VALUES,
         ],
         doc: "The values from START to before END, every STRIDE-th of them. Negative indexes count \

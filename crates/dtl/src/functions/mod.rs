@@ -33,6 +33,8 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use crate::compile::{Compiler, Given};
+use tahini_entity::Value;
+
 use crate::expr::{Action, Cost, EagerFn, Expr, FormFn, ItemFn, Prepare};
 
 /// A chapter of the table.
@@ -67,8 +69,10 @@ pub struct Arg {
     pub kind: Kind,
     /// How often.
     pub many: Many,
-    /// Whether it is a key or passphrase, which may be a secret of the node.
+    /// Whether a secret of the node may stand there: a key or passphrase, and what is encrypted.
     pub secret: bool,
+    /// What is wrong with a literal that is of the right kind and can never work.
+    pub(crate) wrong: Option<fn(&Value) -> Option<String>>,
 }
 
 /// What may stand in the place of a parameter.
@@ -207,7 +211,21 @@ const fn one(name: &'static str, kind: Kind) -> Arg {
         kind,
         many: Many::One,
         secret: false,
+        wrong: None,
     }
+}
+
+/// A parameter whose literals are checked.
+const fn checked(arg: Arg, wrong: fn(&Value) -> Option<String>) -> Arg {
+    Arg {
+        wrong: Some(wrong),
+        ..arg
+    }
+}
+
+/// What a step must not be.
+fn zero(value: &Value) -> Option<String> {
+    matches!(value, Value::Int(0)).then(|| "expected a step other than 0, found 0".to_owned())
 }
 
 /// A key or passphrase.
@@ -225,6 +243,7 @@ const fn optional(name: &'static str, kind: Kind) -> Arg {
         kind,
         many: Many::Optional,
         secret: false,
+        wrong: None,
     }
 }
 
@@ -235,6 +254,7 @@ const fn any(name: &'static str, kind: Kind) -> Arg {
         kind,
         many: Many::Any,
         secret: false,
+        wrong: None,
     }
 }
 
@@ -245,6 +265,7 @@ const fn some(name: &'static str, kind: Kind) -> Arg {
         kind,
         many: Many::Some,
         secret: false,
+        wrong: None,
     }
 }
 
@@ -255,6 +276,7 @@ const fn pairs(name: &'static str, kind: Kind) -> Arg {
         kind,
         many: Many::Pairs,
         secret: false,
+        wrong: None,
     }
 }
 
@@ -265,11 +287,18 @@ const fn pair_end(name: &'static str, kind: Kind) -> Arg {
         kind,
         many: Many::PairEnd,
         secret: false,
+        wrong: None,
     }
 }
 
 /// The usual last parameter.
 const VALUES: Arg = one("VALUES", Kind::Value);
+
+/// Values that nobody reads from the result: they may be secrets.
+const ENCRYPTED: Arg = Arg {
+    secret: true,
+    ..VALUES
+};
 
 /// A call that does not look at the source entity.
 const fn eg(call: &'static str, result: &'static str) -> Example {

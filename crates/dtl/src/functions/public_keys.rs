@@ -16,7 +16,7 @@ use sha2::Sha256;
 use tahini_entity::Value;
 
 use super::openpgp::{self, PrivateKeys, PublicKey};
-use super::{Call, Function, VALUES, key, of};
+use super::{Call, ENCRYPTED, Function, VALUES, key, of};
 use crate::expr::Item;
 use crate::limits::Limit;
 
@@ -49,7 +49,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "encrypt-pgp",
-        args: &[key("PUBLIC_KEY"), VALUES],
+        args: &[key("PUBLIC_KEY"), ENCRYPTED],
         doc: "Encrypts strings as OpenPGP messages in ASCII armour. PUBLIC_KEY is a PGP PUBLIC KEY \
               BLOCK with an RSA or Curve25519 key. Each call gives other messages. Other values \
               are ignored.",
@@ -62,7 +62,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "encrypt-pki",
-        args: &[key("PUBLIC_KEY"), VALUES],
+        args: &[key("PUBLIC_KEY"), ENCRYPTED],
         doc: "Encrypts short strings to bytes with an RSA key in PEM format: PUBLIC_KEY starts with \
               \"-----BEGIN PUBLIC KEY-----\". They are padded by OAEP with SHA-256, so that a key of \
               2048 bits takes 190 bytes; a longer string is an error, and \"encrypt-pgp\" the \

@@ -3,7 +3,9 @@
 use jiff::ToSpan;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::{AmbiguousOffset, Offset, TimeZone};
-use tahini_entity::Datetime;
+use tahini_entity::{Datetime, Value};
+
+use crate::compile::suggest;
 
 /// A compiled format.
 #[derive(Clone, Debug)]
@@ -20,6 +22,24 @@ enum Token {
 /// The letters that a format may have after `%`.
 const FIELDS: &str = "deHImMpSfyYz";
 
+/// The field that another letter may be meant for: in other dialects of formats, or in the other
+/// case.
+fn like(letter: char) -> Option<char> {
+    let meant = match letter {
+        'D' => 'd',
+        'h' | 'k' | 'K' => 'H',
+        'l' => 'I',
+        'P' => 'p',
+        's' => 'S',
+        'F' | 'N' | 'L' => 'f',
+        'Z' => 'z',
+        'G' => 'Y',
+        'n' | 'i' => 'M',
+        _ => return None,
+    };
+    Some(meant)
+}
+
 impl Format {
     /// # Errors
     /// Which token is unknown, or that `%z` is not last.
@@ -32,10 +52,13 @@ impl Format {
                     Some('%') => Token::Literal('%'),
                     Some(field) if FIELDS.contains(field) => Token::Field(field),
                     found => {
+                        let near = found.and_then(like);
+                        let help = near.map(|near| format!("; did you mean \"%{near}\"?"));
                         let found = found.map(String::from).unwrap_or_default();
                         return Err(format!(
                             "expected one of %d %e %H %I %m %M %p %S %f %y %Y %z %% in the \
-                             format, found \"%{found}\""
+                             format, found \"%{found}\"{}",
+                            help.unwrap_or_default()
                         ));
                     }
                 },
@@ -241,6 +264,18 @@ pub(super) fn zone(name: &str) -> Result<TimeZone, String> {
     TimeZone::get(name).map_err(|_| {
         format!("expected the name of a time zone such as \"Europe/Oslo\", found \"{name}\"")
     })
+}
+
+/// What is wrong with a literal that names a time zone.
+pub(super) fn unknown_zone(name: &Value) -> Option<String> {
+    let name = name.as_str()?;
+    let words = zone(name).err()?;
+    let known: Vec<String> = jiff::tz::db()
+        .available()
+        .map(|zone| zone.to_string())
+        .collect();
+    let help = suggest::nearest(name, known.iter().map(String::as_str));
+    Some(format!("{words}{help}"))
 }
 
 /// A unit in which datetimes are moved and compared.

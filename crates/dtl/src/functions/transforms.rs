@@ -158,7 +158,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "fail!",
-        args: &[one("MESSAGE", Kind::Value)],
+        args: &[one("MESSAGE", Kind::String)],
         doc: "Fails the run with this message.",
         examples: &[
             fails(
@@ -273,9 +273,12 @@ pub(super) const FUNCTIONS: &[Function] = &[
             r#"{"age": 36}"#,
             r#"{"years": 36}"#,
         )],
-        call: Call::Statement(|c, given| Action::Rename {
-            from: c.source_name(given, 0),
-            to: c.name_arg(given, 1),
+        call: Call::Statement(|c, given| {
+            c.warn_of_patterns(given);
+            Action::Rename {
+                from: c.source_name(given, 0),
+                to: c.name_arg(given, 1),
+            }
         }),
     },
     Function {
@@ -294,7 +297,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
     },
     Function {
         name: "trip!",
-        args: &[one("MESSAGE", Kind::Value)],
+        args: &[one("MESSAGE", Kind::String)],
         doc: "Fails the run with this message and trips the sink dataset's circuit breaker.",
         examples: &[fails(
             r#"["trip!", "too many rows are gone"]"#,

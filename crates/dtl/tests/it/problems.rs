@@ -133,7 +133,27 @@ fn arguments_are_counted_and_checked() {
         (r#"["datetime-parse", "%Q", "_S.d"]"#, "found \"%Q\""),
         (
             r#"["datetime-parse", "Europe/Olso", "%Y", "_S.d"]"#,
-            "found \"Europe/Olso\"",
+            "found \"Europe/Olso\"; did you mean \"Europe/Oslo\"?",
+        ),
+        (
+            r#"["datetime-shift", "UTC", "Europe/Olso", "_S.d"]"#,
+            "found \"Europe/Olso\"; did you mean \"Europe/Oslo\"?",
+        ),
+        (
+            r#"["datetime-format", "%Y-%m-%D", "_S.d"]"#,
+            "found \"%D\"; did you mean \"%d\"?",
+        ),
+        (
+            r#"["datetime-plus", "year", 1000000000000000000000000000000, "_S.d"]"#,
+            "expected a VALUE between the years 1 and 9999, found 1000000",
+        ),
+        (
+            r#"["range", 0, 4, 0]"#,
+            "expected a step other than 0, found 0",
+        ),
+        (
+            r#"["slice", 0, 1, 0, "_S.d"]"#,
+            "expected a step other than 0, found 0",
         ),
         (
             r#"["hash128", "md5", "_S.d"]"#,
@@ -203,6 +223,14 @@ fn statements_check_their_arguments() {
             "expected a property's name, found the number 5",
         ),
         (r#"["add", "a"]"#, "expected 2 arguments"),
+        (
+            r#"["fail!", 5]"#,
+            "expected a string for MESSAGE, found the number 5",
+        ),
+        (
+            r#"["trip!", true]"#,
+            "expected a string for MESSAGE, found true",
+        ),
         (
             r#"["if", true, "add"]"#,
             "expected a transform function or a list of them",
@@ -304,6 +332,11 @@ fn warnings_leave_the_rules_running() {
                 "where": ["eq", "_S.x", "a.x"]}]]]}"#,
             "did you mean \"recurse\"?",
         ),
+        (
+            r#"{"default": [["rename", "a*", "b"]]}"#,
+            "$.rules.default[0][1]: expected a property's name for \"rename\", which takes no \
+             patterns, found \"a*\"",
+        ),
     ] {
         let found = warnings(rules);
         assert!(
@@ -312,6 +345,85 @@ fn warnings_leave_the_rules_running() {
         );
     }
     assert_eq!(warnings(r#"{"default": [["copy", "*"]]}"#), [""; 0]);
+}
+
+/// A spec's place in the rules, and strings in it that look like paths of an alias.
+#[test]
+fn unknown_aliases_in_hops_are_told() {
+    let spec = "$.rules.default[0][2][1]";
+    for (hops, path, words) in [
+        (
+            r#""datasets": ["orders order"], "where": [["eq", "_S._id", "order.customer"],
+                ["eq", "ordr.type", "x"]]"#,
+            ".where[1][1]",
+            "expected one of the aliases order, found \"ordr\", with which \"ordr.type\" is a \
+             string; did you mean \"order\"?",
+        ),
+        (
+            r#""datasets": ["orders o"], "where": ["eq", "_S.order", "o._id"], "return": "oo._id""#,
+            ".return",
+            "found \"oo\", with which \"oo._id\" is a string; did you mean \"o\"?",
+        ),
+        (
+            r#""datasets": ["orders o"], "where": ["eq", "_S.order", "o._id"],
+                "subsets": {"o": ["eq", "oo.type", "x"]}"#,
+            ".subsets.o[1]",
+            "found \"oo\"",
+        ),
+        (
+            r#""datasets": ["orders o", "lines line"], "where": [["eq", "_S.order", "o._id"],
+                ["eq", "o.n", ["concat", "line.n", "lin.m"]]]"#,
+            ".where[1][2][2]",
+            "expected one of the aliases line, o, found \"lin\"",
+        ),
+    ] {
+        let rules = format!(r#"{{"default": [["add", "r", ["hops", {{{hops}}}]]]}}"#);
+        let found = warnings(&rules);
+        // The same expression may be looked at as an index and as what it is.
+        assert!(
+            !found.is_empty()
+                && found
+                    .iter()
+                    .all(|one| one.starts_with(&format!("{spec}{path}: ")))
+                && found[0].contains(words),
+            "{hops}: {found:#?}"
+        );
+        assert_eq!(found.len(), 1, "{found:#?}");
+    }
+    // Where nothing joins because of it, both are told.
+    let unjoined = r#"{"default": [["add", "r", ["hops", {"datasets": ["orders order"],
+        "where": ["eq", "_S._id", "ordr.customer"]}]]]}"#;
+    let problems = compile(&support::parse(unjoined), &Options::default()).unwrap_err();
+    let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    assert_eq!(words.len(), 2, "{words:#?}");
+    for part in ["joins every alias", "did you mean \"order\"?"] {
+        let told = words.iter().any(|one| one.contains(part));
+        assert!(told, "{part} in {words:#?}");
+    }
+}
+
+#[test]
+fn other_strings_in_hops_are_strings() {
+    for text in [
+        "active",
+        "http://a.org/b",
+        "1.5",
+        "Mr. Smith",
+        "%d.%m.%Y",
+        "o.a",
+        "_S.b",
+    ] {
+        let rules = format!(
+            r#"{{"default": [["add", "r", ["hops", {{"datasets": ["d o"],
+                "where": [["eq", "_S.k", "o.k"], ["eq", "o.v", "{text}"]]}}]]]}}"#
+        );
+        let found = warnings(&rules);
+        let about_aliases = found.iter().filter(|one| one.contains("aliases")).count();
+        assert_eq!(about_aliases, 0, "{text}: {found:?}");
+    }
+    let quoted = r#"{"default": [["add", "r", ["hops", {"datasets": ["d o"],
+        "where": [["eq", "_S.k", "o.k"], ["eq", "o.v", ["literal", "a.b"]]]}]]]}"#;
+    assert_eq!(warnings(quoted), [""; 0]);
 }
 
 #[test]

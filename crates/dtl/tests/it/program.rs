@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use tahini_dtl::{Context, EvalClass, NoLookup, Options, Program, SourceKind, TriggerOn, compile};
+use tahini_entity::json::Opened;
 use tahini_entity::{Batch, Dict, Value};
 
 use crate::support::{self, Datasets};
@@ -36,6 +37,77 @@ fn origins_name_the_source_of_every_output() {
     assert_eq!(ids, ["a1", "a2", "a", "c", "d1"]);
     assert_eq!(origins, [0, 0, 0, 2, 3]);
     assert!(out[3].filtered && !out[2].filtered);
+}
+
+/// What leaves two transforms, one behind the other.
+fn chained(first: &str, second: &str, input: &Batch) -> Vec<String> {
+    let (first, second) = (program(first), program(second));
+    let run = |program: &Program, input: &Batch| {
+        let (out, _) = support::run(program, input, &NoLookup, &RefCell::default()).unwrap();
+        out
+    };
+    let mut between = Batch::new();
+    for entity in run(&first, input) {
+        between.push_entity(&entity).unwrap();
+    }
+    run(&second, &between)
+        .iter()
+        .map(support::text_of)
+        .collect()
+}
+
+#[test]
+fn what_was_filtered_stays_filtered_in_later_transforms() {
+    let input = batch(&[r#"{"_id": "1", "a": 1}"#, r#"{"_id": "2", "a": 2}"#]);
+    let first = r#"{"default": [["copy", "*"], ["filter", ["eq", "_S.a", 1]]]}"#;
+    // By a plan or by statements, and whatever else the second one does.
+    for (second, expected) in [
+        (
+            r#"{"default": [["copy", "*"], ["add", "q", 1]]}"#,
+            [
+                r#"{"_id":"1","a":1,"q":1}"#,
+                r#"{"_id":"2","_filtered":true,"a":2,"q":1}"#,
+            ],
+        ),
+        (
+            r#"{"default": [["if", true, ["copy", "*"]], ["add", "q", "_S._filtered"]]}"#,
+            [
+                r#"{"_id":"1","a":1,"q":null}"#,
+                r#"{"_id":"2","_filtered":true,"a":2,"q":true}"#,
+            ],
+        ),
+        (
+            r#"{"default": [["create", ["dict", "_id", ["concat", "c", "_S._id"]]], ["discard"]]}"#,
+            [r#"{"_id":"c1"}"#, r#"{"_id":"c2","_filtered":true}"#],
+        ),
+    ] {
+        assert_eq!(chained(first, second, &input), expected, "{second}");
+    }
+    // There is nothing that a filtered one without an _id could delete, and nothing to complain of.
+    let nameless = r#"{"default": [["remove", "_id"]]}"#;
+    let one = batch(&[r#"{"_id": "2", "a": 2}"#]);
+    assert_eq!(chained(first, nameless, &one), [""; 0]);
+}
+
+#[test]
+fn from_text_to_text_what_was_filtered_goes_nowhere() {
+    let program = program(
+        r#"{"default": [["create", ["dict", "_id", ["concat", "c", "_S._id"]]], ["copy", "*"]]}"#,
+    );
+    let text = "{\"_id\":\"1\",\"_filtered\":true}\n{\"_id\":\"2\"}\n";
+    let mut opened = Opened::new();
+    let mut at = 0;
+    while at < text.len() {
+        at = opened.open(text.as_bytes(), at).unwrap() + 1;
+    }
+    let context = Context::new("2024-01-01T00:00:00Z".parse().unwrap(), &NoLookup);
+    let mut out = Vec::new();
+    let lines = opened.lines(text.as_bytes());
+    program.transform_lines(lines, &context, &mut out).unwrap();
+    assert_eq!(
+        String::from_utf8(out).unwrap(),
+        "{\"_id\":\"c2\",\"_deleted\":false}\n{\"_id\":\"2\",\"_deleted\":false}\n"
+    );
 }
 
 #[test]

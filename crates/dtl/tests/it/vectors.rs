@@ -52,7 +52,10 @@ fn check_file(lines: &str) {
             }
             Verdict::Skipped => {
                 count.skipped += 1;
-                println!("left out, since it needs what no vector carries ({}): {id}", vector["requires"]);
+                println!(
+                    "left out, since it needs what no vector carries ({}): {id}",
+                    vector["requires"]
+                );
             }
         }
     }

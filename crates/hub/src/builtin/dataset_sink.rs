@@ -12,7 +12,8 @@ use crate::config::{Kind, Property};
 use crate::registry::SinkDef;
 use crate::seen::{Seen, push_deleted};
 use crate::sink::{End, Progress, Run, Written};
-use crate::{Clock, Ctx, Failure, Sink, progress};
+use crate::terms::{Terms, refused};
+use crate::{Clock, Ctx, Failure, Sink, compaction, progress};
 
 pub(super) const DEF: SinkDef = SinkDef {
     name: "dataset",
@@ -44,29 +45,35 @@ pub(super) const DEF: SinkDef = SinkDef {
         Property::new(
             "enable_optimistic_locking",
             Kind::Boolean,
-            "Refuses outdated versions.",
+            "Refuses a batch or a request in which an entity's `_updated` is not that of its latest \
+             version; a poster is answered with the entities as they were written.",
         )
-        .withheld(),
+        .or("false"),
         Property::new(
             "max_entity_bytes_size",
             Kind::Integer(1),
-            "The most bytes that an entity may take.",
-        )
-        .not_yet(),
+            "The most bytes that an entity may take as it is stored; a larger one is a write error.",
+        ),
         Property::new(
             "mark_deletion_tracked",
             Kind::Boolean,
             "Marks tracked deletions.",
         )
         .withheld(),
-        Property::new("indexes", Kind::Any, "Index expressions to maintain.").not_yet(),
+        Property::new(
+            "indexes",
+            Kind::Any,
+            "Index expressions to maintain; each also makes the API give subsets by it.",
+        )
+        .not_yet(),
         Property::new("track_children", Kind::Boolean, "Tracks `$children`.").withheld(),
         Property::new(
             "suppress_filtered",
             Kind::Boolean,
-            "Ignores filtered entities.",
+            "Leaves filtered entities out, so that what the dataset has of them stays; otherwise \
+             they are deleted.",
         )
-        .not_yet(),
+        .or("false"),
         Property::new(
             "bitset_commit_interval",
             Kind::Integer(1),
@@ -78,7 +85,7 @@ pub(super) const DEF: SinkDef = SinkDef {
             Kind::Any,
             "Fails on a second version of an entity, or with `ignore` passes it over.",
         )
-        .withheld(),
+        .or("false"),
         Property::new(
             "circuit_breaker_threshold_factor",
             Kind::Number,
@@ -104,6 +111,8 @@ struct DatasetSink {
     dataset: Arc<dyn Dataset>,
     clock: Arc<dyn Clock>,
     deletion_tracking: bool,
+    terms: Terms,
+    retracts: bool,
     populate: Populate,
     pipe: String,
     gathered: Batch,
@@ -132,6 +141,8 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Sink>, Failure> {
         dataset: ctx.store.open(name, true)?,
         clock: Arc::clone(ctx.clock),
         deletion_tracking: ctx.props.bool("deletion_tracking", true)?,
+        terms: Terms::of(ctx.props)?,
+        retracts: compaction::retracts(ctx.whole.get("compaction")),
         populate,
         pipe: ctx.owner.to_owned(),
         gathered: Batch::new(),
@@ -149,7 +160,7 @@ impl DatasetSink {
             return Ok(Written::default());
         }
         let rows = std::mem::take(&mut self.gathered);
-        let outcome = self.commit_rows(&rows, state, populated)?;
+        let outcome = self.commit_rows(&rows, state, populated, self.terms.rule())?;
         self.gathered = rows;
         self.gathered.clear();
         if let Some(seen) = &mut self.seen {
@@ -163,15 +174,25 @@ impl DatasetSink {
         rows: &Batch,
         state: &[StateWrite],
         populated: bool,
+        rule: Rule<'_>,
     ) -> Result<Outcome, Failure> {
+        let with_retracted;
+        let state = match self.retracts {
+            true => {
+                with_retracted = [state, &compaction::to_retract(&self.pipe, rows)].concat();
+                &with_retracted
+            }
+            false => state,
+        };
         let commit = Commit {
             rows,
-            rule: Rule::IfChanged,
+            rule,
             state,
             populated,
             now: self.clock.micros(),
         };
-        let (outcome, ticket) = self.dataset.commit(commit)?;
+        let outcome = self.dataset.commit(commit);
+        let (outcome, ticket) = outcome.map_err(|error| refused(&self.terms, error))?;
         if let Some(before) = self.durable.replace(ticket) {
             before.wait()?;
         }
@@ -203,8 +224,8 @@ impl DatasetSink {
         };
         let snapshot = self.dataset.snapshot()?;
         seen.each_unseen(snapshot.as_ref(), |gone| {
-            gone.iter().for_each(|record| self.gathered.push(record));
-            written += self.commit(&[], false)?;
+            let rule = self.terms.rule_of_deletions();
+            written += told(&self.commit_rows(gone, &[], false, rule)?);
             Ok::<(), Failure>(())
         })?;
         Ok(written)
@@ -260,10 +281,10 @@ impl Sink for DatasetSink {
     }
 
     fn write(&mut self, batch: &Batch, progress: Option<&Progress>) -> Result<Written, Failure> {
-        for record in batch.iter() {
-            push_row(&mut self.gathered, record)?;
-        }
-        let full = self.gathered.len() >= COMMIT_ROWS || self.gathered.bytes() >= COMMIT_BYTES;
+        self.terms.push(&mut self.gathered, batch)?;
+        let full = self.gathered.len() >= COMMIT_ROWS
+            || self.gathered.bytes() >= COMMIT_BYTES
+            || self.terms.one_by_one();
         match progress {
             Some(progress) => self.checkpoint(progress),
             None if full => self.commit(&[], false),
@@ -328,6 +349,6 @@ impl Sink for DatasetSink {
     }
 
     fn takes_filtered(&self) -> bool {
-        true
+        !self.terms.suppress_filtered()
     }
 }

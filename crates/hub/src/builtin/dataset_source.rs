@@ -1,12 +1,14 @@
 //! The `dataset` source: the changes of a dataset, oldest first.
 
-use tahini_entity::{Batch, Offset};
+use tahini_dtl::Subset;
+use tahini_entity::{Batch, Offset, Record, Value};
 use tahini_store::{Head, Limit, Seq, Snapshot, StateWrite, View};
 
 use super::IF_SOURCE_EMPTY;
-use crate::config::{Kind, Property};
+use crate::config::{Kind, Property, dtl_options};
 use crate::registry::{ContinuationDef, SourceDef};
 use crate::source::{From, Step};
+use crate::subset::Part;
 use crate::{Ctx, Failure, Source};
 
 pub(super) const DEF: SourceDef = SourceDef {
@@ -36,7 +38,12 @@ pub(super) const DEF: SourceDef = SourceDef {
             Kind::Boolean,
             "A change starts the pipe at once.",
         ),
-        Property::new("subset", Kind::List, "Reads one subset only.").withheld(),
+        Property::new(
+            "subset",
+            Kind::List,
+            "Reads only the entities with one key of an index, `[\"eq\", \"_S.category\", \
+             \"tank\"]`; one that leaves the subset is given once more, as deleted.",
+        ),
         Property::new(
             "completeness",
             Kind::Any,
@@ -66,11 +73,12 @@ const GENERATION: &[u8] = b"generation";
 
 struct DatasetSource {
     snapshot: Option<Box<dyn Snapshot>>,
+    /// The offset that the run was given.
+    since: Option<Seq>,
     after: Option<Seq>,
     view: View,
+    subset: Option<Subset>,
     include_replaced: bool,
-    /// The newest version that was read, replaced ones included, where those are left out.
-    read_up_to: Option<Offset>,
     continues: bool,
     known_generation: Option<Vec<u8>>,
 }
@@ -102,17 +110,33 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
     };
     let continues = after.is_none() || still_means(head, after, known_generation.as_deref());
     Ok(Box::new(DatasetSource {
+        since: after,
         after,
+        subset: subset(ctx, name)?,
         view: View {
             history: ctx.props.bool("include_previous_versions", false)?,
             deleted: true,
         },
         include_replaced: ctx.props.bool("include_replaced", true)?,
-        read_up_to: None,
         continues,
         known_generation,
         snapshot,
     }))
+}
+
+fn subset(ctx: &Ctx<'_>, dataset: &str) -> Result<Option<Subset>, Failure> {
+    let written = ctx.props.get("subset");
+    // An empty list is nothing, as everywhere.
+    let Some(json) = written.filter(|json| json.as_array().is_none_or(|list| !list.is_empty()))
+    else {
+        return Ok(None);
+    };
+    let options = dtl_options(ctx.whole.map(), &Default::default());
+    let subset = Subset::compile(dataset, json, &options).map_err(|problems| {
+        let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Failure::config(format!("{}.subset: {}", ctx.props.path(), words.join("; ")))
+    })?;
+    Ok(Some(subset))
 }
 
 /// An offset is of one generation: after delete and re-create it means nothing, and reading on
@@ -129,6 +153,10 @@ fn wrong_offset(found: &dyn std::fmt::Display) -> Failure {
     ))
 }
 
+fn is_replaced(record: Record<'_>) -> bool {
+    matches!(record.value("$replaced"), Some(Value::Bool(true)))
+}
+
 impl Source for DatasetSource {
     fn next_batch(&mut self, limit: usize, out: &mut Batch) -> Result<Step, Failure> {
         let Some(snapshot) = &self.snapshot else {
@@ -138,20 +166,21 @@ impl Source for DatasetSource {
             rows: limit,
             bytes: READ_BYTES,
         };
-        let next = if self.include_replaced {
-            snapshot.changes(self.after, self.view, want, out)?
-        } else {
-            let mut all = Batch::new();
-            let next = snapshot.changes(self.after, self.view, want, &mut all)?;
-            let replaced = |value| matches!(value, Some(tahini_entity::Value::Bool(true)));
-            let kept = all
-                .iter()
-                .filter(|record| !replaced(record.value("$replaced")));
-            kept.for_each(|record| out.push(record));
-            let newest = all.iter().filter_map(|record| record.meta.updated.clone());
-            self.read_up_to = newest.last().or(self.read_up_to.take());
-            next
+        let mut all = Batch::new();
+        let read = match self.include_replaced {
+            true => &mut *out,
+            false => &mut all,
         };
+        let next = match &self.subset {
+            Some(subset) => Part {
+                subset,
+                since: self.since,
+            }
+            .changes(snapshot.as_ref(), self.after, self.view, want, read)?,
+            None => snapshot.changes(self.after, self.view, want, read)?,
+        };
+        let kept = all.iter().filter(|record| !is_replaced(*record));
+        kept.for_each(|record| out.push(record));
         match next {
             Some(seq) => {
                 self.after = Some(seq);
@@ -186,9 +215,13 @@ impl Source for DatasetSource {
         true
     }
 
-    /// What was left out counts as read, so that no later run reads it again.
+    /// What was left out was read, too, and is not to be read again.
     fn offset(&self) -> Option<Offset> {
-        self.read_up_to.clone()
+        if self.subset.is_none() && self.include_replaced {
+            return None;
+        }
+        let last = self.snapshot.as_ref()?.head().next.checked_sub(1)?;
+        i64::try_from(last).ok().map(Offset::Int)
     }
 
     fn populated(&self) -> bool {

@@ -7,7 +7,7 @@ use tahini_dtl::{Context, EvalClass, EvalError, Options, Problem, Program, Trigg
 use tahini_entity::json::{self, Numbers, Opened};
 use tahini_entity::{Batch, Entity};
 
-use crate::config::{Kind, Property, dtl_options};
+use crate::config::{Kind, Property, dtl_options, trigger_on};
 use crate::lookup::Datasets;
 use crate::registry::TransformDef;
 use crate::{Cancel, Class, Clock, Ctx, Failure, Transform};
@@ -73,27 +73,11 @@ pub(crate) fn program(
     })
 }
 
-/// `trigger_on`: a key (`_trigger` by default) and the value it must have.
 fn trigger(ctx: &Ctx<'_>) -> Result<Option<TriggerOn>, Failure> {
-    let Some(config) = ctx.props.get("trigger_on") else {
-        return Ok(None);
-    };
-    let wrong = || {
-        ctx.props.wrong(
-            "trigger_on",
-            "an object with `key` and `value`",
-            Some(config),
-        )
-    };
-    let map = config.as_object().ok_or_else(wrong)?;
-    let key = map
-        .get("key")
-        .map_or(Some("_trigger"), serde_json::Value::as_str);
-    let value = map.get("value").ok_or_else(wrong)?;
-    Ok(Some(TriggerOn {
-        key: key.ok_or_else(wrong)?.to_owned(),
-        value: json::from_config(value, Numbers::default()),
-    }))
+    trigger_on(ctx.props.map()).map_err(|(name, words)| {
+        let inner = name.map(|name| format!(".{name}")).unwrap_or_default();
+        Failure::config(format!("{}.trigger_on{inner}: {words}", ctx.props.path()))
+    })
 }
 
 impl Transform for Dtl {

@@ -258,6 +258,7 @@ fn judge(
         _ => None,
     };
     if let Some(pipe) = as_pipe {
+        checks::compaction(pipe, &mut problems);
         let checked = rules::check(pipe);
         problems.extend(checked.problems);
         *reads = checked.reads;

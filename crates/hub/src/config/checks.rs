@@ -131,6 +131,21 @@ fn continuation(source: &Map<String, Json>, path: &JsonPath, problems: &mut Vec<
     }
 }
 
+/// Rules of an effective pipe's `compaction`.
+pub(super) fn compaction(pipe: &Map<String, Json>, problems: &mut Vec<Problem>) {
+    let Some(compaction) = object(pipe, "compaction") else {
+        return;
+    };
+    let none = compaction.get("keep_versions").and_then(Json::as_i64) == Some(0);
+    let threshold = compaction.get("time_threshold_hours");
+    if none && threshold.is_none_or(Json::is_null) {
+        let path = JsonPath::default().name("compaction").name("keep_versions");
+        let message = "keep_versions 0 needs time_threshold_hours, which is missing";
+        let problem = Problem::error(path, message);
+        problems.push(problem.with_help("set it, or keep at least one version"));
+    }
+}
+
 fn pump(pump: &Map<String, Json>, path: &JsonPath, problems: &mut Vec<Problem>) {
     let has = |name: &str| pump.get(name).is_some_and(|value| !value.is_null());
     let mut warn = |name: &str, message: &str, help: Option<&str>| {

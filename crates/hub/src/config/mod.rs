@@ -28,6 +28,7 @@ pub use property::{Kind, Property, Use};
 pub use props::Props;
 pub use rows::{METADATA, PIPE, PUMP, SINK_COMMON, SOURCE_COMMON, SYSTEM_COMMON, TRANSFORM_COMMON};
 pub use rules::dtl_options;
+pub(crate) use rules::trigger_on;
 pub use schema::{Subject, schema};
 pub use secret::resolve_secrets;
 pub use text::{Place, Spans, Text};

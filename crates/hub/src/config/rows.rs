@@ -223,8 +223,7 @@ pub const PUMP: &[Property] = &[
         Boolean,
         "A later success removes the dead letter.",
     )
-    .or("false")
-    .not_yet(),
+    .or("false"),
     row(
         "max_read_retries",
         Integer(0),
@@ -235,8 +234,7 @@ pub const PUMP: &[Property] = &[
         "max_seconds_per_entity",
         Number,
         "Fails a run whose transforms are slower.",
-    )
-    .not_yet(),
+    ),
     row(
         "read_retry_delay",
         Number,
@@ -352,66 +350,55 @@ const COMPACTION: &[Property] = &[
         Boolean,
         "The dataset may be compacted on schedule.",
     )
-    .or("true")
-    .not_yet(),
-    row("sink", Boolean, "The sink compacts as it writes.").not_yet(),
+    .or("true"),
+    row("sink", Boolean, "The sink compacts as it writes."),
     row(
         "keep_versions",
         Integer(0),
         "Versions of an entity that are kept.",
     )
-    .or("2")
-    .not_yet(),
+    .or("2"),
     row(
         "time_threshold_hours",
         Integer(0),
         "Hours for which a version is kept anyway.",
-    )
-    .not_yet(),
+    ),
     row(
         "time_threshold_hours_pump",
         Integer(0),
         "The same for the execution log.",
     )
-    .or("720")
-    .not_yet(),
+    .or("720"),
     row(
         "growth_threshold",
         Number,
         "Growth before it is worth while.",
     )
-    .or("1.0")
-    .not_yet(),
+    .or("1.0"),
     row(
         "compaction_interval",
         Number,
         "Seconds between compactions by the sink.",
     )
-    .or("0")
-    .not_yet(),
+    .or("0"),
     row(
         "ttl_deletes_hours",
         Number,
         "Hours until a deleted entity may vanish wholly.",
-    )
-    .not_yet(),
+    ),
     row(
         "ttl_deletes_timeout_seconds",
         Number,
         "Seconds a run may spend on that.",
     )
-    .or("60")
-    .not_yet(),
-    row("retract", Boolean, "`$retract` removes earlier versions.")
-        .or("false")
-        .not_yet(),
+    .or("60"),
+    row("retract", Boolean, "`$retract` removes earlier versions.").or("false"),
     row(
         "retract_timeout_seconds",
         Number,
         "Seconds a run may spend on that.",
     )
-    .or("60")
-    .not_yet(),
+    .or("60"),
 ];
 
 const SINCE: [Property; 7] = [
@@ -616,46 +603,39 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         Enum(&["sink", "background"]),
         "Whether sinks compact as they write.",
     )
-    .or("\"sink\"")
-    .not_yet(),
+    .or("\"sink\""),
     row(
         "compaction_interval",
         Number,
         "The default of the pipes' property.",
     )
-    .or("0")
-    .not_yet(),
+    .or("0"),
     row(
         "compaction_keep_versions",
         Integer(0),
         "The default of the pipes' property.",
-    )
-    .not_yet(),
+    ),
     row(
         "compaction_time_threshold_hours",
         Integer(0),
         "The default of the pipes' property.",
-    )
-    .not_yet(),
+    ),
     row(
         "compaction_time_threshold_hours_pump",
         Integer(0),
         "The default of the pipes' property.",
-    )
-    .not_yet(),
+    ),
     row(
         "compaction_growth_threshold",
         Number,
         "The default of the pipes' property.",
-    )
-    .not_yet(),
+    ),
     row(
         "max_entity_bytes_size",
         Integer(1),
         "The most bytes that an entity may take.",
     )
-    .or("104857600")
-    .not_yet(),
+    .or("104857600"),
     row(
         "run_at_startup_if_not_populated",
         Boolean,

@@ -1,7 +1,10 @@
 //! Compiling a pipe's rules to see what is wrong with them.
 
 use serde_json::{Map, Value as Json};
-use tahini_dtl::{JsonPath, Namespaces, Options, Program, Severity, SourceKind, Why, compile};
+use tahini_dtl::{
+    JsonPath, Namespaces, Options, Program, Severity, SourceKind, Subset, TriggerOn, Why, compile,
+};
+use tahini_entity::json::{self, Numbers};
 
 use super::build::join;
 use super::known::DATASET_SOURCES;
@@ -10,7 +13,7 @@ use super::problem::Problem;
 use super::secret::{misplaced, without_secrets};
 
 /// What the language has to know of a pipe: namespaces and source of the effective `pipe`,
-/// `id_required` of the effective `transform`. `trigger_on` is left to the caller, who has values.
+/// `id_required` of the effective `transform`. For its `trigger_on` there is [`trigger_on`].
 pub fn dtl_options(pipe: &Map<String, Json>, transform: &Map<String, Json>) -> Options {
     let text = |value: Option<&Json>| value.and_then(Json::as_str).map(str::to_owned);
     let namespaces = pipe.get("namespaces");
@@ -46,6 +49,43 @@ pub fn dtl_options(pipe: &Map<String, Json>, transform: &Map<String, Json>) -> O
     }
 }
 
+/// The `trigger_on` of an effective transform: a key (`_trigger` by default) and the value it must
+/// have.
+///
+/// # Errors
+/// The property of `trigger_on` that is wrong, if it is an object, and what is wrong.
+pub(crate) fn trigger_on(
+    transform: &Map<String, Json>,
+) -> Result<Option<TriggerOn>, (Option<&'static str>, String)> {
+    let Some(config) = transform.get("trigger_on").filter(|json| !json.is_null()) else {
+        return Ok(None);
+    };
+    let Json::Object(map) = config else {
+        let words = format!("expected an object with \"key\" and \"value\", found {config}");
+        return Err((None, words));
+    };
+    if let Some(name) = map.keys().find(|name| *name != "key" && *name != "value") {
+        let words = format!("expected no properties but \"key\" and \"value\", found {name:?}");
+        return Err((None, words));
+    }
+    let key = match map.get("key") {
+        None => "_trigger",
+        Some(Json::String(key)) => key,
+        Some(other) => {
+            let words = format!("expected the name of a property, found {other}");
+            return Err((Some("key"), words));
+        }
+    };
+    let Some(value) = map.get("value") else {
+        let words = "expected the value of the entities that are transformed, found nothing";
+        return Err((Some("value"), words.to_owned()));
+    };
+    Ok(Some(TriggerOn {
+        key: key.to_owned(),
+        value: json::from_config(value, Numbers::default()),
+    }))
+}
+
 /// What compiling the rules of a pipe tells.
 #[derive(Debug, Default)]
 pub(crate) struct Checked {
@@ -60,11 +100,36 @@ pub(crate) struct Checked {
 /// Compiles the rules of an effective pipe.
 pub(crate) fn check(pipe: &Map<String, Json>) -> Checked {
     let mut checked = Checked::default();
+    check_subset(pipe, &mut checked.problems);
     for (path, transform) in model::transforms(pipe) {
         check_transform(pipe, &path, transform, &mut checked);
         checked.behind = true;
     }
     checked
+}
+
+/// Compiles the subset that a dataset source reads.
+fn check_subset(pipe: &Map<String, Json>, problems: &mut Vec<Problem>) {
+    let Some(Json::Object(source)) = pipe.get("source") else {
+        return;
+    };
+    let Some(subset @ Json::Array(list)) = source.get("subset") else {
+        return;
+    };
+    if list.is_empty() || source.get("type").and_then(Json::as_str) != Some("dataset") {
+        return;
+    }
+    let options = dtl_options(pipe, &Map::new());
+    if let Err(found) = Subset::compile("", subset, &options) {
+        let path = JsonPath::default().name("source").name("subset");
+        problems.extend(found.into_iter().map(|problem| {
+            let place = join(&path, &problem.path.0);
+            match problem.severity {
+                Severity::Error => Problem::error(place, problem.message),
+                Severity::Warning => Problem::warning(place, problem.message),
+            }
+        }));
+    }
 }
 
 fn check_transform(
@@ -84,6 +149,11 @@ fn check_transform(
             }
         }
         Some("dtl") => {
+            if let Err((name, words)) = trigger_on(transform) {
+                let place = path.name("trigger_on");
+                let place = name.map_or(place.clone(), |name| place.name(name));
+                checked.problems.push(Problem::error(place, words));
+            }
             // A value that is no object is the table's business, not the language's.
             let Some(rules @ Json::Object(_)) = transform.get("rules") else {
                 return;
@@ -127,7 +197,8 @@ fn check_secrets(rules: &Json, path: &JsonPath, problems: &mut Vec<Problem>) {
     for place in found {
         let message = "a secret cannot stand here, where it would end up in a dataset";
         let help = "in rules, secrets may be the keys and passphrases of the functions encrypt, \
-                    decrypt, encrypt-pki, decrypt-pki, encrypt-pgp and decrypt-pgp";
+                    decrypt, encrypt-pki, decrypt-pki, encrypt-pgp and decrypt-pgp, and what those \
+                    encrypt";
         problems.push(Problem::error(place, message).with_help(help));
     }
 }
@@ -176,7 +247,12 @@ fn untracked(
     behind: bool,
 ) -> Vec<Problem> {
     let source = pipe.get("source").and_then(|source| source.get("type"));
-    let of_dataset = source.and_then(Json::as_str) == Some("dataset");
+    let source = source.and_then(Json::as_str).unwrap_or("empty");
+    if source == "empty" {
+        // Nothing comes of it, the first time as little as again.
+        return Vec::new();
+    }
+    let of_dataset = source == "dataset";
     let why = match (of_dataset, behind) {
         (true, false) => return Vec::new(),
         (false, _) => "only a pipe with a dataset source can process its entities again",

@@ -11,7 +11,7 @@ use crate::Failure;
 use crate::secrets::SecretSource;
 
 /// `config` with every `$SECRET(name)` replaced, those of `system` before global ones. In rules
-/// they are filled in only as keys and passphrases, and embedded entities are left as they are:
+/// they are filled in only as keys, passphrases and what is encrypted, and embedded entities are left as they are:
 /// there a secret would end up in a dataset.
 ///
 /// # Errors
@@ -70,13 +70,22 @@ fn fill(json: &Json, get: &mut impl FnMut(&str) -> Option<String>) -> Json {
     }
 }
 
-/// A secret in rules: text, whatever it looks like.
+/// A secret in rules: text, whatever it looks like. Text that starts with a tilde would be read as
+/// a value of another type, and there is no escape, so that it is put together.
 fn key(secret: &str) -> Json {
-    let escape = if secret.starts_with('~') { "~" } else { "" };
-    json!(["literal", format!("{escape}{secret}")])
+    let rest = secret.trim_start_matches('~');
+    let tildes = secret.len() - rest.len();
+    let text = json!(["literal", rest]);
+    if tildes == 0 {
+        return text;
+    }
+    let mut call = vec![json!("concat")];
+    call.resize(1 + tildes, json!("~"));
+    call.push(text);
+    Json::Array(call)
 }
 
-/// Rules whose secrets in keys are replaced by what gives some text that nobody knows yet: they
+/// Rules whose secrets are replaced by what gives some text that nobody knows yet: they
 /// can be compiled to see what else is wrong with them.
 pub(crate) fn without_secrets(rules: &Json) -> Json {
     in_keys(rules, &mut |_| json!(["concat", ""]))
@@ -92,7 +101,8 @@ fn names_secret(json: &Json) -> bool {
     json.as_str().is_some_and(|text| text.contains("$SECRET("))
 }
 
-/// Whether the argument `at` of `function` may be a secret. Functions with keys have as many
+/// Whether the argument `at` of `function` may be a secret: a key, a passphrase, or what is
+/// encrypted. Functions with keys have as many
 /// arguments as parameters.
 fn is_key(function: Option<&Function>, at: usize) -> bool {
     let parameter = at.checked_sub(1);
@@ -132,7 +142,8 @@ fn in_keys(rules: &Json, change: &mut dyn FnMut(&str) -> Json) -> Json {
     }
 }
 
-/// Where rules name secrets that are never filled in: everywhere but as keys and passphrases.
+/// Where rules name secrets that are never filled in: everywhere but as keys, passphrases and what
+/// is encrypted.
 pub(crate) fn misplaced(rules: &Json, path: &JsonPath, found: &mut Vec<JsonPath>) {
     match rules {
         Json::Array(list) => {
@@ -213,7 +224,7 @@ mod tests {
             "rules": {"default": [
                 ["add", "x", "$SECRET(token)"],
                 ["add", "y", ["literal", ["encrypt", "$SECRET(token)", "a"]]],
-                ["add", "z", ["encrypt", "k", "$SECRET(gone)"]]
+                ["add", "z", ["decrypt", "k", "$SECRET(gone)"]]
             ]},
             "source": {"type": "embedded", "entities": [{"_id": "$SECRET(gone)"}]}
         });
@@ -236,17 +247,29 @@ mod tests {
         assert_eq!(filled, expected);
         let config = rules("$SECRET(tilde)".into(), "p".into());
         let filled = resolve_secrets(&config, &secrets, None).unwrap();
-        assert_eq!(filled, rules(json!(["literal", "~~rx:y"]), "p".into()));
+        let expected = json!(["concat", "~", ["literal", "rx:y"]]);
+        assert_eq!(filled, rules(expected, "p".into()));
         let config = rules("$SECRET(gone)".into(), "p".into());
         let failure = resolve_secrets(&config, &secrets, None).unwrap_err();
         assert!(failure.message.contains("\"gone\""), "{failure}");
     }
 
     #[test]
+    fn what_is_encrypted_may_be_a_secret() {
+        let rules =
+            |value: Json| json!({"rules": {"default": [["add", "x", ["encrypt", "k", value]]]}});
+        let filled = resolve_secrets(&rules("$SECRET(token)".into()), &secrets(), None).unwrap();
+        assert_eq!(filled, rules(json!(["literal", "global"])));
+    }
+
+    #[test]
     fn misplaced_ones_are_found() {
         let rules = json!({"default": [
             ["comment", "$SECRET(a)"],
-            ["add", "x", ["encrypt", "$SECRET(a)", "$SECRET(b)"]],
+            ["add", "x", ["decrypt", "$SECRET(a)", "$SECRET(b)"]],
+            ["add", "w", ["encrypt-pki", "$SECRET(a)", "$SECRET(b)"]],
+            ["add", "w", ["encrypt-pgp", "$SECRET(a)", "$SECRET(b)"]],
+            ["add", "w", ["encrypt", "$SECRET(a)", "$SECRET(b)"]],
             ["add", "y", ["concat", "a", "$SECRET(b)"]],
             ["add", "z", ["literal", ["encrypt", "k", {"x": "$SECRET(b)"}]]]
         ]});
@@ -255,8 +278,8 @@ mod tests {
         let found: Vec<String> = found.iter().map(ToString::to_string).collect();
         let expected = [
             "$.default[1][2][2]",
-            "$.default[2][2][2]",
-            "$.default[3][2][1][2].x",
+            "$.default[5][2][2]",
+            "$.default[6][2][1][2].x",
         ];
         assert_eq!(found, expected);
     }

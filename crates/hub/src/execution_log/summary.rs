@@ -29,6 +29,10 @@ pub struct Summary {
     pub deleted: u64,
     /// Entities that the sink had already.
     pub unchanged: u64,
+    /// Old versions that were removed from the sink's dataset.
+    pub compacted: u64,
+    /// Deleted entities that were removed from it as a whole, being old.
+    pub expired: u64,
     /// Entities that could not be written.
     pub failed: u64,
     /// Failed reads.
@@ -101,7 +105,7 @@ impl Summary {
         properties
     }
 
-    /// The `metrics` of an entry. Nothing expires by age yet, and hops are not counted.
+    /// The `metrics` of an entry. Hops are not counted.
     pub(super) fn metrics(&self) -> Value {
         let [source, transform, sink] = self.seconds.map(|seconds| Value::float(round6(seconds)));
         let entities = dict([
@@ -110,7 +114,8 @@ impl Summary {
             ("deletes_last_run", count(self.deleted)),
             ("read_errors_last_run", count(self.read_errors)),
             ("write_errors_last_run", count(self.failed)),
-            ("ttl_deletes_entities_last_run", count(0)),
+            ("ttl_deletes_entities_last_run", count(self.expired)),
+            ("compacted_last_run", count(self.compacted)),
             ("source_time", source),
             ("transform_time", transform),
             ("sink_time", sink),
@@ -210,6 +215,8 @@ fn told_by(entry: &Entity) -> Summary {
         changed,
         deleted: number(&entities, "deletes_last_run") as u64,
         unchanged: counted("entities_succeeded").saturating_sub(changed),
+        compacted: number(&entities, "compacted_last_run") as u64,
+        expired: number(&entities, "ttl_deletes_entities_last_run") as u64,
         failed: counted("entities_failed"),
         read_errors: number(&entities, "read_errors_last_run") as u64,
         seconds: ["source_time", "transform_time", "sink_time"].map(|name| number(&entities, name)),

@@ -82,6 +82,8 @@ pub struct LiveState {
     pub signalled: bool,
     /// That run is to be a rescan.
     pub rescan_pending: bool,
+    /// When old versions were removed last.
+    pub(crate) compacted: crate::compaction::Last,
     /// Disabled by hand, with the comment.
     pub disabled: Option<String>,
 }

@@ -10,6 +10,7 @@ use crate::Failure;
 use crate::execution_log::{ExecutionLog, User};
 use crate::pipe::Pipe;
 use crate::progress::{self, Place};
+use crate::retry::Ledger;
 
 /// The key under which a disabled pipe keeps the comment.
 pub(super) const DISABLED: &[u8] = b"disabled";
@@ -99,6 +100,25 @@ impl Hub {
             .map(Offset::Int);
         self.set_offset(id, offset.clone(), user)?;
         Ok(offset)
+    }
+
+    /// Gives up what waits for a retry: the next run does not try it again.
+    ///
+    /// # Errors
+    /// When the pipe is running, or the log cannot be read or written.
+    pub fn discard_retries(&self, id: &str, user: &User) -> Result<(), Refusal> {
+        let live = self.pipe(id)?;
+        let _held = live.hold_place();
+        if live.state().running {
+            return Err(Refusal::Running(id.to_owned()));
+        }
+        let log = self.log(id)?;
+        let waiting = Ledger::load(&log, id)?.discard();
+        log.append(vec![log.retries_discarded(user)], &waiting)?;
+        if let Some(last) = &mut live.lock().last {
+            last.waiting = false;
+        }
+        Ok(())
     }
 
     /// Enables or disables a pipe, for good.

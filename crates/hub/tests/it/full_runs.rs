@@ -163,7 +163,9 @@ fn a_filtered_entity_is_deleted() {
 #[test]
 fn a_deleted_entity_comes_back_as_a_new_version() {
     let mut world = World::new();
-    world.pipe(plain());
+    let mut pipe = plain();
+    pipe["compaction"] = json!({"keep_versions": 3});
+    world.pipe(pipe);
     for (records_now, versions) in [(vec![("a", 1)], 1), (vec![], 2), (vec![("a", 1)], 3)] {
         world.records("p", records(&records_now));
         world.succeed("p");
@@ -399,4 +401,32 @@ fn a_pipe_runs_once_at_a_time() {
         keeper.open.send(()).unwrap();
         assert!(run.join().unwrap().success());
     });
+}
+
+#[test]
+fn what_one_transform_filters_no_later_one_brings_back() {
+    let mut world = World::new();
+    let dtl = |statements: Json| json!({"type": "dtl", "rules": {"default": statements}});
+    let way = |wanted: i64| {
+        json!({
+            "_id": "p",
+            "source": {"type": "embedded", "entities": [{"_id": "a", "v": 1}, {"_id": "b", "v": 2}]},
+            "transform": [
+                dtl(json!([["copy", "*"], ["filter", ["lte", "_S.v", wanted]]])),
+                dtl(json!([["copy", "*"], ["add", "q", true],
+                    ["create", ["dict", "_id", ["concat", "_S._id", "-child"]]]])),
+            ],
+        })
+    };
+    world.pipe(way(1));
+    world.succeed("p");
+    assert_eq!(world.living("p"), ["a", "a-child"]);
+    // What passed before and no longer does is deleted, with what was made of it.
+    world.pipe(way(2));
+    world.succeed("p");
+    assert_eq!(world.living("p"), ["a", "a-child", "b", "b-child"]);
+    world.pipe(way(1));
+    world.succeed("p");
+    assert_eq!(world.living("p"), ["a", "a-child"]);
+    assert_eq!(world.deleted("p"), ["b", "b-child"]);
 }

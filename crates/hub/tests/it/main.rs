@@ -3,6 +3,7 @@
 
 mod apply;
 mod check;
+mod compaction;
 mod continuation;
 mod datasets;
 mod execution_log;
@@ -21,6 +22,8 @@ mod sink_demands;
 mod stage;
 mod started;
 mod steps;
+mod subsets;
+mod terms;
 mod transform_errors;
 mod watched;
 mod world;

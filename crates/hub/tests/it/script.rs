@@ -91,11 +91,19 @@ pub struct GateKeeper {
 /// The longest that a test waits for what must come.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Long enough for a thread that was started to come to its gate; it only makes tests stricter.
+const MOMENT: Duration = Duration::from_millis(100);
+
 impl GateKeeper {
     pub fn wait(&self) {
         self.reached
             .recv_timeout(PATIENCE)
             .expect("a run at the gate");
+    }
+
+    /// Whether no run comes to the gate, as far as one can tell in a moment.
+    pub fn stays_away(&self) -> bool {
+        self.reached.recv_timeout(MOMENT).is_err()
     }
 }
 

@@ -47,3 +47,24 @@ fn a_missing_key_fails_the_pipe_that_names_it_and_nothing_else() {
     world.succeed("whole");
     assert_eq!(world.version_count("whole"), 1);
 }
+
+#[test]
+fn a_secret_that_is_encrypted_is_the_secret() {
+    let mut world = World::with_secrets(&[("token", "k"), ("word", "_S.v")]);
+    let sealed = json!(["encrypt", "$SECRET(token)", "$SECRET(word)"]);
+    world.pipe(pipe("p", json!(["decrypt", "k", sealed])));
+    world.succeed("p");
+    let found = &world.versions("p", false, Fields::CONTENT)[0];
+    assert_eq!(found["x"], "_S.v");
+}
+
+/// It would be a URI if it were read as rules are.
+#[test]
+fn a_key_may_start_with_a_tilde() {
+    let mut world = World::with_secrets(&[("token", "~rx:y")]);
+    let sealed = json!(["encrypt", ["concat", "~", "rx:y"], "_S.v"]);
+    world.pipe(pipe("p", json!(["decrypt", "$SECRET(token)", sealed])));
+    world.succeed("p");
+    let found = &world.versions("p", false, Fields::CONTENT)[0];
+    assert_eq!(found["x"], "hello");
+}

@@ -380,3 +380,25 @@ fn a_system_says_how_failures_of_its_transform_are_answered() {
     let last = errors(&world).pop().unwrap();
     assert_eq!(last, json!(["transform-error:b", 1, false, false, true]));
 }
+
+#[test]
+fn transforms_that_are_too_slow_fail_the_run_with_the_first_entity_of_the_batch() {
+    for (seconds, fails) in [(json!(0), true), (json!(3600), false)] {
+        let mut world = World::new();
+        world.pipe(json!({
+            "_id": "p", "batch_size": 2, "pump": {"max_seconds_per_entity": seconds},
+            "transform": {"type": "dtl", "rules": {"default": [["copy", "*"]]}},
+        }));
+        world.records("p", records(&[("a", 1), ("b", 2), ("c", 3)]));
+        let summary = world.run("p");
+        assert_eq!(summary.success(), !fails, "{seconds}");
+        if fails {
+            let words = summary.failure.unwrap().message;
+            assert!(words.contains("max_seconds_per_entity"), "{words}");
+            let last = world.log("p").pop().unwrap();
+            assert_eq!(last["event_type"], "pump-failed");
+            assert_eq!(last["exception_entity"]["_id"], "a");
+            assert_eq!(world.living("p"), [""; 0]);
+        }
+    }
+}

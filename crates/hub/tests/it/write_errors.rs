@@ -233,6 +233,43 @@ fn an_entity_is_given_up_after_its_retries_and_stands_in_the_dead_letters() {
 }
 
 #[test]
+fn a_tracked_dead_letter_goes_when_a_later_version_gets_through() {
+    for (tracked, letters) in [(true, vec![]), (false, vec!["b".to_owned()])] {
+        let mut pump = retrying();
+        pump["dead_letter_dataset"] = json!("letters");
+        pump["max_retries_per_entity"] = json!(0);
+        pump["track_dead_letters"] = json!(tracked);
+        let world = world(pump);
+        refuse(&world, &["b"]);
+        world.succeed("p");
+        assert_eq!(world.living("letters"), ["b"]);
+        // Not the version that was given up, and not one that fails, too.
+        world.records("p", records(&[("b", 7)]));
+        world.succeed("p");
+        assert_eq!(world.living("letters"), ["b"]);
+        refuse(&world, &[]);
+        world.records("p", records(&[("b", 8)]));
+        world.succeed("p");
+        assert_eq!(world.living("letters"), letters, "{tracked}");
+    }
+}
+
+#[test]
+fn discarded_retries_are_not_made() {
+    let world = world(retrying());
+    refuse(&world, &["b"]);
+    assert!(world.succeed("p").waiting);
+    attempts(&world);
+    let user = tahini_hub::execution_log::User::default();
+    world.hub().discard_retries("p", &user).unwrap();
+    let last = world.log("p").pop().unwrap();
+    assert_eq!(last["event_type"], "pump-discard-retries");
+    assert!(!world.live_pipe("p").state().last.unwrap().waiting);
+    assert!(!world.succeed("p").waiting);
+    assert_eq!(attempts(&world), [""; 0]);
+}
+
+#[test]
 fn the_older_flag_names_the_dead_letter_dataset_after_the_pipe() {
     let mut pump = retrying();
     pump["use_dead_letter_dataset"] = json!(true);

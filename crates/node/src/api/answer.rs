@@ -151,6 +151,7 @@ impl From<PostError> for Problem {
         match error {
             PostError::Body(words) => Problem::bad(words),
             PostError::Conflict(words) => Problem::conflict(words),
+            PostError::Outdated(words) => Problem::new(StatusCode::PRECONDITION_FAILED, words),
             PostError::Refused(refusal) => not_a_conflict(refusal.into()),
             PostError::Failed(failure) => not_a_conflict(failure.into()),
         }

@@ -8,11 +8,13 @@ use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::stream::{self, Stream, StreamExt as _};
+use tahini_dtl::Subset;
 use tahini_entity::json::{Fields, write_record};
 use tahini_entity::{Batch, Offset};
 use tahini_hub::hub::LivePipe;
 use tahini_hub::source::From;
 use tahini_hub::stage::{self, Purpose, Stage};
+use tahini_hub::subset::{self, Part};
 use tahini_hub::{Cancel, Failure};
 use tahini_store::{Head, Limit, Snapshot, View};
 use tokio::sync::mpsc;
@@ -62,12 +64,14 @@ async fn read_dataset(
     name: String,
     absent: impl FnOnce(&Node) -> Answer + Send + 'static,
 ) -> Answer {
-    if call.get("subset").is_some_and(|subset| !subset.is_empty()) {
-        return Err(Problem::missing(
-            "subset",
-            call.get("subset").unwrap_or_default(),
-        ));
-    }
+    let subset = match call.get("subset").filter(|subset| !subset.is_empty()) {
+        Some(text) => {
+            let expression = serde_json::from_str(text).ok();
+            let subset = expression.and_then(|it| subset::declared(&node.assembly.hub, &name, &it));
+            Some(subset.ok_or_else(|| Problem::missing("subset", text))?)
+        }
+        None => None,
+    };
     let history = call.flag("history", true)?;
     let view = View {
         history,
@@ -89,6 +93,8 @@ async fn read_dataset(
         Ok(Ok(Reader {
             snapshot,
             view,
+            subset,
+            since: since.filter(|_| !reverse),
             reverse,
             at: since,
             left,
@@ -120,6 +126,8 @@ async fn read_dataset(
 struct Reader {
     snapshot: Box<dyn Snapshot>,
     view: View,
+    subset: Option<Subset>,
+    since: Option<u64>,
     reverse: bool,
     at: Option<u64>,
     left: u64,
@@ -154,12 +162,16 @@ impl Reader {
         let mut batch = Batch::new();
         let rows = usize::try_from(self.left).unwrap_or(ROWS).min(ROWS);
         let limit = Limit { rows, bytes: BYTES };
-        let next = if self.reverse {
-            self.snapshot
-                .changes_reversed(self.at, self.view, limit, &mut batch)?
-        } else {
-            self.snapshot
-                .changes(self.at, self.view, limit, &mut batch)?
+        let (snapshot, at, view) = (self.snapshot.as_ref(), self.at, self.view);
+        let part = self.subset.as_ref().map(|subset| Part {
+            subset,
+            since: self.since,
+        });
+        let next = match (part, self.reverse) {
+            (None, false) => snapshot.changes(at, view, limit, &mut batch)?,
+            (None, true) => snapshot.changes_reversed(at, view, limit, &mut batch)?,
+            (Some(part), false) => part.changes(snapshot, at, view, limit, &mut batch)?,
+            (Some(part), true) => part.changes_reversed(snapshot, at, view, limit, &mut batch)?,
         };
         put(&batch, &mut self.first, text);
         self.left -= (batch.len() as u64).min(self.left);

@@ -67,6 +67,7 @@ fn carry_out(
             let offset = read_offset(node, live, text)?;
             hub.set_offset(id, offset, &call.user)?;
         }
+        "discard-retries" => hub.discard_retries(id, &call.user)?,
         "set-last-seen-to-end" => {
             hub.set_offset_to_end(id, &call.user)?;
         }

@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use tahini_entity::Batch;
+use tahini_entity::json::{Fields, write_record};
 use tahini_hub::receiver::{PostError, Push, receive};
 
 use super::answer::json_answer;
+use super::entities::json_body;
 use super::pipes::named;
 use super::{Answer, Call, Node, Problem, run_within};
 
@@ -38,11 +41,32 @@ pub async fn take(node: Arc<Node>, mut call: Call) -> Answer {
             {
                 node.scheduler.signal(dataset);
             }
-            Ok::<(), Problem>(())
+            let single = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+            Ok::<_, Problem>(posted.written.map(|written| texts(&written, single)))
         }
     };
-    run_within(&node.receiving, job).await??;
-    json_answer(&json!({}))
+    match run_within(&node.receiving, job).await?? {
+        Some(text) => Ok(json_body(text.into())),
+        None => json_answer(&json!({})),
+    }
+}
+
+/// Entities in the shape that they were posted in: a list, or one alone.
+fn texts(written: &Batch, single: bool) -> Vec<u8> {
+    let mut text = Vec::new();
+    for (at, record) in written.iter().enumerate() {
+        if !single {
+            text.push(if at == 0 { b'[' } else { b',' });
+        }
+        write_record(record, Fields::ALL, &mut text);
+    }
+    match (single, written.is_empty()) {
+        (true, true) => text.extend_from_slice(b"{}"),
+        (true, false) => {}
+        (false, true) => text.extend_from_slice(b"[]"),
+        (false, false) => text.push(b']'),
+    }
+    text
 }
 
 fn push_of(call: &Call) -> Result<Push, Problem> {

@@ -199,6 +199,7 @@ pub fn operations(live: &LivePipe) -> Vec<&'static str> {
         "enable",
         "disable",
         "update-last-seen",
+        "discard-retries",
     ];
     if live.component.source_datasets().len() == 1 && is_dataset_source(live) {
         all.push("set-last-seen-to-end");

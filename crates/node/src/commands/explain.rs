@@ -19,7 +19,7 @@ pub fn explain(options: &Explain) -> anyhow::Result<u8> {
         print_all(options.json);
         return Ok(OK);
     }
-    let mut all = Vec::new();
+    let mut all: Vec<Json> = Vec::new();
     for name in &options.names {
         let found = manual::find(name);
         let path = Path::new(name);
@@ -81,7 +81,11 @@ fn of_file(path: &Path, options: &Explain) -> anyhow::Result<Option<Json>> {
     let Some(opened) = open(&PathBuf::from(path), &options.setting)? else {
         return Ok(None);
     };
-    let Opened { pipe, assembly } = &opened;
+    let Opened {
+        pipe,
+        assembly,
+        wrapped,
+    } = &opened;
     let beside = Beside::default();
     let world = &assembly.hub.world;
     let look = Look {
@@ -92,12 +96,13 @@ fn of_file(path: &Path, options: &Explain) -> anyhow::Result<Option<Json>> {
         trace: false,
     };
     let way = Way::open(pipe, world, &Cancel::new(), look)?;
-    let mut all = Vec::new();
+    let mut all: Vec<Json> = Vec::new();
     for (at, program) in way.programs().enumerate() {
-        all.push(shown::analysis(program));
+        let analysis = wrapped.unwrap(&shown::analysis(program).to_string());
+        all.push(serde_json::from_str(&analysis)?);
         if !options.json {
             say::line(&format!("{}: rules {}", path.display(), at + 1));
-            for line in shown::analysis_text(program).lines() {
+            for line in wrapped.unwrap(&shown::analysis_text(program)).lines() {
                 say::line(&format!("  {line}"));
             }
         }

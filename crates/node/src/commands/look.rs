@@ -39,7 +39,7 @@ pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
     };
     let mut way = Way::open(&opened.pipe, world, &Cancel::new(), look)?;
     if options.explain {
-        print_analysis(&way, options.json);
+        print_analysis(&way, opened, options.json);
     }
     let (input, line) = super::stdin::stdin();
     let mut elements = Elements::new(input, Layout::ArrayOrLines);
@@ -85,13 +85,14 @@ fn entities(from: impl Read) -> anyhow::Result<Batch> {
     Ok(batch)
 }
 
-fn print_analysis(way: &Way<'_>, as_json: bool) {
+fn print_analysis(way: &Way<'_>, opened: &Opened, as_json: bool) {
+    let said = |text: String| say::line(&opened.wrapped.unwrap(&text));
     if as_json {
         let all: Vec<Json> = way.programs().map(shown::analysis).collect();
-        return say::line(&json!({"analysis": all}).to_string());
+        return said(json!({"analysis": all}).to_string());
     }
     for program in way.programs() {
-        say::line(&format!("{}\n", shown::analysis_text(program)));
+        said(format!("{}\n", shown::analysis_text(program)));
     }
 }
 

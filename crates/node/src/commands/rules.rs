@@ -18,14 +18,35 @@ const METADATA: &str = "node-metadata.conf.json";
 /// A pipe whose transforms stand in a file.
 struct Rules {
     pipe: Json,
-    /// How much of a path in the pipe does not stand in the file.
-    wrapped: usize,
+    wrapped: Wrapped,
     spans: Arc<Spans>,
+}
+
+/// How much of a path in the pipe does not stand in the file.
+#[derive(Clone, Copy)]
+pub(super) struct Wrapped(usize);
+
+impl Wrapped {
+    /// Words about the pipe with the places that the file has. Rules tell their places from the
+    /// transform's root.
+    pub(super) fn unwrap(self, words: &str) -> String {
+        match self.0 {
+            0 => words.to_owned(),
+            1 => words.replace("$.transform[0]: $", "$"),
+            _ => words
+                .replace("$.transform[0]: $", "$")
+                .replace("$.rules.", "$.")
+                .replace("$.rules[", "$["),
+        }
+    }
 }
 
 /// The pipe of a file of rules, without its ends; `None` when there are errors, which are printed
 /// with their places in the file.
-pub(super) fn read(file: &Path, env: &Map<String, Json>) -> anyhow::Result<Option<Component>> {
+pub(super) fn read(
+    file: &Path,
+    env: &Map<String, Json>,
+) -> anyhow::Result<Option<(Component, Wrapped)>> {
     let read = text(file)?;
     let Some(json) = read.json else {
         return Ok(None);
@@ -55,7 +76,7 @@ pub(super) fn read(file: &Path, env: &Map<String, Json>) -> anyhow::Result<Optio
         .map(|problem| rules.located(problem, file))
         .collect();
     let wrong = print_problems(&problems.iter().collect::<Vec<_>>());
-    Ok((!wrong).then(|| component.clone()))
+    Ok((!wrong).then(|| (component.clone(), rules.wrapped)))
 }
 
 /// Reads a file of configuration and prints what is wrong with its text.
@@ -132,7 +153,7 @@ impl Rules {
         pipe.insert("sink".to_owned(), json!({"type": "null"}));
         Some(Rules {
             pipe: Json::Object(pipe),
-            wrapped,
+            wrapped: Wrapped(wrapped),
             spans,
         })
     }
@@ -140,7 +161,13 @@ impl Rules {
     /// The problem with its path in the file, and where that is.
     fn located(&self, mut problem: Problem, file: &Path) -> Problem {
         if problem.line.is_none() && problem.file.as_deref().is_none_or(|own| own == file) {
-            let own = problem.path.0.iter().skip(self.wrapped).cloned().collect();
+            let own = problem
+                .path
+                .0
+                .iter()
+                .skip(self.wrapped.0)
+                .cloned()
+                .collect();
             problem.path = JsonPath(own);
             let place = self.spans.locate(&problem.path, problem.spot);
             problem.line = Some(place.line);

@@ -3,9 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::anyhow;
 use tahini_hub::Pipe;
 use tahini_store::{Backend, Memory};
 
+use super::rules::Wrapped;
 use crate::assembly::{Assembly, REGISTRY, read_objects};
 use crate::cli::{INVALID, OK, Setting, Transform};
 
@@ -16,9 +18,10 @@ pub fn transform(options: &Transform) -> anyhow::Result<u8> {
     };
     let looks = options.explain || options.now.is_some() || !options.datasets.is_empty();
     let code = match looks {
-        true => super::look::look(&opened, options)?,
-        false => super::stream::pump(&opened.pipe, &opened.assembly.hub.world).map(|()| OK)?,
+        true => super::look::look(&opened, options),
+        false => super::stream::pump(&opened.pipe, &opened.assembly.hub.world).map(|()| OK),
     };
+    let code = code.map_err(|error| anyhow!(opened.wrapped.unwrap(&format!("{error:#}"))))?;
     opened.assembly.close();
     Ok(code)
 }
@@ -27,16 +30,21 @@ pub fn transform(options: &Transform) -> anyhow::Result<u8> {
 pub(super) struct Opened {
     pub(super) pipe: Pipe,
     pub(super) assembly: Assembly,
+    pub(super) wrapped: Wrapped,
 }
 
 /// Reads rules from a file; `None` when they have errors, which are printed.
 pub(super) fn open(file: &Path, setting: &Setting) -> anyhow::Result<Option<Opened>> {
     let env = read_objects(&setting.env)?;
-    let Some(component) = super::rules::read(file, &env)? else {
+    let Some((component, wrapped)) = super::rules::read(file, &env)? else {
         return Ok(None);
     };
     let pipe = Pipe::of(&component, &REGISTRY)?;
     let store: Arc<dyn Backend> = Arc::new(Memory::new());
     let assembly = super::run::assemble(store, setting)?;
-    Ok(Some(Opened { pipe, assembly }))
+    Ok(Some(Opened {
+        pipe,
+        assembly,
+        wrapped,
+    }))
 }

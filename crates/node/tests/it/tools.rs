@@ -158,8 +158,8 @@ fn explain_tells_what_rules_in_a_file_read() {
     for line in [
         "reads of the entity: a*, k",
         "reads of other datasets: orders",
-        "depends on the time: $.rules.default[1][2]",
-        "depends on other datasets: $.rules.default[2][2][1]",
+        "depends on the time: $.default[1][2]",
+        "depends on other datasets: $.default[2][2][1]",
     ] {
         assert!(
             text.lines().any(|found| found.trim() == line),

@@ -74,6 +74,39 @@ fn entities_are_all_versions_unless_asked_otherwise() {
         .is_problem(404, "none");
 }
 
+/// What the documentation's example of a subset tells: vowels among letters.
+#[test]
+fn a_declared_subset_is_read_like_a_dataset() {
+    let node = TestNode::of(json!([{
+        "_id": "letters", "type": "pipe", "source": {"type": "http_endpoint"},
+        "sink": {"type": "dataset", "indexes": ["_S.vowel"]}
+    }]));
+    let letters = json!([
+        {"_id": "A", "vowel": true}, {"_id": "B"}, {"_id": "E", "vowel": true},
+        {"_id": "Y", "vowel": true}
+    ]);
+    node.post("/api/receivers/letters/entities", letters).ok();
+    node.post("/api/receivers/letters/entities", json!([{"_id": "Y"}]))
+        .ok();
+    let at = "/api/datasets/letters/entities?subset=";
+    let vowels = "%5B%22eq%22%2C+%22_S.vowel%22%2C+true%5D";
+    let read = |more: &str| node.json(&format!("{at}{vowels}{more}"));
+    let all = read("&history=false");
+    assert_eq!(ids(&all), ["A", "E"]);
+    assert_eq!(offsets(&all), [0, 2]);
+    assert_eq!(offsets(&read("&limit=1&since=0")), [2]);
+    assert_eq!(offsets(&read("&reverse=true")), [3, 2, 0]);
+    // Whoever had read up to offset 3 knew Y as a vowel.
+    let left = read("&since=3");
+    assert_eq!(
+        (ids(&left), &left[0]["_deleted"]),
+        (vec!["Y".to_owned()], &json!(true))
+    );
+    let other = "%5B%22eq%22%2C+%22_S.consonant%22%2C+true%5D";
+    node.get(&format!("{at}{other}"))
+        .is_problem(404, "consonant");
+}
+
 #[test]
 fn entities_have_all_reserved_fields() {
     let node = filled();

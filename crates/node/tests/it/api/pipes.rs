@@ -143,6 +143,17 @@ fn lag_and_offset_follow_the_source() {
 }
 
 #[test]
+fn retries_are_discarded_on_request() {
+    let node = TestNode::of(json!([embedded("a", &["1"])]));
+    let pump = node.pump("a", &[("operation", "discard-retries")]).ok();
+    let known = pump["runtime"]["supported-operations"].as_array().unwrap();
+    assert!(known.contains(&json!("discard-retries")));
+    let log = node.json("/api/pipes/a/log");
+    let told = log.as_array().unwrap().last().unwrap();
+    assert_eq!(told["event_type"], "pump-discard-retries");
+}
+
+#[test]
 fn what_a_pump_cannot_do_is_refused() {
     let receiver = json!({"_id": "r", "type": "pipe", "source": {"type": "http_endpoint"}});
     let node = TestNode::of(json!([embedded("a", &["1"]), receiver]));

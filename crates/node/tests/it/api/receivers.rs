@@ -31,6 +31,29 @@ fn a_list_or_a_single_object_is_taken() {
 }
 
 #[test]
+fn who_locks_optimistically_is_answered_with_what_was_written() {
+    let node = TestNode::of(json!([{
+        "_id": "r", "type": "pipe", "source": {"type": "http_endpoint"},
+        "sink": {"type": "dataset", "enable_optimistic_locking": true}
+    }]));
+    let post = |body: Value| node.post("/api/receivers/r/entities", body);
+    let read = |answer: Answered| serde_json::from_str::<Value>(&answer.text).unwrap();
+    let list = read(post(json!([{"_id": "a", "n": 1}])));
+    assert_eq!(
+        (&list[0]["n"], &list[0]["_updated"]),
+        (&json!(1), &json!(0))
+    );
+    let one = read(post(json!({"_id": "a", "n": 2, "_updated": 0})));
+    assert_eq!(
+        (&one["n"], &one["_updated"], &one["_previous"]),
+        (&json!(2), &json!(1), &json!(0))
+    );
+    post(json!({"_id": "a", "n": 3, "_updated": 0})).is_problem(412, "version 1");
+    let all = node.json("/api/datasets/r/entities");
+    assert_eq!(all.as_array().unwrap().len(), 2);
+}
+
+#[test]
 fn the_dataset_exists_before_anything_is_posted() {
     let node = node();
     assert_eq!(node.json("/api/datasets/d")["runtime"]["populated"], true);

@@ -160,6 +160,7 @@ fn metrics_add_up_what_runs_did() {
         "tahini_pipe_entities_total{pipe=\"a\",stage=\"deleted\"} 0",
         "tahini_pipe_entities_total{pipe=\"a\",stage=\"failed\"} 0",
         "tahini_pipe_errors_total{pipe=\"a\",kind=\"run\"} 0",
+        "tahini_pipe_compacted_versions_total{pipe=\"a\"} 0",
         "tahini_pipe_errors_total{pipe=\"broken\",kind=\"run\"} 1",
         "tahini_pipe_errors_total{pipe=\"broken\",kind=\"read\"} 1",
         "# TYPE tahini_pipe_run_duration_seconds histogram",

@@ -189,3 +189,48 @@ fn an_id_that_is_no_string_is_an_error_at_the_sink() {
         assert!(said.out.contains(part), "{part} in {}", said.out);
     }
 }
+
+#[test]
+fn what_fails_has_its_place_in_the_file() {
+    let entity = "{\"_id\":\"1\"}\n";
+    let rules = r#"{"default": [["copy", "*"], ["fail!", "no"]]}"#;
+    for (text, place) in [
+        (rules.to_owned(), "at $.default[1]"),
+        (format!("{{\"rules\": {rules}}}"), "at $.rules.default[1]"),
+    ] {
+        let project = with_rules(&text);
+        for more in [&[][..], &["--now", "2024-02-29T12:30:00Z"]] {
+            let args = [&["transform", "rules.json"], more].concat();
+            let said = project.call_with(&args, entity, &[]);
+            assert_eq!(said.code, 1, "{args:?}: {}", said.err);
+            assert!(said.err.contains(place), "{args:?}: {}", said.err);
+        }
+    }
+}
+
+#[test]
+fn joins_beside_rules_need_no_dependencies() {
+    let project = with_rules(
+        r#"{"default": [["add", "r", ["hops", {"datasets": ["d o"],
+            "where": ["eq", "_S.k", "o._id"], "return": "o.v"}]]]}"#,
+    );
+    project.write("d.json", "{\"_id\":\"x\",\"v\":7}\n");
+    let args = ["transform", "rules.json", "--dataset", "d=d.json"];
+    let said = project.call_with(&args, "{\"_id\":\"1\",\"k\":\"x\"}\n", &[]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""), "{}", said.out);
+    assert!(said.out.contains("\"r\":[7]"), "{}", said.out);
+}
+
+#[test]
+fn of_an_entity_that_fails_no_part_is_printed() {
+    let project = with_rules(
+        r#"{"default": [["copy", "a"], ["if", ["eq", "_S._id", "2"], ["add", "_id", 5]]]}"#,
+    );
+    let long = "y".repeat(10_000);
+    let entity = |id: &str| format!("{{\"_id\":\"{id}\",\"a\":\"{long}\"}}\n");
+    let input = [entity("1"), entity("2"), entity("3")].concat();
+    let said = project.call_with(&["transform", "rules.json"], &input, &[]);
+    assert_eq!(said.code, 1);
+    let expected = format!("{{\"a\":\"{long}\",\"_id\":\"1\",\"_deleted\":false}}\n");
+    assert!(said.out == expected, "{} bytes", said.out.len());
+}

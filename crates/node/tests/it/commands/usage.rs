@@ -100,10 +100,14 @@ fn completions_are_printed_for_each_shell() {
 
 /// What a command prints on a terminal, whose own output is a pipe.
 fn on_a_terminal(line: &str, folder: &Path, variable: Option<(&str, &str)>) -> String {
-    let output = Command::new("script")
+    let mut script = Command::new("script");
+    // What the tests run under has no say: a CI's log, for example, takes colours.
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"] {
+        script.env_remove(name);
+    }
+    let output = script
         .args(["-qec", line, "/dev/null"])
         .env("TERM", "xterm")
-        .env_remove("NO_COLOR")
         .envs(variable)
         .current_dir(folder)
         .stdin(Stdio::null())

@@ -48,6 +48,7 @@ contract!(
     an_unknown_deleted_entity_writes_nothing,
     one_commit_may_hold_an_id_twice,
     the_optimistic_rule_is_all_or_nothing,
+    one_version_of_an_id_may_be_all,
     touched_versions_are_left_alone,
     rows_need_an_id,
     order_of_names_is_no_change,

@@ -2,7 +2,7 @@
 
 use roaring::RoaringTreemap;
 use tahini_entity::{Batch, Dict, Entity, Offset, Str, Value};
-use tahini_store::{Backend, Commit, Rule, StoreError};
+use tahini_store::{Backend, Commit, Dataset, Rule, StoreError};
 
 use super::orders;
 use crate::rows::*;
@@ -186,6 +186,33 @@ pub fn the_optimistic_rule_is_all_or_nothing(backend: &dyn Backend) {
         (entity("c", 1), None),
     ]);
     assert_eq!(fresh.unwrap().seqs, [Some(3), Some(4), Some(5)]);
+}
+
+pub fn one_version_of_an_id_may_be_all(backend: &dyn Backend) {
+    let dataset = orders(backend);
+    write(&dataset, [entity("a", 1)]);
+    let try_rule = |rule, rows: &[Entity]| {
+        let rows = batch(rows.to_vec());
+        run(
+            &dataset,
+            Commit {
+                rule,
+                ..commit(&rows)
+            },
+        )
+    };
+    let second = try_rule(Rule::OnlyNew, &[entity("b", 1), entity("a", 2)]);
+    assert!(matches!(second, Err(StoreError::Refused(message)) if message.contains("\"a\"")));
+    let twice = try_rule(Rule::OnlyNew, &[entity("b", 1), entity("b", 2)]);
+    assert!(twice.is_err(), "also within a commit");
+    let head = |dataset: &dyn Dataset| dataset.snapshot().unwrap().head().next;
+    assert_eq!(head(&*dataset), 1, "nothing was written");
+    let same = try_rule(Rule::OnlyNew, &[entity("a", 1), entity("b", 1)]).unwrap();
+    assert_eq!(same.seqs, [Some(0), Some(1)]);
+    let rows = [entity("a", 9), entity("c", 1), entity("c", 2)];
+    let kept = try_rule(Rule::KeepFirst, &rows).unwrap();
+    assert_eq!(kept.seqs, [Some(0), Some(2), Some(2)]);
+    assert_eq!((kept.written, kept.unchanged), (1, 2));
 }
 
 pub fn touched_versions_are_left_alone(backend: &dyn Backend) {

@@ -1,0 +1,355 @@
+//! Removing old versions after a run, as the pipe's `compaction` says.
+//!
+//! Nothing is removed that a pipe has still to read. Who reads latest versions only is not held up
+//! by versions that are not the latest; but every reader has to learn of a deletion before the
+//! deleted entity vanishes.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::{Map, Value as Json};
+use tahini_entity::{Batch, Offset, Value};
+use tahini_store::{Compacted, Compaction, Dataset, Seq, StateWrite, StoreError};
+
+use crate::config::Props;
+use crate::execution_log::{self, Summary};
+use crate::hub::{Hub, LivePipe, commit_state};
+use crate::{Cancel, Failure, Pipe, progress};
+
+const HOUR: i64 = 3_600_000_000;
+/// Where no sink compacts, datasets and execution logs are compacted once in so long.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// What goes by age is looked for at most once in so long, and that often even without changes:
+/// ages are given in hours.
+const AGEING: Duration = Duration::from_secs(600);
+/// How long a post may take longer for it.
+const POSTER_WAITS: Duration = Duration::from_secs(20);
+/// The least that `time_threshold_hours_pump` may be.
+const LEAST_LOG_HOURS: i64 = 720;
+
+/// What a pipe's `compaction` says; times are in microseconds.
+#[derive(Clone, Debug)]
+struct Retention {
+    interval: Duration,
+    keep: u32,
+    threshold: Option<i64>,
+    log_threshold: i64,
+    growth: f64,
+    ttl: Option<i64>,
+    ttl_timeout: Duration,
+    retract: bool,
+    retract_timeout: Duration,
+    /// Neither the sink compacts nor the schedule.
+    never: bool,
+}
+
+/// When a pipe's datasets were compacted last; forgotten when the node ends, so that the first run
+/// after that compacts again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Last {
+    dataset: Option<(Timestamp, Seq)>,
+    log: Option<Timestamp>,
+}
+
+impl Retention {
+    fn of(pipe: &Json) -> Result<Retention, Failure> {
+        let nothing = Map::new();
+        let map = pipe["compaction"].as_object().unwrap_or(&nothing);
+        let props = Props::new("$.compaction", map);
+        let in_sink = props.bool("sink", true)?;
+        let hours = |name: &str| -> Result<Option<i64>, Failure> {
+            let hours = props.get(name).map(|value| value.as_f64());
+            match hours {
+                None => Ok(None),
+                Some(Some(hours)) if hours >= 0.0 => Ok(Some((hours * HOUR as f64) as i64)),
+                Some(_) => Err(props.wrong(name, "hours, at least 0", props.get(name))),
+            }
+        };
+        let seconds = |name: &str, default: u64| -> Result<Duration, Failure> {
+            let found = props.opt_seconds(name)?;
+            Ok(found.unwrap_or(Duration::from_secs(default)))
+        };
+        let keep = u32::try_from(props.int("keep_versions", 2)?.max(0)).unwrap_or(u32::MAX);
+        let threshold = hours("time_threshold_hours")?;
+        if keep == 0 && threshold.is_none() {
+            return Err(Failure::config(format!(
+                "{}.keep_versions: expected a time threshold where no version has to be kept, \
+                 found none; set `time_threshold_hours` or keep at least 1",
+                props.path()
+            )));
+        }
+        let growth = props.get("growth_threshold").and_then(Json::as_f64);
+        let log_hours = props.int("time_threshold_hours_pump", LEAST_LOG_HOURS)?;
+        Ok(Retention {
+            interval: match in_sink {
+                true => seconds("compaction_interval", 0)?,
+                false => DAY,
+            },
+            keep,
+            threshold,
+            log_threshold: log_hours.clamp(LEAST_LOG_HOURS, i64::MAX / HOUR) * HOUR,
+            growth: growth.filter(|_| !in_sink).unwrap_or(1.0),
+            ttl: hours("ttl_deletes_hours")?,
+            ttl_timeout: seconds("ttl_deletes_timeout_seconds", 60)?,
+            retract: props.bool("retract", false)?,
+            retract_timeout: seconds("retract_timeout_seconds", 60)?,
+            never: !in_sink && !props.bool("automatic", true)?,
+        })
+    }
+
+    fn ages(&self) -> bool {
+        self.threshold.is_some() || self.ttl.is_some()
+    }
+
+    /// Whether it is time, after a run that changed the dataset or did not.
+    fn is_due(&self, last: Option<(Timestamp, Seq)>, now: Timestamp, next: Seq) -> bool {
+        let Some((at, known)) = last else {
+            return !self.never;
+        };
+        let since = now.duration_since(at).unsigned_abs();
+        let grown = next > known && next as f64 >= known as f64 * self.growth;
+        let waits = match self.ages() {
+            true => self.interval.max(AGEING),
+            false => self.interval,
+        };
+        !self.never && since >= waits && (grown || self.ages())
+    }
+}
+
+/// Compacts what the pipe wrote, if it is time. What fails here fails no run: it is told as a
+/// warning, and the next run tries again.
+pub(crate) fn after_run(
+    hub: &Hub,
+    live: &LivePipe,
+    pipe: &Pipe,
+    cancel: &Cancel,
+    summary: &mut Summary,
+) {
+    let outcome = Retention::of(&pipe.effective).and_then(|retention| {
+        let stop = || cancel.is_cancelled();
+        log(hub, live, pipe, &retention, &stop)?;
+        let Some(name) = pipe.sink_dataset() else {
+            return Ok(());
+        };
+        let done = dataset(hub, live, name, &retention, &stop)?;
+        (summary.compacted, summary.expired) = (done.versions, done.ids);
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        let words = format!("old versions were not removed: {failure}");
+        tracing::warn!(pipe = %pipe.id, %failure, "old versions were not removed");
+        summary.warnings.push(words);
+    }
+}
+
+/// The same for a pipe that is posted to and never runs. The poster waits for it, so that it is
+/// neither often nor long.
+pub(crate) fn after_post(hub: &Hub, live: &LivePipe, pipe: &Pipe) {
+    let until = Instant::now() + POSTER_WAITS;
+    let stop = || Instant::now() >= until;
+    let outcome = Retention::of(&pipe.effective).and_then(|mut retention| {
+        retention.interval = retention.interval.max(AGEING);
+        match pipe.sink_dataset() {
+            Some(name) => dataset(hub, live, name, &retention, &stop).map(|_| ()),
+            None => Ok(()),
+        }
+    });
+    if let Err(failure) = outcome {
+        tracing::warn!(pipe = %pipe.id, %failure, "old versions were not removed");
+    }
+}
+
+/// The execution log is always trimmed by time; the newest entry of each kind stays, and so does
+/// what waits for a retry.
+fn log(
+    hub: &Hub,
+    live: &LivePipe,
+    pipe: &Pipe,
+    retention: &Retention,
+    stop: &dyn Fn() -> bool,
+) -> Result<(), Failure> {
+    let now = hub.world.clock.now();
+    let last = live.lock().compacted.log;
+    if last.is_some_and(|at| now.duration_since(at).unsigned_abs() < DAY) {
+        return Ok(());
+    }
+    live.lock().compacted.log = Some(now);
+    if let Some(dataset) = hub.world.store.find(&execution_log::dataset_id(&pipe.id))? {
+        dataset.compact(&Compaction {
+            keep_versions: Some(1),
+            older_than: Some(now.as_microsecond() - retention.log_threshold),
+            stop,
+            ..Compaction::default()
+        })?;
+    }
+    Ok(())
+}
+
+fn dataset(
+    hub: &Hub,
+    live: &LivePipe,
+    name: &str,
+    retention: &Retention,
+    stop: &dyn Fn() -> bool,
+) -> Result<Compacted, Failure> {
+    let mut done = Compacted::default();
+    let Some(dataset) = hub.world.store.find(name)? else {
+        return Ok(done);
+    };
+    if retention.retract {
+        done.versions += retract(hub, live.id(), dataset.as_ref(), retention, stop)?;
+    }
+    let now = hub.world.clock.now();
+    let head = dataset.snapshot()?.head().clone();
+    let last = live.lock().compacted.dataset;
+    // What is not populated may be read by somebody who waits for it to be.
+    if !head.populated || !retention.is_due(last, now, head.next) {
+        return Ok(done);
+    }
+    live.lock().compacted.dataset = Some((now, head.next));
+    let before = |age: i64| now.as_microsecond().saturating_sub(age);
+    let readers = Readers::of(hub, name)?;
+    let trimmed = dataset.compact(&Compaction {
+        keep_versions: Some(retention.keep),
+        older_than: retention.threshold.map(before),
+        keep_from: match retention.keep {
+            0 => readers.latest,
+            _ => readers.history,
+        },
+        stop,
+        ..Compaction::default()
+    })?;
+    done.versions += trimmed.versions;
+    done.ids += trimmed.ids;
+    if let Some(ttl) = retention.ttl {
+        let until = Instant::now() + retention.ttl_timeout;
+        let expired = dataset.compact(&Compaction {
+            deleted_before: Some(before(ttl)),
+            keep_from: readers.latest,
+            stop: &|| stop() || Instant::now() >= until,
+            ..Compaction::default()
+        })?;
+        done.ids += expired.ids;
+        done.versions += expired.versions;
+    }
+    Ok(done)
+}
+
+/// The first version that pipes have not read yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Readers {
+    /// Pipes that want every version, or that compare what they read with what they have seen.
+    history: Option<Seq>,
+    /// All pipes.
+    latest: Option<Seq>,
+}
+
+impl Readers {
+    /// The pipes that read `dataset`. Disabled ones count: they may be enabled again.
+    fn of(hub: &Hub, dataset: &str) -> Result<Readers, StoreError> {
+        let mut readers = Readers::default();
+        for live in hub.pipes() {
+            let Ok(pipe) = &live.pipe else { continue };
+            if !pipe.source_datasets().contains(&dataset) {
+                continue;
+            }
+            let source = &pipe.effective["source"];
+            let first = match (
+                pipe.kind("source"),
+                pipe.kind("sink").ends_with("_endpoint"),
+            ) {
+                // Whoever asks there says where to go on.
+                ("dataset", true) => continue,
+                ("dataset", false) => first_unread(hub, pipe)?,
+                // Nobody here can tell how far it has read.
+                _ => Some(0),
+            };
+            let all = source["include_previous_versions"] == true;
+            // Who begins anew reads what there is; only history must be whole for that.
+            let Some(first) = first.or(all.then_some(0)) else {
+                continue;
+            };
+            readers.latest = Some(readers.latest.map_or(first, |known| known.min(first)));
+            if all || !source["subset"].is_null() || pipe.kind("source") != "dataset" {
+                readers.history = Some(readers.history.map_or(first, |known| known.min(first)));
+            }
+        }
+        Ok(readers)
+    }
+}
+
+/// The first version that a pipe with a dataset source has not read; `None` when it has to read
+/// everything anyway.
+fn first_unread(hub: &Hub, pipe: &Pipe) -> Result<Option<Seq>, StoreError> {
+    let log = execution_log::dataset_id(&pipe.id);
+    let home = pipe.sink_dataset().unwrap_or(&log);
+    let Some(home) = hub.world.store.find(home)? else {
+        return Ok(None);
+    };
+    let offset = progress::offset(home.snapshot()?.as_ref(), &pipe.id)?;
+    Ok(match offset {
+        Some(Offset::Int(seq)) => Some(u64::try_from(seq).map_or(0, |seq| seq + 1)),
+        Some(Offset::Text(_)) => Some(0),
+        None => None,
+    })
+}
+
+/// The space of the ids whose earlier versions are to be removed.
+fn space(pipe: &str) -> String {
+    format!("retract:{pipe}")
+}
+
+/// Whether what a pipe writes may retract earlier versions.
+pub(crate) fn retracts(compaction: Option<&Json>) -> bool {
+    compaction.is_some_and(|compaction| compaction["retract"] == true)
+}
+
+/// The writes that remember the rows with `$retract`, to be committed with them.
+pub(crate) fn to_retract(pipe: &str, rows: &Batch) -> Vec<StateWrite> {
+    let wanted = rows
+        .iter()
+        .filter(|record| matches!(record.value("$retract"), Some(Value::Bool(true))));
+    let ids = wanted.filter_map(|record| record.id);
+    ids.map(|id| StateWrite {
+        space: space(pipe),
+        key: id.as_bytes().to_vec(),
+        value: Some(Vec::new()),
+    })
+    .collect()
+}
+
+/// Removes the earlier versions of what was remembered, and forgets it when they are gone.
+fn retract(
+    hub: &Hub,
+    pipe: &str,
+    dataset: &dyn Dataset,
+    retention: &Retention,
+    stop: &dyn Fn() -> bool,
+) -> Result<u64, Failure> {
+    let wanted = dataset.snapshot()?.state(&space(pipe), b"")?;
+    if wanted.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<&str> = wanted
+        .iter()
+        .filter_map(|(id, _)| std::str::from_utf8(id).ok())
+        .collect();
+    let until = Instant::now() + retention.retract_timeout;
+    let done = dataset.compact(&Compaction {
+        retract: &ids,
+        keep_from: Readers::of(hub, dataset.name())?.history,
+        least_dead: 0.0,
+        stop: &|| stop() || Instant::now() >= until,
+        ..Compaction::default()
+    })?;
+    if done.finished {
+        let forget = |(key, _): &(Vec<u8>, Vec<u8>)| StateWrite {
+            space: space(pipe),
+            key: key.clone(),
+            value: None,
+        };
+        let state: Vec<StateWrite> = wanted.iter().map(forget).collect();
+        commit_state(dataset, &state, false, hub.world.clock.as_ref())?;
+    }
+    Ok(done.versions)
+}
