@@ -64,10 +64,6 @@ pub(crate) fn trigger_on(
         let words = format!("expected an object with \"key\" and \"value\", found {config}");
         return Err((None, words));
     };
-    if let Some(name) = map.keys().find(|name| *name != "key" && *name != "value") {
-        let words = format!("expected no properties but \"key\" and \"value\", found {name:?}");
-        return Err((None, words));
-    }
     let key = match map.get("key") {
         None => "_trigger",
         Some(Json::String(key)) => key,
@@ -149,11 +145,7 @@ fn check_transform(
             }
         }
         Some("dtl") => {
-            if let Err((name, words)) = trigger_on(transform) {
-                let place = path.name("trigger_on");
-                let place = name.map_or(place.clone(), |name| place.name(name));
-                checked.problems.push(Problem::error(place, words));
-            }
+            check_trigger(transform, &path.name("trigger_on"), &mut checked.problems);
             // A value that is no object is the table's business, not the language's.
             let Some(rules @ Json::Object(_)) = transform.get("rules") else {
                 return;
@@ -188,6 +180,20 @@ fn check_transform(
             }));
         }
         _ => {}
+    }
+}
+
+fn check_trigger(transform: &Map<String, Json>, path: &JsonPath, problems: &mut Vec<Problem>) {
+    if let Err((name, words)) = trigger_on(transform) {
+        let place = name.map_or_else(|| path.clone(), |name| path.name(name));
+        problems.push(Problem::error(place, words));
+    }
+    let known = ["key", "value", "comment", "description"];
+    let given = transform.get("trigger_on").and_then(Json::as_object);
+    let names = given.into_iter().flat_map(Map::keys);
+    for name in names.filter(|name| !known.contains(&name.as_str())) {
+        let words = format!("expected no properties but \"key\" and \"value\", found {name:?}");
+        problems.push(Problem::warning(path.name(name), words));
     }
 }
 
