@@ -99,10 +99,11 @@ fn print_analysis(way: &Way<'_>, opened: &Opened, as_json: bool) {
 /// A line an entity that no filter stopped; rules that failed end it, after what they gave
 /// before.
 fn print_results(passed: &Passed) -> anyhow::Result<()> {
-    let outputs = passed
-        .transforms
-        .last()
-        .map_or(&passed.sink, |last| &last.outputs);
+    let last = passed.transforms.last();
+    let outputs = match last.filter(|_| passed.ended.is_some()) {
+        Some(last) => &last.outputs,
+        None => &passed.sink,
+    };
     let mut text = Vec::new();
     for record in outputs.iter().filter(|record| !record.meta.filtered) {
         write_record(record, Fields::SINK, &mut text);

@@ -39,6 +39,30 @@ fn filtered_entities_are_not_printed() {
 }
 
 #[test]
+fn a_time_of_ones_own_changes_nothing_about_namespaces() {
+    let mut pipe = embedded("p", "x");
+    pipe["namespaced_identifiers"] = json!(true);
+    pipe["add_namespaces"] = json!(true);
+    pipe["remove_namespaces"] = json!(true);
+    pipe["transform"] = json!({"type": "dtl", "rules": {"default": [["copy", "*"]]}});
+    let project = Project::of(&[]);
+    project.write("pipe.json", &pipe.to_string());
+    for args in [
+        &["transform", "pipe.json"][..],
+        &["transform", "pipe.json", "--now", "2024-02-29T12:30:00Z"],
+    ] {
+        let said = project.call_with(args, "{\"_id\":\"1\",\"x\":1}\n", &[]);
+        assert_eq!(said.code, 0, "{args:?}: {}", said.err);
+        let found: serde_json::Value = serde_json::from_str(&said.out).unwrap();
+        assert_eq!(
+            (&found["_id"], &found["x"]),
+            (&json!("1"), &json!(1)),
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
 fn what_is_wrong_with_rules_has_its_place_in_the_file() {
     let wrong = "[\n  [\"copy\", \"*\"],\n  [\"ad\", \"x\", 1]\n]";
     for (text, line, column, path) in [
