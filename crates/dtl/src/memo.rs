@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ecow::EcoVec;
-use tahini_entity::{Dict, Entity, Str, Value, order};
+use tahini_entity::{Str, Value, order};
 
 use crate::lookup::{By, Lookup, LookupError, Need};
 use crate::program::Program;
@@ -113,24 +113,12 @@ impl Memo {
         }
         drop(needs);
         for ((key, _), entities) in missing.into_iter().zip(answers) {
-            let found = entities.iter().map(|entity| entity_value(entity)).collect();
+            let found = entities
+                .iter()
+                .map(|entity| Value::Dict(entity.to_dict()))
+                .collect();
             self.known.insert(key, found);
         }
         Ok(())
     }
-}
-
-/// An entity as expressions see it: `_id`, `_deleted` where it is true, the properties.
-pub(crate) fn entity_value(entity: &Entity) -> Value {
-    let mut dict = Dict::new();
-    if let Some(id) = &entity.id {
-        dict.push_new("_id", Value::String(id.clone()));
-    }
-    if entity.deleted {
-        dict.push_new("_deleted", Value::Bool(true));
-    }
-    for (name, value) in entity.properties.iter() {
-        dict.set(name.clone(), value.clone());
-    }
-    Value::Dict(dict)
 }

@@ -11,7 +11,6 @@ use crate::error::{JsonPath, Problem};
 use crate::eval::{Env, Machine};
 use crate::expr::{Block, Expr};
 use crate::lookup::NoLookup;
-use crate::memo::entity_value;
 use crate::namespace::Naming;
 use crate::options::{Options, TriggerOn};
 use crate::pattern::Pattern;
@@ -222,7 +221,7 @@ impl Index {
             target: Target::new(),
             parent: None,
         };
-        let aliases = [entity_value(entity)];
+        let aliases = [Value::Dict(entity.to_dict())];
         let env = Env {
             aliases: &aliases,
             ..Env::of(&frame)

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 
-use crate::{Dict, Str};
+use crate::{Dict, Str, Value};
 
 /// A source's `_updated`, and with it a pipe's place in that source: opaque, a string or an integer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -58,4 +58,22 @@ pub struct Entity {
     pub hash: Option<u128>,
     /// The properties.
     pub properties: Dict,
+}
+
+impl Entity {
+    /// The entity as one dict, as rules and the execution log see it: `_id`, `_deleted` where it is
+    /// true, and the properties.
+    pub fn to_dict(&self) -> Dict {
+        let mut dict = Dict::new();
+        if let Some(id) = &self.id {
+            dict.push_new("_id", Value::String(id.clone()));
+        }
+        if self.deleted {
+            dict.push_new("_deleted", Value::Bool(true));
+        }
+        for (name, value) in self.properties.iter() {
+            dict.set(name.clone(), value.clone());
+        }
+        dict
+    }
 }

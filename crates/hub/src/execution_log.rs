@@ -19,7 +19,7 @@ use crate::{Clock, Failure};
 
 pub(crate) use summary::NAMED;
 pub use summary::{Summary, last_run, run_at};
-pub use values::{entity_of, entity_value, iso};
+pub use values::{entity_of, iso};
 
 use values::{build, count, failure_properties, round6, user_value};
 
@@ -215,10 +215,10 @@ impl ExecutionLog {
             ("retryable", Value::Bool(error.retryable)),
             ("resolved", Value::Bool(error.resolved)),
             ("dead", Value::Bool(error.dead)),
-            ("entity", Value::Dict(entity_value(error.entity))),
+            ("entity", Value::Dict(error.entity.to_dict())),
         ];
         if let Some(resolved_by) = error.resolved_by {
-            properties.push(("resolved_entity", Value::Dict(entity_value(resolved_by))));
+            properties.push(("resolved_entity", Value::Dict(resolved_by.to_dict())));
         }
         if let Some(failure) = error.failure {
             properties.extend(failure_properties(&self.told(failure)));
@@ -368,7 +368,7 @@ impl<'a> RunLog<'a> {
                 properties.push(("reason_why_stopped", Value::string(failure.to_string())));
                 properties.extend(failure_properties(&failure));
                 if let Some(entity) = &failure.entity {
-                    properties.push(("exception_entity", Value::Dict(entity_value(entity))));
+                    properties.push(("exception_entity", Value::Dict(entity.to_dict())));
                 }
                 properties.push(("node_build_info", build()));
                 "pump-failed"

@@ -55,4 +55,4 @@ pub use secrets::SecretSource;
 pub use sink::Sink;
 pub use source::Source;
 pub use system::{Services, System, Systems};
-pub use transform::Transform;
+pub use transform::{Outputs, Transform, apply_all};

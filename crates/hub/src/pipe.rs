@@ -267,7 +267,8 @@ impl Pipe {
         (self.effective["remove_namespaces"] == true).then(namespaces::removing)
     }
 
-    fn with<T>(
+    /// Opens a part of the pipe: `open` gets its configuration with secrets filled in.
+    pub(crate) fn with<T>(
         &self,
         world: &World,
         cancel: &Cancel,

@@ -3,18 +3,17 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value as Json};
+use serde_json::Value as Json;
 use tahini_dtl::{Context, Explained, Lookup, Program, compile, compile_traced};
 use tahini_entity::Batch;
 
 use crate::beside::Beside;
 use crate::builtin::dtl;
-use crate::config::{Props, resolve_secrets};
 use crate::lookup::Datasets;
 use crate::pipe::{Pipe, World};
 use crate::stage::end_of_looking;
 use crate::transform::without_filtered;
-use crate::{Cancel, Ctx, Failure, Transform};
+use crate::{Cancel, Failure, Transform};
 
 /// How long the rules of one transform may take before the preview ends.
 const MAX_PREVIEW: Duration = Duration::from_secs(30);
@@ -213,29 +212,19 @@ fn station(
             "$.transform[{at}].type: expected a known transform, found {kind:?}"
         ))
     })?;
-    let system = config["system"].as_str();
-    let filled = resolve_secrets(config, world.secrets.as_ref(), system)?;
-    let (empty, path) = (Map::new(), format!("$.transform[{at}]"));
-    let ctx = Ctx {
-        owner: &pipe.id,
-        props: Props::new(&path, filled.as_object().unwrap_or(&empty)),
-        whole: Props::new("$", pipe.effective.as_object().unwrap_or(&empty)),
-        store: &world.store,
-        systems: &world.systems,
-        services: &world.services,
-        clock: &world.clock,
-        cancel,
-        folder: pipe.folder.as_ref(),
-        registry: &world.registry,
-    };
-    // The rules without secrets: what is shown of them must hold none.
-    let (rules, work) = if kind == "dtl" {
+    let path = format!("$.transform[{at}]");
+    let work = pipe.with(world, cancel, &path, config, |ctx| {
+        if kind != "dtl" {
+            return Ok(Work::Other((def.open)(ctx)?));
+        }
         let compile = if look.trace { compile_traced } else { compile };
-        let program = Box::new(dtl::program(&ctx, compile)?);
-        let datasets = look.store.then(|| Datasets::of(&ctx));
-        (config["rules"].clone(), Work::Rules(program, datasets))
-    } else {
-        (Json::Null, Work::Other((def.open)(&ctx)?))
+        let program = Box::new(dtl::program(ctx, compile)?);
+        Ok(Work::Rules(program, look.store.then(|| Datasets::of(ctx))))
+    })?;
+    // The rules without secrets: what is shown of them must hold none.
+    let rules = match &work {
+        Work::Rules(..) => config["rules"].clone(),
+        Work::Other(_) => Json::Null,
     };
     Ok(Station {
         kind: kind.to_owned(),

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use tahini_entity::{Batch, Entity, Offset, Str, Value};
-use tahini_store::{Backend, Commit, Rule, StateWrite};
+use tahini_store::{Backend, Commit, Dataset, Rule, StateWrite};
 
 use crate::execution_log::{ExecutionLog, RunLog, WriteError, entity_of};
 use crate::policy::Policy;
@@ -243,20 +243,9 @@ impl Letters<'_> {
         let mut rows = Batch::new();
         rows.push_entity(entity)
             .map_err(|error| Failure::fatal(error.to_string()))?;
-        let dataset = self.store.open(name, true)?;
-        let commit = Commit {
-            rows: &rows,
-            rule: Rule::IfChanged,
-            state: &[],
-            populated: true,
-            now: self.clock.micros(),
-        };
-        dataset.commit(commit)?.1.wait()?;
-        Ok(())
+        self.write(self.store.open(name, true)?.as_ref(), &rows)
     }
-}
 
-impl Letters<'_> {
     /// Deletes a dead letter, durably, if there is one.
     fn exhume(&self, id: &str) -> Result<(), Failure> {
         let Some(name) = &self.policy.dead_letter_dataset else {
@@ -270,8 +259,12 @@ impl Letters<'_> {
         letter
             .iter()
             .for_each(|record| push_deleted(&mut rows, record));
+        self.write(dataset.as_ref(), &rows)
+    }
+
+    fn write(&self, dataset: &dyn Dataset, rows: &Batch) -> Result<(), Failure> {
         let commit = Commit {
-            rows: &rows,
+            rows,
             rule: Rule::IfChanged,
             state: &[],
             populated: true,

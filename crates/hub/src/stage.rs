@@ -4,7 +4,7 @@ use tahini_entity::Batch;
 
 use crate::pipe::{Pipe, World};
 use crate::source::{From, Step};
-use crate::transform::without_filtered;
+use crate::transform::{apply_all, without_filtered};
 use crate::{Cancel, Failure};
 
 /// Where on its way through the pipe an entity is looked at.
@@ -98,10 +98,8 @@ pub fn read(
         cancel.check()?;
         let mut current = Batch::new();
         let step = source.next_batch(ROWS, &mut current)?;
-        for transform in &mut transforms {
-            let mut out = Batch::new();
-            transform.apply(&current, &mut out, &mut Vec::new())?;
-            current = out;
+        if let Some(outputs) = apply_all(&mut transforms, &current)? {
+            current = outputs.batch;
         }
         if stage == Stage::Sink
             && let Some(kept) = without_filtered(&current)

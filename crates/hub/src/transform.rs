@@ -44,8 +44,9 @@ pub(crate) fn without_filtered(batch: &Batch) -> Option<Batch> {
 }
 
 /// What became of a batch, with the position in it that each entity came from.
-pub(crate) struct Outputs {
-    pub(crate) batch: Batch,
+pub struct Outputs {
+    /// The entities.
+    pub batch: Batch,
     origins: Vec<u32>,
 }
 
@@ -57,7 +58,10 @@ impl Outputs {
 }
 
 /// Puts a batch through the transforms, one after the other; `None` when there are none.
-pub(crate) fn apply_all(
+///
+/// # Errors
+/// The first one of a transform.
+pub fn apply_all(
     transforms: &mut [Box<dyn Transform>],
     input: &Batch,
 ) -> Result<Option<Outputs>, Failure> {

@@ -6,22 +6,7 @@ use tahini_entity::{Dict, Entity, Value};
 use super::User;
 use crate::Failure;
 
-/// An entity embedded in an entry: its id, its deleted flag and its properties.
-pub fn entity_value(entity: &Entity) -> Dict {
-    let mut dict = Dict::new();
-    if let Some(id) = &entity.id {
-        dict.push_new("_id", Value::String(id.clone()));
-    }
-    if entity.deleted {
-        dict.push_new("_deleted", Value::Bool(true));
-    }
-    for (name, value) in entity.properties.iter() {
-        dict.set(name.clone(), value.clone());
-    }
-    dict
-}
-
-/// The entity back from `entity_value`.
+/// The entity back from `Entity::to_dict`, as it is embedded in an entry.
 pub fn entity_of(dict: &Dict) -> Entity {
     let mut properties = dict.clone();
     let id = properties

@@ -7,7 +7,7 @@ use tahini_entity::Batch;
 use tahini_entity::json::{Fields, write_record};
 use tahini_hub::source::{From, Step};
 use tahini_hub::stage::end_of_looking;
-use tahini_hub::{Cancel, Hub, Pipe, Transform};
+use tahini_hub::{Cancel, Hub, Pipe, Transform, apply_all};
 
 use super::run::assemble;
 use crate::assembly::{Loaded, print_problems, read_objects};
@@ -152,18 +152,11 @@ fn find(hub: &Hub, pipe: &Pipe, id: &str, cancel: &Cancel) -> anyhow::Result<Opt
 }
 
 fn becomes(one: &Batch, id: &str, transforms: &mut [Box<dyn Transform>]) -> bool {
-    let mut current = one.clone();
-    for transform in transforms {
-        let mut out = Batch::new();
-        if transform
-            .apply(&current, &mut out, &mut Vec::new())
-            .is_err()
-        {
-            return false;
-        }
-        current = out;
+    let is_it = |batch: &Batch| batch.iter().any(|record| record.id == Some(id));
+    match apply_all(transforms, one) {
+        Ok(outputs) => is_it(outputs.as_ref().map_or(one, |outputs| &outputs.batch)),
+        Err(_) => false,
     }
-    current.iter().any(|record| record.id == Some(id))
 }
 
 fn shown(batch: &Batch) -> Vec<Json> {
