@@ -14,6 +14,7 @@ mod middle;
 mod moments;
 mod namespaces;
 mod receivers;
+mod refusals;
 mod scheduler;
 mod script;
 mod secrets;

@@ -8,35 +8,18 @@ use tahini_entity::json::Fields;
 use tahini_hub::policy::Retries;
 use tahini_hub::{Class, Failure};
 
+use crate::refusals::{self, errors, retrying, sent, told, world_of};
 use crate::script::records;
 use crate::world::World;
 
 fn pipe(pump: Json) -> Json {
-    json!({
-        "_id": "p",
-        "source": {"type": "scripted", "supports_since": true, "is_chronological": true},
-        "transform": {"type": "scripted"},
-        "sink": {"type": "scripted"},
-        "batch_size": 3,
-        "checkpoint_interval": 1,
-        "pump": pump,
-    })
-}
-
-fn retrying() -> Json {
-    json!({
-        "max_write_errors_in_retry_dataset": 10,
-        "max_consecutive_write_errors": 100,
-        "max_retries_per_entity": 2,
-        "batch_retries": 0,
-    })
+    let mut pipe = refusals::pipe(pump);
+    pipe["transform"] = json!({"type": "scripted"});
+    pipe
 }
 
 fn world(pump: Json) -> World {
-    let mut world = World::new();
-    world.pipe(pipe(pump));
-    world.records("p", records(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]));
-    world
+    world_of(pipe(pump))
 }
 
 fn refuse(world: &World, ids: &[&str]) {
@@ -44,39 +27,9 @@ fn refuse(world: &World, ids: &[&str]) {
     world.middle("p", |middle| middle.refuses = ids);
 }
 
-fn written(attempts: Vec<(Vec<String>, bool)>) -> Vec<String> {
-    attempts
-        .into_iter()
-        .map(|(ids, taken)| format!("{}{}", ids.join(""), if taken { "" } else { "!" }))
-        .collect()
-}
-
 /// What the transform was given since the last look.
 fn attempts(world: &World) -> Vec<String> {
-    written(world.middle("p", |middle| std::mem::take(&mut middle.attempts)))
-}
-
-/// What the sink was given since the last look.
-fn sent(world: &World) -> Vec<String> {
-    written(world.target("p", |target| std::mem::take(&mut target.attempts)))
-}
-
-/// The error entries, each as what it says.
-fn errors(world: &World) -> Vec<Json> {
-    let log = world.log("p");
-    let entries = log.iter();
-    let entries = entries.filter(|entry| entry["event_type"] == "write-error");
-    entries
-        .map(|e| {
-            json!([
-                e["_id"],
-                e["retry_attempts"],
-                e["retryable"],
-                e["resolved"],
-                e["dead"]
-            ])
-        })
-        .collect()
+    told(world.middle("p", |middle| std::mem::take(&mut middle.attempts)))
 }
 
 #[test]

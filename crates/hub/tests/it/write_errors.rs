@@ -8,36 +8,12 @@ use tahini_hub::policy::Retries;
 use tahini_hub::{Class, Failure};
 use tahini_store::{Commit, Rule, StateWrite};
 
+use crate::refusals::{errors, pipe, retrying, sent, world_of};
 use crate::script::{gate, records};
 use crate::world::{BEGINNING, World};
 
-/// A pipe `p` to a sink outside, whose source is chronological.
-fn pipe(pump: Json) -> Json {
-    json!({
-        "_id": "p",
-        "source": {"type": "scripted", "supports_since": true, "is_chronological": true},
-        "sink": {"type": "scripted"},
-        "batch_size": 3,
-        "checkpoint_interval": 1,
-        "pump": pump,
-    })
-}
-
-/// Retries are on, nothing ends a run early, batches are split at once.
-fn retrying() -> Json {
-    json!({
-        "max_write_errors_in_retry_dataset": 10,
-        "max_consecutive_write_errors": 100,
-        "max_retries_per_entity": 2,
-        "batch_retries": 0,
-    })
-}
-
 fn world(pump: Json) -> World {
-    let mut world = World::new();
-    world.pipe(pipe(pump));
-    world.records("p", records(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]));
-    world
+    world_of(pipe(pump))
 }
 
 fn refuse(world: &World, ids: &[&str]) {
@@ -45,40 +21,12 @@ fn refuse(world: &World, ids: &[&str]) {
     world.target("p", |target| target.refuses = ids);
 }
 
-fn attempts(world: &World) -> Vec<String> {
-    world.target("p", |target| {
-        let attempts = target.attempts.drain(..);
-        attempts
-            .map(|(ids, taken)| format!("{}{}", ids.join(""), if taken { "" } else { "!" }))
-            .collect()
-    })
-}
-
-/// The write-error entries, each as what it says.
-fn errors(world: &World) -> Vec<Json> {
-    let log = world.log("p");
-    let entries = log
-        .into_iter()
-        .filter(|entry| entry["event_type"] == "write-error");
-    entries
-        .map(|entry| {
-            json!([
-                entry["_id"],
-                entry["retry_attempts"],
-                entry["retryable"],
-                entry["resolved"],
-                entry["dead"]
-            ])
-        })
-        .collect()
-}
-
 #[test]
 fn a_failing_batch_is_sent_again_as_often_as_configured() {
     let world = world(json!({"batch_retries": 2}));
     world.target("p", |target| target.failing_batches = 2);
     world.succeed("p");
-    assert_eq!(attempts(&world), ["abc!", "abc!", "abc", "d"]);
+    assert_eq!(sent(&world), ["abc!", "abc!", "abc", "d"]);
 }
 
 #[test]
@@ -87,7 +35,7 @@ fn by_default_a_failing_batch_is_sent_three_times_more_and_then_split() {
     world.target("p", |target| target.failing_batches = 4);
     world.succeed("p");
     assert_eq!(
-        attempts(&world),
+        sent(&world),
         ["abc!", "abc!", "abc!", "abc!", "a", "b", "c", "d"]
     );
 }
@@ -98,7 +46,7 @@ fn without_the_fallback_a_failing_batch_ends_the_run() {
     let world = world(pump);
     refuse(&world, &["b"]);
     let summary = world.run("p");
-    assert_eq!(attempts(&world), ["abc!"]);
+    assert_eq!(sent(&world), ["abc!"]);
     assert_eq!((summary.success(), summary.failed), (false, 3));
     assert_eq!(world.offset("p"), Json::Null);
 }
@@ -108,13 +56,13 @@ fn by_default_the_first_write_error_ends_the_run() {
     let world = world(json!({"batch_retries": 0}));
     refuse(&world, &["b"]);
     let summary = world.run("p");
-    assert_eq!(attempts(&world), ["abc!", "a", "b!"]);
+    assert_eq!(sent(&world), ["abc!", "a", "b!"]);
     assert_eq!((summary.changed, summary.failed), (1, 1));
     assert_eq!(errors(&world), Vec::<Json>::new());
     assert_eq!(world.offset("p"), Json::Null);
     refuse(&world, &[]);
     world.succeed("p");
-    assert_eq!(attempts(&world), ["abc", "d"]);
+    assert_eq!(sent(&world), ["abc", "d"]);
 }
 
 #[test]
@@ -122,7 +70,7 @@ fn consecutive_write_errors_end_the_run_at_their_limit() {
     let world = world(json!({"batch_retries": 0, "max_consecutive_write_errors": 3}));
     refuse(&world, &["b"]);
     world.fail("p");
-    assert_eq!(attempts(&world), ["abc!", "a", "b!", "b!", "b!"]);
+    assert_eq!(sent(&world), ["abc!", "a", "b!", "b!", "b!"]);
 }
 
 #[test]
@@ -151,7 +99,7 @@ fn a_failing_entity_is_set_aside_while_the_others_get_through() {
         world.records("p", records(&[("a", 1), ("b", 2), ("c", 3), ("d", 4)]));
         refuse(&world, &["b"]);
         let summary = world.succeed("p");
-        assert_eq!(attempts(&world), ["abc!", "a", "b!", "c", "d"]);
+        assert_eq!(sent(&world), ["abc!", "a", "b!", "c", "d"]);
         assert_eq!(
             (summary.changed, summary.failed, summary.waiting),
             (3, 1, true)
@@ -172,9 +120,9 @@ fn what_waits_is_retried_in_the_next_run_and_resolved() {
         refuse(&world, &["b"]);
         world.succeed("p");
         refuse(&world, &[]);
-        attempts(&world);
+        sent(&world);
         let summary = world.succeed("p");
-        assert_eq!(attempts(&world), ["b"]);
+        assert_eq!(sent(&world), ["b"]);
         assert!(!summary.waiting);
         let last = errors(&world).pop().unwrap();
         assert_eq!(last, json!(["write-error:b", 0, false, true, false]));
@@ -187,7 +135,7 @@ fn what_waits_is_retried_in_the_next_run_and_resolved() {
             0
         );
         world.succeed("p");
-        assert_eq!(attempts(&world), [""; 0], "resolved once");
+        assert_eq!(sent(&world), [""; 0], "resolved once");
     }
 }
 
@@ -200,9 +148,9 @@ fn what_waits_survives_a_restart() {
     world.succeed("p");
     world.restart();
     refuse(&world, &[]);
-    attempts(&world);
+    sent(&world);
     world.succeed("p");
-    assert_eq!(attempts(&world), ["b"]);
+    assert_eq!(sent(&world), ["b"]);
 }
 
 #[test]
@@ -226,9 +174,9 @@ fn an_entity_is_given_up_after_its_retries_and_stands_in_the_dead_letters() {
             json!(["write-error:b", 2, false, false, true]),
         ]
     );
-    attempts(&world);
+    sent(&world);
     let summary = world.succeed("p");
-    assert_eq!(attempts(&world), [""; 0], "a dead one is left alone");
+    assert_eq!(sent(&world), [""; 0], "a dead one is left alone");
     assert!(!summary.waiting);
 }
 
@@ -259,14 +207,14 @@ fn discarded_retries_are_not_made() {
     let world = world(retrying());
     refuse(&world, &["b"]);
     assert!(world.succeed("p").waiting);
-    attempts(&world);
+    sent(&world);
     let user = tahini_hub::execution_log::User::default();
     world.hub().discard_retries("p", &user).unwrap();
     let last = world.log("p").pop().unwrap();
     assert_eq!(last["event_type"], "pump-discard-retries");
     assert!(!world.live_pipe("p").state().last.unwrap().waiting);
     assert!(!world.succeed("p").waiting);
-    assert_eq!(attempts(&world), [""; 0]);
+    assert_eq!(sent(&world), [""; 0]);
 }
 
 #[test]
@@ -287,9 +235,9 @@ fn a_dead_version_is_left_alone_when_the_source_gives_it_again() {
     let world = world(pump);
     refuse(&world, &["b"]);
     world.succeed("p");
-    attempts(&world);
+    sent(&world);
     assert!(world.rescan("p").success());
-    assert_eq!(attempts(&world), ["ac", "d"]);
+    assert_eq!(sent(&world), ["ac", "d"]);
 }
 
 #[test]
@@ -300,10 +248,10 @@ fn a_new_version_of_a_dead_entity_is_tried_and_resolves_it() {
     refuse(&world, &["b"]);
     world.succeed("p");
     refuse(&world, &[]);
-    attempts(&world);
+    sent(&world);
     world.records("p", records(&[("b", 9)]));
     world.succeed("p");
-    assert_eq!(attempts(&world), ["b"]);
+    assert_eq!(sent(&world), ["b"]);
     assert_eq!(
         errors(&world).pop().unwrap(),
         json!(["write-error:b", 0, false, true, false])
@@ -347,9 +295,9 @@ fn a_full_run_retries_what_waits_once() {
     let world = world(retrying());
     refuse(&world, &["b"]);
     world.succeed("p");
-    attempts(&world);
+    sent(&world);
     assert!(world.rescan("p").success());
-    let tries = attempts(&world);
+    let tries = sent(&world);
     assert_eq!(
         tries.iter().filter(|ids| ids.contains('b')).count(),
         1,
@@ -445,7 +393,7 @@ fn a_peer_that_asks_for_a_pause_gets_it() {
     let started = std::time::Instant::now();
     world.succeed("p");
     assert!(started.elapsed().as_millis() >= 30);
-    assert_eq!(attempts(&world), ["abc!", "abc", "d"]);
+    assert_eq!(sent(&world), ["abc!", "abc", "d"]);
 }
 
 #[test]
@@ -465,10 +413,10 @@ fn a_filtered_version_resolves_an_older_one_that_waits() {
     assert!(!summary.waiting);
     let last = errors(&world).pop().unwrap();
     assert_eq!(last, json!(["write-error:b", 1, false, true, false]));
-    attempts(&world);
+    sent(&world);
     refuse(&world, &[]);
     world.succeed("p");
-    assert_eq!(attempts(&world), [""; 0], "the old version is not sent");
+    assert_eq!(sent(&world), [""; 0], "the old version is not sent");
 }
 
 #[test]
@@ -514,9 +462,9 @@ fn a_system_says_how_its_failures_are_answered() {
         }));
     });
     world.succeed("p");
-    assert_eq!(attempts(&world), ["abc!", "abc!", "a", "b!", "c", "d"]);
+    assert_eq!(sent(&world), ["abc!", "abc!", "a", "b!", "c", "d"]);
     world.succeed("p");
-    assert_eq!(attempts(&world), ["b!"]);
+    assert_eq!(sent(&world), ["b!"]);
     let last = errors(&world).pop().unwrap();
     assert_eq!(last, json!(["write-error:b", 1, false, false, true]));
 }
@@ -536,7 +484,7 @@ fn what_the_pump_says_itself_goes_before_what_a_system_says() {
         }));
     });
     world.fail("p");
-    assert_eq!(attempts(&world), ["abc!", "a", "b!", "b!"]);
+    assert_eq!(sent(&world), ["abc!", "a", "b!", "b!"]);
     assert_eq!(errors(&world), Vec::<Json>::new());
 }
 
@@ -621,7 +569,7 @@ fn what_waits_in_a_store_of_an_earlier_version_is_retried() {
     };
     dataset.commit(commit).unwrap().1.wait().unwrap();
     let summary = world.succeed("p");
-    assert_eq!(attempts(&world), ["z", "abc", "d"]);
+    assert_eq!(sent(&world), ["z", "abc", "d"]);
     assert!(!summary.waiting);
     let told = json!(["write-error:z", 3, false, true, false]);
     assert_eq!(
