@@ -106,14 +106,14 @@ impl Seen {
         let mut after = None;
         loop {
             let (mut gone, mut rows) = (Batch::new(), Batch::new());
-            let next = snapshot.unseen(&self.all, after.as_deref(), DELETIONS, &mut gone)?;
+            let next = snapshot.unseen(&self.all, after, DELETIONS, &mut gone)?;
             gone.iter()
                 .for_each(|record| push_deleted(&mut rows, record));
             if !rows.is_empty() {
                 delete(&rows)?;
             }
             match next {
-                Some(id) => after = Some(id),
+                Some(seq) => after = Some(seq),
                 None => return Ok(()),
             }
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use roaring::RoaringTreemap;
-use tahini_entity::{Batch, Str};
+use tahini_entity::Batch;
 
 use crate::{Compacted, Compaction, StoreError};
 
@@ -165,16 +165,16 @@ pub trait Snapshot: Send {
     ) -> Result<Option<Seq>, StoreError>;
     /// All versions of one id, oldest first.
     fn versions(&self, id: &str, out: &mut Batch) -> Result<(), StoreError>;
-    /// Appends the latest versions that are not deleted and whose sequence is not in `seen`,
-    /// at most `limit` of them, ids after `after`; returns the last id looked at, `None` at the end.
-    /// A call may append nothing and still not be at the end.
+    /// Appends the latest versions that are not deleted and whose sequence is not in `seen`, in
+    /// order, at most `limit` of them, those after `after`; returns the last one looked at, `None`
+    /// at the end.
     fn unseen(
         &self,
         seen: &RoaringTreemap,
-        after: Option<&str>,
+        after: Option<Seq>,
         limit: Limit,
         out: &mut Batch,
-    ) -> Result<Option<Str>, StoreError>;
+    ) -> Result<Option<Seq>, StoreError>;
     /// The state records of `space` whose key starts with `prefix`, in key order.
     fn state(&self, space: &str, prefix: &[u8]) -> Result<StateRows, StoreError>;
 }

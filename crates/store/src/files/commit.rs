@@ -8,11 +8,11 @@ use tahini_entity::Shape;
 
 use super::block::{Row, RowShape};
 use super::dataset::OpenDataset;
-use super::fetch::{Fetch, key_order, look_up};
+use super::fetch::{Fetch, look_up};
 use super::frame::{self, Closing, Finished, FrameWriter, StateChange, put_state};
 use super::writer::Writer;
 use crate::content::Content;
-use crate::keys::{index_key, is_cut, state_key};
+use crate::keys::{index_key, is_cut, key_order, state_key};
 use crate::rule::{self, Prior, Verdict};
 use crate::{Commit, Outcome, Seq, StateWrite, StoreError};
 
@@ -29,7 +29,7 @@ pub(crate) fn run(
     rule::check_state(commit.state)?;
     let mut writer = dataset.writer();
     dataset.check_writable(&mut writer)?;
-    if dataset.overlay_full() {
+    if dataset.overlay_full(&writer) {
         dataset.write_index(&mut writer)?;
     }
     let plan = Plan::make(dataset, &writer, commit)?;
@@ -87,7 +87,7 @@ impl<'a> Plan<'a> {
             let id = rule::row_id(at, &commit.rows.get(at))?;
             keys.push(index_key(id.as_bytes()));
         }
-        let order = key_order(&keys);
+        let order = key_order(keys.len(), |at| keys[at].as_ref());
         let priors = look_up(dataset, &keys, &order)?;
         check_cut_keys(dataset, commit, &keys, &order, &priors)?;
         let earlier = earlier_rows(&keys, &order);
@@ -375,6 +375,7 @@ fn publish(
         overlay.set_state(key, write.value.clone());
     }
     overlay.forget(dataset.durable.oldest());
+    overlay.count();
     drop(overlay);
     if plan.written() > 0 {
         writer.head.last_ts = last_ts(writer, commit, plan);

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use super::committer::Queue;
@@ -22,11 +22,17 @@ use crate::{
     Commit, Compacted, Compaction, Dataset, Head, Outcome, Seq, Snapshot, StoreError, Ticket,
 };
 
+/// Of an index up to this size every page may be changed by one write. In a larger one each key
+/// may need a page of its own, all of which are in memory until the write is done.
+const EVERY_PAGE: u64 = 96 << 20;
+
 /// What a dataset shares with its store.
 pub(crate) struct Home {
     pub options: Options,
     pub indexes: Arc<OpenIndexes>,
     pub committer: Arc<Queue>,
+    /// Keys that wait for their indexes.
+    pub waiting: Arc<AtomicUsize>,
     /// Numbers of segments, never given twice.
     pub numbers: Arc<AtomicU32>,
     /// Keeps other processes out for as long as any dataset is in use.
@@ -115,7 +121,8 @@ impl OpenDataset {
             clear_unlisted(&*options.disk, dir, &manifest);
         }
         let segments = Arc::new(std::mem::take(&mut found.segments));
-        let overlay = std::mem::take(&mut found.told.overlay);
+        let mut overlay = std::mem::take(&mut found.told.overlay);
+        overlay.join(&home.waiting);
         let bytes = index.bytes();
         let writer = Writer::recovered(found, &segments, manifest, home.numbers, bytes);
         Ok(Arc::new(OpenDataset {
@@ -328,10 +335,14 @@ impl OpenDataset {
     }
 
     /// Whether the index has to be written before more may be committed.
-    pub fn overlay_full(&self) -> bool {
+    pub fn overlay_full(&self, writer: &Writer) -> bool {
         let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
-        overlay.len() >= self.options.overlay_keys
-            || overlay.state_bytes >= self.options.overlay_state_bytes
+        let all = self.options.overlay_keys;
+        let most = match writer.index_bytes <= EVERY_PAGE {
+            true => all,
+            false => all / 16,
+        };
+        overlay.is_full(most, all) || overlay.state_bytes >= self.options.overlay_state_bytes
     }
 
     pub fn segment_full(&self, writer: &Writer) -> bool {
