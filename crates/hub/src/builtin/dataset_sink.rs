@@ -1,13 +1,16 @@
 //! The `dataset` sink: writes real changes, tracks deletions, and keeps the pipe's place.
 //!
-//! Rows are gathered up to a checkpoint and committed with the place in one atomic step.
-//! A commit's sync overlaps the work on the next one.
+//! Rows are gathered up to a checkpoint and committed with the place in one atomic step. Where
+//! many come, that is done on a thread of its own while the next ones are gathered, and a commit's
+//! sync overlaps the work on the next one.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tahini_entity::{Batch, Offset, Record};
-use tahini_store::{Commit, Dataset, Outcome, Rule, StateWrite, Ticket};
+use tahini_store::{Commit, Dataset, Outcome, Rule, StateWrite, StoreError, Ticket};
 
+use super::committing::{Committing, Order};
 use crate::config::{Kind, Property};
 use crate::registry::SinkDef;
 use crate::seen::{Seen, push_deleted};
@@ -116,6 +119,9 @@ struct DatasetSink {
     populate: Populate,
     pipe: String,
     gathered: Batch,
+    /// The memory of a batch that was committed.
+    spare: Batch,
+    committing: Option<Committing>,
     seen: Option<Seen>,
     durable: Option<Ticket>,
     changed: bool,
@@ -146,6 +152,8 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Sink>, Failure> {
         populate,
         pipe: ctx.owner.to_owned(),
         gathered: Batch::new(),
+        spare: Batch::new(),
+        committing: None,
         seen: None,
         durable: None,
         changed: false,
@@ -156,17 +164,58 @@ impl DatasetSink {
     /// Commits what was gathered with `state` in one step; waits for the commit before. Nothing
     /// to commit costs nothing: a thousand idle pipes run every half minute.
     fn commit(&mut self, state: &[StateWrite], populated: bool) -> Result<Written, Failure> {
+        let mut written = self.collect()?;
         if self.gathered.is_empty() && state.is_empty() && !populated {
-            return Ok(Written::default());
+            return Ok(written);
         }
         let rows = std::mem::take(&mut self.gathered);
         let outcome = self.commit_rows(&rows, state, populated, self.terms.rule())?;
         self.gathered = rows;
         self.gathered.clear();
+        written += self.noted(&outcome);
+        Ok(written)
+    }
+
+    /// Begins to commit what was gathered with `state`; tells what came of the commit before.
+    fn hand_over(&mut self, state: &[StateWrite]) -> Result<Written, Failure> {
+        let written = self.collect()?;
+        let rows = std::mem::replace(&mut self.gathered, std::mem::take(&mut self.spare));
+        let state = self.with_retracted(state, &rows).into_owned();
+        let committing = match &mut self.committing {
+            Some(committing) => committing,
+            none => none.insert(Committing::start(&self.dataset).map_err(|error| {
+                Failure::transient(format!(
+                    "expected a thread to commit on, found none: {error}"
+                ))
+            })?),
+        };
+        committing.begin(Order {
+            rows,
+            rule: self.terms.rule(),
+            state,
+            now: self.clock.micros(),
+        })?;
+        Ok(written)
+    }
+
+    /// Ends the commit under way, if there is one.
+    fn collect(&mut self) -> Result<Written, Failure> {
+        let Some(done) = self.committing.as_mut().and_then(Committing::end) else {
+            return Ok(Written::default());
+        };
+        let done = done?;
+        self.spare = done.rows;
+        self.spare.clear();
+        let outcome = self.committed(done.outcome)?;
+        Ok(self.noted(&outcome))
+    }
+
+    /// Counts a commit's rows as seen.
+    fn noted(&mut self, outcome: &Outcome) -> Written {
         if let Some(seen) = &mut self.seen {
             seen.note(outcome.seqs.iter().flatten().copied());
         }
-        Ok(told(&outcome))
+        told(outcome)
     }
 
     fn commit_rows(
@@ -176,22 +225,30 @@ impl DatasetSink {
         populated: bool,
         rule: Rule<'_>,
     ) -> Result<Outcome, Failure> {
-        let with_retracted;
-        let state = match self.retracts {
-            true => {
-                with_retracted = [state, &compaction::to_retract(&self.pipe, rows)].concat();
-                &with_retracted
-            }
-            false => state,
-        };
+        let state = self.with_retracted(state, rows);
         let commit = Commit {
             rows,
             rule,
-            state,
+            state: &state,
             populated,
             now: self.clock.micros(),
         };
         let outcome = self.dataset.commit(commit);
+        self.committed(outcome)
+    }
+
+    fn with_retracted<'s>(&self, state: &'s [StateWrite], rows: &Batch) -> Cow<'s, [StateWrite]> {
+        match self.retracts {
+            true => Cow::Owned([state, &compaction::to_retract(&self.pipe, rows)].concat()),
+            false => Cow::Borrowed(state),
+        }
+    }
+
+    /// Takes a commit in; waits for the sync of the one before.
+    fn committed(
+        &mut self,
+        outcome: Result<(Outcome, Ticket), StoreError>,
+    ) -> Result<Outcome, Failure> {
         let (outcome, ticket) = outcome.map_err(|error| refused(&self.terms, error))?;
         if let Some(before) = self.durable.replace(ticket) {
             before.wait()?;
@@ -282,12 +339,15 @@ impl Sink for DatasetSink {
 
     fn write(&mut self, batch: &Batch, progress: Option<&Progress>) -> Result<Written, Failure> {
         self.terms.push(&mut self.gathered, batch)?;
-        let full = self.gathered.len() >= COMMIT_ROWS
-            || self.gathered.bytes() >= COMMIT_BYTES
-            || self.terms.one_by_one();
+        // A refusal must stay with its batch, so that nothing may be under way then.
+        let one_by_one = self.terms.one_by_one();
+        let full = !one_by_one
+            && (self.gathered.len() >= COMMIT_ROWS || self.gathered.bytes() >= COMMIT_BYTES);
         match progress {
+            Some(progress) if full && self.seen.is_none() => self.hand_over(&progress.state),
             Some(progress) => self.checkpoint(progress),
-            None if full => self.commit(&[], false),
+            None if full => self.hand_over(&[]),
+            None if one_by_one => self.commit(&[], false),
             None => Ok(Written::default()),
         }
     }
@@ -321,6 +381,7 @@ impl Sink for DatasetSink {
     }
 
     fn abort(&mut self, _why: &Failure) {
+        let _ = self.collect();
         self.gathered.clear();
         if let Some(ticket) = self.durable.take() {
             let _ = ticket.wait();

@@ -36,7 +36,7 @@ pub(crate) fn run(
     let populates = commit.populated && !writer.head.populated;
     if plan.written() == 0 && commit.state.is_empty() && !populates {
         // What was equal may have been written a moment ago: it holds when that is durable.
-        return Ok((plan.outcome(commit), writer.commit));
+        return Ok((plan.outcome(), writer.commit));
     }
     if dataset.segment_full(&writer) {
         dataset.roll(&mut writer)?;
@@ -47,7 +47,7 @@ pub(crate) fn run(
     writer.note_frame(&frame, &shapes);
     publish(dataset, &mut writer, commit, &plan, undo);
     writer.keep_buffer(frame.bytes);
-    Ok((plan.outcome(commit), writer.commit))
+    Ok((plan.outcome(), writer.commit))
 }
 
 /// What becomes of each row.
@@ -131,13 +131,14 @@ impl<'a> Plan<'a> {
         self.next - self.first
     }
 
-    fn outcome(&self, commit: &Commit<'_>) -> Outcome {
+    fn outcome(&self) -> Outcome {
         let mut outcome = Outcome::default();
-        for (planned, record) in self.rows.iter().zip(commit.rows.iter()) {
+        outcome.seqs.reserve(self.rows.len());
+        for planned in &self.rows {
             outcome.seqs.push(planned.latest().map(|latest| latest.seq));
             match planned {
                 Planned::Leave(_) => outcome.unchanged += 1,
-                Planned::Write { .. } if record.meta.deleted => outcome.deleted += 1,
+                Planned::Write { version, .. } if version.deleted => outcome.deleted += 1,
                 Planned::Write { .. } => outcome.written += 1,
             }
         }

@@ -171,6 +171,9 @@ impl FileSnapshot {
         for segment in first..fetch.segments.len() {
             while let Some(span) = fetch.segments[segment].span(number) {
                 let span = span.start.max(from)..span.end.min(self.next());
+                if span.is_empty() {
+                    return Ok(None);
+                }
                 if passed(span.clone()) {
                     last = Some(span.end - 1);
                     number += 1;
