@@ -206,7 +206,7 @@ impl Batch {
     }
 
     /// Appends copies of all entities of `other`.
-    pub fn append(&mut self, other: &Batch) {
+    pub fn push_all(&mut self, other: &Batch) {
         let base = self.bytes.len();
         self.bytes.extend_from_slice(&other.bytes);
         self.rows.reserve(other.rows.len());

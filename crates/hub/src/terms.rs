@@ -116,7 +116,7 @@ impl Terms {
             !meta.reserved && !meta.filtered && bytes as u64 <= self.max_bytes
         };
         if batch.sizes().all(|(meta, bytes)| as_it_is(meta, bytes)) {
-            out.append(batch);
+            out.push_all(batch);
             return Ok(());
         }
         let before = out.len();

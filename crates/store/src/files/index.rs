@@ -11,7 +11,7 @@ use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, PutFlags, RoTxn, RwTxn,
 use uuid::Uuid;
 
 use super::dense;
-use super::disk::private_dir;
+use super::disk::{self, private_dir};
 use super::overlay::Overlay;
 use super::superseded::Superseded;
 use super::wire::{Reader, put_bytes};
@@ -423,6 +423,7 @@ impl Tables {
         if let Some(applied) = flush.applied {
             self.meta.put(&mut txn, APPLIED, &applied.encode())?;
         }
+        disk::count_sync();
         txn.commit()
     }
 

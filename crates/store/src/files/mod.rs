@@ -33,7 +33,7 @@ mod survey;
 mod wire;
 mod writer;
 
-pub use disk::{Disk, DiskFile, RealDisk};
+pub use disk::{Disk, DiskFile, RealDisk, syncs};
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

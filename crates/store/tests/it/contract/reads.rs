@@ -211,10 +211,11 @@ pub fn unseen_walks_in_pages(backend: &dyn Backend) {
             .filter(|row| row.1.ends_with('1'))
             .map(|row| row.0),
     );
-    let expected: Vec<String> = ids
-        .iter()
-        .filter(|id| !id.ends_with('1') && !["e05", "e06"].contains(&id.as_str()))
-        .cloned()
+    // In the order of their versions: e07 came again.
+    let first = ids.iter().rev().map(String::as_str);
+    let expected: Vec<&str> = first
+        .filter(|id| !id.ends_with('1') && !["e05", "e06", "e07"].contains(id))
+        .chain(["e07"])
         .collect();
     for rows in [1, 3, 100] {
         let mut found = Vec::new();
