@@ -471,3 +471,25 @@ fn put_escaped(text: &str, out: &mut Vec<u8>) {
         from = at + 1;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_hashes_are_written_as_display_writes_them() {
+        for number in [0, 7, -1, 10, 99, 1_000_000, i64::MAX, i64::MIN] {
+            let mut out = Vec::new();
+            put_int(number, &mut out);
+            assert_eq!(out, number.to_string().into_bytes());
+        }
+        let mut out = Vec::new();
+        put_digits(u64::MAX, &mut out);
+        assert_eq!(out, u64::MAX.to_string().into_bytes());
+        for hash in [0, 0xfedc_ba98, u128::MAX, 0x0123_4567_89ab_cdef << 64] {
+            let mut out = Vec::new();
+            put_hash(hash, &mut out);
+            assert_eq!(out, format!("\"{hash:032x}\"").into_bytes());
+        }
+    }
+}

@@ -94,3 +94,67 @@ impl Drop for Committing {
 fn lost() -> Failure {
     Failure::fatal("the commit met a defect in the program; the node's log has the panic")
 }
+
+#[cfg(test)]
+mod tests {
+    use tahini_store::{Compacted, Compaction, Snapshot};
+
+    use super::*;
+
+    /// A dataset that refuses what has state, and does not survive a late commit.
+    struct Fragile;
+
+    impl Dataset for Fragile {
+        fn name(&self) -> &str {
+            "fragile"
+        }
+
+        fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+            Err(StoreError::Missing("fragile".to_owned()))
+        }
+
+        fn commit(&self, commit: Commit<'_>) -> Result<(Outcome, Ticket), StoreError> {
+            assert!(commit.now < 10, "too late");
+            match commit.state.is_empty() {
+                true => Ok((Outcome::default(), Ticket::new(|| Ok(())))),
+                false => Err(StoreError::Refused("no state".to_owned())),
+            }
+        }
+
+        fn compact(&self, _rules: &Compaction<'_>) -> Result<Compacted, StoreError> {
+            Err(StoreError::Missing("fragile".to_owned()))
+        }
+    }
+
+    fn order(now: i64, state: Vec<StateWrite>) -> Order {
+        Order {
+            rows: Batch::new(),
+            rule: Rule::IfChanged,
+            state,
+            now,
+        }
+    }
+
+    #[test]
+    fn each_commit_is_answered_once_and_a_panic_fails_the_run() {
+        let dataset: Arc<dyn Dataset> = Arc::new(Fragile);
+        let mut committing = Committing::start(&dataset).unwrap();
+        assert!(committing.end().is_none(), "nothing was begun");
+        committing.begin(order(1, Vec::new())).unwrap();
+        assert!(committing.end().unwrap().unwrap().outcome.is_ok());
+        assert!(committing.end().is_none());
+        let state = vec![StateWrite {
+            space: "s".to_owned(),
+            key: Vec::new(),
+            value: None,
+        }];
+        committing.begin(order(2, state)).unwrap();
+        let refused = committing.end().unwrap().unwrap().outcome;
+        assert!(matches!(refused.err(), Some(StoreError::Refused(_))));
+        committing.begin(order(10, Vec::new())).unwrap();
+        let failure = committing.end().unwrap().err().unwrap();
+        assert!(failure.to_string().contains("panic"), "{failure}");
+        // The thread is gone; nothing waits for it.
+        drop(committing);
+    }
+}

@@ -118,3 +118,33 @@ impl Overlay {
         self.count();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_hold_together_counts_until_it_is_written_or_gone() {
+        let all = Arc::default();
+        let of = |keys: u64| {
+            let mut overlay = Overlay::default();
+            for key in 0..keys {
+                overlay.set_latest(&key.to_be_bytes(), None);
+            }
+            overlay.join(&all);
+            overlay
+        };
+        let (mut one, small) = (of(90), of(5));
+        assert!(!one.is_full(100, 160));
+        assert!(one.is_full(90, 160), "it holds as many as it may");
+        let other = of(65);
+        assert!(one.is_full(100, 160), "all hold as many as they may");
+        assert!(!small.is_full(100, 160), "one that holds little is spared");
+        drop(other);
+        assert!(!one.is_full(100, 160));
+        let another = of(65);
+        assert!(another.is_full(100, 160));
+        one.written();
+        assert!(!another.is_full(100, 160));
+    }
+}
