@@ -206,6 +206,16 @@ impl ExecutionLog {
         self.entry("pump-discard-retries", "pump-discard-retries", properties)
     }
 
+    /// The entry for inferred entity types that were discarded by hand.
+    pub fn entity_types_discarded(&self, user: &User) -> Entity {
+        let properties = vec![
+            ("event_time", iso(self.clock.now())),
+            ("user", user_value(user)),
+        ];
+        let kind = "pump-discard-inferred-schema";
+        self.entry(kind, kind, properties)
+    }
+
     /// The entry for an entity that could not be written, or that got through at last.
     pub fn write_error(&self, error: &WriteError<'_>) -> Entity {
         let id = error.entity.id.as_deref().unwrap_or_default();

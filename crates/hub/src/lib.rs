@@ -9,6 +9,7 @@ pub mod check;
 mod compaction;
 pub mod config;
 pub mod cron;
+pub mod entity_type;
 pub mod execution_log;
 mod failure;
 pub mod fate;

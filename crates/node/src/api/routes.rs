@@ -2,8 +2,9 @@
 //! `/api/openapi.json`.
 
 use super::{
-    Access, Handle, Param, Place, Route, Verb, components, config, datasets, entities, env,
-    language, page, pipes, preview, proxy, publishers, pump, receivers, secrets, status, systems,
+    Access, Handle, Param, Place, Route, Verb, components, config, datasets, entities,
+    entity_types, env, language, page, pipes, preview, proxy, publishers, pump, receivers, secrets,
+    status, systems,
 };
 
 const fn path(name: &'static str) -> Param {
@@ -198,6 +199,41 @@ pub static ROUTES: &[Route] = &[
         &[query("name")],
         Handle::Now(language::functions),
         "The functions of the language: arguments, what they do, examples.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/entity-types",
+        &[PIPE],
+        Handle::Work(entity_types::all),
+        "What a pipe's entities look like on both sides, as JSON Schema, and how that changed.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/entity-types/source",
+        &[PIPE],
+        Handle::Work(entity_types::source),
+        "What a pipe's source gives, as JSON Schema.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/entity-types/sink",
+        &[PIPE],
+        Handle::Work(entity_types::sink),
+        "What a pipe's sink is given, as JSON Schema.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/generate-schema-definition",
+        &[PIPE, query("sample_size"), query("keys_only")],
+        Handle::Work(entity_types::columns_of_pipe),
+        "Columns for what a pipe gives, as the schema_definition of an SQL sink.",
+    ),
+    route(
+        Verb::Get,
+        "/api/datasets/{dataset_id}/generate-schema-definition",
+        &[DATASET, query("sample_size"), query("keys_only")],
+        Handle::Work(entity_types::columns_of_dataset),
+        "Columns for what a dataset holds, as the schema_definition of an SQL sink.",
     ),
     route(
         Verb::Get,
