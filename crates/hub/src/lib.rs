@@ -27,6 +27,7 @@ pub mod project;
 pub mod pump;
 pub mod receiver;
 pub mod registry;
+pub mod repost;
 mod retry;
 mod run_control;
 pub mod schedule;

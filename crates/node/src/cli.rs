@@ -69,6 +69,9 @@ enum Command {
     /// Print what a dataset holds, or what a pipe would give.
     #[command(after_long_help = examples::ENTITIES)]
     Entities(Entities),
+    /// Remove entities from a dataset for good, with all their versions.
+    #[command(after_long_help = examples::ERASE)]
+    Erase(Erase),
     /// Follow one entity on its way through a pipe.
     #[command(after_long_help = examples::TRACE)]
     Trace(Trace),
@@ -300,6 +303,19 @@ pub struct Entities {
     pub setting: Setting,
 }
 
+/// Options of `erase`.
+#[derive(Args, Clone)]
+pub struct Erase {
+    /// The dataset.
+    pub dataset: String,
+    /// The `_id`s of the entities.
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Where datasets are kept.
+    #[command(flatten)]
+    pub store: Store,
+}
+
 /// Options of `trace`.
 #[derive(Args, Clone)]
 pub struct Trace {
@@ -376,6 +392,7 @@ pub fn main() -> ExitCode {
         Command::Fmt(options) => commands::fmt::fmt(&options),
         Command::Schema(options) => commands::schema::schema(&options),
         Command::Entities(options) => commands::entities::entities(&options),
+        Command::Erase(options) => commands::erase::erase(&options),
         Command::Trace(options) => commands::trace::trace(&options),
         Command::Token(Token {
             command: TokenCommand::Create { role, expires },

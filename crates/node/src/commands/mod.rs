@@ -1,6 +1,7 @@
 //! The commands that work without a running node.
 
 pub mod entities;
+pub mod erase;
 pub mod explain;
 pub mod fmt;
 mod look;
