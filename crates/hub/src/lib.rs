@@ -46,7 +46,7 @@ mod transform;
 mod writer;
 
 pub use config::{Component, ComponentKind, Configuration, Problem};
-pub use failure::{Class, Failure};
+pub use failure::{Class, Failure, Fault};
 pub use hub::Hub;
 pub use pipe::{Pipe, World};
 pub use project::Project;
@@ -57,4 +57,4 @@ pub use secrets::SecretSource;
 pub use sink::Sink;
 pub use source::Source;
 pub use system::{Services, System, Systems};
-pub use transform::{Outputs, Transform, apply_all};
+pub use transform::{Outputs, Transform, apply_all, origins};
