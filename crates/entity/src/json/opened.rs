@@ -125,6 +125,11 @@ impl Opened {
         }
     }
 
+    /// Where the entity at `at` begins in its buffer.
+    pub fn start(&self, at: usize) -> Option<usize> {
+        self.rows.get(at).map(|row| row.start)
+    }
+
     /// The entities in order; `buffer` is the one in which they were opened, with nothing but
     /// UTF-8 from the first one to the last. That is found out here, once for all of them.
     ///
