@@ -452,6 +452,7 @@ fn of_many_entities_some_stand_for_others_and_what_is_there_is_still_exact() {
 /// cost_of_looking -- --ignored --nocapture`
 #[test]
 #[ignore = "a measurement"]
+#[allow(clippy::print_stdout, reason = "it is read by whoever measures")]
 fn cost_of_looking() {
     let text = std::fs::read(std::env::var("SPEED").unwrap()).unwrap();
     let lines: Vec<&[u8]> = text
