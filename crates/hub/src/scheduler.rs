@@ -83,6 +83,8 @@ struct Due {
 const WORKERS: usize = 10;
 /// The longest that the watching thread sleeps.
 const NAP: Duration = Duration::from_secs(1);
+/// How often somebody looks whether receivers' datasets are to be compacted.
+const COMPACTION: Duration = Duration::from_secs(60);
 
 impl Scheduler {
     /// Starts watching the clock for `hub`.
@@ -96,22 +98,35 @@ impl Scheduler {
         });
         scheduler.reload(true);
         if options.automatic {
-            let watched = Arc::downgrade(&scheduler);
-            let watch = move || {
-                while let Some(scheduler) = watched.upgrade() {
-                    if !scheduler.tick() {
-                        return;
-                    }
-                }
-            };
-            let spawned = std::thread::Builder::new()
-                .name("schedule".to_owned())
-                .spawn(watch);
-            if let Err(error) = spawned {
-                tracing::error!(%error, "the schedule's thread could not be started");
-            }
+            scheduler.watch("schedule", Scheduler::tick);
         }
+        // Posts come without any schedule, too.
+        let mut next = Instant::now() + COMPACTION;
+        scheduler.watch("compaction", move |scheduler| scheduler.compact(&mut next));
         scheduler
+    }
+
+    /// Does something on a thread of its own, again and again, until it says `false` or the
+    /// scheduler is gone.
+    fn watch(
+        self: &Arc<Scheduler>,
+        name: &str,
+        mut step: impl FnMut(&Scheduler) -> bool + Send + 'static,
+    ) {
+        let watched = Arc::downgrade(self);
+        let watch = move || {
+            while let Some(scheduler) = watched.upgrade() {
+                if !step(&scheduler) {
+                    return;
+                }
+            }
+        };
+        let spawned = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(watch);
+        if let Err(error) = spawned {
+            tracing::error!(%error, name, "a thread of the scheduler could not be started");
+        }
     }
 
     /// Takes over the pipes of the running configuration; unchanged ones keep their times.
@@ -326,6 +341,23 @@ impl Scheduler {
             .changed
             .wait_timeout(inner, nap.max(Duration::from_millis(5)));
         true
+    }
+
+    /// Waits a moment, and compacts what was posted when it is time for that.
+    fn compact(&self, next: &mut Instant) -> bool {
+        if Instant::now() >= *next {
+            self.hub.compact_receivers(&|| self.lock().stopping);
+            *next = Instant::now() + COMPACTION;
+        }
+        let inner = self.lock();
+        if inner.stopping {
+            return false;
+        }
+        let nap = next.saturating_duration_since(Instant::now()).min(NAP);
+        let waited = self.changed.wait_timeout(inner, nap);
+        !waited
+            .map_or_else(|lock| lock.into_inner().0, |(lock, _)| lock)
+            .stopping
     }
 
     fn due(&self, now: Timestamp) -> Vec<Due> {

@@ -9,7 +9,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tahini_store::{Disk, DiskFile};
 
-use crate::model::Dice;
+/// Numbers that are the same in every run.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
 
 /// What becomes of unsynced bytes and names when the power goes.
 #[derive(Clone, Copy, Debug)]
