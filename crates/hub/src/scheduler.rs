@@ -5,7 +5,8 @@
 //! system take only so many, so that hung peers stop nobody else.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -45,6 +46,8 @@ pub struct Scheduler {
     options: Options,
     inner: Mutex<Inner>,
     changed: Condvar,
+    /// The threads that watch; each lets go of the store when it has ended.
+    watching: Mutex<Vec<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
@@ -95,6 +98,7 @@ impl Scheduler {
             options,
             inner: Mutex::default(),
             changed: Condvar::new(),
+            watching: Mutex::default(),
         });
         scheduler.reload(true);
         if options.automatic {
@@ -124,8 +128,11 @@ impl Scheduler {
         let spawned = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(watch);
-        if let Err(error) = spawned {
-            tracing::error!(%error, name, "a thread of the scheduler could not be started");
+        match spawned {
+            Ok(thread) => self.watching().push(thread),
+            Err(error) => {
+                tracing::error!(%error, name, "a thread of the scheduler could not be started");
+            }
         }
     }
 
@@ -304,7 +311,15 @@ impl Scheduler {
             let waited = self.changed.wait_timeout(inner, left);
             inner = waited.map_or_else(|lock| lock.into_inner().0, |(lock, _)| lock);
         }
+        drop(inner);
+        let watching = std::mem::take(&mut *self.watching());
+        // One that panicked said so when it did.
+        watching.into_iter().for_each(|thread| drop(thread.join()));
         true
+    }
+
+    fn watching(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks for what is due, then sleeps until something may be.
