@@ -196,7 +196,9 @@ pub trait Snapshot: Send {
     fn at(&self, seqs: &[Seq], out: &mut Batch) -> Result<Vec<bool>, StoreError>;
     /// Appends where each of `keys` occurs in a declared index, one key after the other, in the
     /// order of sequences. What this view does not know is never among it. `false`, and nothing
-    /// appended, where no such index is declared or it is still being built.
+    /// appended, where no such index is declared or it is still being built, and where what left a
+    /// key is asked for from a place behind which compaction took versions: one of them may have
+    /// been it.
     fn find(
         &self,
         fingerprint: &str,

@@ -76,6 +76,13 @@ impl Ask {
         limit: usize::MAX,
     };
 
+    /// The first version that may be one that left a key, where those are asked for.
+    pub(crate) fn leaves_from(&self) -> Option<Seq> {
+        let behind = self.from.filter(|_| !self.reversed);
+        self.left
+            .then(|| behind.map_or(0, |from| from.saturating_add(1)))
+    }
+
     /// Whether a version at `seq` comes behind `from`.
     pub(crate) fn reaches(&self, seq: Seq) -> bool {
         match self.from {

@@ -9,6 +9,7 @@ mod datasets;
 mod execution_log;
 mod faulty;
 mod full_runs;
+mod indexes;
 mod lookup;
 mod middle;
 mod moments;

@@ -2,14 +2,15 @@
 
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
+use tahini_dtl::Subset;
 use tahini_entity::Batch;
 use tahini_entity::json::{Fields, write_record};
 use tahini_store::{Head, Limit, Snapshot, View};
 
 use super::answer::json_answer;
-use super::entities::json_body;
+use super::entities::{self, json_body};
 use super::runtime::moment;
-use super::{Answer, Call, Node, Problem};
+use super::{Answer, Call, Node, Problem, indexes};
 
 /// All datasets.
 pub fn list(node: &Node, _: &Call) -> Answer {
@@ -21,7 +22,11 @@ pub fn list(node: &Node, _: &Call) -> Answer {
 pub fn one(node: &Node, call: &Call) -> Answer {
     let id = call.id("dataset_id");
     match node.head(id)? {
-        Some(head) => json_answer(&dataset_json(&head)),
+        Some(head) => {
+            let mut json = dataset_json(&head);
+            json["runtime"]["indexes"] = indexes::of_dataset(node, id)?;
+            json_answer(&json)
+        }
         None => Err(Problem::missing("dataset", id)),
     }
 }
@@ -99,7 +104,12 @@ pub fn entity(node: &Node, call: &Call) -> Answer {
             snapshot.latest(&[id], &mut batch)?;
         }
     }
-    let Some(record) = batch.iter().next() else {
+    let subset = entities::subset_of(node, name, call)?;
+    let mut found = batch.iter().filter(|record| {
+        let inside = |subset: &Subset| subset.holds(&record.to_entity());
+        subset.as_ref().is_none_or(inside)
+    });
+    let Some(record) = found.next() else {
         return Err(Problem::missing("entity", id));
     };
     let mut text = Vec::new();

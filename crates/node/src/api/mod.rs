@@ -14,6 +14,7 @@ mod datasets;
 mod entities;
 mod env;
 mod gate;
+mod indexes;
 mod language;
 mod page;
 mod pipes;

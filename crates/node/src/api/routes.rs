@@ -3,7 +3,8 @@
 
 use super::{
     Access, Handle, Param, Place, Route, Verb, components, config, datasets, entities, env,
-    language, page, pipes, preview, proxy, publishers, pump, receivers, secrets, status, systems,
+    indexes, language, page, pipes, preview, proxy, publishers, pump, receivers, secrets, status,
+    systems,
 };
 
 const fn path(name: &'static str) -> Param {
@@ -245,6 +246,7 @@ pub static ROUTES: &[Route] = &[
             query("reverse"),
             query("deleted"),
             query("populated"),
+            query("subset"),
         ],
         Handle::Flow(|node, call| Box::pin(entities::of_dataset(node, call))),
         "What a dataset holds (JSON pull protocol).",
@@ -252,9 +254,28 @@ pub static ROUTES: &[Route] = &[
     route(
         Verb::Get,
         "/api/datasets/{dataset_id}/entity",
-        &[DATASET, query("entity_id"), query("offset")],
+        &[
+            DATASET,
+            query("entity_id"),
+            query("offset"),
+            query("subset"),
+        ],
         Handle::Work(datasets::entity),
         "One entity: its latest version or the one at an offset.",
+    ),
+    route(
+        Verb::Get,
+        "/api/datasets/{dataset_id}/indexes",
+        &[DATASET],
+        Handle::Work(indexes::list),
+        "The indexes of a dataset, and how far they are.",
+    ),
+    route(
+        Verb::Delete,
+        "/api/datasets/{dataset_id}/indexes/{index_int_id}",
+        &[DATASET, path("index_int_id")],
+        Handle::Work(indexes::delete),
+        "Throws away what an index holds; it is built anew while a pipe wants it.",
     ),
     route(
         Verb::Get,

@@ -247,9 +247,10 @@ fn rewrite_all(
         let Some(fresh) = rewrite::group(dataset, segments, &dead, oldest, rules.stop)? else {
             return Ok(false);
         };
+        let gone = || dead.iter().map(|found| &found.dead);
+        dataset.keyed.note_going(dataset, gone())?;
         rewrite::swap(dataset, segments, &fresh, &dead)?;
-        let gone = dead.iter().map(|found| &found.dead);
-        dataset.keyed.note_gone(gone);
+        dataset.keyed.note_gone(gone());
         done.versions += dead.iter().map(|found| found.dead.len()).sum::<u64>();
     }
     Ok(true)

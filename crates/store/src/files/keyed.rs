@@ -145,6 +145,12 @@ impl Keyed {
             }
             let state = self.read();
             let Some(known) = has(&state) else { continue };
+            if ask
+                .leaves_from()
+                .is_some_and(|from| from < known.saved.gone_until)
+            {
+                return Ok(false);
+            }
             let look = Look {
                 snapshot,
                 state: &state,

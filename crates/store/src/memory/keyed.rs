@@ -20,6 +20,8 @@ struct Known {
     def: IndexDef,
     number: u32,
     next: Seq,
+    /// Behind the newest of its versions that compaction took.
+    gone_until: Seq,
     /// Key and sequence to whether the version is one that lost the key.
     rows: BTreeMap<(u128, Seq), bool>,
 }
@@ -46,6 +48,7 @@ impl Keyed {
             def,
             number: self.fresh,
             next: 0,
+            gone_until: 0,
             rows: BTreeMap::new(),
         }
     }
@@ -112,7 +115,12 @@ impl All {
     /// Forgets versions that are no more.
     pub(super) fn index_what_is_left(&mut self) {
         let mut keyed = std::mem::take(&mut self.keyed);
+        let gone = (0..self.head.next)
+            .rev()
+            .find(|seq| self.at(*seq).is_none());
+        let gone_until = gone.map_or(0, |gone| gone + 1);
         for known in &mut keyed.known {
+            known.gone_until = known.gone_until.max(gone_until.min(known.next));
             known.rows.retain(|(_, seq), _| self.at(*seq).is_some());
         }
         self.keyed = keyed;
@@ -133,6 +141,12 @@ impl MemorySnapshot {
         let Some(known) = known.find(|known| known.def.fingerprint == fingerprint) else {
             return false;
         };
+        if ask
+            .leaves_from()
+            .is_some_and(|from| from < known.gone_until)
+        {
+            return false;
+        }
         for (of, key) in keys.iter().enumerate() {
             let mut hits = self.hits(&all, known, *key, of, ask);
             if ask.left {

@@ -353,14 +353,42 @@ impl Keyed {
         Ok(())
     }
 
+    /// Notes, durably, that compaction is about to take these versions from the log.
+    ///
+    /// # Errors
+    /// When the disk refuses; nothing may be taken then.
+    pub fn note_going<'a>(
+        &self,
+        dataset: &Arc<OpenDataset>,
+        going: impl Iterator<Item = &'a RoaringTreemap>,
+    ) -> Result<(), StoreError> {
+        let Some(newest) = going.filter_map(RoaringTreemap::max).max() else {
+            return Ok(());
+        };
+        let snapshot = FileSnapshot::take(dataset)?;
+        let mut work = self.work();
+        self.adopt(&mut work, &snapshot)?;
+        if !work.loaded {
+            // Nobody has declared anything yet, and what is there would not know of it.
+            return self.discard(&mut work);
+        }
+        for known in &mut self.write().known {
+            let until = known.saved.next.min(newest + 1);
+            known.saved.gone_until = known.saved.gone_until.max(until);
+        }
+        match self.index.exists() {
+            true => self.flush(&mut work, &snapshot),
+            false => Ok(()),
+        }
+    }
+
     /// Notes versions that compaction took from the log.
     pub fn note_gone<'a>(&self, gone: impl Iterator<Item = &'a RoaringTreemap>) {
         let mut work = self.work();
-        if !work.loaded || self.read().known.is_empty() {
-            return;
+        if work.loaded && !self.read().known.is_empty() {
+            gone.for_each(|gone| work.gone |= gone);
+            work.unnoted = true;
         }
-        gone.for_each(|gone| work.gone |= gone);
-        work.unnoted = true;
     }
 
     /// Removes the rows of versions that are gone, where they are worth it, and the room that

@@ -64,6 +64,9 @@ pub(super) struct Saved {
     pub newest: Option<(Seq, u64)>,
     /// It had all versions once.
     pub ready: bool,
+    /// Compaction took versions before this sequence that were in it: what those had lost, the
+    /// versions after them have lost, too, and no row says so.
+    pub gone_until: Seq,
 }
 
 /// The notes on all indexes of a dataset, with their fingerprints.
@@ -91,6 +94,7 @@ impl Notes {
             bytes.extend_from_slice(&seq.to_le_bytes());
             bytes.extend_from_slice(&mark.to_le_bytes());
             bytes.push(u8::from(saved.ready));
+            bytes.extend_from_slice(&saved.gone_until.to_le_bytes());
         }
         for number in &self.dropped {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -116,6 +120,7 @@ impl Notes {
                 entries,
                 newest: (newest.0 != Seq::MAX).then_some(newest),
                 ready: reader.u8()? == 1,
+                gone_until: reader.u64()?,
             };
             saved.push((fingerprint, one));
         }
@@ -161,6 +166,7 @@ mod tests {
             entries: 7,
             newest: Some((9, 5)),
             ready: true,
+            gone_until: 4,
         };
         let notes = Notes {
             generation: Uuid::from_u128(8),

@@ -268,6 +268,13 @@ pub fn indexes_follow_compaction(backend: &dyn Backend) {
     // Snapshots and syncs of the background are gone by now, or the next one finishes.
     while !dataset.compact(&rules).unwrap().finished {}
     let snapshot = dataset.snapshot().unwrap();
+    // What left a key before the newest version that is gone, nobody knows any more.
+    let from = |from| Ask { from, ..EVERYTHING };
+    let mut out = Vec::new();
+    assert!(!snapshot.find("x", &[1], &from(None), &mut out).unwrap());
+    assert!(!snapshot.find("x", &[1], &from(Some(6)), &mut out).unwrap());
+    assert!(snapshot.find("x", &[1], &from(Some(10)), &mut out).unwrap());
+    assert!(out.is_empty());
     let mut out = Batch::new();
     let latest = seqs(&*snapshot, 0, &Ask::LATEST);
     snapshot.at(&latest, &mut out).unwrap();
