@@ -7,6 +7,7 @@
 
 mod answer;
 mod archive;
+mod backups;
 mod call;
 mod components;
 mod config;
@@ -53,6 +54,7 @@ pub use receivers::queue as receiver_queue;
 pub use runtime::queue;
 
 use crate::assembly::Assembly;
+use crate::backup::Backups;
 use crate::configuration::Stored;
 
 /// Everything that requests reach.
@@ -67,6 +69,8 @@ pub struct Node {
     pub scheduler: Arc<Scheduler>,
     /// The configuration as it is kept and changed.
     pub stored: Stored,
+    /// Where backups may be made.
+    pub backups: Option<Backups>,
     /// Who may ask for what.
     pub gate: Gate,
     /// When the node started.
