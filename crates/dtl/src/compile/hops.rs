@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::{Compiler, Given, describe, suggest};
+use super::{Compiler, Given, describe};
 use crate::expr::Expr;
 use crate::hops::{Access, Filter, Hops, Recursion, Returns, Spec, Step};
 
@@ -77,7 +77,7 @@ impl Compiler<'_> {
             .keys()
             .filter(|name| !PROPERTIES.contains(&name.as_str()))
         {
-            let help = suggest::nearest(name, PROPERTIES.into_iter());
+            let help = self.nearest(name, PROPERTIES.into_iter());
             self.under(name, |compiler| {
                 compiler.warning(format!(
                     "expected a property of hops, found \"{name}\"{help}"
@@ -200,7 +200,7 @@ impl Compiler<'_> {
                 }
                 if !text.contains('.') {
                     let known = aliased.iter().map(|alias| alias.alias.as_str());
-                    let help = suggest::nearest(text, known);
+                    let help = compiler.nearest(text, known);
                     compiler.error(format!("expected an alias, found \"{text}\"{help}"));
                     return default;
                 }
@@ -476,7 +476,7 @@ impl Compiler<'_> {
         base: usize,
     ) -> Option<(usize, Filter)> {
         let Some(at) = aliased.iter().position(|alias| alias.alias == name) else {
-            let help = suggest::nearest(name, aliased.iter().map(|alias| alias.alias.as_str()));
+            let help = self.nearest(name, aliased.iter().map(|alias| alias.alias.as_str()));
             self.error(format!(
                 "expected an alias of \"datasets\", found \"{name}\"{help}"
             ));

@@ -13,6 +13,7 @@ mod lookup;
 mod middle;
 mod moments;
 mod namespaces;
+mod preview;
 mod receivers;
 mod refusals;
 mod scheduler;
