@@ -173,6 +173,7 @@ def test_steps():
         Step("stand-ins, services, demo", [str(VENV / "python"), "-m", "unittest", "discover", "-s", "demo/tests"], unittest_count, env=with_node),
         Step("the JSON schemas", [str(VENV / "python"), "-m", "unittest", "discover", "-s", "tests", "-p", "test_schema.py"], unittest_count, env=with_node),
         Step("reference vectors through the binary", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_vectors.py"], unittest_count, env=with_node),
+        Step("limits through the binary", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_limits.py"], unittest_count, env=with_node, limit=20 * MINUTE),
         Step("the README's first pipe", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_readme.py"], unittest_count, env=with_node),
         *project_steps(),
         Step("demo", ["make", "--no-print-directory", "demo", "ONCE=1", f"TAHINI={TAHINI}"], limit=5 * MINUTE),

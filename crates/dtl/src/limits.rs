@@ -31,6 +31,8 @@ pub const MAX_DECIMAL_DIGITS: u64 = 10_000;
 pub const MAX_CREATED: usize = 1_000_000;
 /// How often a batch asks for what it missed.
 pub const MAX_LOOKUP_ROUNDS: usize = 1_000;
+/// How many datasets one spec of a `hops` may join.
+pub const MAX_HOPS_DATASETS: usize = 100;
 /// How many rows a `hops` may hold at any time.
 pub const MAX_HOPS_ROWS: usize = 1_000_000;
 

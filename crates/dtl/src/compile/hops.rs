@@ -5,6 +5,7 @@ use serde_json::{Map, Value as Json};
 use super::{Compiler, Given, describe};
 use crate::expr::Expr;
 use crate::hops::{Access, Filter, Hops, Recursion, Returns, Spec, Step};
+use crate::limits::MAX_HOPS_DATASETS;
 
 /// The properties of a spec.
 const PROPERTIES: [&str; 9] = [
@@ -123,6 +124,13 @@ impl Compiler<'_> {
                 return None;
             }
         };
+        if items.len() > MAX_HOPS_DATASETS {
+            let found = items.len();
+            self.error(format!(
+                "expected at most {MAX_HOPS_DATASETS} datasets in one hops, found {found}"
+            ));
+            return None;
+        }
         let mut aliased: Vec<Aliased> = Vec::new();
         for (at, item) in items.iter().enumerate() {
             let words: Vec<&str> = item.as_str().unwrap_or("").split_whitespace().collect();

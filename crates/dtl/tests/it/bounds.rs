@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json, json};
-use tahini_dtl::limits::{MAX_NESTING, MAX_PROBLEMS};
+use tahini_dtl::limits::{MAX_HOPS_DATASETS, MAX_NESTING, MAX_PROBLEMS};
 use tahini_dtl::{Options, Problem, Program, compile};
 
 use crate::limits::{busy, within};
@@ -225,21 +225,27 @@ fn many_joins() {
         json!(["add", "x", ["hops", {"datasets": [format!("d{at} a"), format!("e{at} b")],
             "where": [["eq", "_S.x", "a.x"], ["eq", ["lower", "a.y"], ["lower", "b.y"]]]}]])
     };
-    let joins: Vec<Json> = (0..3_000).map(join).collect();
+    let joins: Vec<Json> = (0..1_000).map(join).collect();
     let program = compiled(&json!({"default": joins})).unwrap();
     assert_eq!(
         (program.reads().len(), program.indexes().len()),
-        (6_000, 6_000)
+        (2_000, 2_000)
     );
-    let aliases: Vec<String> = (0..2_000).map(|at| format!("d a{at}")).collect();
-    let chain: Vec<Json> = (0..2_000)
+    let aliases: Vec<String> = (0..MAX_HOPS_DATASETS).map(|at| format!("d a{at}")).collect();
+    let chain: Vec<Json> = (0..MAX_HOPS_DATASETS)
         .map(|at| match at {
             0 => json!(["eq", "_S.x", "a0.x"]),
             _ => json!(["eq", format!("a{}.x", at - 1), format!("a{at}.x")]),
         })
         .collect();
-    let chained = json!(["hops", {"datasets": aliases, "where": chain}]);
-    compiled(&json!({"default": [["add", "x", chained]]})).unwrap();
+    let rules = |aliases: &[String], chain: &[Json]| {
+        let hops = json!(["hops", {"datasets": aliases, "where": chain}]);
+        json!({"default": [["add", "x", hops]]})
+    };
+    compiled(&rules(&aliases, &chain)).unwrap();
+    let more = [aliases, vec!["d z".to_owned()]].concat();
+    let problems = compiled(&rules(&more, &chain)).unwrap_err();
+    assert!(problems[0].message.contains("at most 100 datasets"), "{}", problems[0]);
 }
 
 /// The documentation's rules, many times over, in one rule: nothing grows with the square.
