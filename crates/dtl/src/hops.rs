@@ -99,8 +99,6 @@ impl Machine<'_> {
         let mut output = Items::new();
         for source in sources {
             self.step(1)?;
-            // A template may put a level around what it gets.
-            self.keep(source)?;
             let frame = Frame {
                 source: Source::Value(source),
                 target: Target::new(),

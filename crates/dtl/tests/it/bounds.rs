@@ -231,7 +231,9 @@ fn many_joins() {
         (program.reads().len(), program.indexes().len()),
         (2_000, 2_000)
     );
-    let aliases: Vec<String> = (0..MAX_HOPS_DATASETS).map(|at| format!("d a{at}")).collect();
+    let aliases: Vec<String> = (0..MAX_HOPS_DATASETS)
+        .map(|at| format!("d a{at}"))
+        .collect();
     let chain: Vec<Json> = (0..MAX_HOPS_DATASETS)
         .map(|at| match at {
             0 => json!(["eq", "_S.x", "a0.x"]),
@@ -245,7 +247,11 @@ fn many_joins() {
     compiled(&rules(&aliases, &chain)).unwrap();
     let more = [aliases, vec!["d z".to_owned()]].concat();
     let problems = compiled(&rules(&more, &chain)).unwrap_err();
-    assert!(problems[0].message.contains("at most 100 datasets"), "{}", problems[0]);
+    assert!(
+        problems[0].message.contains("at most 100 datasets"),
+        "{}",
+        problems[0]
+    );
 }
 
 /// The documentation's rules, many times over, in one rule: nothing grows with the square.

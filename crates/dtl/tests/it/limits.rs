@@ -251,21 +251,6 @@ fn depth_by_statements() {
     }
 }
 
-/// Joins that feed themselves put a level around what they found, for ever.
-#[test]
-fn depth_by_joins() {
-    let datasets = Datasets::from_json(&json!({"d": [{"_id": "1", "k": 1}]}));
-    let hops = json!(["hops", {"datasets": ["d x"], "where": ["eq", 1, "x.k"]}]);
-    let spec = json!({"datasets": ["d x"], "where": ["eq", 1, "x.k"]});
-    let mut specs = vec![json!("hops")];
-    specs.extend((0..10).map(|_| spec.clone()));
-    let rules = json!({"default": [["add", "r", ["count", hops]], ["add", "s", ["count", specs]]]});
-    let program = compile(&rules, &Options::default()).unwrap();
-    let input = support::batch(&[json!({"_id": "1"})]);
-    let (out, _) = support::run(&program, &input, &datasets, &RefCell::default()).unwrap();
-    assert_eq!(support::text_of(&out[0]), r#"{"_id":"1","r":1,"s":1}"#);
-}
-
 /// A path of as many names as a list may have.
 #[test]
 fn long_paths() {
