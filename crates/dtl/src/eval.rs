@@ -17,7 +17,7 @@ use crate::path::{self, Path, Root};
 use crate::program::Program;
 use crate::scope::{Frame, Row, Slot, Source, Target, read_row};
 use crate::values::{self, first, is_true, lift};
-use crate::weight::{self, NAMES_A_STEP, PARTS_A_STEP};
+use crate::weight::{self, Known, NAMES_A_STEP, PARTS_A_STEP};
 
 /// Why an evaluation does not go on.
 #[derive(Debug)]
@@ -151,7 +151,7 @@ impl<'m> Machine<'m> {
         match expr {
             Expr::Each(item, arg) => {
                 let value = self.eval(arg, env)?;
-                self.over(&value, 0, item)
+                self.over(&value, Known::NOTHING, item)
             }
             Expr::Eager(call, cost, args) => self.eager(*call, *cost, args, env),
             Expr::Form(form, args) => form(self, env, args),
@@ -222,20 +222,18 @@ impl<'m> Machine<'m> {
                 let (value, known) = args.split_last().expect("values come last");
                 let value = self.eval(value, env)?;
                 let known = known.iter().filter_map(Expr::constant);
-                let known = known.map(|known| weight::known(first(known)));
-                self.over(&value, known.sum(), &**item)
+                let known = Known::of(known.map(first));
+                self.over(&value, known, &**item)
             }
             Expr::With(prepare, None, args) => {
                 let mut args = self.all(args, env)?;
                 let value = args.pop().unwrap_or_default();
                 let known: Vec<Value> = args.iter().map(|arg| first(arg).clone()).collect();
-                let mut each = 0;
                 for known in &known {
                     self.weigh_known(known)?;
-                    each += weight::known(known);
                 }
                 match prepare(&known) {
-                    Ok(item) => self.over(&value, each, &*item),
+                    Ok(item) => self.over(&value, Known::of(known.iter()), &*item),
                     Err(_) => Ok(Value::Null),
                 }
             }
@@ -247,12 +245,12 @@ impl<'m> Machine<'m> {
         }
     }
 
-    /// A function lifted over the items of a value; `known` are the parts of its other arguments,
-    /// which it looks at for each of them.
+    /// A function lifted over the items of a value; `known` is what its other arguments take for
+    /// each of them.
     fn over(
         &mut self,
         value: &Value,
-        known: usize,
+        known: Known,
         item: impl Fn(&Value) -> ItemResult,
     ) -> Result<Value, Stop> {
         self.lifting(value, known)?;
@@ -274,9 +272,9 @@ impl<'m> Machine<'m> {
         env: Env<'_>,
     ) -> Result<Value, Stop> {
         if otherwise.is_absent() {
-            return self.over(&value, 0, item);
+            return self.over(&value, Known::NOTHING, item);
         }
-        self.lifting(&value, 0)?;
+        self.lifting(&value, Known::NOTHING)?;
         let result = lift(&value, |value| match item(value)? {
             None if !value.is_null() => self.eval(otherwise, env.with(value)).map(Some),
             result => {
@@ -290,10 +288,11 @@ impl<'m> Machine<'m> {
     }
 
     /// Counts the items that a function is about to be lifted over.
-    fn lifting(&mut self, value: &Value, known: usize) -> Result<(), Stop> {
+    fn lifting(&mut self, value: &Value, known: Known) -> Result<(), Stop> {
         let items = values::items(value);
         let parts: usize = items.iter().map(weight::letters).sum();
-        let parts = parts.saturating_add(known.saturating_mul(items.len()));
+        let parts = parts.saturating_mul(known.times);
+        let parts = parts.saturating_add(known.parts.saturating_mul(items.len()));
         self.step(items.len() + parts / PARTS_A_STEP)
     }
 
@@ -363,7 +362,9 @@ impl<'m> Machine<'m> {
             Expr::Collapse(arg) => {
                 let value = self.eval(arg, env)?;
                 let program = self.program;
-                self.over(&value, 0, |value| Ok(program.collapse(value)))
+                self.over(&value, Known::NOTHING, |value| {
+                    Ok(program.collapse(value))
+                })
             }
             Expr::Traced(at, expr) => self.traced(*at, expr, env),
             _ => Ok(Value::Null),

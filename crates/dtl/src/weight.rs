@@ -16,6 +16,8 @@ pub(crate) const NAMES_A_STEP: usize = 16;
 pub(crate) const MATCHES_A_STEP: usize = 4;
 /// How many bytes of a text are compared or copied in the time of one part.
 const BYTES_A_PART: usize = 8;
+/// As how many parts a letter of a format counts.
+const PARTS_A_LETTER: usize = 4;
 /// How many bytes of a text are read letter by letter in the time of one part.
 const LETTERS_A_PART: usize = 2;
 
@@ -91,8 +93,10 @@ pub(crate) fn parts(value: &Value, most: usize) -> Result<usize, Limit> {
     let walked = walk(value, 0, &mut |value| {
         sum += single(value);
         if let Value::Dict(dict) = value {
+            // Dicts are compared in the order of their names.
             let names = dict.iter().map(|(name, _)| name.len() / BYTES_A_PART);
-            sum += names.sum::<usize>();
+            let sorting = dict.len() * dict.len().max(1).ilog2() as usize / 4;
+            sum += names.sum::<usize>() + sorting;
         }
         sum <= most
     });
@@ -122,12 +126,38 @@ pub(crate) fn single(value: &Value) -> usize {
     }
 }
 
-/// The parts of an argument that is known, for each value that a function is called for: a text
-/// may be a format that is followed letter by letter. Dicts were put in order before.
-pub(crate) fn known(value: &Value) -> usize {
-    match value {
-        Value::String(text) => 1 + 2 * text.len(),
-        other => single(other),
+/// What a function's other arguments take for each value that it is called for.
+#[derive(Clone, Copy)]
+pub(crate) struct Known {
+    /// So many parts: a text may be a format that is followed letter by letter.
+    pub(crate) parts: usize,
+    /// How often each letter of the value may be looked at: as often as the longest of the names
+    /// has letters that are looked for, all at once.
+    pub(crate) times: usize,
+}
+
+impl Known {
+    /// There are no others.
+    pub(crate) const NOTHING: Known = Known { parts: 0, times: 1 };
+
+    pub(crate) fn of<'v>(values: impl Iterator<Item = &'v Value>) -> Known {
+        values.fold(Known::NOTHING, |known, value| match value {
+            Value::String(text) => Known {
+                parts: known.parts + 1 + PARTS_A_LETTER * text.len(),
+                ..known
+            },
+            Value::Dict(dict) => {
+                let longest = dict.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+                Known {
+                    parts: known.parts + 1,
+                    times: known.times + longest,
+                }
+            }
+            other => Known {
+                parts: known.parts + single(other),
+                ..known
+            },
+        })
     }
 }
 

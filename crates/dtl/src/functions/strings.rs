@@ -1,6 +1,5 @@
 //! Strings.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
@@ -343,9 +342,14 @@ fn justify(args: &[Value], left: bool) -> Result<Item, String> {
 }
 
 fn strip(args: &[Value], start: bool, end: bool) -> Result<Item, String> {
-    let characters: Option<HashSet<char>> = match &args[0] {
+    let characters: Option<Vec<char>> = match &args[0] {
         Value::Null => None,
-        Value::String(text) => Some(text.chars().collect()),
+        Value::String(text) => {
+            let mut characters: Vec<char> = text.chars().collect();
+            characters.sort_unstable();
+            characters.dedup();
+            Some(characters)
+        }
         other => {
             return Err(format!(
                 "expected a string of characters, found {}",
@@ -355,7 +359,7 @@ fn strip(args: &[Value], start: bool, end: bool) -> Result<Item, String> {
     };
     over_strings(move |text| {
         let taken = |c: char| match &characters {
-            Some(characters) => characters.contains(&c),
+            Some(characters) => characters.binary_search(&c).is_ok(),
             None => c.is_whitespace(),
         };
         let mut stripped = text.as_str();
@@ -457,7 +461,7 @@ fn rewritten<'t>(
     text: &Str,
     parts: impl Iterator<Item = (usize, usize, &'t str)>,
 ) -> Result<Str, Limit> {
-    let (mut out, mut from) = (Str::new(), 0);
+    let (mut out, mut from) = (String::new(), 0);
     for (at, len, new) in parts {
         limits::string(out.len() + (at - from) + new.len())?;
         out.push_str(&text[from..at]);
@@ -469,7 +473,7 @@ fn rewritten<'t>(
     }
     limits::string(out.len() + text.len() - from)?;
     out.push_str(&text[from..]);
-    Ok(out)
+    Ok(out.into())
 }
 
 /// An empty text stands between all characters, and at both ends.
