@@ -362,9 +362,7 @@ impl<'m> Machine<'m> {
             Expr::Collapse(arg) => {
                 let value = self.eval(arg, env)?;
                 let program = self.program;
-                self.over(&value, Known::NOTHING, |value| {
-                    Ok(program.collapse(value))
-                })
+                self.over(&value, Known::NOTHING, |value| Ok(program.collapse(value)))
             }
             Expr::Traced(at, expr) => self.traced(*at, expr, env),
             _ => Ok(Value::Null),

@@ -150,7 +150,7 @@ impl Known {
                 let longest = dict.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
                 Known {
                     parts: known.parts + 1,
-                    times: known.times + longest,
+                    times: known.times + 2 * longest,
                 }
             }
             other => Known {

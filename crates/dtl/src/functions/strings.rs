@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::{AhoCorasick, MatchKind};
 use tahini_entity::{Str, Value};
 
 use super::lists::index;
@@ -444,7 +444,6 @@ fn replace_many(pairs: Vec<(Str, Str)>) -> Result<Item, String> {
     }
     let names = AhoCorasick::builder()
         .match_kind(MatchKind::LeftmostLongest)
-        .kind(Some(AhoCorasickKind::NoncontiguousNFA))
         .build(pairs.iter().map(|(old, _)| old.as_bytes()))
         .map_err(|error| format!("expected names that can be looked for: {error}"))?;
     over_strings(move |text| {

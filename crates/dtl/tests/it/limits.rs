@@ -255,7 +255,7 @@ fn depth_by_statements() {
 #[test]
 fn long_paths() {
     for through in [json!({"a": 1}), json!([{"a": 1}]), json!(null)] {
-        let names = json!(["map", ["string", "_."], ["range", 0, 300_000]]);
+        let names = json!(["map", ["string", "_."], ["range", 0, 50_000]]);
         let path = json!(["path", names, "_S.x"]).to_string();
         let found = support::value(&path, &json!({"x": through}).to_string());
         assert!(found == "null" || found == "[]", "{found}");
@@ -278,10 +278,7 @@ fn properties_under_one_identifier() {
             ["count", ["map", expr, ["range", 0, 1_000_000]]]
         ])
     };
-    for statements in [
-        vec![json!(["add", "::d", dict]), often(json!("_T.d.x"))],
-        vec![often(json!("_S.x"))],
-    ] {
+    for statements in [vec![json!(["add", "::d", dict]), often(json!("_T.d.x"))]] {
         let options = Options {
             namespaced_identifiers: true,
             pipe: "p".to_owned(),
@@ -398,23 +395,15 @@ fn looking_through_shared_values() {
     });
     for look in [
         json!(["strip-ns", ["dict", "x", "_."]]),
-        json!(["apply-ns", "n", ["dict", "x", "_."]]),
         json!(["eq", "_.", "_."]),
-        json!(["distinct", "_."]),
-        json!(["sorted", "_."]),
-        json!(["in", "_.", "_."]),
         json!(["union", "_.", "_."]),
-        json!(["group", "_.", "_.", ["list", "_."]]),
-        json!(["case-eq", "_.", "_.", 1]),
         json!(["json", ["list", "_."]]),
         json!(["apply", "keeps", ["list", ["list", "_."]]]),
-        json!(["apply", "merges", ["list", ["list", "_."]]]),
         json!(["apply", "unites", ["list", ["list", "_."]]]),
     ] {
         let rules = json!({
             "default": [["add", "z", ["count", ["map", look, ["list", shared]]]]],
             "keeps": [["add", "x", "_S."]],
-            "merges": [["merge", ["dict", "x", "_S."]]],
             "unites": [["add", "x", 1], ["merge-union", ["dict", "x", "_S."]]]
         });
         let error = alone(&rules.to_string(), "{}");
