@@ -34,7 +34,7 @@ impl Machine<'_> {
         }
         if self.context.stopped.is_some_and(|stopped| stopped()) {
             let words = "the evaluation was stopped before its end".to_owned();
-            return Err(Stop::Error(EvalClass::Cancelled, words));
+            return Err(Stop::error(EvalClass::Cancelled, words));
         }
         self.pause = (self.steps + STEPS_BETWEEN_LOOKS).min(MAX_STEPS + 1);
         Ok(())
@@ -125,6 +125,7 @@ impl Machine<'_> {
     }
 
     /// Goes one level deeper; every `descend` that succeeds has its `ascend`.
+    #[inline]
     pub(crate) fn descend(&mut self, levels: u32) -> Result<(), Stop> {
         self.depth += levels;
         if self.depth > MAX_DEPTH {
@@ -134,6 +135,7 @@ impl Machine<'_> {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn ascend(&mut self, levels: u32) {
         self.depth -= levels;
     }

@@ -6,7 +6,6 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
-use tahini_entity::json::Raw;
 use tahini_entity::{Batch, Str, Value, encoding};
 
 use crate::context::Context;
@@ -329,7 +328,7 @@ fn is_first(path: &JsonPath) -> bool {
 
 fn words(stop: &Stop) -> String {
     match stop {
-        Stop::Error(_, words) => words.clone(),
+        Stop::Error(error) => error.1.clone(),
         Stop::Filtered => "filtered".to_owned(),
         Stop::Discarded => "discarded".to_owned(),
     }
@@ -366,15 +365,10 @@ fn changes(
 /// Whether two slots are the same value in the same memory.
 fn is_untouched(a: &Slot<'_>, b: &Slot<'_>) -> bool {
     match (a, b) {
-        (Slot::Raw(a), Slot::Raw(b)) => std::ptr::eq(bytes_of(a), bytes_of(b)),
+        (Slot::Raw(a), Slot::Raw(b)) => (a.address(), a.size()) == (b.address(), b.size()),
         (Slot::Value(a), Slot::Value(b)) => is_shared(a, b),
         _ => false,
     }
-}
-
-fn bytes_of<'e>(raw: &Raw<'e>) -> &'e [u8] {
-    let (Raw::Encoded(bytes) | Raw::Text(bytes) | Raw::Plain(bytes)) = *raw;
-    bytes
 }
 
 /// Whether the items of two values are the same memory.

@@ -1,5 +1,7 @@
 //! `/api/datasets`: what is kept.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use tahini_entity::Batch;
@@ -14,19 +16,31 @@ use super::{Answer, Call, Node, Problem};
 /// All datasets.
 pub fn list(node: &Node, _: &Call) -> Answer {
     let heads = node.store.list()?;
-    json_answer(&Json::Array(heads.iter().map(dataset_json).collect()))
+    let damaged: BTreeMap<String, String> = node.store.damaged().into_iter().collect();
+    let rows = heads.iter();
+    let rows = rows.map(|head| dataset_json(head, damaged.get(&head.name).map(String::as_str)));
+    json_answer(&rows.collect())
 }
 
 /// One dataset.
 pub fn one(node: &Node, call: &Call) -> Answer {
     let id = call.id("dataset_id");
+    let damaged = node.store.damaged();
+    let damage = damaged.into_iter().find(|(name, _)| name == id);
+    if let Some((_, found)) = &damage {
+        // One that cannot be opened has no head; what is wrong with it is what one wants to know.
+        let heads = node.store.list()?;
+        if let Some(head) = heads.iter().find(|head| head.name == id) {
+            return json_answer(&dataset_json(head, Some(found)));
+        }
+    }
     match node.head(id)? {
-        Some(head) => json_answer(&dataset_json(&head)),
+        Some(head) => json_answer(&dataset_json(&head, None)),
         None => Err(Problem::missing("dataset", id)),
     }
 }
 
-fn dataset_json(head: &Head) -> Json {
+fn dataset_json(head: &Head, damaged: Option<&str>) -> Json {
     let changed = Timestamp::from_microsecond(head.last_ts)
         .ok()
         .filter(|_| head.last_ts > 0);
@@ -46,6 +60,7 @@ fn dataset_json(head: &Head) -> Json {
             "populated": head.populated,
             "generation": head.generation.to_string(),
             "max-updated": head.next.checked_sub(1),
+            "damaged": damaged,
             "has-circuit-breaker": false,
             "origin": origin,
         },
