@@ -97,7 +97,7 @@ fn lost() -> Failure {
 
 #[cfg(test)]
 mod tests {
-    use tahini_store::{Compacted, Compaction, Snapshot};
+    use tahini_store::{Compacted, Compaction, IndexState, Snapshot};
 
     use super::*;
 
@@ -122,6 +122,14 @@ mod tests {
         }
 
         fn compact(&self, _rules: &Compaction<'_>) -> Result<Compacted, StoreError> {
+            Err(StoreError::Missing("fragile".to_owned()))
+        }
+
+        fn indexes(&self) -> Result<Vec<IndexState>, StoreError> {
+            Err(StoreError::Missing("fragile".to_owned()))
+        }
+
+        fn rebuild_index(&self, _number: u32) -> Result<bool, StoreError> {
             Err(StoreError::Missing("fragile".to_owned()))
         }
     }
