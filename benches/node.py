@@ -75,10 +75,13 @@ class Node:
         raise SystemExit(f"the node did not become ready; its log: {self.log.name}\n{Path(self.log.name).read_text()[-2000:]}")
 
     def ask(self, path, form=None):
+        text = self.text(path, form)
+        return json.loads(text) if path.startswith("/api/") else text
+
+    def text(self, path, form=None):
         data = urllib.parse.urlencode(form).encode() if form else None
         with OPENER.open(self.url + path, data, timeout=60) as answer:
-            text = answer.read()
-        return json.loads(text) if path.startswith("/api/") else text
+            return answer.read().decode()
 
     def run(self, pipe):
         """One run, measured: its summary, the node's processor seconds and its peaks of memory."""
@@ -127,7 +130,7 @@ class Node:
 
     def spent(self):
         """What the process has used so far: processor seconds, syncs of the store, bytes that went to the disk."""
-        syncs = re.search(r"^tahini_store_syncs_total (\S+)$", self.ask("/metrics").decode(), flags=re.MULTILINE)
+        syncs = re.search(r"^tahini_store_syncs_total (\S+)$", self.text("/api/metrics"), flags=re.MULTILINE)
         io = dict(line.split(": ") for line in Path(f"/proc/{self.process.pid}/io").read_text().splitlines())
         return {"cpu": self.cpu_seconds(), "syncs": int(float(syncs.group(1))), "written": int(io["write_bytes"])}
 
