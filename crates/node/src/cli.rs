@@ -74,6 +74,9 @@ enum Command {
     /// Print what a dataset holds, or what a pipe would give.
     #[command(after_long_help = examples::ENTITIES)]
     Entities(Entities),
+    /// Remove entities from a dataset for good, with all their versions.
+    #[command(after_long_help = examples::ERASE)]
+    Erase(Erase),
     /// Follow one entity on its way through a pipe.
     #[command(after_long_help = examples::TRACE)]
     Trace(Trace),
@@ -314,6 +317,19 @@ pub struct Entities {
     pub setting: Setting,
 }
 
+/// Options of `erase`.
+#[derive(Args, Clone)]
+pub struct Erase {
+    /// The dataset.
+    pub dataset: String,
+    /// The `_id`s of the entities.
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Where datasets are kept.
+    #[command(flatten)]
+    pub store: Store,
+}
+
 /// Options of `trace`.
 #[derive(Args, Clone)]
 pub struct Trace {
@@ -429,6 +445,7 @@ pub fn main() -> ExitCode {
         Command::Fmt(options) => commands::fmt::fmt(&options),
         Command::Schema(options) => commands::schema::schema(&options),
         Command::Entities(options) => commands::entities::entities(&options),
+        Command::Erase(options) => commands::erase::erase(&options),
         Command::Trace(options) => commands::trace::trace(&options),
         Command::Backup(options) => commands::backup::backup(&options),
         Command::Restore(options) => commands::restore::restore(&options),

@@ -237,6 +237,9 @@ pub enum Rule<'a> {
     /// A row is written when its hash or deleted flag differs from the latest version's.
     /// A deleted row of an unknown id writes nothing.
     IfChanged,
+    /// Every row is written, also one that is the latest version once more.
+    /// A deleted row of an unknown id writes nothing.
+    Always,
     /// As `IfChanged`, but each row's `meta.updated` must be the latest version's sequence,
     /// and `None` for an unknown id;
     /// one mismatch refuses the whole commit with `StoreError::Refused`.

@@ -21,6 +21,7 @@ mod check;
 mod compaction;
 mod continuation;
 mod datasets;
+mod entity_types;
 mod execution_log;
 mod faulty;
 mod full_runs;

@@ -13,6 +13,7 @@ mod components;
 mod config;
 mod datasets;
 mod entities;
+mod entity_types;
 mod env;
 mod gate;
 mod language;

@@ -76,6 +76,11 @@ Examples:
   tahini entities greetings --data my-data --history --since 41 --limit 10
   tahini entities greetings --project my-project --stage before-transforms";
 
+pub(super) const ERASE: &str = "\
+Examples:
+  tahini erase people 17 42 --data my-data
+  curl -X DELETE 'http://127.0.0.1:9042/api/datasets/people/entity?entity_id=17&entity_id=42'";
+
 pub(super) const TRACE: &str = "\
 Examples:
   tahini trace greetings 2 --project my-project --data my-data

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod entities;
+pub mod erase;
 pub mod explain;
 pub mod fmt;
 mod look;
