@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use tahini_entity::{Batch, Dict, Entity, Offset, Value};
-use tahini_store::{Backend, Commit, Dataset, Rule, Seq, StateWrite};
+use tahini_store::{Backend, Commit, Dataset, Rule, Show, Seq, StateWrite};
 
 use crate::retry::At;
 use crate::secrets::SecretSource;
@@ -124,6 +124,7 @@ impl ExecutionLog {
             state,
             populated: true,
             now,
+            show: Show::Now,
         };
         let (outcome, ticket) = self.dataset.commit(commit)?;
         ticket.wait()?;

@@ -6,7 +6,7 @@ mod place;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock, Weak};
 
-use tahini_store::{Backend, Commit, Dataset, Rule, StateWrite};
+use tahini_store::{Backend, Commit, Dataset, Rule, Show, StateWrite};
 
 use crate::config::{Component, Configuration, Props, diff};
 use crate::execution_log::{self, Summary};
@@ -321,6 +321,7 @@ pub(crate) fn commit_state(
         state,
         populated,
         now: clock.micros(),
+        show: Show::Now,
     };
     dataset.commit(commit)?.1.wait()?;
     Ok(())

@@ -12,7 +12,7 @@ use std::io::Read;
 
 use tahini_entity::Batch;
 use tahini_entity::json::{Elements, Layout, Numbers, Parser, ReadError};
-use tahini_store::{Commit, Dataset, Outcome, Rule, Snapshot, StateWrite, StoreError};
+use tahini_store::{Commit, Dataset, Outcome, Rule, Show, Snapshot, StateWrite, StoreError};
 
 use crate::hub::{Hub, LivePipe, Refusal};
 use crate::intake::id_found;
@@ -281,6 +281,7 @@ impl Receiver<'_> {
             state,
             populated: false,
             now,
+            show: Show::Now,
         };
         let (outcome, ticket) = match self.dataset.commit(commit) {
             Err(error @ StoreError::Refused(_)) if self.terms.one_by_one() => {

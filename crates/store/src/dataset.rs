@@ -63,6 +63,12 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// When the disk refused to make them durable, or the dataset was removed.
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+    /// The same with what the dataset holds back (`Show::Later`). It answers until that is rolled
+    /// back, and with `Refused` from then on.
+    ///
+    /// # Errors
+    /// As `snapshot`.
+    fn uncommitted(&self) -> Result<Box<dyn Snapshot>, StoreError>;
     /// Writes rows and state in one atomic step and tells what came of each row.
     /// The ticket says when it is durable; it becomes that also without being waited for.
     ///
@@ -78,6 +84,13 @@ pub trait Dataset: Send + Sync {
     /// `Refused` for rules that make no sense; otherwise as `commit`. A damaged file is left as
     /// it is.
     fn compact(&self, rules: &Compaction<'_>) -> Result<Compacted, StoreError>;
+    /// Takes back all that the dataset holds back, rows, state and flags, durably; their numbers
+    /// are given again. Snapshots go on. Without anything held back it does nothing.
+    ///
+    /// # Errors
+    /// As `commit`. Where it ends in the middle, with the power, some of the newest commits that
+    /// were held back may be gone already: to call it again is right then.
+    fn roll_back(&self) -> Result<(), StoreError>;
 }
 
 /// What a dataset is like at one moment.
@@ -99,6 +112,9 @@ pub struct Head {
     pub bytes: u64,
     /// `_ts` of the newest version, 0 when empty.
     pub last_ts: i64,
+    /// Whether commits are held back (`Show::Later`); the other fields do not tell of those, but
+    /// for `bytes` and in a view of `Dataset::uncommitted`.
+    pub holds: bool,
     /// Whose versions the dataset began with, oldest first, where it was restored from a backup.
     pub past: Vec<Past>,
 }
@@ -209,6 +225,23 @@ pub struct Commit<'a> {
     pub populated: bool,
     /// Microseconds since 1970 UTC; `_ts` becomes max(this, last + 1) a row.
     pub now: i64,
+    /// When readers see it.
+    pub show: Show,
+}
+
+/// When readers see a commit. What is judged and counted is the same: rows are compared with the
+/// newest versions, held back or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Show {
+    /// As soon as it is durable. Refused while the dataset holds commits back.
+    #[default]
+    Now,
+    /// Not before a commit with `All`. Until then the dataset holds it back, also when it is closed
+    /// and opened again, and nothing is compacted; `Dataset::roll_back` takes it back.
+    Later,
+    /// As soon as it is durable, in one step with everything that was held back. A commit without
+    /// content shows what was held back.
+    All,
 }
 
 /// Rules of a commit.

@@ -19,6 +19,7 @@ mod disk;
 mod durable;
 mod fetch;
 mod frame;
+mod hold;
 mod index;
 mod manifest;
 mod overlay;
@@ -339,6 +340,7 @@ impl Slot {
             populated: false,
             bytes: 0,
             last_ts: 0,
+            holds: false,
             past: Vec::new(),
         }
     }

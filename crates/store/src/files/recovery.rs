@@ -4,17 +4,20 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::Options;
 use super::block::{self, Block, Malformed};
 use super::disk::Disk;
+use super::durable::View;
 use super::frame::{self, Frame, Removal};
 use super::index::{Applied, Flush, Index};
 use super::manifest::Manifest;
 use super::overlay::Overlay;
 use super::segment::{BadHeader, Closed, FORMAT, Segment, ShapePool};
 use super::superseded::Superseded;
+use super::writer::Writer;
 use crate::keys::index_key;
 use crate::rule::{self, Prior};
-use crate::{Seq, StoreError};
+use crate::{Head, Seq, StoreError};
 
 /// What recovery needs to know.
 pub(crate) struct Place<'a> {
@@ -24,6 +27,24 @@ pub(crate) struct Place<'a> {
     pub pool: &'a ShapePool,
     /// The index is written whenever this many keys have changed.
     pub overlay_keys: usize,
+}
+
+impl<'a> Place<'a> {
+    /// The dataset in `dir`.
+    pub fn of(
+        options: &'a Options,
+        dir: &'a Path,
+        manifest: &'a Manifest,
+        pool: &'a ShapePool,
+    ) -> Place<'a> {
+        Place {
+            disk: &*options.disk,
+            dir,
+            manifest,
+            pool,
+            overlay_keys: options.overlay_keys,
+        }
+    }
 }
 
 /// A dataset as its log tells it.
@@ -58,6 +79,48 @@ pub(crate) struct Told {
     base: Seq,
     /// The sequences from `base` on that were read; compaction leaves gaps.
     present: Superseded,
+    /// Where readers stand while the newest frames are held back.
+    pub visible: Option<Visible>,
+    /// The index was written with frames that are held back.
+    pub index_held: bool,
+}
+
+/// A dataset before the first frame that is held back.
+pub(crate) struct Visible {
+    commit: u64,
+    next: Seq,
+    live: u64,
+    deleted: u64,
+    populated: bool,
+    last_ts: i64,
+    superseded: Superseded,
+    /// The segment that begins to hold back, and where.
+    segment: u32,
+    end: u64,
+}
+
+impl Visible {
+    /// What readers see; `writer` has everything else of the dataset.
+    pub fn view(self, writer: &Writer, segments: &[Arc<Segment>]) -> View {
+        let segment = segments
+            .iter()
+            .find(|segment| segment.opening.number == self.segment);
+        View {
+            commit: self.commit,
+            head: Head {
+                next: self.next,
+                live: self.live,
+                deleted: self.deleted,
+                populated: self.populated,
+                last_ts: self.last_ts,
+                holds: true,
+                ..writer.head.clone()
+            },
+            superseded: self.superseded,
+            segment: Arc::clone(segment.unwrap_or(&writer.segment)),
+            end: self.end,
+        }
+    }
 }
 
 impl Told {
@@ -77,6 +140,8 @@ impl Told {
             anew: true,
             base: 0,
             present: Superseded::default(),
+            visible: None,
+            index_held: false,
         }
     }
 
@@ -108,7 +173,49 @@ impl Told {
             deleted: self.deleted,
             populated: self.populated,
             last_ts: self.last_ts,
+            held: self.visible.is_some(),
         }
+    }
+
+    /// Notes where readers stand before the frame at `at`.
+    fn hold(&mut self, frame: &Frame<'_>, segment: &Segment, at: u64) {
+        if !frame.header.held() {
+            self.visible = None;
+            self.overlay.forget(u64::MAX);
+        } else if self.visible.is_none() {
+            self.visible = Some(Visible {
+                commit: self.commit,
+                next: self.next,
+                live: self.live,
+                deleted: self.deleted,
+                populated: self.populated,
+                last_ts: self.last_ts,
+                superseded: self.superseded.clone(),
+                segment: segment.opening.number,
+                end: at,
+            });
+        }
+    }
+
+    /// Sets state; what is held back leaves behind what readers see.
+    fn set_state(
+        &mut self,
+        commit: u64,
+        key: Vec<u8>,
+        value: Option<Vec<u8>>,
+        index: &Arc<Index>,
+    ) -> Result<(), StoreError> {
+        if self.visible.is_some() {
+            let old = match self.overlay.state.get(&key) {
+                Some(old) => old.clone(),
+                None => index
+                    .read(|tables, txn| tables.state_of(txn, &key))?
+                    .flatten(),
+            };
+            self.overlay.remember(commit, key.clone(), old);
+        }
+        self.overlay.set_state(key, value);
+        Ok(())
     }
 
     /// Takes a frame in, as the writer did when it wrote it.
@@ -144,7 +251,7 @@ impl Told {
             }
         }
         for (key, value) in frame.state().ok_or(Malformed)? {
-            self.overlay.set_state(key, value);
+            self.set_state(frame.header.commit, key, value, index)?;
         }
         self.commit = frame.header.commit;
         self.sum = frame.sum;
@@ -233,6 +340,7 @@ impl Told {
         if known {
             self.applied = self.commit;
         }
+        self.index_held = self.visible.is_some();
         Ok(())
     }
 }
@@ -275,7 +383,8 @@ pub(crate) fn recover(
     spare: &dyn Fn() -> Arc<Index>,
 ) -> Result<(Recovered, Arc<Index>), StoreError> {
     let known = index.applied().ok().flatten();
-    let known = known.filter(|(applied, _)| applied.generation == place.manifest.generation);
+    let ours = |applied: &Applied| applied.generation == place.manifest.generation;
+    let known = known.filter(|(applied, _)| ours(applied) && !applied.held);
     if known.is_none() {
         index.discard()?;
     }
@@ -639,6 +748,7 @@ impl Reader<'_, '_> {
             Some(closed) => self.check_inside(before, commit, closed),
         }
         if commit > self.told.commit && !self.foreign {
+            self.told.hold(frame, segment, at);
             self.told.replay(frame, segment, self.index)?;
         }
         self.chain = Chain {

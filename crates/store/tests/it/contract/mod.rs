@@ -2,6 +2,7 @@
 //! so small that segments roll, indexes are written and environments are closed all the time.
 
 pub mod compaction;
+mod hold;
 mod reads;
 mod writes;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use tahini_store::{Backend, Dataset, Files, Memory, Options};
 
 use compaction::*;
+use hold::*;
 use reads::*;
 use writes::*;
 
@@ -83,6 +85,10 @@ contract!(
     a_snapshot_holds_back_what_it_needs,
     a_stopped_compaction_goes_on,
     compaction_runs_beside_writers_and_readers,
+    what_is_held_back_is_seen_when_it_is_shown,
+    what_is_held_back_may_be_taken_back,
+    beside_what_is_held_back_nothing_else_is_written,
+    a_commit_that_changes_nothing_holds_nothing_back,
 );
 
 fn orders(backend: &dyn Backend) -> Arc<dyn Dataset> {
