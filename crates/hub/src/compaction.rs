@@ -196,6 +196,9 @@ fn dataset(
     let Some(dataset) = hub.world.store.find(name)? else {
         return Ok(done);
     };
+    if dataset.snapshot()?.head().holds {
+        return Ok(done);
+    }
     if retention.retract {
         done.versions += retract(hub, live.id(), dataset.as_ref(), retention, stop)?;
     }

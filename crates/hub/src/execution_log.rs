@@ -10,8 +10,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use tahini_entity::{Batch, Dict, Entity, Offset, Value};
-use tahini_store::{Backend, Commit, Dataset, Rule, Show, Seq, StateWrite};
+use tahini_store::{Backend, Commit, Dataset, Rule, Seq, Show, StateWrite};
 
+use crate::breaker::Tripped;
 use crate::retry::At;
 use crate::secrets::SecretSource;
 use crate::sink::RunKind;
@@ -125,6 +126,7 @@ impl ExecutionLog {
             populated: true,
             now,
             show: Show::Now,
+            note: None,
         };
         let (outcome, ticket) = self.dataset.commit(commit)?;
         ticket.wait()?;
@@ -205,6 +207,24 @@ impl ExecutionLog {
             ("user", user_value(user)),
         ];
         self.entry("pump-discard-retries", "pump-discard-retries", properties)
+    }
+
+    /// The entry for a tripped circuit breaker that was committed or rolled back.
+    pub fn breaker_reset(
+        &self,
+        event: &str,
+        dataset: &str,
+        tripped: &Tripped,
+        user: &User,
+    ) -> Entity {
+        let properties = vec![
+            ("event_time", iso(self.clock.now())),
+            ("dataset", Value::string(dataset)),
+            ("tripped_time", iso(tripped.at)),
+            ("num_entities", count(tripped.versions)),
+            ("user", user_value(user)),
+        ];
+        self.entry(event, event, properties)
     }
 
     /// The entry for an entity that could not be written, or that got through at last.

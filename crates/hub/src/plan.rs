@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tahini_entity::Offset;
 use tahini_store::Dataset;
 
-use crate::Failure;
 use crate::execution_log::ExecutionLog;
 use crate::pipe::{Pipe, World};
 use crate::progress::{self, Place};
 use crate::pump::Request;
 use crate::sink::RunKind;
 use crate::source::{Continuation, From};
+use crate::{Failure, breaker};
 
 /// How a run will go, decided before anything is opened.
 pub(crate) struct Plan {
@@ -33,6 +33,7 @@ impl Plan {
             Some(dataset) => world.store.open(dataset, true)?,
             None => log.dataset().clone(),
         };
+        breaker::make_ready(home.as_ref())?;
         let place = Place::load(home.snapshot()?.as_ref(), &pipe.id)?;
         let due = pipe
             .rescan_run_count

@@ -153,6 +153,7 @@ fn run_planned(
         failed: 0,
         consecutive: 0,
         seconds: 0.0,
+        resolved: Vec::new(),
     };
     let distinct = source.as_ref().is_ok_and(|source| source.distinct());
     let boundary = Boundary::new(plan.from.since.clone(), &plan.place.boundary);
@@ -365,7 +366,7 @@ impl Work<'_, '_> {
             populated: source.populated(),
             progress: Progress { state },
         };
-        self.flow.writer.finish(&end)?;
+        self.flow.writer.finish(self.run_log, &end)?;
         if !self.flow.writer.sink.keeps_progress() && !self.is_settled(&end.progress) {
             self.flow
                 .writer

@@ -282,6 +282,7 @@ impl Receiver<'_> {
             populated: false,
             now,
             show: Show::Now,
+            note: None,
         };
         let (outcome, ticket) = match self.dataset.commit(commit) {
             Err(error @ StoreError::Refused(_)) if self.terms.one_by_one() => {

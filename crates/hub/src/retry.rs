@@ -270,6 +270,7 @@ impl Letters<'_> {
             populated: true,
             now: self.clock.micros(),
             show: Show::Now,
+            note: None,
         };
         dataset.commit(commit)?.1.wait()?;
         Ok(())

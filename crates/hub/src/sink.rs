@@ -117,6 +117,11 @@ pub trait Sink: Send {
         true
     }
 
+    /// Whether nobody sees what this run writes before `finish`, and after `abort` nobody ever does.
+    fn shows_at_end(&self) -> bool {
+        false
+    }
+
     /// Whether filtered entities (`_filtered`) mean something here; otherwise they are dropped.
     fn takes_filtered(&self) -> bool {
         false

@@ -69,6 +69,9 @@ enum Command {
     /// Print what a dataset holds, or what a pipe would give.
     #[command(after_long_help = examples::ENTITIES)]
     Entities(Entities),
+    /// Commit or roll back a dataset's tripped circuit breaker.
+    #[command(after_long_help = examples::BREAKER)]
+    Breaker(Breaker),
     /// Follow one entity on its way through a pipe.
     #[command(after_long_help = examples::TRACE)]
     Trace(Trace),
@@ -286,6 +289,9 @@ pub struct Entities {
     /// All versions, not only the latest.
     #[arg(long)]
     pub history: bool,
+    /// Also what a tripped circuit breaker holds back.
+    #[arg(long)]
+    pub uncommitted: bool,
     /// Only what came after this offset.
     #[arg(long)]
     pub since: Option<String>,
@@ -298,6 +304,30 @@ pub struct Entities {
     /// Variables and secrets.
     #[command(flatten)]
     pub setting: Setting,
+}
+
+/// Options of `breaker`.
+#[derive(Args, Clone)]
+pub struct Breaker {
+    /// What to do.
+    #[arg(value_enum)]
+    pub action: BreakerAction,
+    /// The dataset.
+    pub dataset: String,
+    /// Where datasets are kept.
+    #[command(flatten)]
+    pub store: Store,
+}
+
+/// What is done about a circuit breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BreakerAction {
+    /// Say whether it is tripped, and why.
+    Show,
+    /// Show readers what is held back.
+    Commit,
+    /// Take back what is held back; the pipe's place is that before the run.
+    Rollback,
 }
 
 /// Options of `trace`.
@@ -376,6 +406,7 @@ pub fn main() -> ExitCode {
         Command::Fmt(options) => commands::fmt::fmt(&options),
         Command::Schema(options) => commands::schema::schema(&options),
         Command::Entities(options) => commands::entities::entities(&options),
+        Command::Breaker(options) => commands::breaker::breaker(&options),
         Command::Trace(options) => commands::trace::trace(&options),
         Command::Token(Token {
             command: TokenCommand::Create { role, expires },

@@ -237,6 +237,7 @@ impl Stored {
             populated: true,
             now,
             show: Show::Now,
+            note: None,
         };
         dataset.commit(commit)?.1.wait()?;
         Ok(())

@@ -87,6 +87,7 @@ fn load(what: &str, file: &str, dataset: &Arc<dyn Dataset>, changed: fn(u64) -> 
             populated: false,
             now,
             show: Show::Now,
+            note: None,
         };
         dataset.commit(commit).unwrap().1.wait().unwrap();
         let took = start.elapsed();

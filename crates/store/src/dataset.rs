@@ -214,6 +214,7 @@ pub struct Limit {
 }
 
 /// One atomic step.
+#[derive(Clone, Copy)]
 pub struct Commit<'a> {
     /// The versions to write, in order. Every row needs an id. `meta.hash` decides what changed.
     pub rows: &'a Batch,
@@ -227,6 +228,40 @@ pub struct Commit<'a> {
     pub now: i64,
     /// When readers see it.
     pub show: Show,
+    /// Which versions the rows met is to be remembered in the same step.
+    pub note: Option<Note<'a>>,
+}
+
+/// A state record that remembers versions: the latest ones of a commit's rows after it, written or
+/// not, and others. It holds their sequences as a serialized `RoaringTreemap`; where there are
+/// none it is left as it is.
+#[derive(Clone, Copy)]
+pub struct Note<'a> {
+    /// Whose record it is.
+    pub space: &'a str,
+    /// Its key.
+    pub key: &'a [u8],
+    /// What else it holds.
+    pub with: &'a RoaringTreemap,
+}
+
+impl Note<'_> {
+    /// The write that remembers `seqs`.
+    pub(crate) fn write(&self, seqs: impl Iterator<Item = Seq>) -> Option<StateWrite> {
+        let mut all = self.with.clone();
+        all.extend(seqs);
+        if all.is_empty() {
+            return None;
+        }
+        let mut value = Vec::with_capacity(all.serialized_size());
+        all.serialize_into(&mut value)
+            .expect("a vector takes every write");
+        Some(StateWrite {
+            space: self.space.to_owned(),
+            key: self.key.to_vec(),
+            value: Some(value),
+        })
+    }
 }
 
 /// When readers see a commit. What is judged and counted is the same: rows are compared with the

@@ -15,7 +15,7 @@ mod rule;
 
 pub use compaction::{Compacted, Compaction};
 pub use dataset::{
-    Backend, Backup, Commit, Dataset, Head, Limit, Outcome, Past, Rule, Seq, Show, Snapshot,
+    Backend, Backup, Commit, Dataset, Head, Limit, Note, Outcome, Past, Rule, Seq, Show, Snapshot,
     StateRows, StateWrite, Ticket, View,
 };
 pub use error::StoreError;

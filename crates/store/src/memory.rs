@@ -200,6 +200,7 @@ impl Dataset for MemoryDataset {
         let verdicts = all.judge(&commit)?;
         let changes = verdicts.contains(&Verdict::Write)
             || !commit.state.is_empty()
+            || commit.note.is_some()
             || commit.populated && !all.head.populated;
         match commit.show {
             Show::Later if changes => all.hold(),
@@ -327,7 +328,9 @@ impl All {
         }
         self.commits += 1;
         self.head.populated |= commit.populated;
-        for write in commit.state {
+        let seqs = outcome.seqs.iter().flatten().copied();
+        let noted = commit.note.and_then(|note| note.write(seqs));
+        for write in commit.state.iter().chain(&noted) {
             self.set_state(write);
         }
         outcome

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod apply;
+mod breaker;
 mod check;
 mod compaction;
 mod continuation;

@@ -567,6 +567,7 @@ fn what_waits_in_a_store_of_an_earlier_version_is_retried() {
         populated: true,
         now: BEGINNING,
         show: Show::Now,
+        note: None,
     };
     dataset.commit(commit).unwrap().1.wait().unwrap();
     let summary = world.succeed("p");

@@ -4,29 +4,40 @@ use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use tahini_entity::Batch;
 use tahini_entity::json::{Fields, write_record};
+use tahini_hub::breaker::Reset;
 use tahini_store::{Head, Limit, Snapshot, View};
 
 use super::answer::json_answer;
 use super::entities::json_body;
-use super::runtime::moment;
+use super::runtime::{breaker_json, moment};
 use super::{Answer, Call, Node, Problem};
 
 /// All datasets.
 pub fn list(node: &Node, _: &Call) -> Answer {
     let heads = node.store.list()?;
-    json_answer(&Json::Array(heads.iter().map(dataset_json).collect()))
+    let all = heads.iter().map(|head| dataset_json(node, head));
+    json_answer(&Json::Array(all.collect()))
 }
 
 /// One dataset.
 pub fn one(node: &Node, call: &Call) -> Answer {
     let id = call.id("dataset_id");
     match node.head(id)? {
-        Some(head) => json_answer(&dataset_json(&head)),
+        Some(head) => json_answer(&dataset_json(node, &head)),
         None => Err(Problem::missing("dataset", id)),
     }
 }
 
-fn dataset_json(head: &Head) -> Json {
+fn dataset_json(node: &Node, head: &Head) -> Json {
+    let tripped = match head.holds {
+        true => node.tripped(&head.name).ok().flatten(),
+        false => None,
+    };
+    let writers = node.assembly.hub.pipes();
+    let mut writers = writers
+        .iter()
+        .filter(|live| live.component.sink_dataset() == Some(head.name.as_str()));
+    let has_breaker = tripped.is_some() || writers.any(|live| live.has_breaker());
     let changed = Timestamp::from_microsecond(head.last_ts)
         .ok()
         .filter(|_| head.last_ts > 0);
@@ -46,10 +57,36 @@ fn dataset_json(head: &Head) -> Json {
             "populated": head.populated,
             "generation": head.generation.to_string(),
             "max-updated": head.next.checked_sub(1),
-            "has-circuit-breaker": false,
+            "has-circuit-breaker": has_breaker,
+            "circuit-breaker": breaker_json(tripped.as_ref()),
             "origin": origin,
         },
     })
+}
+
+/// Commits or rolls back a dataset's tripped circuit breaker, and shows the dataset as it is then.
+pub fn operate(node: &Node, call: &Call) -> Answer {
+    let id = call.id("dataset_id");
+    if node.store.find(id)?.is_none() {
+        return Err(Problem::missing("dataset", id));
+    }
+    let form = call.form();
+    let how = match form.get("operation") {
+        Some("commit-circuit-breaker") => Reset::Commit,
+        Some("rollback-circuit-breaker") => Reset::RollBack,
+        other => {
+            let found = other.unwrap_or("none");
+            return Err(Problem::bad(format!(
+                "expected a form with the field `operation`, commit-circuit-breaker or \
+                 rollback-circuit-breaker, found {found}"
+            )));
+        }
+    };
+    node.assembly.hub.reset_breaker(id, how, &call.user)?;
+    if how == Reset::Commit {
+        node.scheduler.signal(id);
+    }
+    one(node, call)
 }
 
 /// Deletes a dataset with all its versions, and the place of the pipe that writes it.
@@ -91,7 +128,10 @@ pub fn entity(node: &Node, call: &Call) -> Answer {
         .store
         .find(name)?
         .ok_or_else(|| Problem::missing("dataset", name))?;
-    let snapshot = dataset.snapshot()?;
+    let snapshot = match call.flag("uncommitted", false)? {
+        true => dataset.uncommitted()?,
+        false => dataset.snapshot()?,
+    };
     let mut batch = Batch::new();
     match call.number("offset")? {
         Some(offset) => version_at(snapshot.as_ref(), id, offset, &mut batch)?,

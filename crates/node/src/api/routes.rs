@@ -228,6 +228,13 @@ pub static ROUTES: &[Route] = &[
         "One dataset.",
     ),
     route(
+        Verb::Post,
+        "/api/datasets/{dataset_id}",
+        &[DATASET, form("operation")],
+        Handle::Work(datasets::operate),
+        "Commits or rolls back a dataset's tripped circuit breaker.",
+    ),
+    route(
         Verb::Delete,
         "/api/datasets/{dataset_id}",
         &[DATASET],
@@ -245,6 +252,7 @@ pub static ROUTES: &[Route] = &[
             query("reverse"),
             query("deleted"),
             query("populated"),
+            query("uncommitted"),
         ],
         Handle::Flow(|node, call| Box::pin(entities::of_dataset(node, call))),
         "What a dataset holds (JSON pull protocol).",
@@ -252,7 +260,12 @@ pub static ROUTES: &[Route] = &[
     route(
         Verb::Get,
         "/api/datasets/{dataset_id}/entity",
-        &[DATASET, query("entity_id"), query("offset")],
+        &[
+            DATASET,
+            query("entity_id"),
+            query("offset"),
+            query("uncommitted"),
+        ],
         Handle::Work(datasets::entity),
         "One entity: its latest version or the one at an offset.",
     ),

@@ -1,5 +1,6 @@
 //! The commands that work without a running node.
 
+pub mod breaker;
 pub mod entities;
 pub mod explain;
 pub mod fmt;

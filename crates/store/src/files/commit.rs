@@ -40,6 +40,13 @@ pub(crate) fn run(
         dataset.write_index(&mut writer)?;
     }
     let plan = Plan::make(dataset, &writer, commit)?;
+    let noted = commit
+        .note
+        .and_then(|_| noted(commit, plan.outcome(commit).seqs));
+    let commit = &Commit {
+        state: noted.as_deref().unwrap_or(commit.state),
+        ..*commit
+    };
     let populates = commit.populated && !writer.head.populated;
     let shows = commit.show == Show::All && writer.head.holds;
     if plan.written() == 0 && commit.state.is_empty() && !populates && !shows {
@@ -63,6 +70,13 @@ pub(crate) fn run(
     }
     drop(still);
     Ok((plan.outcome(commit), writer.commit))
+}
+
+/// The state of a commit that remembers the versions which its rows met.
+fn noted(commit: &Commit<'_>, seqs: Vec<Option<Seq>>) -> Option<Vec<StateWrite>> {
+    let write = commit.note?.write(seqs.into_iter().flatten())?;
+    let state = commit.state.iter().cloned();
+    Some(state.chain([write]).collect())
 }
 
 /// What becomes of each row.

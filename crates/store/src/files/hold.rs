@@ -82,11 +82,10 @@ fn read_again(dataset: &OpenDataset, writer: &mut Writer) -> Result<(), StoreErr
         Ok((found, _)) => Err(dataset.damaged(found.damage.unwrap_or_default())),
         Err(error) => Err(error),
     };
-    let mut found = found.map_err(|error| {
+    let mut found = found.inspect_err(|error| {
         // The handle knows what is gone: the next one begins with the log as it is.
         let refused = std::io::Error::other(error.to_string());
         dataset.durable.fail(&writer.segment, &refused);
-        error
     })?;
     let segments = Arc::new(std::mem::take(&mut found.segments));
     let mut fresh = std::mem::take(&mut found.told.overlay);

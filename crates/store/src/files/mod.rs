@@ -30,6 +30,7 @@ mod segment;
 mod snapshot;
 mod superseded;
 mod survey;
+mod told;
 mod wire;
 mod writer;
 

@@ -261,7 +261,7 @@ fn pull_the_plug(overlay_keys: usize, seed: u64, loss: impl Fn(u64) -> Loss) {
 fn power_goes_while_something_is_held_back_or_taken_back() {
     pull_the_plug(25, 1, |_| Loss::Everything);
     pull_the_plug(3, 4, |_| Loss::Everything);
-    pull_the_plug(25, 4, |moment| Loss::Some(moment));
+    pull_the_plug(25, 4, Loss::Some);
 }
 
 #[test]

@@ -59,6 +59,7 @@ pub fn commit(rows: &Batch) -> Commit<'_> {
         populated: false,
         now: 1_000,
         show: Show::Now,
+        note: None,
     }
 }
 

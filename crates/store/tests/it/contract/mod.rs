@@ -52,6 +52,7 @@ contract!(
     the_optimistic_rule_is_all_or_nothing,
     one_version_of_an_id_may_be_all,
     touched_versions_are_left_alone,
+    a_commit_may_remember_which_versions_it_met,
     rows_need_an_id,
     order_of_names_is_no_change,
     types_and_digits_are_changes,
