@@ -70,7 +70,7 @@ pub(crate) fn run(
     }
     summary.ended = world.clock.now();
     summary.offset = plan.and_then(|plan| plan.current_offset(pipe));
-    if (run_log.revealed() || is_worth_telling(pipe, &log, &summary))
+    if run_log.is_told(|| is_worth_telling(pipe, &log, &summary))
         && let Err(failure) = run_log.end(&summary, request.next_interval, &[])
     {
         summary.failure.get_or_insert(failure);
@@ -306,7 +306,7 @@ impl Work<'_, '_> {
     fn progress(&mut self, source: &mut dyn Source) -> Option<Progress> {
         let takes = self.flow.writer.sink.takes_checkpoints(self.plan.kind);
         let offset = self.tracker.checkpoint().filter(|_| takes)?;
-        if self.plan.kind == RunKind::Rescan {
+        if matches!(self.plan.kind, RunKind::Rescan | RunKind::Partial) {
             return None;
         }
         let mut state = vec![progress::save_offset(&self.pipe.id, Some(offset))];
@@ -341,20 +341,26 @@ impl Work<'_, '_> {
         if let Some(offset) = offset.as_ref().or(self.tracker.end()) {
             state.push(progress::save_offset(id, Some(offset)));
         }
-        if self.pipe.continuation == Continuation::Max {
+        let place = &self.plan.place;
+        // Where a partial rescan did not come to the offset, its edge is as it was.
+        let edge_is_known =
+            self.plan.kind != RunKind::Partial || self.boundary.reaches(place.offset.as_ref());
+        if self.pipe.continuation == Continuation::Max && edge_is_known {
             let edge = Some(self.boundary.save()).filter(|edge| !edge.is_empty());
             state.push(progress::write(id, progress::BOUNDARY, edge));
         }
         if self.plan.place.unfinished.is_some() || self.plan.kind.reads_everything() {
             state.push(progress::save_unfinished(id, None));
         }
-        let runs = if self.plan.kind.reads_everything() {
-            0
-        } else {
-            self.plan.place.runs + 1
-        };
-        if self.pipe.rescan_run_count.is_some() && runs != self.plan.place.runs {
+        let whole = self.plan.kind.reads_everything();
+        let runs = if whole { 0 } else { place.runs + 1 };
+        if self.pipe.rescan_run_count.is_some() && runs != place.runs {
             state.push(progress::save_runs(id, runs));
+        }
+        let again = whole || self.plan.kind == RunKind::Partial;
+        let partials = if again { 0 } else { place.partials + 1 };
+        if self.pipe.partial_rescan.is_some() && partials != place.partials {
+            state.push(progress::save_partials(id, partials));
         }
         state.extend(self.source_state(source));
         let whole = self.plan.kind.reads_everything() && self.plan.from.full;

@@ -14,6 +14,7 @@ mod lookup;
 mod middle;
 mod moments;
 mod namespaces;
+mod partial_rescans;
 mod receivers;
 mod refusals;
 mod scheduler;
