@@ -1,5 +1,7 @@
 //! `/api/datasets`: what is kept.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use tahini_entity::Batch;
@@ -15,20 +17,34 @@ use super::{Answer, Call, Node, Problem};
 /// All datasets.
 pub fn list(node: &Node, _: &Call) -> Answer {
     let heads = node.store.list()?;
-    let all = heads.iter().map(|head| dataset_json(node, head));
-    json_answer(&Json::Array(all.collect()))
+    let damaged: BTreeMap<String, String> = node.store.damaged().into_iter().collect();
+    let rows = heads.iter();
+    let rows = rows.map(|head| {
+        let damage = damaged.get(&head.name).map(String::as_str);
+        dataset_json(node, head, damage)
+    });
+    json_answer(&rows.collect())
 }
 
 /// One dataset.
 pub fn one(node: &Node, call: &Call) -> Answer {
     let id = call.id("dataset_id");
+    let damaged = node.store.damaged();
+    let damage = damaged.into_iter().find(|(name, _)| name == id);
+    if let Some((_, found)) = &damage {
+        // One that cannot be opened has no head; what is wrong with it is what one wants to know.
+        let heads = node.store.list()?;
+        if let Some(head) = heads.iter().find(|head| head.name == id) {
+            return json_answer(&dataset_json(node, head, Some(found)));
+        }
+    }
     match node.head(id)? {
-        Some(head) => json_answer(&dataset_json(node, &head)),
+        Some(head) => json_answer(&dataset_json(node, &head, None)),
         None => Err(Problem::missing("dataset", id)),
     }
 }
 
-fn dataset_json(node: &Node, head: &Head) -> Json {
+fn dataset_json(node: &Node, head: &Head, damaged: Option<&str>) -> Json {
     let tripped = match head.holds {
         true => node.tripped(&head.name).ok().flatten(),
         false => None,
@@ -57,6 +73,7 @@ fn dataset_json(node: &Node, head: &Head) -> Json {
             "populated": head.populated,
             "generation": head.generation.to_string(),
             "max-updated": head.next.checked_sub(1),
+            "damaged": damaged,
             "has-circuit-breaker": has_breaker,
             "circuit-breaker": breaker_json(tripped.as_ref()),
             "origin": origin,

@@ -2,8 +2,9 @@
 //! `/api/openapi.json`.
 
 use super::{
-    Access, Handle, Param, Place, Route, Verb, components, config, datasets, entities, env,
-    language, page, pipes, preview, proxy, publishers, pump, receivers, secrets, status, systems,
+    Access, Handle, Param, Place, Route, Verb, backups, components, config, datasets, entities,
+    env, language, page, pipes, preview, proxy, publishers, pump, receivers, secrets, status,
+    systems,
 };
 
 const fn path(name: &'static str) -> Param {
@@ -51,6 +52,24 @@ const fn open(path: &'static str, handle: Handle, summary: &'static str) -> Rout
         summary,
         params: &[],
         access: Access::Open,
+        handle,
+    }
+}
+
+/// A row for admins only, whatever the method.
+const fn admin(
+    method: Verb,
+    path: &'static str,
+    params: &'static [Param],
+    handle: Handle,
+    summary: &'static str,
+) -> Route {
+    Route {
+        method,
+        path,
+        summary,
+        params,
+        access: Access::Admin,
         handle,
     }
 }
@@ -127,8 +146,8 @@ pub static ROUTES: &[Route] = &[
         Verb::Get,
         "/api/status",
         &[],
-        Handle::Now(status::status),
-        "When the node started.",
+        Handle::Work(status::status),
+        "When the node started, and which datasets are damaged.",
     ),
     route(
         Verb::Get,
@@ -143,6 +162,27 @@ pub static ROUTES: &[Route] = &[
         &[],
         Handle::Now(status::openapi),
         "This description.",
+    ),
+    admin(
+        Verb::Get,
+        "/api/backups",
+        &[],
+        Handle::Work(backups::list),
+        "The backups of this node.",
+    ),
+    admin(
+        Verb::Post,
+        "/api/backups",
+        &[form("name"), body()],
+        Handle::Work(backups::save),
+        "Saves the node under a name, beside everything that runs; only what is new is copied.",
+    ),
+    admin(
+        Verb::Get,
+        "/api/backups/{backup_id}",
+        &[path("backup_id"), query("check")],
+        Handle::Work(backups::one),
+        "One backup; with check, read through.",
     ),
     route(
         Verb::Get,

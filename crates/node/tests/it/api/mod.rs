@@ -78,6 +78,7 @@ impl TestNode {
             automatic: false,
             prefer_docker: false,
             metrics_listen: None,
+            backups: None,
             master_key: folder.path().join("keys/master.key"),
             token_key: folder.path().join("keys/token.key"),
         };
