@@ -7,6 +7,7 @@
 //! request, which then changes nothing.
 
 mod forward;
+mod look;
 mod sequence;
 
 use std::borrow::Cow;
@@ -108,6 +109,7 @@ pub fn receive(
         .receiving
         .lock()
         .unwrap_or_else(|lock| lock.into_inner());
+    let mut look = look::begin(&mut receiving, hub, pipe, &batch)?;
     let entities = transform(hub, pipe, batch)?;
     let mut written = None;
     let changed = match pipe.sink_dataset() {
@@ -132,6 +134,10 @@ pub fn receive(
         }
         None => receiving.forward(hub, pipe, push, &entities)?,
     };
+    if let Some(look) = &mut look {
+        look.posted(hub, live, &entities);
+    }
+    receiving.look = look;
     Ok(Posted {
         read,
         changed,

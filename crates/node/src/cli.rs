@@ -77,6 +77,9 @@ enum Command {
     /// Commit or roll back a dataset's tripped circuit breaker.
     #[command(after_long_help = examples::BREAKER)]
     Breaker(Breaker),
+    /// Remove entities from a dataset for good, with all their versions.
+    #[command(after_long_help = examples::ERASE)]
+    Erase(Erase),
     /// Follow one entity on its way through a pipe.
     #[command(after_long_help = examples::TRACE)]
     Trace(Trace),
@@ -344,6 +347,19 @@ pub enum BreakerAction {
     Rollback,
 }
 
+/// Options of `erase`.
+#[derive(Args, Clone)]
+pub struct Erase {
+    /// The dataset.
+    pub dataset: String,
+    /// The `_id`s of the entities.
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Where datasets are kept.
+    #[command(flatten)]
+    pub store: Store,
+}
+
 /// Options of `trace`.
 #[derive(Args, Clone)]
 pub struct Trace {
@@ -460,6 +476,7 @@ pub fn main() -> ExitCode {
         Command::Schema(options) => commands::schema::schema(&options),
         Command::Entities(options) => commands::entities::entities(&options),
         Command::Breaker(options) => commands::breaker::breaker(&options),
+        Command::Erase(options) => commands::erase::erase(&options),
         Command::Trace(options) => commands::trace::trace(&options),
         Command::Backup(options) => commands::backup::backup(&options),
         Command::Restore(options) => commands::restore::restore(&options),

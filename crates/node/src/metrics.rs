@@ -171,6 +171,9 @@ fn totals(pipe: &str, totals: &Totals, page: &mut Page) {
     let name = "tahini_pipe_compacted_versions_total";
     let help = "Old versions that were removed since the node started.";
     page.counter(name, help, &[("pipe", pipe)], totals.compacted as f64);
+    let name = "tahini_pipe_entity_type_changes_total";
+    let help = "Properties that appeared, vanished or changed their type since the node started.";
+    page.counter(name, help, &[("pipe", pipe)], totals.drift as f64);
     let name = "tahini_pipe_run_duration_seconds";
     page.histogram(
         name,

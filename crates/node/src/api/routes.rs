@@ -3,8 +3,8 @@
 
 use super::{
     Access, Handle, Param, Place, Route, Verb, backups, components, config, datasets, entities,
-    env, language, page, pipes, preview, proxy, publishers, pump, receivers, secrets, status,
-    systems,
+    entity_types, env, indexes, language, page, pipes, preview, proxy, publishers, pump, receivers,
+    secrets, status, systems,
 };
 
 const fn path(name: &'static str) -> Param {
@@ -241,6 +241,41 @@ pub static ROUTES: &[Route] = &[
     ),
     route(
         Verb::Get,
+        "/api/pipes/{pipe_id}/entity-types",
+        &[PIPE],
+        Handle::Work(entity_types::all),
+        "What a pipe's entities look like on both sides, as JSON Schema, and how that changed.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/entity-types/source",
+        &[PIPE],
+        Handle::Work(entity_types::source),
+        "What a pipe's source gives, as JSON Schema.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/entity-types/sink",
+        &[PIPE],
+        Handle::Work(entity_types::sink),
+        "What a pipe's sink is given, as JSON Schema.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/generate-schema-definition",
+        &[PIPE, query("sample_size"), query("keys_only")],
+        Handle::Work(entity_types::columns_of_pipe),
+        "Columns for what a pipe gives, as the schema_definition of an SQL sink.",
+    ),
+    route(
+        Verb::Get,
+        "/api/datasets/{dataset_id}/generate-schema-definition",
+        &[DATASET, query("sample_size"), query("keys_only")],
+        Handle::Work(entity_types::columns_of_dataset),
+        "Columns for what a dataset holds, as the schema_definition of an SQL sink.",
+    ),
+    route(
+        Verb::Get,
         "/api/pipes/{pipe_id}/log",
         &[
             PIPE,
@@ -256,7 +291,7 @@ pub static ROUTES: &[Route] = &[
     route(
         Verb::Get,
         "/api/datasets",
-        &[],
+        &[query("verbose")],
         Handle::Work(datasets::list),
         "All datasets.",
     ),
@@ -293,9 +328,24 @@ pub static ROUTES: &[Route] = &[
             query("deleted"),
             query("populated"),
             query("uncommitted"),
+            query("subset"),
         ],
         Handle::Flow(|node, call| Box::pin(entities::of_dataset(node, call))),
         "What a dataset holds (JSON pull protocol).",
+    ),
+    route(
+        Verb::Post,
+        "/api/datasets/{dataset_id}/entities",
+        &[DATASET, query("force"), body()],
+        Handle::Work(datasets::repost),
+        "Writes entities to a dataset by hand; with `force` also those that did not change.",
+    ),
+    route(
+        Verb::Delete,
+        "/api/datasets/{dataset_id}/entity",
+        &[DATASET, query("entity_id")],
+        Handle::Work(datasets::erase),
+        "Removes entities with all their versions for good; `entity_id` once for each of them.",
     ),
     route(
         Verb::Get,
@@ -305,9 +355,32 @@ pub static ROUTES: &[Route] = &[
             query("entity_id"),
             query("offset"),
             query("uncommitted"),
+            query("history"),
+            query("limit"),
         ],
         Handle::Work(datasets::entity),
-        "One entity: its latest version or the one at an offset.",
+        "One entity: its latest version, the one at an offset, or the last ones.",
+    ),
+    route(
+        Verb::Get,
+        "/api/datasets/{dataset_id}/entities/{*rest_of_path}",
+        &[DATASET, path("rest_of_path")],
+        Handle::Work(datasets::entity_in_path),
+        "One entity: its latest version.",
+    ),
+    route(
+        Verb::Get,
+        "/api/datasets/{dataset_id}/indexes",
+        &[DATASET],
+        Handle::Work(indexes::list),
+        "The indexes of a dataset, and how far they are.",
+    ),
+    route(
+        Verb::Delete,
+        "/api/datasets/{dataset_id}/indexes/{index_int_id}",
+        &[DATASET, path("index_int_id")],
+        Handle::Work(indexes::delete),
+        "Throws away what an index holds; it is built anew while a pipe wants it.",
     ),
     route(
         Verb::Get,

@@ -82,6 +82,11 @@ Examples:
   tahini breaker show orders --data my-data
   tahini breaker rollback orders --data my-data";
 
+pub(super) const ERASE: &str = "\
+Examples:
+  tahini erase people 17 42 --data my-data
+  curl -X DELETE 'http://127.0.0.1:9042/api/datasets/people/entity?entity_id=17&entity_id=42'";
+
 pub(super) const TRACE: &str = "\
 Examples:
   tahini trace greetings 2 --project my-project --data my-data

@@ -3,6 +3,7 @@
 pub mod backup;
 pub mod breaker;
 pub mod entities;
+pub mod erase;
 pub mod explain;
 pub mod fmt;
 mod look;

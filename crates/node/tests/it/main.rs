@@ -11,5 +11,6 @@ mod kill;
 mod killed_breaker;
 mod large;
 mod microservices;
+mod scale;
 mod streams;
 mod tools;

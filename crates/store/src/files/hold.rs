@@ -92,7 +92,8 @@ fn read_again(dataset: &OpenDataset, writer: &mut Writer) -> Result<(), StoreErr
     fresh.keep(&mut overlay, found.told.commit);
     *overlay = fresh;
     let numbers = Arc::clone(&writer.numbers);
-    *writer = Writer::recovered(found, &segments, manifest, numbers, index.bytes());
+    let bytes = index.bytes() + dataset.keyed.bytes();
+    *writer = Writer::recovered(found, &segments, manifest, numbers, bytes);
     let list = dataset.segments.write();
     let mut list = list.unwrap_or_else(PoisonError::into_inner);
     for gone in list.iter().skip(segments.len()) {

@@ -8,6 +8,7 @@ mod crash;
 mod format;
 mod gate;
 mod hold;
+mod keyed;
 mod lying_disk;
 mod model;
 mod recovery;

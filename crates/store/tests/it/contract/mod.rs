@@ -3,6 +3,7 @@
 
 pub mod compaction;
 mod hold;
+pub mod indexes;
 mod reads;
 mod writes;
 
@@ -12,6 +13,7 @@ use tahini_store::{Backend, Dataset, Files, Memory, Options};
 
 use compaction::*;
 use hold::*;
+use indexes::*;
 use reads::*;
 use writes::*;
 
@@ -51,6 +53,7 @@ contract!(
     one_commit_may_hold_an_id_twice,
     the_optimistic_rule_is_all_or_nothing,
     one_version_of_an_id_may_be_all,
+    what_did_not_change_can_be_written_once_more,
     touched_versions_are_left_alone,
     a_commit_may_remember_which_versions_it_met,
     rows_need_an_id,
@@ -90,6 +93,14 @@ contract!(
     what_is_held_back_may_be_taken_back,
     beside_what_is_held_back_nothing_else_is_written,
     a_commit_that_changes_nothing_holds_nothing_back,
+    an_index_leads_to_the_latest_versions,
+    an_index_tells_what_left_a_key,
+    an_index_is_read_in_pages_both_ways,
+    an_index_shows_a_snapshot_what_it_knew,
+    indexes_come_and_go_as_they_are_declared,
+    an_index_is_built_anew_on_demand,
+    indexes_follow_compaction,
+    an_index_says_what_a_look_at_all_versions_says,
 );
 
 fn orders(backend: &dyn Backend) -> Arc<dyn Dataset> {
