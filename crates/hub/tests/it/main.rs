@@ -36,6 +36,7 @@ mod moments;
 mod namespaces;
 mod partial_rescans;
 mod power;
+mod preview;
 mod receivers;
 mod refusals;
 mod scheduler;
