@@ -161,8 +161,7 @@ fn run_planned(
     let tracker = Tracker::new(pipe.continuation, plan.known_offset(pipe), distinct);
     let changed = !transforms.is_empty();
     let mut flow = Flow::new(&pipe.id, transforms, writer, plan.resumed);
-    let watch = || Watch::new(&pipe.id, plan.home.clone(), changed);
-    flow.watch = pipe.infers.then(watch);
+    flow.watch = (pipe.infers).then(|| Watch::new(&pipe.id, plan.home.clone(), changed));
     let mut work = Work {
         pipe,
         world,
