@@ -11,10 +11,10 @@ use tahini_entity::{Batch, Dict, Str, Value, encoding};
 use crate::context::Context;
 use crate::error::{EvalError, JsonPath, Segment};
 use crate::eval::{Env, Machine, Stop};
-use crate::expr::{Action, Expr};
+use crate::expr::{Action, Expr, Name};
 use crate::program::Program;
 use crate::scope::Frame;
-use crate::text;
+use crate::{text, values};
 
 /// How many steps of one entity are kept; those after them are counted.
 pub const MAX_STEPS_KEPT: usize = 10_000;
@@ -32,7 +32,8 @@ pub struct Step {
     pub is_statement: bool,
     /// `_S`, at the first statement of an applied rule.
     pub source: Option<Shown>,
-    /// What the expression gave; `None` for statements and for what was stopped.
+    /// What the expression gave, what `add` and `default` set, a list of what `create` and
+    /// `create-child` made; `None` for other statements and for what was stopped.
     pub value: Option<Shown>,
     /// What the statement did to the target, unless statements in it did.
     pub changes: Vec<Change>,
@@ -188,7 +189,11 @@ impl Machine<'_> {
         let begun = self.starts(frame);
         let result = self.action(action, frame);
         if let Some(begun) = begun {
-            self.did(&begun, &result, frame);
+            let made = result
+                .as_ref()
+                .ok()
+                .and_then(|()| self.value_of(action, &begun, frame));
+            self.did(&begun, (&result, made), frame);
         }
         self.ascend(DEPTH_OF_STATEMENT);
         result
@@ -224,21 +229,53 @@ impl Machine<'_> {
             Box::new(Begun {
                 first: frame.parent.is_some() && is_first(path),
                 before: frame.target.to_dict(),
+                created: self.created.len(),
             })
         })
     }
 
+    /// The value of a statement that sets one, or what it made.
+    fn value_of(&self, action: &Action, begun: &Begun, frame: &Frame<'_>) -> Option<Value> {
+        match action {
+            Action::Add(Name::Known(name), _) | Action::Default(Name::Known(name), _) => {
+                frame.target.get(name)
+            }
+            Action::Create(_) => {
+                let made = self.created.get(begun.created..).unwrap_or_default();
+                Some(Value::List(made.iter().cloned().map(Value::Dict).collect()))
+            }
+            Action::CreateChild(_) => {
+                let count = |children: Option<&Value>| match children {
+                    Some(Value::List(children)) => children.len(),
+                    _ => 0,
+                };
+                let all = frame.target.get("$children");
+                let before = count(begun.before.get("$children"));
+                let made = all.as_ref().map_or(&[][..], values::items);
+                Some(Value::List(made.iter().skip(before).cloned().collect()))
+            }
+            _ => None,
+        }
+    }
+
     #[inline(never)]
-    fn did(&self, begun: &Begun, result: &Result<(), Stop>, frame: &Frame<'_>) {
+    fn did(
+        &self,
+        begun: &Begun,
+        (result, made): (&Result<(), Stop>, Option<Value>),
+        frame: &Frame<'_>,
+    ) {
         let Some(trace) = self.context.trace else {
             return;
         };
         let mut trace = trace.borrow_mut();
         let source = begun.first.then(|| frame.source.to_value());
         let source = source.map(|source| trace.keep(&source));
+        let made = made.map(|made| trace.keep(&made));
         let changes = changes(&mut trace, &begun.before, &frame.target.to_dict());
         trace.close(|step| {
             step.source = source;
+            step.value = made;
             // What the statements in it did, they say themselves.
             if !step.steps.iter().any(|inner| inner.is_statement) {
                 step.changes = changes;
@@ -253,6 +290,8 @@ struct Begun {
     /// It is the first one of an applied rule.
     first: bool,
     before: Dict,
+    /// How many entities were created before.
+    created: usize,
 }
 
 /// Whether a statement is the first one of its rule.
