@@ -190,7 +190,7 @@ fn state_name(live: &LivePipe, state: &LiveState) -> Option<&'static str> {
 /// What the pump of a pipe can be asked for.
 pub fn operations(live: &LivePipe) -> Vec<&'static str> {
     if live.component.is_endpoint() {
-        return vec!["enable", "disable"];
+        return vec!["enable", "disable", "discard-inferred-schema"];
     }
     let mut all = vec![
         "start",
@@ -200,6 +200,7 @@ pub fn operations(live: &LivePipe) -> Vec<&'static str> {
         "disable",
         "update-last-seen",
         "discard-retries",
+        "discard-inferred-schema",
     ];
     if live.component.source_datasets().len() == 1 && is_dataset_source(live) {
         all.push("set-last-seen-to-end");
