@@ -15,6 +15,7 @@ mod failure;
 pub mod fate;
 mod flow;
 pub mod hub;
+pub mod indexes;
 mod intake;
 mod lookup;
 mod open_systems;

@@ -73,11 +73,9 @@ const GENERATION: &[u8] = b"generation";
 
 struct DatasetSource {
     snapshot: Option<Box<dyn Snapshot>>,
-    /// The offset that the run was given.
-    since: Option<Seq>,
     after: Option<Seq>,
     view: View,
-    subset: Option<Subset>,
+    part: Option<Part>,
     include_replaced: bool,
     continues: bool,
     known_generation: Option<Vec<u8>>,
@@ -110,9 +108,8 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
     };
     let continues = after.is_none() || still_means(head, after, known_generation.as_deref());
     Ok(Box::new(DatasetSource {
-        since: after,
         after,
-        subset: subset(ctx, name)?,
+        part: subset(ctx, name)?.map(|subset| Part::new(subset, after)),
         view: View {
             history: ctx.props.bool("include_previous_versions", false)?,
             deleted: true,
@@ -171,12 +168,8 @@ impl Source for DatasetSource {
             true => &mut *out,
             false => &mut all,
         };
-        let next = match &self.subset {
-            Some(subset) => Part {
-                subset,
-                since: self.since,
-            }
-            .changes(snapshot.as_ref(), self.after, self.view, want, read)?,
+        let next = match &mut self.part {
+            Some(part) => part.changes(snapshot.as_ref(), self.after, self.view, want, read)?,
             None => snapshot.changes(self.after, self.view, want, read)?,
         };
         let kept = all.iter().filter(|record| !is_replaced(*record));
@@ -217,7 +210,7 @@ impl Source for DatasetSource {
 
     /// What was left out was read, too, and is not to be read again.
     fn offset(&self) -> Option<Offset> {
-        if self.subset.is_none() && self.include_replaced {
+        if self.part.is_none() && self.include_replaced {
             return None;
         }
         let last = self.snapshot.as_ref()?.head().next.checked_sub(1)?;

@@ -25,6 +25,7 @@ mod entity_types;
 mod execution_log;
 mod faulty;
 mod full_runs;
+mod indexes;
 mod lookup;
 #[allow(dead_code, reason = "the store's tests use more of it")]
 #[path = "../../../store/tests/it/lying_disk.rs"]
