@@ -89,6 +89,7 @@ pub fn joins(opened: &Opened) -> anyhow::Result<bool> {
         store: false,
         side_effects: true,
         trace: false,
+        most: MAX_PREVIEW,
     };
     let way = Way::open(&opened.pipe, world, &Cancel::new(), look)?;
     let joins = way
