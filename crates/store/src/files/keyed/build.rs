@@ -88,6 +88,8 @@ impl Keyed {
         }
         if self.read().fresh.len() >= self.limits.idle.max(1) || work.unnoted {
             self.flush(work, snapshot)?;
+            // Building leaves half-empty pages; one that has hardly grown since is left alone.
+            self.index.condense()?;
         }
         Ok(false)
     }
