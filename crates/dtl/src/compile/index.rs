@@ -46,6 +46,8 @@ impl Compiler<'_> {
         alone.scope.others = others.cloned().collect();
         let expr = alone.expression(json);
         let failed = alone.failed();
+        self.errors += alone.errors;
+        self.warnings += alone.warnings;
         self.problems.append(&mut alone.problems);
         if failed || !alone.program.causes.is_empty() {
             if !failed {

@@ -34,6 +34,7 @@ mod middle;
 mod moments;
 mod namespaces;
 mod power;
+mod preview;
 mod receivers;
 mod refusals;
 mod scheduler;
