@@ -88,6 +88,8 @@ impl Keyed {
         }
         if self.read().fresh.len() >= self.limits.idle.max(1) || work.unnoted {
             self.flush(work, snapshot)?;
+            // Building leaves half-empty pages; one that has hardly grown since is left alone.
+            self.index.condense()?;
         }
         Ok(false)
     }
@@ -164,7 +166,7 @@ impl Keyed {
         let found = self.index.read(|tables, txn| {
             let notes = tables.meta.get(txn, NOTES)?.and_then(Notes::decode);
             let gone = tables.meta.get(txn, GONE)?;
-            let gone = gone.map(|bytes| RoaringTreemap::deserialize_from(bytes));
+            let gone = gone.map(RoaringTreemap::deserialize_from);
             Ok((notes, gone.transpose().map_err(super::bad_row)?))
         })?;
         let Some((Some(notes), gone)) = found else {
