@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{Builder, JoinHandle};
 
 use tahini_entity::Batch;
-use tahini_store::{Commit, Dataset, Outcome, Rule, StateWrite, StoreError, Ticket};
+use tahini_store::{Commit, Dataset, Outcome, Rule, Show, StateWrite, StoreError, Ticket};
 
 use crate::Failure;
 
@@ -53,6 +53,8 @@ impl Committing {
                     state: &order.state,
                     populated: false,
                     now: order.now,
+                    show: Show::Now,
+                    note: None,
                 });
                 let rows = order.rows;
                 if tell.send(Done { rows, outcome }).is_err() {
@@ -110,6 +112,14 @@ mod tests {
         }
 
         fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+            Err(StoreError::Missing("fragile".to_owned()))
+        }
+
+        fn uncommitted(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+            Err(StoreError::Missing("fragile".to_owned()))
+        }
+
+        fn roll_back(&self) -> Result<(), StoreError> {
             Err(StoreError::Missing("fragile".to_owned()))
         }
 

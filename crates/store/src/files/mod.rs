@@ -20,6 +20,7 @@ mod disk;
 mod durable;
 mod fetch;
 mod frame;
+mod hold;
 mod index;
 mod indexer;
 mod keyed;
@@ -32,6 +33,7 @@ mod segment;
 mod snapshot;
 mod superseded;
 mod survey;
+mod told;
 mod verify;
 mod wire;
 mod writer;
@@ -391,6 +393,7 @@ impl Slot {
             populated: false,
             bytes: 0,
             last_ts: 0,
+            holds: false,
             past: Vec::new(),
         }
     }

@@ -69,6 +69,17 @@ impl Overlay {
         }
     }
 
+    /// Takes the place of `other`, with what that remembers of commits up to `commit`.
+    pub fn keep(&mut self, other: &mut Overlay, commit: u64) {
+        std::mem::swap(&mut self.share, &mut other.share);
+        self.count();
+        let undo = std::mem::take(&mut other.undo);
+        self.undo = undo
+            .into_iter()
+            .filter(|undo| undo.commit <= commit)
+            .collect();
+    }
+
     /// Turns `rows`, the newest state under `prefix`, into what it was after `commit`.
     pub fn rewind(&self, commit: u64, prefix: &[u8], rows: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
         let later = self

@@ -17,11 +17,13 @@ use super::wire::{Reader, crc};
 use crate::{Seq, StoreError};
 
 /// The format that this code writes.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 /// The oldest format that it reads.
 pub(crate) const OLDEST: u32 = 1;
 /// The first format whose frames may remove ids and whose segments may be compacted.
 pub(crate) const REMOVING: u32 = 2;
+/// The first format whose frames may be held back.
+pub(crate) const HOLDING: u32 = 3;
 
 const MAGIC: [u8; 8] = *b"TAHINILG";
 const FOOTER: [u8; 4] = *b"TFT1";

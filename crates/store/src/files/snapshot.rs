@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use roaring::RoaringTreemap;
 use tahini_entity::Batch;
@@ -14,6 +15,7 @@ use super::durable::View as Published;
 use super::fetch::{Fetch, look_up};
 use super::segment::Segment;
 use crate::keys::{index_key, is_cut, key_order, state_key, sure_prefix};
+use crate::rule::rolled_back;
 use crate::{Ask, Head, Hit, Limit, Seq, Snapshot, StateRows, StoreError, View};
 
 /// A view of what was durable when it was taken. The index may be newer: a version that it names
@@ -24,12 +26,19 @@ pub(crate) struct FileSnapshot {
     /// The segments with the versions of this view. Those that compaction replaced meanwhile stay
     /// on disk for as long.
     segments: Arc<Vec<Arc<Segment>>>,
+    /// In a view with what is held back: how often that had been taken back before.
+    cuts: Option<u64>,
 }
 
 impl Drop for FileSnapshot {
     fn drop(&mut self) {
         self.dataset.durable.leave(self.view.commit);
     }
+}
+
+fn reading(dataset: &OpenDataset) -> RwLockReadGuard<'_, ()> {
+    let cutting = dataset.cutting.read();
+    cutting.unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Counts what a reader has taken.
@@ -59,16 +68,29 @@ impl FileSnapshot {
     ///
     /// # Errors
     /// When those could not be made durable.
-    pub fn take(dataset: &Arc<OpenDataset>) -> Result<FileSnapshot, StoreError> {
+    pub fn take(dataset: &Arc<OpenDataset>, uncommitted: bool) -> Result<FileSnapshot, StoreError> {
         dataset.check_present()?;
         dataset.durable.reach_all()?;
+        let _whole = reading(dataset);
         // The segments after the view: from now on no compaction takes what the view needs.
-        let view = dataset.durable.enter();
+        let view = dataset.durable.enter(uncommitted);
         Ok(FileSnapshot {
             dataset: Arc::clone(dataset),
+            cuts: (uncommitted && view.head.holds).then(|| dataset.cuts.load(Ordering::Acquire)),
             view,
             segments: dataset.all_segments(),
         })
+    }
+
+    /// Keeps what is held back from being taken out of the log during one call.
+    fn reading(&self) -> Result<RwLockReadGuard<'_, ()>, StoreError> {
+        let reading = reading(&self.dataset);
+        match self.cuts {
+            Some(cuts) if cuts != self.dataset.cuts.load(Ordering::Acquire) => {
+                Err(rolled_back(&self.dataset.name))
+            }
+            _ => Ok(reading),
+        }
     }
 
     /// The first sequence that this view does not know.
@@ -219,6 +241,7 @@ impl Snapshot for FileSnapshot {
     }
 
     fn latest(&self, ids: &[&str], out: &mut Batch) -> Result<Vec<bool>, StoreError> {
+        let _reading = self.reading()?;
         let (seqs, mut fetch) = self.seqs(ids)?;
         let mut found = vec![false; ids.len()];
         let mut by_seq: Vec<usize> = (0..ids.len()).filter(|at| seqs[*at].is_some()).collect();
@@ -252,6 +275,7 @@ impl Snapshot for FileSnapshot {
         limit: Limit,
         out: &mut Batch,
     ) -> Result<Option<Seq>, StoreError> {
+        let _reading = self.reading()?;
         let from = after.map_or(0, |after| after.saturating_add(1));
         let wanted = |row: &Stored<'_>| self.wanted(row, view);
         self.walk(from, limit, out, |_| false, wanted)
@@ -264,6 +288,7 @@ impl Snapshot for FileSnapshot {
         limit: Limit,
         out: &mut Batch,
     ) -> Result<Option<Seq>, StoreError> {
+        let _reading = self.reading()?;
         let until = before.unwrap_or(Seq::MAX).min(self.next());
         let taken = Taken::new(limit, out);
         let mut fetch = self.fetch();
@@ -305,6 +330,7 @@ impl Snapshot for FileSnapshot {
     }
 
     fn versions(&self, id: &str, out: &mut Batch) -> Result<(), StoreError> {
+        let _reading = self.reading()?;
         let (seqs, mut fetch) = self.seqs(&[id])?;
         let mut chain = Vec::new();
         let mut at = seqs[0];
@@ -329,6 +355,7 @@ impl Snapshot for FileSnapshot {
         limit: Limit,
         out: &mut Batch,
     ) -> Result<Option<Seq>, StoreError> {
+        let _reading = self.reading()?;
         let from = after.map_or(0, |after| after.saturating_add(1));
         let superseded = &self.view.superseded;
         // After a run that saw everything this passes over every block without a look at it.
@@ -374,6 +401,7 @@ impl Snapshot for FileSnapshot {
     }
 
     fn state(&self, space: &str, prefix: &[u8]) -> Result<StateRows, StoreError> {
+        let _reading = self.reading()?;
         let start = state_key(space, prefix);
         let overlay = self
             .dataset
