@@ -71,7 +71,7 @@ pub(crate) fn run(
     }
     summary.ended = world.clock.now();
     summary.offset = plan.and_then(|plan| plan.current_offset(pipe));
-    if (run_log.revealed() || is_worth_telling(pipe, &log, &summary))
+    if run_log.is_told(|| is_worth_telling(pipe, &log, &summary))
         && let Err(failure) = run_log.end(&summary, request.next_interval, &[])
     {
         summary.failure.get_or_insert(failure);
@@ -154,14 +154,14 @@ fn run_planned(
         failed: 0,
         consecutive: 0,
         seconds: 0.0,
+        resolved: Vec::new(),
     };
     let distinct = source.as_ref().is_ok_and(|source| source.distinct());
     let boundary = Boundary::new(plan.from.since.clone(), &plan.place.boundary);
     let tracker = Tracker::new(pipe.continuation, plan.known_offset(pipe), distinct);
     let changed = !transforms.is_empty();
     let mut flow = Flow::new(&pipe.id, transforms, writer, plan.resumed);
-    let watch = || Watch::new(&pipe.id, plan.home.clone(), changed);
-    flow.watch = pipe.infers.then(watch);
+    flow.watch = (pipe.infers).then(|| Watch::new(&pipe.id, plan.home.clone(), changed));
     let mut work = Work {
         pipe,
         world,
@@ -310,7 +310,7 @@ impl Work<'_, '_> {
     fn progress(&mut self, source: &mut dyn Source) -> Option<Progress> {
         let takes = self.flow.writer.sink.takes_checkpoints(self.plan.kind);
         let offset = self.tracker.checkpoint().filter(|_| takes)?;
-        if self.plan.kind == RunKind::Rescan {
+        if matches!(self.plan.kind, RunKind::Rescan | RunKind::Partial) {
             return None;
         }
         let mut state = vec![progress::save_offset(&self.pipe.id, Some(offset))];
@@ -349,20 +349,26 @@ impl Work<'_, '_> {
         if let Some(offset) = offset.as_ref().or(self.tracker.end()) {
             state.push(progress::save_offset(id, Some(offset)));
         }
-        if self.pipe.continuation == Continuation::Max {
+        let place = &self.plan.place;
+        // Where a partial rescan did not come to the offset, its edge is as it was.
+        let edge_is_known =
+            self.plan.kind != RunKind::Partial || self.boundary.reaches(place.offset.as_ref());
+        if self.pipe.continuation == Continuation::Max && edge_is_known {
             let edge = Some(self.boundary.save()).filter(|edge| !edge.is_empty());
             state.push(progress::write(id, progress::BOUNDARY, edge));
         }
         if self.plan.place.unfinished.is_some() || self.plan.kind.reads_everything() {
             state.push(progress::save_unfinished(id, None));
         }
-        let runs = if self.plan.kind.reads_everything() {
-            0
-        } else {
-            self.plan.place.runs + 1
-        };
-        if self.pipe.rescan_run_count.is_some() && runs != self.plan.place.runs {
+        let whole = self.plan.kind.reads_everything();
+        let runs = if whole { 0 } else { place.runs + 1 };
+        if self.pipe.rescan_run_count.is_some() && runs != place.runs {
             state.push(progress::save_runs(id, runs));
+        }
+        let again = whole || self.plan.kind == RunKind::Partial;
+        let partials = if again { 0 } else { place.partials + 1 };
+        if self.pipe.partial_rescan.is_some() && partials != place.partials {
+            state.push(progress::save_partials(id, partials));
         }
         state.extend(self.source_state(source));
         let whole = self.plan.kind.reads_everything() && self.plan.from.full;
@@ -380,7 +386,7 @@ impl Work<'_, '_> {
             populated: source.populated(),
             progress: Progress { state },
         };
-        self.flow.writer.finish(&end)?;
+        self.flow.writer.finish(self.run_log, &end)?;
         if !self.flow.writer.sink.keeps_progress() && !self.is_settled(&end.progress) {
             self.flow
                 .writer

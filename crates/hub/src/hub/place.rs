@@ -6,13 +6,13 @@ use tahini_entity::Offset;
 use tahini_store::{Dataset, StoreError};
 
 use super::{Hub, LivePipe, Refusal, commit_state};
-use crate::Failure;
 use crate::entity_type::{self, Kept};
 use crate::execution_log::{ExecutionLog, User};
 use crate::pipe::Pipe;
 use crate::progress::{self, Place};
 use crate::retry::Ledger;
 use crate::source::Continuation;
+use crate::{Failure, breaker};
 
 /// The key under which a disabled pipe keeps the comment.
 pub(super) const DISABLED: &[u8] = b"disabled";
@@ -53,6 +53,7 @@ impl Hub {
             return Err(Refusal::Running(id.to_owned()));
         }
         let home = self.home(pipe)?;
+        breaker::make_ready(home.as_ref())?;
         let snapshot = home.snapshot().map_err(Failure::from)?;
         let old = Place::load(snapshot.as_ref(), id)
             .map_err(Failure::from)?

@@ -17,6 +17,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod apply;
+mod breaker;
 mod check;
 mod compaction;
 mod continuation;
@@ -33,6 +34,7 @@ mod lying_disk;
 mod middle;
 mod moments;
 mod namespaces;
+mod partial_rescans;
 mod power;
 mod preview;
 mod receivers;

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 use tahini_entity::Offset;
+use tahini_hub::breaker::{self, Tripped};
 use tahini_hub::config::Problem;
 use tahini_hub::execution_log::{self, Summary};
 use tahini_hub::hub::{LivePipe, LiveState};
@@ -127,11 +128,29 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
     set("dependencies", json!([]));
     set("origin", json!("user"));
     set("version", json!(1));
-    set("has-circuit-breaker", json!(false));
+    let tripped = node.assembly.hub.tripped(live).ok().flatten();
+    let has_breaker = tripped.is_some() || live.has_breaker();
+    set("has-circuit-breaker", json!(has_breaker));
+    set("circuit-breaker", breaker_json(tripped.as_ref()));
     for (name, value) in config_facts(live) {
         set(name, value);
     }
     Json::Object(runtime)
+}
+
+/// A circuit breaker: whether it is tripped and, if so, by which pipe, since when, why, and how
+/// many versions are held back.
+pub fn breaker_json(tripped: Option<&Tripped>) -> Json {
+    match tripped {
+        None => json!({ "tripped": false }),
+        Some(tripped) => json!({
+            "tripped": true,
+            "pipe": tripped.pipe,
+            "since": moment(Some(tripped.at)),
+            "message": tripped.message,
+            "uncommitted": tripped.versions,
+        }),
+    }
 }
 
 fn config_facts(live: &LivePipe) -> Vec<(&'static str, Json)> {
@@ -263,6 +282,14 @@ impl Node {
     pub fn head(&self, name: &str) -> Result<Option<tahini_store::Head>, StoreError> {
         match self.store.find(name)? {
             Some(dataset) => Ok(Some(dataset.snapshot()?.head().clone())),
+            None => Ok(None),
+        }
+    }
+
+    /// What is known of a dataset's tripped circuit breaker.
+    pub fn tripped(&self, name: &str) -> Result<Option<Tripped>, tahini_hub::Failure> {
+        match self.store.find(name)? {
+            Some(dataset) => breaker::tripped(dataset.as_ref()),
             None => Ok(None),
         }
     }
