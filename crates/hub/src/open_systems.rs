@@ -128,6 +128,8 @@ impl Systems for OpenSystems {
             props,
             whole: props,
             store: &self.store,
+            known: &Arc::default(),
+            joined: &[],
             systems: &this,
             services: &self.services,
             clock: &self.clock,

@@ -13,12 +13,14 @@ use jiff::Timestamp;
 use tahini_store::StateWrite;
 
 use crate::boundary::Boundary;
+use crate::completeness::{self, Leaving};
 use crate::execution_log::{ExecutionLog, RunLog, Summary, User};
 use crate::flow::Flow;
 use crate::intake::Intake;
 use crate::pipe::{Pipe, World};
 use crate::plan::Plan;
 use crate::policy::{Doing, Standing, Verdict, verdict};
+use crate::populated;
 use crate::progress::{self, Tracker};
 use crate::retry::{Ledger, Letters};
 use crate::sink::{End, Progress, Run, RunKind};
@@ -122,6 +124,9 @@ fn run_planned(
     cancel: &Cancel,
 ) -> Result<(), Failure> {
     run_log.set_kind(plan.kind);
+    populated::wait(pipe, world)?;
+    // What the inputs promise is read before what they hold.
+    let leaving = completeness::leaving(pipe, world, run_log.started().as_microsecond())?;
     let mut source = pipe.open_source(world, cancel, plan.from.clone());
     if source.as_ref().is_ok_and(|source| !source.continues()) {
         plan.start_over();
@@ -167,6 +172,7 @@ fn run_planned(
         tracker,
         boundary,
         read_attempts: 0,
+        leaving,
         cancel,
         summary,
     };
@@ -183,6 +189,10 @@ fn run_planned(
 const HELD: &str = "entities did not get through the transforms, so that nobody knows what they \
                     would have become: the run counts as incomplete and deletes nothing";
 
+/// What a run tells whose source is not the one that the place belongs to.
+const OTHER: &str = "expected the source that the offset belongs to, found one that was created or \
+                     restored since; the next run reads it from its start";
+
 /// A run in full flow.
 struct Work<'a, 'b> {
     pipe: &'a Pipe,
@@ -196,6 +206,7 @@ struct Work<'a, 'b> {
     /// Reads that were begun again; they count over the whole run, so that a source that always
     /// breaks at the same place ends it.
     read_attempts: u64,
+    leaving: Option<Leaving>,
     cancel: &'a Cancel,
     summary: &'a mut Summary,
 }
@@ -295,7 +306,8 @@ impl Work<'_, '_> {
             }
             self.intake.opened(from.since.clone());
             match self.pipe.open_source(self.world, self.cancel, from) {
-                Ok(source) => return Ok(source),
+                Ok(source) if source.continues() => return Ok(source),
+                Ok(_) => failure = Failure::transient(OTHER),
                 Err(again) => failure = again,
             }
         }
@@ -328,7 +340,7 @@ impl Work<'_, '_> {
     }
 
     fn finish(&mut self, source: &mut dyn Source) -> Result<(), Failure> {
-        if self.pipe.fail_if_empty && self.plan.kind.reads_everything() && self.summary.read == 0 {
+        if self.is_empty() && source.held_back().is_none() {
             return Err(Failure::transient(
                 "expected the source to give at least one entity (`if_source_empty` is \"fail\"), \
                  found none",
@@ -356,14 +368,22 @@ impl Work<'_, '_> {
             state.push(progress::save_runs(id, runs));
         }
         state.extend(self.source_state(source));
-        let whole = self.plan.kind.reads_everything() && self.plan.from.full;
+        self.summary.held_back = source.held_back();
+        let whole = self.plan.kind.reads_everything()
+            && self.plan.from.full
+            && self.summary.held_back.is_none();
         if whole && self.flow.held {
             self.summary.warnings.push(HELD.to_owned());
+        }
+        let (along, due) = self.promise(source.completeness())?;
+        if due {
+            state.extend_from_slice(&along);
         }
         let end = End {
             complete: whole && !self.flow.held,
             populated: source.populated(),
             progress: Progress { state },
+            along: if due { Vec::new() } else { along },
         };
         self.flow.writer.finish(&end)?;
         if !self.flow.writer.sink.keeps_progress() && !self.is_settled(&end.progress) {
@@ -373,7 +393,27 @@ impl Work<'_, '_> {
                 .log
                 .append(Vec::new(), &end.progress.state)?;
         }
+        if let Some(leaving) = &self.leaving {
+            leaving.tell(self.world, self.plan.home.snapshot()?.as_ref())?;
+        }
         Ok(())
+    }
+
+    /// The completeness that the sink's dataset gets, and whether it is worth a commit of its own.
+    fn promise(&mut self, of_peer: Option<i64>) -> Result<(Vec<StateWrite>, bool), Failure> {
+        let Some(leaving) = &mut self.leaving else {
+            return Ok((Vec::new(), false));
+        };
+        if let Some(of_peer) = of_peer {
+            leaving.cap(of_peer);
+        }
+        let (write, due) = leaving.write(self.plan.home.snapshot()?.as_ref())?;
+        Ok((vec![write], due))
+    }
+
+    /// Whether the run read everything, found nothing, and that is a failure.
+    fn is_empty(&self) -> bool {
+        self.pipe.fail_if_empty && self.plan.kind.reads_everything() && self.summary.read == 0
     }
 
     /// Whether saving `progress` would change nothing, so that an idle run costs no write.

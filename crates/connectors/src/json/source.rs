@@ -11,8 +11,9 @@ use tahini_hub::config::{Kind, Property, Props};
 use tahini_hub::registry::{ContinuationDef, SourceDef};
 use tahini_hub::source::{From, Source, Step};
 use tahini_hub::{Cancel, Class, Ctx, Failure};
+use tahini_store::StateWrite;
 
-use super::upstream::Upstream;
+use super::upstream::{Origin, Upstream};
 use crate::http::{Ask, Body, HttpSystem, Response, failure_of, headers, positive};
 
 /// Encoded bytes after which a step is over even if fewer entities came than it may take.
@@ -117,7 +118,11 @@ struct JsonSource {
     parser: Parser,
     page: Option<Page>,
     /// What the first answer said of the dataset behind it.
-    upstream: Upstream,
+    upstream: Option<Upstream>,
+    /// The dataset that the offset belongs to.
+    origin: Option<Origin>,
+    /// Whether the offset still means something there.
+    continues: bool,
     /// Entities of all pages so far.
     found: usize,
     ended: bool,
@@ -174,7 +179,7 @@ impl JsonSource {
                 props.path()
             )));
         }
-        Ok(JsonSource {
+        let mut source = JsonSource {
             pipe: ctx.owner.to_owned(),
             url: props.str("url")?.to_owned(),
             headers: headers(props)?,
@@ -186,10 +191,27 @@ impl JsonSource {
             cancel: ctx.cancel.clone(),
             parser: Parser::new(Numbers::FLOATS),
             page: None,
-            upstream: Upstream::default(),
+            upstream: None,
+            origin: Origin::load(&from.state),
+            continues: true,
             found: 0,
             ended: false,
-        })
+        };
+        source.look_at_origin()?;
+        Ok(source)
+    }
+
+    /// Asks at once when the offset may belong to a dataset that is gone.
+    fn look_at_origin(&mut self) -> Result<(), Failure> {
+        let (Some(origin), Some(since)) = (self.origin.clone(), self.since.clone()) else {
+            return Ok(());
+        };
+        let page = self.next_page();
+        let page = page.map_err(|failure| failure.context(format_args!("pipe {:?}", self.pipe)))?;
+        let said = self.upstream.as_ref();
+        self.continues = said.is_none_or(|said| said.continues(&origin, &since));
+        self.page = Some(page);
+        Ok(())
     }
 
     /// Reads until `limit` entities were appended, the step's bytes are used up, or the end.
@@ -269,10 +291,17 @@ impl JsonSource {
         let response = self.ask().map_err(refused)?;
         let upstream = Upstream::of(&response.headers);
         tracing::debug!(request = response.body.request(), ?upstream, "reading");
-        if self.found == 0 {
-            self.upstream = upstream;
+        let page = Page::of(response);
+        match &self.upstream {
+            None => self.upstream = Some(upstream),
+            Some(first) if first.origin() != upstream.origin() => {
+                let words = "expected the dataset that the first page came from, found another \
+                             one or one that was restored; the next run looks at it anew";
+                return Err(page.wrong(Failure::transient(words)));
+            }
+            Some(_) => {}
         }
-        Ok(Page::of(response))
+        Ok(page)
     }
 
     fn ask(&self) -> Result<Response, Failure> {
@@ -342,8 +371,26 @@ impl Source for JsonSource {
         })
     }
 
+    fn state(&mut self) -> Vec<StateWrite> {
+        let said = self.upstream.as_ref().and_then(Upstream::origin);
+        if said.is_none() || said == self.origin {
+            return Vec::new();
+        }
+        self.origin = said;
+        self.origin.iter().map(Origin::save).collect()
+    }
+
+    fn continues(&self) -> bool {
+        self.continues
+    }
+
     fn populated(&self) -> bool {
         // Servers that say nothing have no such notion.
-        self.upstream.populated != Some(false)
+        let said = self.upstream.as_ref();
+        said.and_then(|said| said.populated) != Some(false)
+    }
+
+    fn completeness(&self) -> Option<i64> {
+        self.upstream.as_ref()?.completeness
     }
 }

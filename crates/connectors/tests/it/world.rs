@@ -119,6 +119,8 @@ impl World {
             props: Props::new(path, config.as_object().unwrap()),
             whole: Props::new("$", whole.as_object().unwrap()),
             store: &self.store,
+            known: &Arc::default(),
+            joined: &[],
             systems: &self.systems,
             services: &self.services,
             clock: &self.clock,
@@ -234,5 +236,6 @@ pub fn end() -> End {
         complete: true,
         populated: true,
         progress: Progress::default(),
+        along: Vec::new(),
     }
 }

@@ -13,7 +13,7 @@ use crate::registry::SinkDef;
 use crate::seen::{Seen, push_deleted};
 use crate::sink::{End, Progress, Run, Written};
 use crate::terms::{Terms, refused};
-use crate::{Clock, Ctx, Failure, Sink, compaction, progress};
+use crate::{Clock, Ctx, Failure, Sink, children, compaction, progress};
 
 pub(super) const DEF: SinkDef = SinkDef {
     name: "dataset",
@@ -66,7 +66,12 @@ pub(super) const DEF: SinkDef = SinkDef {
             "Index expressions to maintain; each also makes the API give subsets by it.",
         )
         .not_yet(),
-        Property::new("track_children", Kind::Boolean, "Tracks `$children`.").withheld(),
+        Property::new(
+            "track_children",
+            Kind::Boolean,
+            "Children that are gone from an entity's `$children` stay there as deleted ones; true \
+             by itself where rules use `create-child`.",
+        ),
         Property::new(
             "suppress_filtered",
             Kind::Boolean,
@@ -112,6 +117,7 @@ struct DatasetSink {
     clock: Arc<dyn Clock>,
     deletion_tracking: bool,
     terms: Terms,
+    tracks_children: bool,
     retracts: bool,
     populate: Populate,
     pipe: String,
@@ -142,6 +148,7 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Sink>, Failure> {
         clock: Arc::clone(ctx.clock),
         deletion_tracking: ctx.props.bool("deletion_tracking", true)?,
         terms: Terms::of(ctx.props)?,
+        tracks_children: ctx.props.bool("track_children", false)?,
         retracts: compaction::retracts(ctx.whole.get("compaction")),
         populate,
         pipe: ctx.owner.to_owned(),
@@ -160,7 +167,12 @@ impl DatasetSink {
             return Ok(Written::default());
         }
         let rows = std::mem::take(&mut self.gathered);
-        let outcome = self.commit_rows(&rows, state, populated, self.terms.rule())?;
+        let tracked = match self.tracks_children {
+            true => children::tracked(&rows, self.dataset.snapshot()?.as_ref())?,
+            false => None,
+        };
+        let to_write = tracked.as_ref().unwrap_or(&rows);
+        let outcome = self.commit_rows(to_write, state, populated, self.terms.rule())?;
         self.gathered = rows;
         self.gathered.clear();
         if let Some(seen) = &mut self.seen {
@@ -310,6 +322,8 @@ impl Sink for DatasetSink {
         let news = state
             .iter()
             .any(|write| !progress::is_saved(head.as_ref(), write));
+        let news = news || (self.changed && !end.along.is_empty());
+        state.extend_from_slice(&end.along);
         if news || (populated && !head.head().populated) {
             self.seen = None;
             written += self.commit(&state, populated)?;

@@ -4,6 +4,7 @@ pub(crate) mod dataset_sink;
 mod dataset_source;
 pub(crate) mod dtl;
 mod embedded;
+mod emit_children;
 mod endpoint;
 pub(crate) mod namespaces;
 
@@ -36,4 +37,4 @@ pub const SOURCES: &[SourceDef] = &[
 pub const SINKS: &[SinkDef] = &[dataset_sink::DEF, endpoint::SINK, endpoint::NULL];
 
 /// The built-in transforms, by name.
-pub const TRANSFORMS: &[TransformDef] = &[dtl::DEF];
+pub const TRANSFORMS: &[TransformDef] = &[dtl::DEF, emit_children::DEF];

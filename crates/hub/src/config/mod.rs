@@ -4,7 +4,7 @@ mod build;
 mod checks;
 mod defaults;
 mod diff;
-mod known;
+pub(crate) mod known;
 mod model;
 mod nearest;
 mod problem;

@@ -120,16 +120,15 @@ pub const PIPE: &[Property] = &[
     row(
         "exclude_completeness",
         Strings,
-        "Datasets that completeness does not wait for.",
+        "Datasets whose completeness does not count for the sink's dataset.",
     )
-    .or("[]")
-    .not_yet(),
+    .or("[]"),
     row(
         "include_completeness",
         Strings,
-        "The only datasets that completeness waits for.",
-    )
-    .not_yet(),
+        "The datasets whose completeness counts for the sink's dataset; all that source and rules \
+         read by default.",
+    ),
     row(
         "namespaced_identifiers",
         Boolean,

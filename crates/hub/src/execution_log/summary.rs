@@ -47,6 +47,8 @@ pub struct Summary {
     pub offset: Option<Offset>,
     /// Failed entities wait for a later run.
     pub waiting: bool,
+    /// Why entities that are there were not read yet, where the source holds some back.
+    pub held_back: Option<String>,
     /// Why the run failed.
     pub failure: Option<Failure>,
     /// Things worth knowing that are no failure.
@@ -231,6 +233,7 @@ fn told_by(entry: &Entity) -> Summary {
             properties.get("retry_entities_exist"),
             Some(Value::Bool(true))
         ),
+        held_back: None,
         failure: failed.then(|| failure_of(entry)),
         warnings: match properties.get("warnings") {
             Some(Value::List(list)) => {

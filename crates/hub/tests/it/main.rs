@@ -3,7 +3,9 @@
 
 mod apply;
 mod check;
+mod children;
 mod compaction;
+mod completeness;
 mod continuation;
 mod datasets;
 mod execution_log;

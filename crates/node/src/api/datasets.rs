@@ -14,19 +14,22 @@ use super::{Answer, Call, Node, Problem};
 /// All datasets.
 pub fn list(node: &Node, _: &Call) -> Answer {
     let heads = node.store.list()?;
-    json_answer(&Json::Array(heads.iter().map(dataset_json).collect()))
+    let shown = heads.iter().map(|head| dataset_json(node, head));
+    json_answer(&Json::Array(shown.collect()))
 }
 
 /// One dataset.
 pub fn one(node: &Node, call: &Call) -> Answer {
     let id = call.id("dataset_id");
     match node.head(id)? {
-        Some(head) => json_answer(&dataset_json(&head)),
+        Some(head) => json_answer(&dataset_json(node, &head)),
         None => Err(Problem::missing("dataset", id)),
     }
 }
 
-fn dataset_json(head: &Head) -> Json {
+fn dataset_json(node: &Node, head: &Head) -> Json {
+    // One that cannot be read hides nothing else.
+    let completeness = node.completeness(&head.name).ok().flatten();
     let changed = Timestamp::from_microsecond(head.last_ts)
         .ok()
         .filter(|_| head.last_ts > 0);
@@ -48,6 +51,7 @@ fn dataset_json(head: &Head) -> Json {
             "max-updated": head.next.checked_sub(1),
             "has-circuit-breaker": false,
             "origin": origin,
+            "completeness": completeness,
         },
     })
 }

@@ -80,7 +80,9 @@ async fn read_dataset(
     let (since, left) = (call.number("since")?, call.number("limit")?);
     let reverse = call.flag("reverse", false)?;
     let must_be_populated = call.flag("populated", false)?;
-    let open = move |node: &Node| -> Result<Result<Reader, Response>, Problem> {
+    let open = move |node: &Node| -> Result<Result<(Reader, Said), Response>, Problem> {
+        // What the dataset promises is read before what it holds.
+        let completeness = node.completeness(&name)?;
         let Some(dataset) = node.store.find(&name)? else {
             return Ok(Err(absent(node)?));
         };
@@ -90,7 +92,11 @@ async fn read_dataset(
             return Err(Problem::new(axum::http::StatusCode::NOT_FOUND, words));
         }
         let left = left.unwrap_or(u64::MAX);
-        Ok(Ok(Reader {
+        let said = Said {
+            head: snapshot.head().clone(),
+            completeness,
+        };
+        let reader = Reader {
             snapshot,
             view,
             subset,
@@ -100,13 +106,13 @@ async fn read_dataset(
             left,
             more: left > 0,
             first: true,
-        }))
+        };
+        Ok(Ok((reader, said)))
     };
-    let reader = match node.work(open).await?? {
-        Ok(reader) => reader,
+    let (reader, said) = match node.work(open).await?? {
+        Ok(opened) => opened,
         Err(response) => return Ok(response),
     };
-    let head = reader.snapshot.head().clone();
     // The first chunk is read before the answer begins, so that what fails at once has a status.
     let (first, reader) = next_chunk(&node, reader).await?;
     let rest = stream::unfold(Some((node, reader)), |state| async {
@@ -118,7 +124,7 @@ async fn read_dataset(
         }
     });
     let mut response = stream_body(stream::once(async { Ok(first) }).chain(rest));
-    dataset_headers(&head, &mut response);
+    said.put(&mut response);
     Ok(response)
 }
 
@@ -191,16 +197,40 @@ fn put(batch: &Batch, first: &mut bool, text: &mut Vec<u8>) {
 }
 
 /// What the headers of the pull protocol say of a dataset.
-pub fn dataset_headers(head: &Head, response: &mut Response) {
-    let mut set = |name: &'static str, value: String| {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().insert(name, value);
+pub struct Said {
+    /// What it is like.
+    pub head: Head,
+    /// Its completeness, microseconds since 1970 UTC, as it was before it was read.
+    pub completeness: Option<i64>,
+}
+
+impl Said {
+    /// Sets the headers.
+    pub fn put(&self, response: &mut Response) {
+        let mut set = |name: &'static str, value: String| {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(name, value);
+            }
+        };
+        let head = &self.head;
+        set("x-dataset-populated", head.populated.to_string());
+        if let Some(last) = head.next.checked_sub(1) {
+            set("x-dataset-max-updated", last.to_string());
         }
-    };
-    set("x-dataset-populated", head.populated.to_string());
-    set("x-dataset-generation", head.generation.to_string());
-    if let Some(last) = head.next.checked_sub(1) {
-        set("x-dataset-max-updated", last.to_string());
+        if let Some(completeness) = self.completeness {
+            set("x-dataset-completeness", completeness.to_string());
+        }
+        // In the protocol a dataset that is restored stays the one that it was, and gets another
+        // UUID beside its own; here it is a new generation with a past.
+        let first = head.past.first().map(|past| past.generation);
+        let generation = first.unwrap_or(head.generation);
+        set("x-dataset-generation", generation.to_string());
+        // A reader that missed an earlier restore has to go back to where that one began.
+        if let Some(cut) = head.past.iter().map(|past| past.next).min() {
+            set("x-dataset-restore-uuid", head.generation.to_string());
+            let last = i128::from(cut) - 1;
+            set("x-dataset-restore-offset", last.to_string());
+        }
     }
 }
 

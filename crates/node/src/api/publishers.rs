@@ -7,7 +7,7 @@ use tahini_entity::Offset;
 use tahini_hub::hub::LivePipe;
 use tahini_hub::stage::{Purpose, Stage};
 
-use super::entities::{dataset_headers, of_pipe};
+use super::entities::of_pipe;
 use super::pipes::named;
 use super::runtime::is_dataset_source;
 use super::{Answer, Call, Node, Problem};
@@ -44,8 +44,8 @@ pub async fn publish(node: Arc<Node>, call: Call) -> Answer {
         .source_datasets()
         .first()
         .map(|name| (*name).to_owned());
-    let head = match dataset.filter(|_| is_dataset_source(&live)) {
-        Some(name) => node.work(move |node| node.head(&name)).await??,
+    let said = match dataset.filter(|_| is_dataset_source(&live)) {
+        Some(name) => node.work(move |node| node.said(&name)).await??,
         None => None,
     };
     let filtered = live
@@ -56,8 +56,8 @@ pub async fn publish(node: Arc<Node>, call: Call) -> Answer {
     // Being read is how such a pipe runs, so that this is no look: every transform is run.
     let wanted = (Stage::Sink, Purpose::Output);
     let mut response = of_pipe(node, live, wanted, since, limit).await?;
-    if let Some(head) = head {
-        dataset_headers(&head, &mut response);
+    if let Some(said) = said {
+        said.put(&mut response);
     }
     if filtered {
         let yes = HeaderValue::from_static("true");

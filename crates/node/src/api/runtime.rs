@@ -6,10 +6,11 @@ use tahini_entity::Offset;
 use tahini_hub::config::Problem;
 use tahini_hub::execution_log::{self, Summary};
 use tahini_hub::hub::{LivePipe, LiveState};
-use tahini_hub::{Pipe, progress};
+use tahini_hub::{Failure, Pipe, completeness, progress};
 use tahini_store::StoreError;
 
 use super::Node;
+use super::entities::Said;
 use crate::commands::run::summary_json;
 
 /// Which parts of a pipe's JSON are wanted (`fields`): `runtime,config` or `-graph`.
@@ -128,6 +129,10 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
     set("origin", json!("user"));
     set("version", json!(1));
     set("has-circuit-breaker", json!(false));
+    set(
+        "held-back",
+        json!(last.and_then(|summary| summary.held_back.as_deref())),
+    );
     for (name, value) in config_facts(live) {
         set(name, value);
     }
@@ -258,6 +263,19 @@ pub fn moment(at: Option<Timestamp>) -> Json {
 }
 
 impl Node {
+    /// The completeness of a dataset, microseconds since 1970 UTC.
+    pub fn completeness(&self, name: &str) -> Result<Option<i64>, Failure> {
+        let known = &self.assembly.hub.world.known;
+        completeness::value(self.store.as_ref(), known, name, name)
+    }
+
+    /// What the headers of the pull protocol say of a dataset, without making one.
+    pub fn said(&self, name: &str) -> Result<Option<Said>, Failure> {
+        let completeness = self.completeness(name)?;
+        let head = self.head(name)?;
+        Ok(head.map(|head| Said { head, completeness }))
+    }
+
     /// The head of a dataset, without making one.
     pub fn head(&self, name: &str) -> Result<Option<tahini_store::Head>, StoreError> {
         match self.store.find(name)? {
