@@ -1,6 +1,6 @@
 //! From an entity's text to the text of its results, without the encoding between.
 
-use tahini_entity::json::{Fields, Line, Raw, write_end, write_name, write_record, write_value};
+use tahini_entity::json::{Fields, Line, Raw, write_name, write_record, write_start, write_value};
 use tahini_entity::{Batch, Dict, Value};
 
 use crate::context::Context;
@@ -22,7 +22,7 @@ impl Program {
     }
 
     /// Transforms opened entities in order and appends the results that no filter stopped, a line
-    /// each: the text that `transform` and `write_record` with `Fields::SINK` would give. The
+    /// each: the text that `transform` and `write_record` with `Fields::RESULT` would give. The
     /// limit of an entity's size counts its text here.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl Results for Lines<'_> {
             out: &mut made,
         }
         .created(dict, filtered)?;
-        write_record(made.get(0), Fields::SINK, self.out);
+        write_record(made.get(0), Fields::RESULT, self.out);
         self.out.push(b'\n');
         Ok(())
     }
@@ -86,32 +86,28 @@ impl Results for Lines<'_> {
         }
         let mut reserved = Reserved::default();
         reserved.carry(target.carried(), row.meta);
-        let start = self.open();
         for (name, slot) in target.entries() {
+            if is_reserved(name) {
+                reserved.take(name, &slot.to_value());
+            }
+        }
+        if !reserved.is_written(end)? {
+            return Ok(());
+        }
+        let start = self.out.len();
+        let mut first = self.open(reserved.id(), &reserved);
+        for (name, slot) in target.entries() {
+            if is_reserved(name) {
+                continue;
+            }
+            write_name(name, std::mem::take(&mut first), self.out);
             match slot {
-                Slot::Raw(raw) if !is_reserved(name) => {
-                    self.name(name, start);
-                    raw.write(self.out);
-                }
-                Slot::Value(value) if !name.starts_with('_') => {
-                    self.name(name, start);
-                    self.value(value)?;
-                }
-                slot => {
-                    let value = slot.to_value();
-                    if !reserved.take(name, &value) {
-                        self.name(name, start);
-                        self.value(&value)?;
-                    }
-                }
+                Slot::Raw(raw) => raw.write(self.out),
+                Slot::Value(value) => self.value(value)?,
             }
             entity_limit(self.out.len() - start)?;
         }
-        if reserved.is_written(end)? {
-            self.end(reserved.id(), &reserved, start);
-        } else {
-            self.out.truncate(start);
-        }
+        self.close();
         Ok(())
     }
 
@@ -130,13 +126,28 @@ impl Results for Lines<'_> {
         if own.is_none() && !reserved.is_written(end)? {
             return Ok(());
         }
-        let start = self.open();
+        let start = self.out.len();
+        let is_usual =
+            layout.is_usual() && !reserved.meta.deleted && reserved.meta.updated.is_none();
+        let mut first = match row.line().and_then(Line::quoted_id) {
+            // What most entities have beside their properties: their own `_id`, and nothing else.
+            Some(id) if is_usual => {
+                self.out.extend_from_slice(b"{\"_id\":");
+                self.out.extend_from_slice(id);
+                false
+            }
+            _ => self.open(own.or(reserved.id()), &reserved),
+        };
         let mut at = 0;
         while let Some(part) = layout.parts.get(at) {
-            let key = &layout.keys[at][usize::from(at == 0)..];
+            let key = &layout.keys[at][usize::from(first)..];
             at += match *part {
-                Part::Source(first) => self.copy(row, first, layout.runs[at], key),
+                Part::Source(place) => {
+                    first = false;
+                    self.copy(row, place, layout.runs[at], key)
+                }
                 Part::Value(place) => {
+                    first = false;
                     self.out.extend_from_slice(key);
                     self.value(&values[place])?;
                     1
@@ -145,33 +156,19 @@ impl Results for Lines<'_> {
             };
             entity_limit(self.out.len() - start)?;
         }
-        let is_usual =
-            layout.is_usual() && !reserved.meta.deleted && reserved.meta.updated.is_none();
-        match row.line().and_then(Line::quoted_id) {
-            // What most entities have beside their properties: their own `_id`, and nothing else.
-            Some(id) if is_usual => {
-                let name = &b",\"_id\":"[usize::from(layout.parts.is_empty())..];
-                self.out.extend_from_slice(name);
-                self.out.extend_from_slice(id);
-                self.out.extend_from_slice(b",\"_deleted\":false}\n");
-            }
-            _ => self.end(own.or(reserved.id()), &reserved, start),
-        }
+        self.close();
         Ok(())
     }
 }
 
 impl Lines<'_> {
-    /// Begins an entity and tells where.
-    fn open(&mut self) -> usize {
-        let start = self.out.len();
-        self.out.push(b'{');
-        start
+    /// Begins an entity; tells whether its first property is the first of the object.
+    fn open(&mut self, id: Option<&str>, reserved: &Reserved) -> bool {
+        write_start(id, &reserved.meta, Fields::RESULT, self.out)
     }
 
-    fn name(&mut self, name: &str, start: usize) {
-        let first = self.out.len() == start + 1;
-        write_name(name, first, self.out);
+    fn close(&mut self) {
+        self.out.extend_from_slice(b"}\n");
     }
 
     /// Copies properties that stand side by side in the source, all of them if their text may
@@ -206,21 +203,13 @@ impl Lines<'_> {
         Ok(())
     }
 
-    fn end(&mut self, id: Option<&str>, reserved: &Reserved, start: usize) {
-        let first = self.out.len() == start + 1;
-        write_end(id, &reserved.meta, first, Fields::SINK, self.out);
-        self.out.push(b'\n');
-    }
-
     /// Passes an entity on as it is.
     fn pass(&mut self, row: &Row<'_>) {
-        let start = self.open();
+        let mut first = write_start(row.id, row.meta, Fields::RESULT, self.out);
         for (at, name) in row.shape.names().iter().enumerate() {
-            self.name(name, start);
+            write_name(name, std::mem::take(&mut first), self.out);
             row.raw(at).write(self.out);
         }
-        let first = self.out.len() == start + 1;
-        write_end(row.id, row.meta, first, Fields::SINK, self.out);
-        self.out.push(b'\n');
+        self.close();
     }
 }

@@ -11,23 +11,8 @@ pub fn entities(batch: &Batch) -> Vec<Json> {
     let mut text = Vec::new();
     let json = |record: tahini_entity::Record<'_>| {
         text.clear();
-        write_record(record, Fields::SINK, &mut text);
-        let written: Map<String, Json> = serde_json::from_slice(&text).unwrap_or_default();
-        let mut json = Map::new();
-        if let Some(id) = record.id {
-            json.insert("_id".to_owned(), id.into());
-        }
-        for (name, flag) in [
-            ("_deleted", record.meta.deleted),
-            ("_filtered", record.meta.filtered),
-        ] {
-            if flag {
-                json.insert(name.to_owned(), true.into());
-            }
-        }
-        let others = written.into_iter();
-        json.extend(others.filter(|(name, _)| name != "_id" && name != "_deleted"));
-        Json::Object(json)
+        write_record(record, Fields::RESULT, &mut text);
+        serde_json::from_slice(&text).unwrap_or_default()
     };
     batch.iter().map(json).collect()
 }

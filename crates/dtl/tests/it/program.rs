@@ -106,7 +106,7 @@ fn from_text_to_text_what_was_filtered_goes_nowhere() {
     program.transform_lines(lines, &context, &mut out).unwrap();
     assert_eq!(
         String::from_utf8(out).unwrap(),
-        "{\"_id\":\"c2\",\"_deleted\":false}\n{\"_id\":\"2\",\"_deleted\":false}\n"
+        "{\"_id\":\"c2\"}\n{\"_id\":\"2\"}\n"
     );
 }
 

@@ -235,7 +235,7 @@ pub fn ways_agree(program: &Program, input: &Batch, context: &Context<'_>) -> us
                 let mut kept = Batch::new();
                 let wanted = out.iter().filter(|record| !record.meta.filtered);
                 wanted.for_each(|record| kept.push(record));
-                let lines = lines_of(&kept, Fields::SINK).repeat(TIMES);
+                let lines = lines_of(&kept, Fields::RESULT).repeat(TIMES);
                 assert_eq!(from_text(program, context, &text).unwrap(), lines);
                 compared += all.len();
             }

@@ -8,7 +8,7 @@
 //! | entities' text into the places of their properties, unread | [`Opened`], [`Raw`] |
 //! | one value's text into a tree | [`parse_value`], [`parse_plain`], [`parse_entity`] |
 //! | a configuration's JSON into values and back | [`from_config`], [`entity_from_config`], [`to_config`] |
-//! | out | [`write_record`], [`write_entity`], [`write_value`], [`write_text`]; piece by piece [`write_name`], [`Raw::write`], [`write_end`] |
+//! | out | [`write_record`], [`write_entity`], [`write_value`], [`write_text`]; piece by piece [`write_name`], [`Raw::write`], [`write_start`] |
 
 mod canonical;
 mod config;
@@ -34,7 +34,7 @@ pub use raw::Raw;
 pub use split::{Layout, MAX_ENTITY_BYTES, SplitError, Splitter};
 pub use value::{ValueError, parse_plain, parse_value};
 pub use write::{
-    Fields, Text, write_end, write_entity, write_name, write_record, write_text, write_value,
+    Fields, Text, write_entity, write_name, write_record, write_start, write_text, write_value,
 };
 
 /// Bytes of foreign input that a message shows.

@@ -20,10 +20,12 @@ use super::{number, scan};
 use crate::encoding::{self, Entries, Items, Token};
 use crate::{Dict, Entity, Meta, Offset, Record, Value};
 
-/// Which reserved fields stand behind an entity's own properties, in this order. Fields that
+/// Which reserved fields stand beside an entity's own properties, in this order. Fields that
 /// are not known are left out, except where a flag says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fields {
+    /// They stand before the properties, not behind them.
+    pub leading: bool,
     /// `_id`.
     pub id: bool,
     /// `_deleted` where it is true.
@@ -45,6 +47,7 @@ pub struct Fields {
 impl Fields {
     /// All of them, as a dataset shows its entities.
     pub const ALL: Fields = Fields {
+        leading: false,
         id: true,
         deleted: true,
         not_deleted: true,
@@ -62,6 +65,15 @@ impl Fields {
         updated: true,
         ..Fields::NONE
     };
+    /// What a transform gives, as people read it: `_id` first, flags only where they are true.
+    pub const RESULT: Fields = Fields {
+        leading: true,
+        id: true,
+        deleted: true,
+        filtered: true,
+        updated: true,
+        ..Fields::NONE
+    };
     /// `_id`, and `_deleted` only where it is true: the content alone.
     pub const CONTENT: Fields = Fields {
         id: true,
@@ -70,6 +82,7 @@ impl Fields {
     };
     /// None of them.
     pub const NONE: Fields = Fields {
+        leading: false,
         id: false,
         deleted: false,
         not_deleted: false,
@@ -104,12 +117,14 @@ impl Text {
 /// Appends an encoded entity as a JSON object.
 pub fn write_record(record: Record<'_>, fields: Fields, out: &mut Vec<u8>) {
     let mut object = Object::open(out);
+    let reserved = Reserved::of(record.id, record.meta);
+    object.leading(&reserved, fields);
     let mut rest = record.body;
     for name in record.shape.names() {
         object.name(name);
         put_encoded(&mut rest, object.out);
     }
-    object.reserved(&Reserved::of(record.id, record.meta), fields);
+    object.close(&reserved, fields);
 }
 
 /// Appends the name of a property, with a comma before it unless it is the first.
@@ -117,31 +132,33 @@ pub fn write_name(name: &str, first: bool, out: &mut Vec<u8>) {
     Object { out, first }.name(name);
 }
 
-/// Ends the JSON object of an entity whose brace and properties were written, by reserved fields
-/// and the closing brace. `meta.hash` must be the content's hash if `fields` asks for it.
-pub fn write_end(id: Option<&str>, meta: &Meta, first: bool, fields: Fields, out: &mut Vec<u8>) {
-    Object { out, first }.reserved(&Reserved::of(id, meta), fields);
+/// Begins the JSON object of an entity by its brace and the reserved fields that `fields` wants,
+/// wherever it wants them; tells whether a property to come is the first of the object.
+/// `meta.hash` must be the content's hash if `fields` asks for it.
+pub fn write_start(id: Option<&str>, meta: &Meta, fields: Fields, out: &mut Vec<u8>) -> bool {
+    let mut object = Object::open(out);
+    object.reserved(&Reserved::of(id, meta), fields);
+    object.first
 }
 
 /// Appends an entity as a JSON object.
 pub fn write_entity(entity: &Entity, fields: Fields, out: &mut Vec<u8>) {
     let mut object = Object::open(out);
+    let reserved = Reserved {
+        id: entity.id.as_deref(),
+        deleted: entity.deleted,
+        filtered: entity.filtered,
+        updated: entity.updated.as_ref(),
+        previous: entity.previous,
+        ts: entity.ts,
+        hash: entity.hash,
+    };
+    object.leading(&reserved, fields);
     for (name, value) in entity.properties.iter() {
         object.name(name);
         write_value(value, object.out);
     }
-    object.reserved(
-        &Reserved {
-            id: entity.id.as_deref(),
-            deleted: entity.deleted,
-            filtered: entity.filtered,
-            updated: entity.updated.as_ref(),
-            previous: entity.previous,
-            ts: entity.ts,
-            hash: entity.hash,
-        },
-        fields,
-    );
+    object.close(&reserved, fields);
 }
 
 /// Appends a value as it goes over the wire.
@@ -307,8 +324,22 @@ impl<'a> Object<'a> {
         self.out.push(b':');
     }
 
-    /// Writes the reserved fields and closes the object.
-    fn reserved(mut self, known: &Reserved<'_>, fields: Fields) {
+    /// Writes the reserved fields if they stand before the properties.
+    fn leading(&mut self, known: &Reserved<'_>, fields: Fields) {
+        if fields.leading {
+            self.reserved(known, fields);
+        }
+    }
+
+    /// Writes the reserved fields if they stand behind the properties, and closes the object.
+    fn close(mut self, known: &Reserved<'_>, fields: Fields) {
+        if !fields.leading {
+            self.reserved(known, fields);
+        }
+        self.out.push(b'}');
+    }
+
+    fn reserved(&mut self, known: &Reserved<'_>, fields: Fields) {
         if let Some(id) = known.id.filter(|_| fields.id) {
             self.name("_id");
             put_string(id, self.out);
@@ -347,7 +378,6 @@ impl<'a> Object<'a> {
             self.name("_hash");
             write!(self.out, "\"{hash:032x}\"").expect("writing to memory cannot fail");
         }
-        self.out.push(b'}');
     }
 }
 

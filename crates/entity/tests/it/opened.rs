@@ -4,7 +4,7 @@ use std::io::{self, Read};
 
 use proptest::prelude::*;
 use tahini_entity::json::{
-    self, Elements, Fields, Layout, Line, Next, Numbers, Opened, Parser, write_end, write_name,
+    self, Elements, Fields, Layout, Line, Next, Numbers, Opened, Parser, write_name, write_start,
 };
 use tahini_entity::{Batch, order};
 
@@ -12,13 +12,13 @@ use crate::{arbitrary, lines};
 
 /// What is written of a line whose values were not read.
 fn rewritten(line: &Line<'_>) -> String {
-    let mut out = b"{".to_vec();
+    let mut out = Vec::new();
+    let mut first = write_start(line.id(), line.meta(), Fields::RESULT, &mut out);
     for (at, name) in line.shape().names().iter().enumerate() {
-        write_name(name, at == 0, &mut out);
+        write_name(name, std::mem::take(&mut first), &mut out);
         line.raw(at).write(&mut out);
     }
-    let first = line.shape().names().is_empty();
-    write_end(line.id(), line.meta(), first, Fields::SINK, &mut out);
+    out.push(b'}');
     String::from_utf8(out).unwrap()
 }
 
@@ -45,7 +45,7 @@ fn check(opened: &mut Opened, text: &str) -> bool {
     assert_eq!(meta.updated, expected.updated, "{text}");
     assert_eq!(meta.previous, expected.previous, "{text}");
     assert_eq!(meta.ts, expected.ts, "{text}");
-    assert_eq!(rewritten(&line), lines(&batch, Fields::SINK)[0], "{text}");
+    assert_eq!(rewritten(&line), lines(&batch, Fields::RESULT)[0], "{text}");
     for (at, name) in line.shape().names().iter().enumerate() {
         let expected = record.value(name).unwrap();
         assert!(
@@ -254,7 +254,7 @@ fn parsed(text: &[u8]) -> Option<String> {
     Parser::new(Numbers::FLOATS)
         .push_json(&mut batch, text)
         .ok()?;
-    Some(lines(&batch, Fields::SINK).remove(0))
+    Some(lines(&batch, Fields::RESULT).remove(0))
 }
 
 /// A reader that gives a few bytes at a time.

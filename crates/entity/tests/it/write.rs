@@ -55,6 +55,21 @@ fn what_is_not_known_is_not_shown() {
 }
 
 #[test]
+fn a_result_begins_with_what_it_is() {
+    let mut batch = stored();
+    let meta = batch.meta_mut(0);
+    meta.updated = None;
+    assert_eq!(shown(&batch, Fields::RESULT), r#"{"_id":"a","name":"A"}"#);
+    let meta = batch.meta_mut(0);
+    meta.updated = Some(Offset::Int(2));
+    (meta.deleted, meta.filtered) = (true, true);
+    assert_eq!(
+        shown(&batch, Fields::RESULT),
+        r#"{"_id":"a","_deleted":true,"_filtered":true,"_updated":2,"name":"A"}"#
+    );
+}
+
+#[test]
 fn a_receiver_outside_gets_what_it_needs() {
     let mut batch = stored();
     assert_eq!(

@@ -106,7 +106,7 @@ fn print_results(passed: &Passed) -> anyhow::Result<()> {
     };
     let mut text = Vec::new();
     for record in outputs.iter().filter(|record| !record.meta.filtered) {
-        write_record(record, Fields::SINK, &mut text);
+        write_record(record, Fields::RESULT, &mut text);
         text.push(b'\n');
     }
     say::bytes(&text);

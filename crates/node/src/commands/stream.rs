@@ -107,7 +107,7 @@ impl Pump {
         self.text.clear();
         let last = current.as_ref().unwrap_or(&self.batch);
         for record in last.iter().filter(|record| !record.meta.filtered) {
-            write_record(record, Fields::SINK, &mut self.text);
+            write_record(record, Fields::RESULT, &mut self.text);
             self.text.push(b'\n');
         }
         say::bytes(&self.text);

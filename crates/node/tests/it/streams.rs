@@ -5,6 +5,10 @@ use std::process::Command;
 
 /// What rules make of a stream: results, complaints, and whether it went well.
 fn transform(rules: &str, stream: &str) -> (String, String, bool) {
+    transform_as(rules, stream, &[])
+}
+
+fn transform_as(rules: &str, stream: &str, options: &[&str]) -> (String, String, bool) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rules.json");
     std::fs::write(&file, rules).unwrap();
@@ -14,6 +18,7 @@ fn transform(rules: &str, stream: &str) -> (String, String, bool) {
     let output = Command::new(env!("CARGO_BIN_EXE_tahini"))
         .arg("transform")
         .arg(&file)
+        .args(options)
         .stdin(File::open(&input).unwrap())
         .output()
         .unwrap();
@@ -32,20 +37,20 @@ const RULES: &str = r#"["filter", ["neq", "_S.kind", "dropped"]],
 const STREAM: &[(&str, &str)] = &[
     (
         r#"{"_id":"1","name":"ada","kind":"x","secret":1.5,"n":[1,{"a":"é"}]}"#,
-        r#"{"name":"ada","n":[1,{"a":"é"}],"open":1.5,"up":"ADA","_id":"1","_deleted":false}"#,
+        r#"{"_id":"1","name":"ada","n":[1,{"a":"é"}],"open":1.5,"up":"ADA"}"#,
     ),
     (r#"{"_id":"2","name":"bo","kind":"dropped"}"#, ""),
     (
         r#"{"_id":"3","_deleted":true,"name":"~t2024-01-02T03:04:05.500Z","secret":1.50}"#,
-        r#"{"name":"~t2024-01-02T03:04:05.5Z","open":1.5,"up":null,"_id":"3","_deleted":true}"#,
+        r#"{"_id":"3","_deleted":true,"name":"~t2024-01-02T03:04:05.5Z","open":1.5,"up":null}"#,
     ),
     (
         r#"{ "_id": "4", "na\u006de": "c\u0061" , "secret": 1e2, "a": 1, "a": 2, "_updated": 7 }"#,
-        r#"{"name":"ca","a":2,"open":100.0,"up":"CA","_id":"4","_deleted":false,"_updated":7}"#,
+        r#"{"_id":"4","_updated":7,"name":"ca","a":2,"open":100.0,"up":"CA"}"#,
     ),
     (
         r#"{"name":"\"q\"","_id":"5","x":{"b":1,"b":2}}"#,
-        r#"{"name":"\"q\"","x":{"b":2},"up":"\"Q\"","_id":"5","_deleted":false}"#,
+        r#"{"_id":"5","name":"\"q\"","x":{"b":2},"up":"\"Q\""}"#,
     ),
 ];
 
@@ -79,6 +84,26 @@ fn every_way_through_gives_the_same_lines_in_order() {
         assert!(ok, "{err}");
         assert!(out == left.repeat(times), "{rules}: {:.2000}", out);
     }
+}
+
+#[test]
+fn a_look_shows_the_entities_that_come_out() {
+    let came: Vec<&str> = STREAM.iter().map(|(came, _)| *came).collect();
+    let left: Vec<&str> = STREAM.iter().map(|(_, left)| *left).collect();
+    let left: Vec<&str> = left.into_iter().filter(|left| !left.is_empty()).collect();
+    let rules = format!(r#"{{"default": [{RULES}]}}"#);
+    let stream = came.join("\n");
+    let (out, ..) = transform_as(&rules, &stream, &["--now", "2024-01-01T00:00:00Z"]);
+    assert_eq!(out.lines().collect::<Vec<_>>(), left);
+    let (out, ..) = transform_as(&rules, &stream, &["--explain"]);
+    let shown = out.lines().filter_map(|line| line.strip_prefix("  → "));
+    let shown: Vec<&str> = shown.filter(|line| !line.contains("_filtered")).collect();
+    assert_eq!(shown, left);
+    let (out, ..) = transform_as(&rules, &stream, &["--explain", "--json"]);
+    let looks = out.lines().skip(1);
+    let sinks = looks.map(|look| serde_json::from_str::<serde_json::Value>(look).unwrap());
+    let sinks = sinks.filter_map(|look| look["sink"].get(0).map(ToString::to_string));
+    assert_eq!(sinks.collect::<Vec<_>>(), left);
 }
 
 #[test]
