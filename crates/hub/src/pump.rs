@@ -22,6 +22,7 @@ use crate::plan::Plan;
 use crate::policy::{Doing, Standing, Verdict, verdict};
 use crate::populated;
 use crate::progress::{self, Tracker};
+use crate::reprocessing::Sync;
 use crate::retry::{Ledger, Letters};
 use crate::sink::{End, Progress, Run, RunKind};
 use crate::source::{Continuation, Step};
@@ -125,6 +126,12 @@ fn run_planned(
 ) -> Result<(), Failure> {
     run_log.set_kind(plan.kind);
     populated::wait(pipe, world)?;
+    let sync = Sync::of(pipe, world, &plan.place)?;
+    if sync.resets(pipe) && (plan.kind == RunKind::Incremental || plan.resumed) {
+        summary.warnings.push(sync.words());
+        plan.start_over();
+        run_log.set_kind(plan.kind);
+    }
     // What the inputs promise is read before what they hold.
     let leaving = completeness::leaving(pipe, world, run_log.started().as_microsecond())?;
     let mut source = pipe.open_source(world, cancel, plan.from.clone());
@@ -173,6 +180,7 @@ fn run_planned(
         boundary,
         read_attempts: 0,
         leaving,
+        sync,
         cancel,
         summary,
     };
@@ -207,6 +215,7 @@ struct Work<'a, 'b> {
     /// breaks at the same place ends it.
     read_attempts: u64,
     leaving: Option<Leaving>,
+    sync: Sync,
     cancel: &'a Cancel,
     summary: &'a mut Summary,
 }
@@ -368,6 +377,8 @@ impl Work<'_, '_> {
             state.push(progress::save_runs(id, runs));
         }
         state.extend(self.source_state(source));
+        let everything = self.plan.kind.reads_everything();
+        state.push(self.sync.write(&self.pipe.id, everything));
         self.summary.held_back = source.held_back();
         let whole = self.plan.kind.reads_everything()
             && self.plan.from.full

@@ -2,6 +2,7 @@
 
 pub(crate) mod dataset_sink;
 mod dataset_source;
+mod datasets;
 pub(crate) mod dtl;
 mod embedded;
 mod emit_children;
@@ -28,9 +29,12 @@ const IF_SOURCE_EMPTY: Property = Property::new(
 /// The built-in sources, by name.
 pub const SOURCES: &[SourceDef] = &[
     dataset_source::DEF,
+    datasets::DIFF,
     embedded::EMBEDDED,
     embedded::EMPTY,
     endpoint::SOURCE,
+    datasets::MERGE,
+    datasets::UNION,
 ];
 
 /// The built-in sinks, by name.

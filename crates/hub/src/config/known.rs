@@ -123,6 +123,11 @@ pub const DATASET_SOURCES: &[&str] = &[
     "union_datasets",
 ];
 
+/// Whether the offset of a source of that type tells how far it has read each of its datasets.
+pub fn keeps_places(source: &str) -> bool {
+    DATASET_SOURCES.contains(&source) && source != "merge"
+}
+
 /// Sources for which a pipe with namespaces adds them unless told otherwise.
 pub const ADDS_NAMESPACES: &[&str] = &[
     "csv",

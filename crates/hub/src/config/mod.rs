@@ -20,7 +20,7 @@ mod text;
 mod validate;
 
 pub use diff::{Changes, diff};
-pub use known::Role;
+pub use known::{Role, keeps_places};
 pub use model::{Component, ComponentKind, Configuration, Input};
 pub use nearest::nearest;
 pub use problem::{Level, Problem, Spot};

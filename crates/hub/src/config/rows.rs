@@ -91,14 +91,12 @@ pub const PIPE: &[Property] = &[
         "rescan_when_config_changes",
         Boolean,
         "A changed configuration resets the pipe.",
-    )
-    .not_yet(),
+    ),
     row(
         "reprocessing_policy",
         Enum(&["continue", "automatic"]),
         "Whether a pipe that is out of step with its input resets itself.",
-    )
-    .not_yet(),
+    ),
     row(
         "infer_pipe_entity_types",
         Boolean,
@@ -660,15 +658,13 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         Enum(&["continue", "automatic"]),
         "The default of the pipes' property.",
     )
-    .or("\"continue\"")
-    .not_yet(),
+    .or("\"continue\""),
     row(
         "rescan_when_config_changes",
         Boolean,
         "The default of the pipes' property.",
     )
-    .or("false")
-    .not_yet(),
+    .or("false"),
     row(
         "enable_background_rescan",
         Boolean,

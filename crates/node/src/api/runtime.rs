@@ -3,11 +3,13 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 use tahini_entity::Offset;
-use tahini_hub::config::Problem;
+use tahini_hub::config::{Problem, keeps_places};
 use tahini_hub::execution_log::{self, Summary};
 use tahini_hub::hub::{LivePipe, LiveState};
+use tahini_hub::progress::Place;
+use tahini_hub::reprocessing::{self, Reason};
 use tahini_hub::{Failure, Pipe, completeness, progress};
-use tahini_store::StoreError;
+use tahini_store::{Snapshot, StoreError};
 
 use super::Node;
 use super::entities::Said;
@@ -116,7 +118,7 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
     set("last-run-summary", last.map_or(Json::Null, summary_json));
     set("average-process-time", average(last));
     // A place that cannot be read was told above.
-    let waiting = queue(node, live, offset.as_ref()).ok().flatten();
+    let waiting = queue(node, live).ok().flatten();
     set("queues", json!({ "source": waiting, "dependencies": {} }));
     set("last-seen", offset.as_ref().map_or(Json::Null, offset_json));
     set("progress", progress_json(last));
@@ -129,14 +131,25 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
     set("origin", json!("user"));
     set("version", json!(1));
     set("has-circuit-breaker", json!(false));
-    set(
-        "held-back",
-        json!(last.and_then(|summary| summary.held_back.as_deref())),
-    );
-    for (name, value) in config_facts(live) {
+    let facts = config_facts(live).into_iter();
+    let facts = facts.chain(flow_facts(node, live, last));
+    for (name, value) in facts {
         set(name, value);
     }
     Json::Object(runtime)
+}
+
+/// What flows, and what does not.
+fn flow_facts(node: &Node, live: &LivePipe, last: Option<&Summary>) -> Vec<(&'static str, Json)> {
+    let held = last.and_then(|summary| summary.held_back.as_deref());
+    // A place that cannot be read is told elsewhere.
+    let reasons = node.place(live).ok().flatten();
+    let reasons = reasons.map_or_else(Vec::new, |place| reprocessing::reasons(&place));
+    let reasons = reasons.iter().map(Reason::to_json);
+    vec![
+        ("held-back", json!(held)),
+        ("out-of-sync", Json::Array(reasons.collect())),
+    ]
 }
 
 fn config_facts(live: &LivePipe) -> Vec<(&'static str, Json)> {
@@ -206,7 +219,7 @@ pub fn operations(live: &LivePipe) -> Vec<&'static str> {
         "update-last-seen",
         "discard-retries",
     ];
-    if live.component.source_datasets().len() == 1 && is_dataset_source(live) {
+    if reads_datasets(live) {
         all.push("set-last-seen-to-end");
     }
     all
@@ -221,20 +234,18 @@ pub fn is_dataset_source(live: &LivePipe) -> bool {
         .is_some_and(|kind| kind == "dataset")
 }
 
-/// How many versions wait in the source's dataset; `None` where nobody can know.
-pub fn queue(
-    node: &Node,
-    live: &LivePipe,
-    offset: Option<&Offset>,
-) -> Result<Option<u64>, StoreError> {
-    if live.component.is_endpoint() || !is_dataset_source(live) {
-        return Ok(None);
+/// Whether the offsets of the source are sequence numbers of datasets.
+fn reads_datasets(live: &LivePipe) -> bool {
+    let kind = live.component.source().map().get("type");
+    kind.and_then(Json::as_str).is_some_and(keeps_places)
+}
+
+/// How many versions wait in the source's datasets; `None` where nobody can know.
+pub fn queue(node: &Node, live: &LivePipe) -> Result<Option<u64>, StoreError> {
+    match live.component.is_endpoint() {
+        true => Ok(None),
+        false => node.assembly.hub.unread(live),
     }
-    let Some(name) = live.component.source_datasets().first().copied() else {
-        return Ok(None);
-    };
-    let next = node.head(name)?.map_or(0, |head| head.next);
-    Ok(Some(progress::unread(next, offset)))
 }
 
 fn average(last: Option<&Summary>) -> Json {
@@ -286,6 +297,20 @@ impl Node {
 
     /// A pipe's offset, without making the dataset that keeps it.
     pub fn offset(&self, live: &LivePipe) -> Result<Option<Offset>, StoreError> {
+        match self.home(live)? {
+            Some(home) => progress::offset(home.as_ref(), live.id()),
+            None => Ok(None),
+        }
+    }
+
+    /// A pipe's place, without making the dataset that keeps it.
+    fn place(&self, live: &LivePipe) -> Result<Option<Place>, StoreError> {
+        let home = self.home(live)?;
+        home.map(|home| Place::load(home.as_ref(), live.id()))
+            .transpose()
+    }
+
+    fn home(&self, live: &LivePipe) -> Result<Option<Box<dyn Snapshot>>, StoreError> {
         let log = execution_log::dataset_id(live.id());
         let home = live
             .pipe
@@ -293,9 +318,9 @@ impl Node {
             .ok()
             .and_then(Pipe::sink_dataset)
             .unwrap_or(&log);
-        match self.store.find(home)? {
-            Some(dataset) => progress::offset(dataset.snapshot()?.as_ref(), live.id()),
-            None => Ok(None),
-        }
+        self.store
+            .find(home)?
+            .map(|dataset| dataset.snapshot())
+            .transpose()
     }
 }
