@@ -23,6 +23,11 @@ impl JsonPath {
         JsonPath(vec![Segment::Name("rules".to_owned())])
     }
 
+    /// This path and the steps of one that begins where it ends.
+    pub fn join(&self, after: &JsonPath) -> JsonPath {
+        JsonPath([self.0.as_slice(), &after.0].concat())
+    }
+
     /// This path and one property more.
     pub fn name(&self, name: &str) -> JsonPath {
         self.with(Segment::Name(name.to_owned()))
@@ -107,7 +112,7 @@ pub enum EvalClass {
 
 /// An entity that could not be transformed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("entity {position} of the batch ({}): {message}{}", .id.as_deref().unwrap_or("without _id"), at(.path))]
+#[error("{}: {message}{}", entity(.id), at(.path))]
 pub struct EvalError {
     /// The entity's position in the batch, from 0.
     pub position: usize,
@@ -121,8 +126,15 @@ pub struct EvalError {
     pub class: EvalClass,
 }
 
+fn entity(id: &Option<Str>) -> String {
+    match id {
+        Some(id) => format!("entity {id:?}"),
+        None => "an entity without _id".to_owned(),
+    }
+}
+
 fn at(path: &Option<JsonPath>) -> String {
     path.as_ref()
-        .map(|path| format!(", at {path}"))
+        .map(|path| format!(" ({path})"))
         .unwrap_or_default()
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tahini_dtl::{EvalError, JsonPath};
 use tahini_entity::Entity;
 use tahini_store::StoreError;
 
@@ -44,8 +45,50 @@ pub struct Failure {
     pub original: Option<String>,
     /// The entity at fault.
     pub entity: Option<Box<Entity>>,
+    /// Where rules failed, if they did; the message says it, too.
+    pub fault: Option<Box<Fault>>,
     /// The peer was reached and answered (error code 1 in the execution log), or never was (0).
     pub reached: bool,
+}
+
+/// An entity that rules failed for, and where they did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The entity's position in the batch that the transform was given, from 0.
+    pub position: usize,
+    /// The entity's `_id`, when it has one.
+    pub id: Option<String>,
+    /// What the rules say.
+    pub words: String,
+    /// The statement, or else the transform, in the pipe's configuration.
+    pub path: JsonPath,
+}
+
+impl Fault {
+    /// The fault of an evaluation by the transform at `place`.
+    pub(crate) fn of(error: &EvalError, place: &JsonPath) -> Fault {
+        let path = error.path.as_ref();
+        Fault {
+            position: error.position,
+            id: error.id.as_ref().map(ToString::to_string),
+            words: error.message.clone(),
+            path: path.map_or_else(|| place.clone(), |path| place.join(path)),
+        }
+    }
+
+    /// The entity, in the words of a message.
+    pub fn entity(&self) -> String {
+        match &self.id {
+            Some(id) => format!("entity {id:?}"),
+            None => "an entity without _id".to_owned(),
+        }
+    }
+
+    /// Everything in one line, for somebody who has to find the pipe, too.
+    pub fn told(&self, pipe: &str) -> String {
+        let (entity, words, path) = (self.entity(), &self.words, &self.path);
+        format!("{entity}: {words} (pipe {pipe:?}, {path})")
+    }
 }
 
 impl Failure {
@@ -59,6 +102,7 @@ impl Failure {
             retries: None,
             original: None,
             entity: None,
+            fault: None,
             reached: false,
         }
     }
@@ -102,6 +146,21 @@ impl Failure {
         self
     }
 
+    /// The same failure with the place where rules failed.
+    pub(crate) fn with_fault(mut self, fault: Fault) -> Failure {
+        self.fault = Some(Box::new(fault));
+        self
+    }
+
+    /// The same failure of a batch of which `before` tells the positions that its entities came
+    /// from.
+    pub fn from_before(mut self, before: &[u32]) -> Failure {
+        if let Some(fault) = &mut self.fault {
+            fault.position = before.get(fault.position).map_or(0, |at| *at as usize);
+        }
+        self
+    }
+
     /// The same failure with the peer's status.
     pub fn with_status(mut self, status: u16) -> Failure {
         self.status = Some(status);
@@ -120,6 +179,9 @@ impl Failure {
         let redactor = Redactor::new(secrets.values());
         if !redactor.is_empty() {
             self.message = redactor.redact(&self.message).into_owned();
+            if let Some(fault) = &mut self.fault {
+                fault.words = redactor.redact(&fault.words).into_owned();
+            }
             self.original = self
                 .original
                 .map(|text| redactor.redact(&text).into_owned());

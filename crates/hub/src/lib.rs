@@ -50,7 +50,7 @@ mod transform;
 mod writer;
 
 pub use config::{Component, ComponentKind, Configuration, Problem};
-pub use failure::{Class, Failure};
+pub use failure::{Class, Failure, Fault};
 pub use hub::Hub;
 pub use known::Known;
 pub use pipe::{Pipe, World};
@@ -62,4 +62,4 @@ pub use secrets::SecretSource;
 pub use sink::Sink;
 pub use source::Source;
 pub use system::{Services, System, Systems};
-pub use transform::{Outputs, Transform, apply_all};
+pub use transform::{Outputs, Transform, apply_all, origins};

@@ -126,6 +126,7 @@ impl Systems for OpenSystems {
         let ctx = Ctx {
             owner: id,
             props,
+            place: &tahini_dtl::JsonPath::default(),
             whole: props,
             store: &self.store,
             known: &Arc::default(),

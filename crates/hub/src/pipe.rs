@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
-use tahini_dtl::Read;
+use tahini_dtl::{JsonPath, Read};
 use tahini_entity::Offset;
 use tahini_store::Backend;
 
 use crate::builtin::namespaces;
-use crate::config::{Component, Props, resolve_secrets};
+use crate::config::{Component, Moves, Props, resolve_secrets};
 use crate::policy::Policy;
 use crate::registry::ContinuationDef;
 use crate::secrets::SecretSource;
@@ -46,6 +46,8 @@ pub struct Pipe {
     pub id: String,
     /// The effective configuration; secrets are not filled in.
     pub effective: Json,
+    /// Where parts of it were written.
+    moves: Moves,
     /// The folder of its project.
     pub folder: Option<PathBuf>,
     /// The datasets that its rules read.
@@ -113,6 +115,7 @@ impl Pipe {
         Ok(Pipe {
             id: id.to_owned(),
             effective: effective.clone(),
+            moves: component.moves.clone(),
             folder: component.folder.clone(),
             reads: component.reads.clone(),
             policy: Policy::of(id, pump, &component.original["pump"])?,
@@ -177,32 +180,46 @@ impl Pipe {
     pub fn transforms(&self) -> Vec<&Json> {
         self.unfolded()
             .into_iter()
-            .map(|(config, _)| config)
+            .map(|(_, config, _)| config)
+            .collect()
+    }
+
+    /// The same list, each with its place in the configuration as that was written.
+    pub(crate) fn placed_transforms(&self) -> Vec<(JsonPath, &Json)> {
+        let unfolded = self.unfolded().into_iter();
+        unfolded
+            .map(|(path, config, _)| (self.moves.written(&path), config))
             .collect()
     }
 
     /// The first transform that changes something outside when it runs (`side_effects`): its
     /// position in [`Pipe::transforms`].
     pub fn first_side_effect(&self) -> Option<usize> {
-        self.unfolded().iter().position(|(_, touches)| *touches)
+        self.unfolded().iter().position(|(.., touches)| *touches)
     }
 
-    /// The flat list, each with whether it has side effects, itself or by the list it stands in.
-    fn unfolded(&self) -> Vec<(&Json, bool)> {
-        fn unfold<'a>(config: &'a Json, outer: bool, out: &mut Vec<(&'a Json, bool)>) {
+    /// The flat list, each with its place, and with whether it has side effects, itself or by the
+    /// list it stands in.
+    fn unfolded(&self) -> Vec<(JsonPath, &Json, bool)> {
+        type Flat<'a> = Vec<(JsonPath, &'a Json, bool)>;
+        fn unfold<'a>(path: JsonPath, config: &'a Json, outer: bool, out: &mut Flat<'a>) {
             let touches = outer || config["side_effects"] == true;
             match config {
-                Json::Array(list) => list.iter().for_each(|item| unfold(item, outer, out)),
+                Json::Array(list) => {
+                    let items = list.iter().enumerate();
+                    items.for_each(|(at, item)| unfold(path.at(at), item, outer, out));
+                }
                 Json::Object(map) if map.get("type").is_some_and(|kind| kind == "chained") => {
                     let inner = map.get("transforms").into_iter();
-                    inner.for_each(|item| unfold(item, touches, out));
+                    inner.for_each(|item| unfold(path.name("transforms"), item, touches, out));
                 }
-                Json::Object(_) => out.push((config, touches)),
+                Json::Object(_) => out.push((path, config, touches)),
                 _ => {}
             }
         }
         let mut out = Vec::new();
-        unfold(&self.effective["transform"], false, &mut out);
+        let path = JsonPath::default().name("transform");
+        unfold(path, &self.effective["transform"], false, &mut out);
         out
     }
 
@@ -218,13 +235,9 @@ impl Pipe {
             .registry
             .source(kind)
             .ok_or_else(|| unknown("source", kind))?;
-        self.with(
-            world,
-            cancel,
-            "$.source",
-            &self.effective["source"],
-            |ctx| (def.open)(ctx, from),
-        )
+        let place = self.moves.written(&JsonPath::default().name("source"));
+        let config = &self.effective["source"];
+        self.with(world, cancel, (&place, config), |ctx| (def.open)(ctx, from))
     }
 
     /// Opens the sink for a run.
@@ -234,9 +247,9 @@ impl Pipe {
             .registry
             .sink(kind)
             .ok_or_else(|| unknown("sink", kind))?;
-        self.with(world, cancel, "$.sink", &self.effective["sink"], |ctx| {
-            (def.open)(ctx)
-        })
+        let place = self.moves.written(&JsonPath::default().name("sink"));
+        let config = &self.effective["sink"];
+        self.with(world, cancel, (&place, config), |ctx| (def.open)(ctx))
     }
 
     /// Opens the transforms for a run, in order.
@@ -246,14 +259,13 @@ impl Pipe {
         cancel: &Cancel,
     ) -> Result<Vec<Box<dyn Transform>>, Failure> {
         let mut open = Vec::new();
-        for (at, config) in self.transforms().into_iter().enumerate() {
+        for (place, config) in self.placed_transforms() {
             let kind = config["type"].as_str().unwrap_or_default();
             let def = world
                 .registry
                 .transform(kind)
                 .ok_or_else(|| unknown("transform", kind))?;
-            let path = format!("$.transform[{at}]");
-            open.push(self.with(world, cancel, &path, config, |ctx| (def.open)(ctx))?);
+            open.push(self.with(world, cancel, (&place, config), |ctx| (def.open)(ctx))?);
         }
         Ok(open)
     }
@@ -288,16 +300,16 @@ impl Pipe {
         &self,
         world: &World,
         cancel: &Cancel,
-        path: &str,
-        config: &Json,
+        (place, config): (&JsonPath, &Json),
         open: impl FnOnce(&Ctx<'_>) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let system = config["system"].as_str();
         let filled = resolve_secrets(config, world.secrets.as_ref(), system)?;
-        let empty = Map::new();
+        let (empty, path) = (Map::new(), place.to_string());
         let ctx = Ctx {
             owner: &self.id,
-            props: Props::new(path, filled.as_object().unwrap_or(&empty)),
+            place,
+            props: Props::new(&path, filled.as_object().unwrap_or(&empty)),
             whole: Props::new("$", self.effective.as_object().unwrap_or(&empty)),
             store: &world.store,
             known: &world.known,

@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
-use tahini_dtl::{Context, Explained, Lookup, Program, compile, compile_traced};
+use tahini_dtl::{
+    Context, EvalError, Explained, JsonPath, Lookup, Program, compile, compile_traced,
+};
 use tahini_entity::Batch;
 
 use crate::beside::Beside;
@@ -12,8 +14,8 @@ use crate::builtin::dtl;
 use crate::lookup::Datasets;
 use crate::pipe::{Pipe, World};
 use crate::stage::end_of_looking;
-use crate::transform::without_filtered;
-use crate::{Cancel, Failure, Transform};
+use crate::transform::{origins, without_filtered};
+use crate::{Cancel, Failure, Fault, Transform};
 
 /// How long the rules of one transform may take before the preview ends.
 const MAX_PREVIEW: Duration = Duration::from_secs(30);
@@ -35,6 +37,7 @@ pub struct Look<'l> {
 
 /// The opened way from a pipe's source to its sink.
 pub struct Way<'l> {
+    pipe: String,
     look: Look<'l>,
     before: Option<Box<dyn Transform>>,
     stations: Vec<Station>,
@@ -46,6 +49,7 @@ pub struct Way<'l> {
 /// A transform on the way.
 struct Station {
     kind: String,
+    place: JsonPath,
     rules: Json,
     work: Work,
 }
@@ -64,6 +68,8 @@ pub struct Passed {
     pub sink: Batch,
     /// Why the way ended before the sink: a transform that is not run, or an entity that failed.
     pub ended: Option<String>,
+    /// The first entity that rules failed for; its position is that of the entity that came in.
+    pub fault: Option<Fault>,
 }
 
 /// What one transform gave.
@@ -71,6 +77,8 @@ pub struct Passed {
 pub struct Transformed {
     /// Its `type`.
     pub kind: String,
+    /// Its place in the pipe's configuration.
+    pub place: JsonPath,
     /// The entities, filtered ones among them.
     pub outputs: Batch,
     /// For rules that tell their steps: one for each entity that came in.
@@ -93,11 +101,12 @@ impl<'l> Way<'l> {
         let end = end_of_looking(pipe).filter(|_| !look.side_effects);
         let count = end.as_ref().map_or(usize::MAX, |(at, _)| *at);
         let mut stations = Vec::new();
-        for (at, config) in pipe.transforms().into_iter().enumerate().take(count) {
-            stations.push(station(pipe, world, cancel, (at, config), look)?);
+        for (place, config) in pipe.placed_transforms().into_iter().take(count) {
+            stations.push(station(pipe, world, cancel, (place, config), look)?);
         }
         let ends = end.map(|(_, why)| why);
         Ok(Way {
+            pipe: pipe.id.clone(),
             look,
             before: pipe.adding_namespaces(),
             stations,
@@ -106,12 +115,13 @@ impl<'l> Way<'l> {
         })
     }
 
-    /// The programs of the rules on the way, in order.
-    pub fn programs(&self) -> impl Iterator<Item = &Program> {
+    /// The programs of the rules on the way, in order, each with its transform's place in the
+    /// pipe's configuration.
+    pub fn programs(&self) -> impl Iterator<Item = (&JsonPath, &Program)> {
         self.stations
             .iter()
             .filter_map(|station| match &station.work {
-                Work::Rules(program, _) => Some(&**program),
+                Work::Rules(program, _) => Some((&station.place, &**program)),
                 Work::Other(_) => None,
             })
     }
@@ -126,43 +136,49 @@ impl<'l> Way<'l> {
             ..Passed::default()
         };
         let mut current = input.clone();
+        let mut came = origins::all(&current);
         if let Some(adding) = &mut self.before {
-            current = applied(adding.as_mut(), &current)?;
+            let (outputs, origins) = applied(adding.as_mut(), &current)?;
+            (current, came) = (outputs, origins::of(&origins, &came));
         }
         for station in &mut self.stations {
-            let (outputs, explained, failed) = station.pass(&current, &self.look)?;
-            current = outputs.clone();
+            let (outputs, origins, explained, failed) = station.pass(&current, &self.look)?;
             passed.transforms.push(Transformed {
                 kind: station.kind.clone(),
-                outputs,
+                place: station.place.clone(),
+                outputs: outputs.clone(),
                 explained,
                 rules: station.rules.clone(),
             });
-            if failed.is_some() {
-                passed.ended = failed;
+            if let Some(error) = failed {
+                let mut fault = Fault::of(&error, &station.place);
+                fault.position = came.get(fault.position).map_or(0, |at| *at as usize);
+                passed.ended = Some(fault.told(&self.pipe));
+                passed.fault = Some(fault);
                 return Ok(passed);
             }
+            (current, came) = (outputs, origins::of(&origins, &came));
         }
         if passed.ended.is_some() {
             return Ok(passed);
         }
         if let Some(removing) = &mut self.behind {
-            current = applied(removing.as_mut(), &current)?;
+            current = applied(removing.as_mut(), &current)?.0;
         }
         passed.sink = without_filtered(&current).unwrap_or(current);
         Ok(passed)
     }
 }
 
+/// What a station gave, what each of it came from, how, and what failed.
+type Gave = (Batch, Vec<u32>, Vec<Explained>, Option<EvalError>);
+
 impl Station {
-    fn pass(
-        &mut self,
-        input: &Batch,
-        look: &Look<'_>,
-    ) -> Result<(Batch, Vec<Explained>, Option<String>), Failure> {
+    fn pass(&mut self, input: &Batch, look: &Look<'_>) -> Result<Gave, Failure> {
         let (program, datasets) = match &mut self.work {
             Work::Other(transform) => {
-                return Ok((applied(transform.as_mut(), input)?, Vec::new(), None));
+                let (outputs, origins) = applied(transform.as_mut(), input)?;
+                return Ok((outputs, origins, Vec::new(), None));
             }
             Work::Rules(program, datasets) => (program, datasets),
         };
@@ -175,45 +191,50 @@ impl Station {
         let started = Instant::now();
         let stopped = || started.elapsed() > MAX_PREVIEW;
         context.stopped = Some(&stopped);
-        let mut outputs = Batch::new();
+        let (mut outputs, mut origins) = (Batch::new(), Vec::new());
         if !look.trace {
-            let result = program.transform(input, &context, &mut outputs, &mut Vec::new());
-            let failed = result.err().map(|error| error.to_string());
-            return Ok((outputs, Vec::new(), failed));
+            let result = program.transform(input, &context, &mut outputs, &mut origins);
+            return Ok((outputs, origins, Vec::new(), result.err()));
         }
         let explained = program.explain(input, &context);
         let mut failed = None;
-        for entity in &explained {
+        for (at, entity) in (0u32..).zip(&explained) {
             for record in entity.outputs.iter() {
                 outputs.push(record);
+                origins.push(at);
             }
-            failed = failed.or_else(|| entity.error.as_ref().map(|error| error.message.clone()));
+            if let (None, Some(error)) = (&failed, &entity.error) {
+                let position = at as usize;
+                failed = Some(EvalError {
+                    position,
+                    ..error.clone()
+                });
+            }
         }
-        Ok((outputs, explained, failed))
+        Ok((outputs, origins, explained, failed))
     }
 }
 
-fn applied(transform: &mut dyn Transform, input: &Batch) -> Result<Batch, Failure> {
-    let mut out = Batch::new();
-    transform.apply(input, &mut out, &mut Vec::new())?;
-    Ok(out)
+fn applied(transform: &mut dyn Transform, input: &Batch) -> Result<(Batch, Vec<u32>), Failure> {
+    let (mut out, mut origins) = (Batch::new(), Vec::new());
+    transform.apply(input, &mut out, &mut origins)?;
+    Ok((out, origins))
 }
 
 fn station(
     pipe: &Pipe,
     world: &World,
     cancel: &Cancel,
-    (at, config): (usize, &Json),
+    (place, config): (JsonPath, &Json),
     look: Look<'_>,
 ) -> Result<Station, Failure> {
     let kind = config["type"].as_str().unwrap_or_default();
     let def = world.registry.transform(kind).ok_or_else(|| {
         Failure::config(format!(
-            "$.transform[{at}].type: expected a known transform, found {kind:?}"
+            "{place}.type: expected a known transform, found {kind:?}"
         ))
     })?;
-    let path = format!("$.transform[{at}]");
-    let work = pipe.with(world, cancel, &path, config, |ctx| {
+    let work = pipe.with(world, cancel, (&place, config), |ctx| {
         if kind != "dtl" {
             return Ok(Work::Other((def.open)(ctx)?));
         }
@@ -228,6 +249,7 @@ fn station(
     };
     Ok(Station {
         kind: kind.to_owned(),
+        place,
         rules,
         work,
     })

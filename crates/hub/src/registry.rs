@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tahini_dtl::Read;
+use tahini_dtl::{JsonPath, Read};
 use tahini_store::Backend;
 
 use crate::config::{Property, Props};
@@ -16,6 +16,8 @@ pub struct Ctx<'a> {
     pub owner: &'a str,
     /// The component's effective configuration with secrets filled in.
     pub props: Props<'a>,
+    /// Where the component stands in the pipe's configuration, as that was written.
+    pub place: &'a JsonPath,
     /// The whole pipe's effective configuration (for a system, the system's).
     pub whole: Props<'a>,
     /// The store.

@@ -57,10 +57,26 @@ impl Outputs {
     }
 }
 
+/// The positions that entities came from, through several transforms.
+pub mod origins {
+    use tahini_entity::Batch;
+
+    /// Every entity of a batch comes from itself.
+    pub fn all(batch: &Batch) -> Vec<u32> {
+        (0u32..).take(batch.len()).collect()
+    }
+
+    /// What `origins`, positions in a batch of which `before` tells the same, go back to.
+    pub fn of(origins: &[u32], before: &[u32]) -> Vec<u32> {
+        let back = |at: &u32| before.get(*at as usize).copied().unwrap_or(0);
+        origins.iter().map(back).collect()
+    }
+}
+
 /// Puts a batch through the transforms, one after the other; `None` when there are none.
 ///
 /// # Errors
-/// The first one of a transform.
+/// The first one of a transform; a fault's position is that of the entity in `input`.
 pub fn apply_all(
     transforms: &mut [Box<dyn Transform>],
     input: &Batch,
@@ -69,11 +85,12 @@ pub fn apply_all(
     for transform in transforms {
         let (mut batch, mut origins) = (Batch::new(), Vec::new());
         let before = current.as_ref().map_or(input, |outputs| &outputs.batch);
-        transform.apply(before, &mut batch, &mut origins)?;
+        let applied = transform.apply(before, &mut batch, &mut origins);
         if let Some(outputs) = &current {
-            for origin in &mut origins {
-                *origin = outputs.origins.get(*origin as usize).copied().unwrap_or(0);
-            }
+            applied.map_err(|failure| failure.from_before(&outputs.origins))?;
+            origins = self::origins::of(&origins, &outputs.origins);
+        } else {
+            applied?;
         }
         current = Some(Outputs { batch, origins });
     }

@@ -1,7 +1,7 @@
 //! What became of entities on a pipe's way, as JSON for the API and the command line.
 
 use serde_json::{Map, Value as Json, json};
-use tahini_dtl::{Program, steps_json};
+use tahini_dtl::{JsonPath, Program, steps_json};
 use tahini_entity::Batch;
 use tahini_entity::json::{Fields, write_record};
 use tahini_hub::preview::{Passed, Transformed};
@@ -51,16 +51,21 @@ fn traced(one: &Transformed) -> Json {
         }
         if let Some(error) = &explained.error {
             out.insert("error".to_owned(), error.message.as_str().into());
+            let path = error.path.as_ref();
+            out.extend(path.map(|path| ("error_path".to_owned(), path.to_string().into())));
         }
         Json::Object(out)
     };
     let entities: Vec<Json> = one.explained.iter().map(entity).collect();
-    json!({"type": one.kind, "entities": entities})
+    json!({"type": one.kind, "path": one.place.to_string(), "entities": entities})
 }
 
-/// What rules read, whether equal entities give equal results, and why not.
-pub fn analysis(program: &Program) -> Json {
-    let cause = |cause: &tahini_dtl::Cause| json!({"why": cause.why.to_string(), "path": cause.path.to_string()});
+/// What rules read, whether equal entities give equal results, and why not. `place` says where a
+/// path of the program stands for who wrote it.
+pub fn analysis(program: &Program, place: &dyn Fn(&JsonPath) -> JsonPath) -> Json {
+    let cause = |cause: &tahini_dtl::Cause| json!({"why": cause.why.to_string(), "path": place(&cause.path).to_string()});
+    let warning =
+        |warning: &tahini_dtl::Problem| format!("{}: {}", place(&warning.path), warning.message);
     let dataset =
         |read: &tahini_dtl::Read| json!({"dataset": read.dataset, "tracked": read.tracked});
     json!({
@@ -69,12 +74,12 @@ pub fn analysis(program: &Program) -> Json {
         "is_deterministic": program.is_deterministic(),
         "causes": program.causes().iter().map(cause).collect::<Vec<_>>(),
         "creates_children": program.creates_children(),
-        "warnings": program.warnings().iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "warnings": program.warnings().iter().map(warning).collect::<Vec<_>>(),
     })
 }
 
 /// The same for people, a line each.
-pub fn analysis_text(program: &Program) -> String {
+pub fn analysis_text(program: &Program, place: &dyn Fn(&JsonPath) -> JsonPath) -> String {
     let list = |names: Vec<&str>| match names.as_slice() {
         [] => "nothing".to_owned(),
         ["*"] => "everything".to_owned(),
@@ -96,7 +101,7 @@ pub fn analysis_text(program: &Program) -> String {
         lines.push("equal entities always give equal results".to_owned());
     }
     for cause in program.causes() {
-        lines.push(format!("depends on {}: {}", cause.why, cause.path));
+        lines.push(format!("depends on {}: {}", cause.why, place(&cause.path)));
     }
     lines.join("\n")
 }

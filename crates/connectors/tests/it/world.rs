@@ -117,6 +117,7 @@ impl World {
         open(&Ctx {
             owner,
             props: Props::new(path, config.as_object().unwrap()),
+            place: &Default::default(),
             whole: Props::new("$", whole.as_object().unwrap()),
             store: &self.store,
             known: &Arc::default(),

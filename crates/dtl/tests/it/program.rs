@@ -146,7 +146,7 @@ fn an_error_names_the_entity_and_keeps_what_came_before() {
     assert_eq!((error.position, error.class), (1, EvalClass::Fail));
     assert_eq!(
         error.to_string(),
-        "entity 1 of the batch (b): no luck, at $.rules.default[0][2]"
+        "entity \"b\": no luck ($.rules.default[0][2])"
     );
     assert_eq!((out.len(), origins), (1, vec![0]));
 }

@@ -1,6 +1,7 @@
 //! A splitter with a reader behind it.
 
 use std::io::{self, Read};
+use std::ops::Range;
 
 use super::opened::Opened;
 use super::split::{Layout, SplitError, Splitter};
@@ -21,6 +22,7 @@ pub enum ReadError {
 pub struct Elements<R> {
     reader: R,
     splitter: Splitter,
+    last: Range<usize>,
     ended: bool,
 }
 
@@ -41,6 +43,7 @@ impl<R: Read> Elements<R> {
         Elements {
             reader,
             splitter: Splitter::new(layout),
+            last: 0..0,
             ended: false,
         }
     }
@@ -57,6 +60,7 @@ impl<R: Read> Elements<R> {
     pub fn next_element(&mut self) -> Result<Option<&[u8]>, ReadError> {
         while !self.ended {
             if let Some(range) = self.splitter.advance()? {
+                self.last = range.clone();
                 return Ok(Some(self.splitter.slice(range)));
             }
             self.ended = self.splitter.fill(&mut self.reader)? == 0;
@@ -85,6 +89,7 @@ impl<R: Read> Elements<R> {
                 return Ok(Next::Opened);
             }
             if let Some(range) = self.splitter.advance()? {
+                self.last = range.clone();
                 return Ok(Next::Element(self.splitter.slice(range)));
             }
             self.ended = self.splitter.fill(&mut self.reader)? == 0;
@@ -93,7 +98,12 @@ impl<R: Read> Elements<R> {
         Ok(Next::End)
     }
 
-    /// The text in which entities were opened.
+    /// Where the entity whose text was given last stands in [`Elements::buffer`].
+    pub fn last(&self) -> Range<usize> {
+        self.last.clone()
+    }
+
+    /// The text in which entities were opened; it ends where the reader has got to.
     pub fn buffer(&self) -> &[u8] {
         self.splitter.buffer()
     }

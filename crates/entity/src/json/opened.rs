@@ -125,6 +125,11 @@ impl Opened {
         }
     }
 
+    /// Where the entity at `at` begins in its buffer.
+    pub fn start(&self, at: usize) -> Option<usize> {
+        self.rows.get(at).map(|row| row.start)
+    }
+
     /// The entities in order; `buffer` is the one in which they were opened.
     pub fn lines<'a>(&'a self, buffer: &'a [u8]) -> impl ExactSizeIterator<Item = Line<'a>> {
         self.rows.iter().map(move |row| Line {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use tahini_dtl::{Context, EvalClass, EvalError, Options, Problem, Program, TriggerOn};
+use tahini_dtl::{Context, EvalClass, EvalError, JsonPath, Options, Problem, Program, TriggerOn};
 use tahini_entity::json::{self, Numbers, Opened};
 use tahini_entity::{Batch, Entity};
 
 use crate::config::{Kind, Property, dtl_options, trigger_on};
 use crate::lookup::Datasets;
 use crate::registry::TransformDef;
-use crate::{Cancel, Class, Clock, Ctx, Failure, Transform};
+use crate::{Cancel, Class, Clock, Ctx, Failure, Fault, Transform};
 
 pub(super) const DEF: TransformDef = TransformDef {
     name: "dtl",
@@ -38,6 +38,8 @@ pub(super) const DEF: TransformDef = TransformDef {
 
 struct Dtl {
     program: Program,
+    pipe: String,
+    place: JsonPath,
     clock: Arc<dyn Clock>,
     cancel: Cancel,
     lookup: Datasets,
@@ -48,6 +50,8 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Transform>, Failure> {
     let (clock, cancel) = (Arc::clone(ctx.clock), ctx.cancel.clone());
     Ok(Box::new(Dtl {
         program,
+        pipe: ctx.owner.to_owned(),
+        place: ctx.place.clone(),
         clock,
         cancel,
         lookup: Datasets::of(ctx),
@@ -68,8 +72,12 @@ pub(crate) fn program(
         ..dtl_options(ctx.whole.map(), ctx.props.map())
     };
     compile(rules, &options).map_err(|problems| {
-        let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        Failure::config(format!("{}: {}", ctx.props.path(), words.join("; ")))
+        let told = |problem: &Problem| {
+            let path = ctx.place.join(&problem.path);
+            format!("{path}: {}", problem.message)
+        };
+        let words: Vec<String> = problems.iter().map(told).collect();
+        Failure::config(words.join("; "))
     })
 }
 
@@ -133,7 +141,8 @@ impl Dtl {
                 EvalClass::Cancelled => Class::Cancelled,
                 EvalClass::Id | EvalClass::Limit => Class::Entity,
             };
-            let failure = Failure::new(class, error.to_string());
+            let fault = Fault::of(error, &self.place);
+            let failure = Failure::new(class, fault.told(&self.pipe)).with_fault(fault);
             match entity() {
                 Some(entity) => failure.with_entity(entity),
                 None => failure,

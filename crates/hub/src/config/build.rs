@@ -168,6 +168,7 @@ fn split(
                 original,
                 effective: Json::Null,
                 problems,
+                moves: resolved.moves.clone(),
                 unsupported: None,
                 reads: Vec::new(),
                 folder: input.folder.clone(),
@@ -298,11 +299,14 @@ fn finish(draft: Draft) -> Component {
         ..
     } = draft;
     for problem in &mut component.problems {
-        let written = resolved.written(&problem.path);
+        // The path that its author finds, not the one of the alternative that was chosen.
+        problem.path = resolved.moves.written(&problem.path);
+        let written = problem.path.clone();
         origin.place(problem, &written);
     }
     for (mut problem, written) in resolved.problems {
         origin.place(&mut problem, &written);
+        problem.path = written;
         component.problems.push(problem);
     }
     for problem in &mut component.problems {

@@ -26,6 +26,7 @@ pub use nearest::nearest;
 pub use problem::{Level, Problem, Spot};
 pub use property::{Kind, Property, Use};
 pub use props::Props;
+pub(crate) use resolve::Moves;
 pub use rows::{METADATA, PIPE, PUMP, SINK_COMMON, SOURCE_COMMON, SYSTEM_COMMON, TRANSFORM_COMMON};
 pub use rules::dtl_options;
 pub(crate) use rules::trigger_on;

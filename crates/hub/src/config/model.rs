@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 use tahini_dtl::{JsonPath, Read};
 
 use super::problem::Problem;
+use super::resolve::Moves;
 use super::text::Spans;
 use super::{Props, build};
 use crate::Registry;
@@ -64,6 +65,8 @@ pub struct Component {
     pub effective: Json,
     /// Everything that is wrong with it.
     pub problems: Vec<Problem>,
+    /// Where the parts of `effective` were written that stand elsewhere there.
+    pub(crate) moves: Moves,
     /// Why it cannot run although it is valid: it uses what is not built yet.
     pub unsupported: Option<String>,
     /// The datasets that a pipe's rules read, each once.

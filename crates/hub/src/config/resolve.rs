@@ -15,15 +15,20 @@ pub struct Resolved {
     /// What was wrong on the way, with paths of the resolved component, and the path at which it
     /// was written.
     pub problems: Vec<(Problem, JsonPath)>,
-    /// Where parts stand that are not where they were written: (path here, path there).
-    pub moves: Vec<(JsonPath, JsonPath)>,
+    /// Where parts stand that are not where they were written.
+    pub moves: Moves,
 }
 
-impl Resolved {
+/// Parts of a configuration that stand elsewhere than where they were written, since they are the
+/// alternatives that were chosen: (path here, path there).
+#[derive(Clone, Debug, Default)]
+pub struct Moves(Vec<(JsonPath, JsonPath)>);
+
+impl Moves {
     /// The path at which the part at `path` was written.
     pub fn written(&self, path: &JsonPath) -> JsonPath {
         let mut best: Option<&(JsonPath, JsonPath)> = None;
-        for entry in &self.moves {
+        for entry in &self.0 {
             let longer = best.is_none_or(|(here, _)| entry.0.0.len() >= here.0.len());
             if longer && path.0.starts_with(&entry.0.0) {
                 best = Some(entry);
@@ -57,7 +62,7 @@ pub fn resolve(original: &Json, env: &Map<String, Json>) -> Resolved {
     Resolved {
         json,
         problems: resolver.problems,
-        moves: resolver.moves,
+        moves: Moves(resolver.moves),
     }
 }
 
@@ -400,7 +405,7 @@ mod tests {
         assert_eq!(problem.path.to_string(), "$.source.url");
         assert!(problem.message.contains("gone2"), "{problem}");
         assert_eq!(there.to_string(), "$.source.alternatives.test.url");
-        assert_eq!(result.written(&problem.path), *there);
+        assert_eq!(result.moves.written(&problem.path), *there);
     }
 
     #[test]
@@ -454,7 +459,7 @@ mod tests {
         );
         let (problem, there) = &result.problems[0];
         assert_eq!(problem.path.to_string(), "$.deep");
-        assert_eq!(result.written(&problem.path), *there);
+        assert_eq!(result.moves.written(&problem.path), *there);
         assert_eq!(
             there.to_string(),
             "$[\"$conditional_properties\"].alternatives.test[\"$conditional_properties\"]\
@@ -472,6 +477,7 @@ mod tests {
         assert!(result.problems[0].0.message.contains("_id"));
         assert!(
             result
+                .moves
                 .written(&JsonPath::default().name("type"))
                 .to_string()
                 == "$.type"

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use serde_json::{Value as Json, json};
+use tahini_dtl::JsonPath;
 use tahini_dtl::manual::{self, Entry};
 use tahini_hub::Cancel;
 use tahini_hub::beside::Beside;
@@ -84,7 +85,7 @@ fn of_file(path: &Path, options: &Explain) -> anyhow::Result<Option<Json>> {
     let Opened {
         pipe,
         assembly,
-        wrapped,
+        rules,
     } = &opened;
     let beside = Beside::default();
     let world = &assembly.hub.world;
@@ -97,12 +98,12 @@ fn of_file(path: &Path, options: &Explain) -> anyhow::Result<Option<Json>> {
     };
     let way = Way::open(pipe, world, &Cancel::new(), look)?;
     let mut all: Vec<Json> = Vec::new();
-    for (at, program) in way.programs().enumerate() {
-        let analysis = wrapped.unwrap(&shown::analysis(program).to_string());
-        all.push(serde_json::from_str(&analysis)?);
+    for (at, (transform, program)) in way.programs().enumerate() {
+        let place = |path: &JsonPath| rules.path(&transform.join(path));
+        all.push(shown::analysis(program, &place));
         if !options.json {
             say::line(&format!("{}: rules {}", path.display(), at + 1));
-            for line in wrapped.unwrap(&shown::analysis_text(program)).lines() {
+            for line in shown::analysis_text(program, &place).lines() {
                 say::line(&format!("  {line}"));
             }
         }

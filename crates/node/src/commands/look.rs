@@ -5,13 +5,14 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use serde_json::{Value as Json, json};
-use tahini_dtl::steps_text;
+use tahini_dtl::{JsonPath, steps_text};
 use tahini_entity::Batch;
-use tahini_entity::json::{Elements, Fields, Layout, Numbers, Parser, write_record};
+use tahini_entity::json::{Elements, Fields, Numbers, Parser, write_record};
 use tahini_hub::Cancel;
 use tahini_hub::beside::Beside;
 use tahini_hub::preview::{Look, Passed, Way};
 
+use super::stdin::Lines;
 use super::transform::Opened;
 use crate::cli::{FAILED, OK, Transform};
 use crate::{say, shown};
@@ -41,27 +42,29 @@ pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
     if options.explain {
         print_analysis(&way, opened, options.json);
     }
-    let (input, line) = super::stdin::stdin();
-    let mut elements = Elements::new(input, Layout::ArrayOrLines);
+    let (mut elements, at) = super::stdin::stdin();
     let mut parser = Parser::new(Numbers::default());
     let rows = if options.explain { 1 } else { ROWS };
     let mut failed = false;
     loop {
-        let (mut batch, mut wrong) = (Batch::new(), None);
+        let (mut batch, mut lines) = (Batch::new(), Vec::new());
+        let mut wrong = None;
         while batch.len() < rows && wrong.is_none() {
-            match elements.next_element() {
-                Ok(Some(element)) => {
-                    wrong = parser.push_json(&mut batch, element).err().map(Into::into)
-                }
+            match next(&mut elements, &at, &mut parser, &mut batch) {
+                Ok(Some(line)) => lines.push(line),
                 Ok(None) => break,
-                Err(error) => wrong = Some(line.explain(error)),
+                Err(error) => wrong = Some(error),
             }
         }
         if batch.is_empty() {
             let code = if failed { FAILED } else { OK };
             return wrong.map_or(Ok(code), Err);
         }
-        let passed = way.pass(&batch)?;
+        let mut passed = way.pass(&batch)?;
+        if let Some(fault) = &passed.fault {
+            let line = lines.get(fault.position).copied().unwrap_or(1);
+            passed.ended = Some(opened.rules.told(fault, line));
+        }
         failed |= passed.ended.is_some();
         match (options.explain, options.json) {
             (false, _) => print_results(&passed)?,
@@ -77,22 +80,44 @@ pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
 
 /// Reads NDJSON or an array.
 fn entities(from: impl Read) -> anyhow::Result<Batch> {
-    let mut elements = Elements::new(from, Layout::ArrayOrLines);
+    let (mut elements, at) = super::stdin::counted(from);
     let (mut parser, mut batch) = (Parser::new(Numbers::default()), Batch::new());
-    while let Some(element) = elements.next_element()? {
-        parser.push_json(&mut batch, element)?;
-    }
+    while next(&mut elements, &at, &mut parser, &mut batch)?.is_some() {}
     Ok(batch)
 }
 
-fn print_analysis(way: &Way<'_>, opened: &Opened, as_json: bool) {
-    let said = |text: String| say::line(&opened.wrapped.unwrap(&text));
-    if as_json {
-        let all: Vec<Json> = way.programs().map(shown::analysis).collect();
-        return said(json!({"analysis": all}).to_string());
+/// Reads the next entity into the batch; the line in which it begins, or `None` at the end.
+fn next<R: Read>(
+    elements: &mut Elements<R>,
+    at: &Lines,
+    parser: &mut Parser,
+    batch: &mut Batch,
+) -> anyhow::Result<Option<u64>> {
+    match elements.next_element() {
+        Ok(Some(_)) => {}
+        Ok(None) => return Ok(None),
+        Err(error) => return Err(at.explain(error, elements.buffer())),
     }
-    for program in way.programs() {
-        said(format!("{}\n", shown::analysis_text(program)));
+    let (buffer, last) = (elements.buffer(), elements.last());
+    let line = at.line(buffer, last.start);
+    match parser.push_json(batch, &buffer[last.clone()]) {
+        Ok(()) => Ok(Some(line)),
+        Err(error) => Err(at.wrong(&error, buffer, last.start)),
+    }
+}
+
+fn print_analysis(way: &Way<'_>, opened: &Opened, as_json: bool) {
+    let mut all: Vec<Json> = Vec::new();
+    for (transform, program) in way.programs() {
+        let place = |path: &JsonPath| opened.rules.path(&transform.join(path));
+        if as_json {
+            all.push(shown::analysis(program, &place));
+        } else {
+            say::line(&format!("{}\n", shown::analysis_text(program, &place)));
+        }
+    }
+    if as_json {
+        say::line(&json!({"analysis": all}).to_string());
     }
 }
 

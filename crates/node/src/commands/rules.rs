@@ -1,13 +1,13 @@
 //! Rules in a file: a rules object, a dtl transform or a whole pipe.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use serde_json::{Map, Value as Json, json};
 use tahini_dtl::JsonPath;
-use tahini_hub::Problem;
-use tahini_hub::config::{Component, Configuration, Input, Spans, Text};
+use tahini_hub::config::{Component, Configuration, Input, Spans, Spot, Text};
+use tahini_hub::{Fault, Problem};
 
 use crate::assembly::{REGISTRY, print_problems};
 
@@ -16,29 +16,12 @@ const PIPE: &str = "transform";
 const METADATA: &str = "node-metadata.conf.json";
 
 /// A pipe whose transforms stand in a file.
-struct Rules {
+pub(super) struct Rules {
+    file: PathBuf,
     pipe: Json,
-    wrapped: Wrapped,
+    /// How many steps of a path in the pipe do not stand in the file.
+    wrapped: usize,
     spans: Arc<Spans>,
-}
-
-/// How much of a path in the pipe does not stand in the file.
-#[derive(Clone, Copy)]
-pub(super) struct Wrapped(usize);
-
-impl Wrapped {
-    /// Words about the pipe with the places that the file has. Rules tell their places from the
-    /// transform's root.
-    pub(super) fn unwrap(self, words: &str) -> String {
-        match self.0 {
-            0 => words.to_owned(),
-            1 => words.replace("$.transform[0]: $", "$"),
-            _ => words
-                .replace("$.transform[0]: $", "$")
-                .replace("$.rules.", "$.")
-                .replace("$.rules[", "$["),
-        }
-    }
 }
 
 /// The pipe of a file of rules, without its ends; `None` when there are errors, which are printed
@@ -46,12 +29,12 @@ impl Wrapped {
 pub(super) fn read(
     file: &Path,
     env: &Map<String, Json>,
-) -> anyhow::Result<Option<(Component, Wrapped)>> {
+) -> anyhow::Result<Option<(Component, Rules)>> {
     let read = text(file)?;
     let Some(json) = read.json else {
         return Ok(None);
     };
-    let rules = Rules::of(json, read.spans).ok_or_else(|| {
+    let rules = Rules::of(json, read.spans, file).ok_or_else(|| {
         anyhow!(
             "{}: expected a rules object, a dtl transform or a pipe",
             file.display()
@@ -73,10 +56,10 @@ pub(super) fn read(
     problems.extend(others);
     let problems: Vec<Problem> = problems
         .into_iter()
-        .map(|problem| rules.located(problem, file))
+        .map(|problem| rules.located(problem))
         .collect();
     let wrong = print_problems(&problems.iter().collect::<Vec<_>>());
-    Ok((!wrong).then(|| (component.clone(), rules.wrapped)))
+    Ok((!wrong).then(|| (component.clone(), rules)))
 }
 
 /// Reads a file of configuration and prints what is wrong with its text.
@@ -130,7 +113,7 @@ fn needs_systems(pipe: &Component) -> impl Iterator<Item = Problem> {
 
 impl Rules {
     /// The pipe that has these rules; a whole pipe keeps its transforms and loses its ends.
-    fn of(json: Json, spans: Arc<Spans>) -> Option<Rules> {
+    fn of(json: Json, spans: Arc<Spans>, file: &Path) -> Option<Rules> {
         let map = json.as_object()?;
         let (mut pipe, wrapped) = match map.get("type").and_then(Json::as_str) {
             Some("pipe") => (map.clone(), 0),
@@ -152,27 +135,41 @@ impl Rules {
         pipe.insert("source".to_owned(), json!({"type": "empty"}));
         pipe.insert("sink".to_owned(), json!({"type": "null"}));
         Some(Rules {
+            file: file.to_owned(),
             pipe: Json::Object(pipe),
-            wrapped: Wrapped(wrapped),
+            wrapped,
             spans,
         })
     }
 
+    /// A path in the pipe as the file has it.
+    pub(super) fn path(&self, path: &JsonPath) -> JsonPath {
+        JsonPath(path.0.iter().skip(self.wrapped).cloned().collect())
+    }
+
+    /// What went wrong with an entity that begins in `line` of the input, with the places of both.
+    pub(super) fn told(&self, fault: &Fault, line: u64) -> String {
+        let path = self.path(&fault.path);
+        let place = self.spans.locate(&path, Spot::Value);
+        format!(
+            "{}:{}:{}: {}, line {line} of the input: {} ({path})",
+            self.file.display(),
+            place.line,
+            place.column,
+            fault.entity(),
+            fault.words
+        )
+    }
+
     /// The problem with its path in the file, and where that is.
-    fn located(&self, mut problem: Problem, file: &Path) -> Problem {
-        if problem.line.is_none() && problem.file.as_deref().is_none_or(|own| own == file) {
-            let own = problem
-                .path
-                .0
-                .iter()
-                .skip(self.wrapped.0)
-                .cloned()
-                .collect();
-            problem.path = JsonPath(own);
+    fn located(&self, mut problem: Problem) -> Problem {
+        let is_own = |own: &PathBuf| *own == self.file;
+        if problem.line.is_none() && problem.file.as_ref().is_none_or(is_own) {
+            problem.path = self.path(&problem.path);
             let place = self.spans.locate(&problem.path, problem.spot);
             problem.line = Some(place.line);
             problem.column = Some(place.column);
-            problem.file = Some(file.to_owned());
+            problem.file = Some(self.file.clone());
         }
         problem
     }

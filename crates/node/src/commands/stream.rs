@@ -2,10 +2,12 @@
 
 use anyhow::anyhow;
 use tahini_entity::Batch;
-use tahini_entity::json::{Elements, Fields, Layout, Next, Numbers, Opened, Parser, write_record};
+use tahini_entity::json::{Fields, Next, Numbers, Opened, Parser, write_record};
 use tahini_hub::pipe::World;
-use tahini_hub::{Cancel, Failure, Pipe, Transform};
+use tahini_hub::{Cancel, Failure, Pipe, Transform, origins};
 
+use super::rules::Rules;
+use super::stdin::Lines;
 use crate::say;
 
 /// Entities transformed at a time.
@@ -13,16 +15,17 @@ const ROWS: usize = 1000;
 
 /// Takes entities from text to text where the transform can do that and they are of the usual
 /// kind, and through batches otherwise.
-pub(super) fn pump(pipe: &Pipe, world: &World) -> anyhow::Result<()> {
+pub(super) fn pump(pipe: &Pipe, world: &World, rules: &Rules) -> anyhow::Result<()> {
+    let (mut elements, at) = super::stdin::stdin();
     let mut pump = Pump {
         transforms: pipe.open_way(world, &Cancel::new())?,
         parser: Parser::new(Numbers::default()),
         batch: Batch::new(),
-        first: 0,
+        lines: Vec::new(),
+        at,
+        rules,
         text: Vec::new(),
     };
-    let (input, line) = super::stdin::stdin();
-    let mut elements = Elements::new(input, Layout::ArrayOrLines);
     let mut opened = Opened::new();
     let mut by_lines = pump.transforms.len() == 1;
     loop {
@@ -34,7 +37,10 @@ pub(super) fn pump(pipe: &Pipe, world: &World) -> anyhow::Result<()> {
             }),
         };
         match next {
-            Ok(Next::Element(element)) => pump.take(element)?,
+            Ok(Next::Element(_)) => {
+                let last = elements.last();
+                pump.take(elements.buffer(), last.start, last.end)?;
+            }
             Ok(Next::Opened) => {
                 by_lines = pump.lines(&opened, elements.buffer())?;
                 opened.clear();
@@ -42,32 +48,32 @@ pub(super) fn pump(pipe: &Pipe, world: &World) -> anyhow::Result<()> {
             Ok(Next::End) => return pump.flush(),
             Err(error) => {
                 pump.flush()?;
-                return Err(line.explain(error));
+                return Err(pump.at.explain(error, elements.buffer()));
             }
         }
     }
 }
 
 /// Transforms and the entities on their way to them.
-struct Pump {
+struct Pump<'r> {
     transforms: Vec<Box<dyn Transform>>,
     parser: Parser,
     batch: Batch,
-    /// The position in the input of the first entity of the batch.
-    first: u64,
+    /// The line of the input in which each entity of the batch begins.
+    lines: Vec<u64>,
+    at: Lines,
+    rules: &'r Rules,
     text: Vec<u8>,
 }
 
-impl Pump {
-    /// Takes the text of one entity.
-    fn take(&mut self, element: &[u8]) -> anyhow::Result<()> {
-        if self.batch.is_empty() {
-            self.first = self.parser.position();
-        }
-        if let Err(error) = self.parser.push_json(&mut self.batch, element) {
+impl Pump<'_> {
+    /// Takes the entity whose text stands there in the buffer.
+    fn take(&mut self, buffer: &[u8], start: usize, end: usize) -> anyhow::Result<()> {
+        if let Err(error) = self.parser.push_json(&mut self.batch, &buffer[start..end]) {
             self.flush()?;
-            return Err(error.into());
+            return Err(self.at.wrong(&error, buffer, start));
         }
+        self.lines.push(self.at.line(buffer, start));
         if self.batch.len() >= ROWS {
             self.flush()?;
         }
@@ -80,15 +86,19 @@ impl Pump {
         self.text.clear();
         let result = self.transforms[0].apply_lines(opened, buffer, &mut self.text);
         let Some(result) = result else {
-            for line in opened.lines(buffer) {
-                self.take(line.text())?;
+            for (at, line) in opened.lines(buffer).enumerate() {
+                let start = opened.start(at).unwrap_or_default();
+                self.take(buffer, start, start + line.text().len())?;
             }
             return Ok(false);
         };
         say::bytes(&self.text);
-        let first = self.parser.position();
         self.parser.pass(opened.len() as u64);
-        result.map_err(|failure| placed(&failure, first))?;
+        result.map_err(|failure| {
+            let at = failure.fault.as_ref().map(|fault| fault.position);
+            let start = at.and_then(|at| opened.start(at)).unwrap_or_default();
+            self.told(&failure, self.at.line(buffer, start))
+        })?;
         Ok(true)
     }
 
@@ -96,13 +106,17 @@ impl Pump {
     /// fails, what came before it.
     fn flush(&mut self) -> anyhow::Result<()> {
         let (mut current, mut wrong) = (None, None);
+        let mut came = origins::all(&self.batch);
         for transform in &mut self.transforms {
-            let mut out = Batch::new();
+            let (mut out, mut from) = (Batch::new(), Vec::new());
             let input = current.as_ref().unwrap_or(&self.batch);
             // A later transform fails for an earlier entity.
-            let applied = transform.apply(input, &mut out, &mut Vec::new());
-            wrong = applied.err().or(wrong);
-            current = Some(out);
+            let applied = transform.apply(input, &mut out, &mut from);
+            wrong = applied
+                .err()
+                .map(|failure| failure.from_before(&came))
+                .or(wrong);
+            (current, came) = (Some(out), origins::of(&from, &came));
         }
         self.text.clear();
         let last = current.as_ref().unwrap_or(&self.batch);
@@ -112,11 +126,18 @@ impl Pump {
         }
         say::bytes(&self.text);
         self.batch.clear();
-        wrong.map_or(Ok(()), |failure| Err(placed(&failure, self.first)))
+        let lines = std::mem::take(&mut self.lines);
+        wrong.map_or(Ok(()), |failure| {
+            let at = failure.fault.as_ref().map_or(0, |fault| fault.position);
+            Err(self.told(&failure, lines.get(at).copied().unwrap_or(1)))
+        })
     }
-}
 
-/// A failure with the place of its batch in the input.
-fn placed(failure: &Failure, first: u64) -> anyhow::Error {
-    anyhow!("{failure} (the batch begins at entity {first} of the input)")
+    /// A failure in words for who wrote rules and input; `line` is the entity's.
+    fn told(&self, failure: &Failure, line: u64) -> anyhow::Error {
+        match &failure.fault {
+            Some(fault) => anyhow!(self.rules.told(fault, line)),
+            None => anyhow!("{failure}"),
+        }
+    }
 }

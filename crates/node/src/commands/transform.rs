@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::anyhow;
 use tahini_hub::Pipe;
 use tahini_store::{Backend, Memory};
 
-use super::rules::Wrapped;
+use super::rules::Rules;
 use crate::assembly::{Assembly, REGISTRY, read_objects};
 use crate::cli::{INVALID, OK, Setting, Transform};
 
@@ -19,9 +18,10 @@ pub fn transform(options: &Transform) -> anyhow::Result<u8> {
     let looks = options.explain || options.now.is_some() || !options.datasets.is_empty();
     let code = match looks {
         true => super::look::look(&opened, options),
-        false => super::stream::pump(&opened.pipe, &opened.assembly.hub.world).map(|()| OK),
+        false => super::stream::pump(&opened.pipe, &opened.assembly.hub.world, &opened.rules)
+            .map(|()| OK),
     };
-    let code = code.map_err(|error| anyhow!(opened.wrapped.unwrap(&format!("{error:#}"))))?;
+    let code = code?;
     opened.assembly.close();
     Ok(code)
 }
@@ -30,13 +30,13 @@ pub fn transform(options: &Transform) -> anyhow::Result<u8> {
 pub(super) struct Opened {
     pub(super) pipe: Pipe,
     pub(super) assembly: Assembly,
-    pub(super) wrapped: Wrapped,
+    pub(super) rules: Rules,
 }
 
 /// Reads rules from a file; `None` when they have errors, which are printed.
 pub(super) fn open(file: &Path, setting: &Setting) -> anyhow::Result<Option<Opened>> {
     let env = read_objects(&setting.env)?;
-    let Some((component, wrapped)) = super::rules::read(file, &env)? else {
+    let Some((component, rules)) = super::rules::read(file, &env)? else {
         return Ok(None);
     };
     let pipe = Pipe::of(&component, &REGISTRY)?;
@@ -45,6 +45,6 @@ pub(super) fn open(file: &Path, setting: &Setting) -> anyhow::Result<Option<Open
     Ok(Some(Opened {
         pipe,
         assembly,
-        wrapped,
+        rules,
     }))
 }

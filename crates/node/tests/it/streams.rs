@@ -111,10 +111,13 @@ fn what_came_before_a_wrong_entity_is_printed() {
     let rules = format!(r#"{{"default": [{RULES}]}}"#);
     let (first, left) = STREAM[0];
     for (wrong, words) in [
-        (r#"{"_id":"x","name":nil}"#, "at position 2"),
+        (
+            r#"{"_id":"x","name":nil}"#,
+            "line 3, column 19 of the input (entity \"x\")",
+        ),
         (r#"{"_id":7}"#, "a string, found"),
         (r#"{"name":"no id"}"#, "_id"),
-        ("]", "expected an entity"),
+        ("]", "line 3, column 1 of the input: expected an entity"),
         (r#"{"_id":"x","name":"cut"#, "the end of the input"),
     ] {
         let (out, err, ok) = transform(&rules, &format!("{first}\n{first}\n{wrong}"));

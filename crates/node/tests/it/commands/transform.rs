@@ -120,7 +120,11 @@ fn what_came_before_an_entity_that_fails_is_printed() {
     let rules = json!({"default": [["copy", "*"], ["if", ["eq", "_S.x", 3], ["fail!", "three"]]]});
     let dtl = |rules: &serde_json::Value| json!({"type": "dtl", "rules": rules});
     let copies = json!({"default": [["copy", "*"]]});
-    let entities = (1..5).map(|x| format!("{{\"_id\":\"{x}\",\"x\":{x}}}\n"));
+    // The second one stands in two lines.
+    let entities = (1..5).map(|x| {
+        let gap = if x == 2 { "\n" } else { " " };
+        format!("{{\"_id\":\"{x}\",{gap}\"x\":{x}}}\n")
+    });
     let entities: String = entities.collect();
     let mut pipe = embedded("p", "x");
     for transforms in [
@@ -128,21 +132,19 @@ fn what_came_before_an_entity_that_fails_is_printed() {
         json!([dtl(&rules), dtl(&copies)]),
         json!([dtl(&copies), dtl(&rules)]),
     ] {
+        let failing = usize::from(transforms[0]["rules"] == copies);
         pipe["transform"] = transforms;
         let project = with_rules(&pipe.to_string());
-        let said = project.call_with(&["transform", "rules.json"], &entities, &[]);
-        assert_eq!(
-            (said.code, said.out.lines().count()),
-            (1, 2),
-            "{}",
-            said.out
-        );
-        for words in [
-            "entity 2 of the batch (3)",
-            "three",
-            "begins at entity 0 of the input",
-        ] {
-            assert!(said.err.contains(words), "{words} in {}", said.err);
+        // As they come, and beside a time of one's own.
+        for more in [&[][..], &["--now", "2024-02-29T12:30:00Z"]] {
+            let args = [&["transform", "rules.json"], more].concat();
+            let said = project.call_with(&args, &entities, &[]);
+            let count = said.out.lines().count();
+            assert_eq!((said.code, count), (1, 2), "{}", said.out);
+            let place = format!("$.transform[{failing}].rules.default[1][2]");
+            let words = format!("entity \"3\", line 4 of the input: three ({place})");
+            assert!(said.err.contains(&words), "{words} in {}", said.err);
+            assert!(said.err.contains("rules.json:1:"), "{}", said.err);
         }
     }
 }
@@ -214,9 +216,23 @@ fn an_id_that_is_no_string_is_an_error_at_the_sink() {
 fn what_fails_has_its_place_in_the_file() {
     let entity = "{\"_id\":\"1\"}\n";
     let rules = r#"{"default": [["copy", "*"], ["fail!", "no"]]}"#;
+    let alternatives = format!(
+        r#"{{"type": "conditional", "condition": "a", "alternatives":
+            {{"a": {{"type": "chained", "transforms": [{{"type": "dtl", "rules": {rules}}}]}}}}}}"#
+    );
     for (text, place) in [
-        (rules.to_owned(), "at $.default[1]"),
-        (format!("{{\"rules\": {rules}}}"), "at $.rules.default[1]"),
+        (
+            rules.to_owned(),
+            "rules.json:1:29: entity \"1\", line 1 of the input: no ($.default[1])",
+        ),
+        (
+            format!("{{\"rules\":\n{rules}}}"),
+            "rules.json:2:29: entity \"1\", line 1 of the input: no ($.rules.default[1])",
+        ),
+        (
+            format!("{{\"type\": \"pipe\", \"_id\": \"p\", \"transform\": [{alternatives}]}}"),
+            "no ($.transform[0].alternatives.a.transforms[0].rules.default[1])",
+        ),
     ] {
         let project = with_rules(&text);
         for more in [&[][..], &["--now", "2024-02-29T12:30:00Z"]] {
