@@ -124,22 +124,14 @@ fn run_planned(
     summary: &mut Summary,
     cancel: &Cancel,
 ) -> Result<(), Failure> {
+    let started = run_log.started().as_microsecond();
+    let Input {
+        leaving,
+        sync,
+        source,
+    } = Input::open(pipe, world, plan, started, cancel)?;
+    summary.warnings.extend(sync.told());
     run_log.set_kind(plan.kind);
-    populated::wait(pipe, world)?;
-    let sync = Sync::of(pipe, world, &plan.place)?;
-    if sync.resets(pipe) && (plan.kind == RunKind::Incremental || plan.resumed) {
-        summary.warnings.push(sync.words());
-        plan.start_over();
-        run_log.set_kind(plan.kind);
-    }
-    // What the inputs promise is read before what they hold.
-    let leaving = completeness::leaving(pipe, world, run_log.started().as_microsecond())?;
-    let mut source = pipe.open_source(world, cancel, plan.from.clone());
-    if source.as_ref().is_ok_and(|source| !source.continues()) {
-        plan.start_over();
-        run_log.set_kind(plan.kind);
-        source = pipe.open_source(world, cancel, plan.from.clone());
-    }
     plan.mark_rescan(pipe, world)?;
     let mut sink = pipe.open_sink(world, cancel)?;
     let transforms = pipe.open_way(world, cancel)?;
@@ -191,6 +183,42 @@ fn run_planned(
     }
     work.report();
     outcome
+}
+
+/// What a run reads, and what has to be known of it before it is read.
+struct Input {
+    leaving: Option<Leaving>,
+    sync: Sync,
+    source: Result<Box<dyn Source>, Failure>,
+}
+
+impl Input {
+    /// Opens the source; where the place means nothing any more, the plan starts over.
+    fn open(
+        pipe: &Pipe,
+        world: &World,
+        plan: &mut Plan,
+        started: i64,
+        cancel: &Cancel,
+    ) -> Result<Input, Failure> {
+        populated::wait(pipe, world)?;
+        let mut sync = Sync::of(pipe, world, &plan.place)?;
+        if plan.goes_on() && sync.resets(pipe) {
+            plan.start_over();
+        }
+        // What the inputs promise is read before what they hold.
+        let leaving = completeness::leaving(pipe, world, started)?;
+        let mut source = pipe.open_source(world, cancel, plan.from.clone());
+        if source.as_ref().is_ok_and(|source| !source.continues()) {
+            plan.start_over();
+            source = pipe.open_source(world, cancel, plan.from.clone());
+        }
+        Ok(Input {
+            leaving,
+            sync,
+            source,
+        })
+    }
 }
 
 /// What a full run tells when entities failed in its transforms.

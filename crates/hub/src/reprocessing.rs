@@ -68,7 +68,9 @@ struct Basis {
 pub(crate) struct Sync {
     basis: Basis,
     /// Everything that is known of, found now or before.
-    pub(crate) reasons: Vec<Reason>,
+    reasons: Vec<Reason>,
+    /// The pipe begins anew because of them.
+    resets: bool,
 }
 
 impl Sync {
@@ -93,23 +95,28 @@ impl Sync {
                 }
             }
         }
-        Ok(Sync { basis, reasons })
+        Ok(Sync {
+            basis,
+            reasons,
+            resets: false,
+        })
     }
 
-    /// Whether the pipe has to begin anew.
-    pub(crate) fn resets(&self, pipe: &Pipe) -> bool {
+    /// Whether a pipe that would go on has to begin anew.
+    pub(crate) fn resets(&mut self, pipe: &Pipe) -> bool {
         let automatic = pipe.effective["reprocessing_policy"] == "automatic";
         let protected = pipe.effective["disable_set_last_seen"] == true;
-        !self.reasons.is_empty() && automatic && !protected
+        self.resets = !self.reasons.is_empty() && automatic && !protected;
+        self.resets
     }
 
     /// What people are told of a run that begins anew.
-    pub(crate) fn words(&self) -> String {
+    pub(crate) fn told(&self) -> Option<String> {
         let reasons: Vec<String> = self.reasons.iter().map(Reason::words).collect();
-        format!(
-            "the pipe was out of sync and began anew (`reprocessing_policy`): {}",
-            reasons.join(", ")
-        )
+        let reasons = reasons.join(", ");
+        self.resets.then(|| {
+            format!("the pipe was out of sync and began anew (`reprocessing_policy`): {reasons}")
+        })
     }
 
     /// The write at the end of a run; after one that read everything nothing is out of sync.

@@ -167,7 +167,9 @@ const SQL: &[&str] = &[
 /// The types of system that a component type can use; `None` when anything goes.
 pub fn systems_for(role: Role, kind: &str) -> Option<&'static [&'static str]> {
     match (role, kind) {
-        (Role::Source | Role::Sink, "json") | (Role::Transform, "http") => Some(HTTP),
+        (Role::Source, "binary")
+        | (Role::Source | Role::Sink, "json")
+        | (Role::Transform, "http") => Some(HTTP),
         (_, "rest") => Some(REST),
         (_, "sql") => Some(SQL),
         (_, "ldap") => Some(&["system:ldap"]),

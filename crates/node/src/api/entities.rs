@@ -9,7 +9,6 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tahini_dtl::Subset;
-use tahini_entity::json::{Fields, write_record};
 use tahini_entity::{Batch, Offset};
 use tahini_hub::hub::LivePipe;
 use tahini_hub::source::From;
@@ -20,6 +19,7 @@ use tahini_store::{Head, Limit, Snapshot, View};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::listing::{Form, Listing};
 use super::{Answer, Call, Node, Problem};
 
 /// Entities of one chunk of an answer.
@@ -79,6 +79,7 @@ async fn read_dataset(
     };
     let (since, left) = (call.number("since")?, call.number("limit")?);
     let reverse = call.flag("reverse", false)?;
+    let form = Form::wanted(&call);
     let must_be_populated = call.flag("populated", false)?;
     let open = move |node: &Node| -> Result<Result<(Reader, Said), Response>, Problem> {
         // What the dataset promises is read before what it holds.
@@ -105,7 +106,7 @@ async fn read_dataset(
             at: since,
             left,
             more: left > 0,
-            first: true,
+            out: Listing::new(form),
         };
         Ok(Ok((reader, said)))
     };
@@ -123,7 +124,7 @@ async fn read_dataset(
             Err(problem) => Some((Err(io::Error::other(problem.detail)), None)),
         }
     });
-    let mut response = stream_body(stream::once(async { Ok(first) }).chain(rest));
+    let mut response = stream_body(stream::once(async { Ok(first) }).chain(rest), form);
     said.put(&mut response);
     Ok(response)
 }
@@ -138,7 +139,7 @@ struct Reader {
     at: Option<u64>,
     left: u64,
     more: bool,
-    first: bool,
+    out: Listing,
 }
 
 /// Reads on; without a reader, that was the end.
@@ -147,24 +148,20 @@ async fn next_chunk(
     mut reader: Reader,
 ) -> Result<(Bytes, Option<Reader>), Problem> {
     node.work(move |_| {
-        let mut text = Vec::new();
-        if reader.first {
-            text.push(b'[');
-        }
-        while reader.more && text.len() < BYTES {
-            reader.step(&mut text)?;
+        while reader.more && reader.out.len() < BYTES {
+            reader.step()?;
         }
         if reader.more {
-            return Ok((Bytes::from(text), Some(reader)));
+            return Ok((reader.out.take(), Some(reader)));
         }
-        text.push(b']');
-        Ok((Bytes::from(text), None))
+        reader.out.end();
+        Ok((reader.out.take(), None))
     })
     .await?
 }
 
 impl Reader {
-    fn step(&mut self, text: &mut Vec<u8>) -> Result<(), Problem> {
+    fn step(&mut self) -> Result<(), Problem> {
         let mut batch = Batch::new();
         let rows = usize::try_from(self.left).unwrap_or(ROWS).min(ROWS);
         let limit = Limit { rows, bytes: BYTES };
@@ -179,20 +176,11 @@ impl Reader {
             (Some(part), false) => part.changes(snapshot, at, view, limit, &mut batch)?,
             (Some(part), true) => part.changes_reversed(snapshot, at, view, limit, &mut batch)?,
         };
-        put(&batch, &mut self.first, text);
+        self.out.put(&batch);
         self.left -= (batch.len() as u64).min(self.left);
         self.at = next;
         self.more = next.is_some() && self.left > 0;
         Ok(())
-    }
-}
-
-fn put(batch: &Batch, first: &mut bool, text: &mut Vec<u8>) {
-    for record in batch.iter() {
-        if !std::mem::replace(first, false) {
-            text.extend_from_slice(b",\n");
-        }
-        write_record(record, Fields::ALL, text);
     }
 }
 
@@ -234,14 +222,20 @@ impl Said {
     }
 }
 
-/// What a pipe would give, from `since`, as JSON; the sink is never touched.
-pub async fn of_pipe(
-    node: Arc<Node>,
-    live: Arc<LivePipe>,
-    wanted: (Stage, Purpose),
-    since: Option<Offset>,
-    limit: Option<u64>,
-) -> Answer {
+/// What is asked of a pipe.
+pub struct Wanted {
+    /// Where on its way, and what for.
+    pub stage: (Stage, Purpose),
+    /// The offset behind which it begins.
+    pub since: Option<Offset>,
+    /// The most entities.
+    pub limit: Option<u64>,
+    /// How they are written.
+    pub form: Form,
+}
+
+/// What a pipe would give; the sink is never touched.
+pub async fn of_pipe(node: Arc<Node>, live: Arc<LivePipe>, wanted: Wanted) -> Answer {
     live.usable()?;
     let cancel = Cancel::new();
     let (send, receive) = mpsc::channel::<Result<Bytes, Failure>>(QUEUE);
@@ -252,25 +246,20 @@ pub async fn of_pipe(
         gone.0.closed().await;
         gone.1.cancel();
     });
+    let form = wanted.form;
     let job = {
         let (node, runtime) = (Arc::clone(&node), tokio::runtime::Handle::current());
         move || {
-            let from = From {
-                full: since.is_none(),
-                since,
-                state: Vec::new(),
-            };
             let mut out = Outgoing {
                 send,
                 runtime,
-                text: vec![b'['],
-                first: true,
+                listing: Listing::new(form),
             };
-            let outcome = read_pipe(&node, &live, wanted, from, limit, &cancel, &mut out);
+            let outcome = read_pipe(&node, &live, wanted, &cancel, &mut out);
             let last = match outcome {
                 Ok(()) => {
-                    out.text.push(b']');
-                    Ok(Bytes::from(std::mem::take(&mut out.text)))
+                    out.listing.end();
+                    Ok(out.listing.take())
                 }
                 Err(failure) => Err(failure.hiding(node.assembly.secrets.as_ref())),
             };
@@ -280,10 +269,13 @@ pub async fn of_pipe(
     };
     let pool = Arc::clone(&node.pool);
     tokio::spawn(async move { super::run_within(&pool, job).await });
-    first_then_rest(receive).await
+    first_then_rest(receive, form).await
 }
 
-async fn first_then_rest(mut receive: mpsc::Receiver<Result<Bytes, Failure>>) -> Answer {
+async fn first_then_rest(
+    mut receive: mpsc::Receiver<Result<Bytes, Failure>>,
+    form: Form,
+) -> Answer {
     let first = match receive.recv().await {
         Some(Ok(first)) => first,
         Some(Err(failure)) => return Err(failure.into()),
@@ -296,30 +288,36 @@ async fn first_then_rest(mut receive: mpsc::Receiver<Result<Bytes, Failure>>) ->
             receive,
         ))
     });
-    Ok(stream_body(stream::once(async { Ok(first) }).chain(rest)))
+    Ok(stream_body(
+        stream::once(async { Ok(first) }).chain(rest),
+        form,
+    ))
 }
 
 fn read_pipe(
     node: &Node,
     live: &LivePipe,
-    wanted: (Stage, Purpose),
-    from: From,
-    limit: Option<u64>,
+    wanted: Wanted,
     cancel: &Cancel,
     out: &mut Outgoing,
 ) -> Result<(), Failure> {
+    let from = From {
+        full: wanted.since.is_none(),
+        since: wanted.since,
+        state: Vec::new(),
+    };
     let pipe = live
         .pipe
         .as_ref()
         .map_err(|why| Failure::config(why.clone()))?;
-    let mut left = limit.unwrap_or(u64::MAX);
+    let mut left = wanted.limit.unwrap_or(u64::MAX);
     if left == 0 {
         return Ok(());
     }
     stage::read(
         pipe,
         &node.assembly.hub.world,
-        wanted,
+        wanted.stage,
         from,
         cancel,
         |batch| {
@@ -330,8 +328,8 @@ fn read_pipe(
                 .take(count)
                 .for_each(|record| wanted.push(record));
             left -= wanted.len() as u64;
-            put(&wanted, &mut out.first, &mut out.text);
-            left > 0 && (out.text.len() < BYTES / 4 || out.flush())
+            out.listing.put(&wanted);
+            left > 0 && (out.listing.len() < BYTES / 4 || out.flush())
         },
     )
 }
@@ -340,14 +338,13 @@ fn read_pipe(
 struct Outgoing {
     send: mpsc::Sender<Result<Bytes, Failure>>,
     runtime: tokio::runtime::Handle,
-    text: Vec<u8>,
-    first: bool,
+    listing: Listing,
 }
 
 impl Outgoing {
     fn flush(&mut self) -> bool {
-        let text = std::mem::take(&mut self.text);
-        self.send(Ok(text.into()))
+        let text = self.listing.take();
+        self.send(Ok(text))
     }
 
     /// `false` when nobody takes it any more.
@@ -357,9 +354,12 @@ impl Outgoing {
     }
 }
 
-fn stream_body(chunks: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static) -> Response {
+fn stream_body(
+    chunks: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
+    form: Form,
+) -> Response {
     let mut response = Response::new(Body::from_stream(chunks));
-    let kind = HeaderValue::from_static("application/json");
+    let kind = HeaderValue::from_static(form.media_type());
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }

@@ -15,6 +15,7 @@ mod entities;
 mod env;
 mod gate;
 mod language;
+mod listing;
 mod page;
 mod pipes;
 mod preview;

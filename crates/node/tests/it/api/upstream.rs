@@ -126,3 +126,101 @@ fn a_dataset_that_was_made_anew_is_read_from_its_start() {
         assert_eq!(here.run("in"), (1, 1), "{url}");
     }
 }
+
+/// A node that reads `url` of the other by a binary source.
+fn binary(upstream: &TestNode, url: &str, more: Value) -> TestNode {
+    let mut source = json!({"type": "binary", "system": "other", "url": url});
+    for (name, value) in more.as_object().unwrap() {
+        source[name] = value.clone();
+    }
+    TestNode::of(json!([
+        {"_id": "other", "type": "system:url", "url_pattern": upstream.url("/api/%s")},
+        {"_id": "in", "type": "pipe", "source": source}
+    ]))
+}
+
+#[test]
+fn a_binary_source_reads_what_the_other_node_has_value_by_value() {
+    let there = upstream();
+    let values = json!({
+        "decimal": 1.50, "big": 123_456_789_012_345_678_901_234_567_890_u128.to_string(),
+        "at": "~t2015-12-31T00:00:00.123456789Z", "ni": "~:a:b", "list": [1, null, {"x": [true]}]
+    });
+    let mut first = values.clone();
+    first["_id"] = json!("a");
+    assert_eq!(
+        there
+            .post("/api/receivers/d/entities", json!([first]))
+            .status,
+        200
+    );
+    for more in [json!({}), json!({"page_size": 2})] {
+        for url in [
+            "datasets/d/entities?history=false",
+            "publishers/published/entities",
+        ] {
+            let here = binary(&there, url, more.clone());
+            let all = there.json("/api/datasets/d/entities?history=false");
+            let count = all.as_array().unwrap().len() as u64;
+            assert_eq!(here.run("in"), (count, count), "{url} {more}");
+            let mine = here.json("/api/datasets/in/entities");
+            for (mine, theirs) in mine.as_array().unwrap().iter().zip(all.as_array().unwrap()) {
+                assert_eq!(mine["_hash"], theirs["_hash"]);
+                assert_eq!(mine["at"], theirs["at"]);
+            }
+            assert_eq!(here.run("in"), (0, 0), "{url} {more}");
+            let more_ids: Vec<String> = (0..5).map(|n| format!("{url}{more}{n}")).collect();
+            let more_ids: Vec<&str> = more_ids.iter().map(String::as_str).collect();
+            post(&there, &more_ids, None);
+            assert_eq!(here.run("in"), (5, 5), "{url} {more}");
+            there.delete("/api/datasets/d").ok();
+            assert_eq!(
+                there
+                    .post("/api/receivers/d/entities", json!([first]))
+                    .status,
+                200
+            );
+            assert_eq!(here.run("in").0, 1, "{url} {more}");
+            assert_eq!(live(&here, "in"), ["a"], "{url} {more}");
+        }
+    }
+}
+
+#[test]
+fn packed_entities_are_given_to_who_asks_for_them() {
+    let there = upstream();
+    post(&there, &["a"], None);
+    for path in [
+        "/api/datasets/d/entities",
+        "/api/publishers/published/entities",
+    ] {
+        let request = there.request(Method::GET, path);
+        let answer = there.send(request.header("Accept", "application/vnd.tahini.entities"));
+        assert_eq!(
+            answer.header("content-type"),
+            "application/vnd.tahini.entities",
+            "{path}"
+        );
+        assert!(answer.bytes.starts_with(b"TAHINIE\x01"), "{path}");
+        assert_ne!(answer.header("x-dataset-generation"), "", "{path}");
+        assert_eq!(
+            there.get(path).header("content-type"),
+            "application/json",
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_binary_source_says_when_the_other_side_is_no_such_node() {
+    let there = upstream();
+    // An answer of the right status that is no list of entities.
+    let here = binary(&there, "status", json!({}));
+    let hub = &here.running().node().assembly.hub;
+    let pipe = hub.pipe("in").unwrap();
+    let summary = hub
+        .run(&pipe, &tahini_hub::pump::Request::default())
+        .unwrap();
+    let words = summary.failure.unwrap().to_string();
+    assert!(words.contains("which only a Tahini node gives"), "{words}");
+}
