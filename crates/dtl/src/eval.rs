@@ -21,12 +21,18 @@ use crate::weight::{self, PARTS_A_STEP};
 /// Why an evaluation does not go on.
 #[derive(Debug)]
 pub(crate) enum Stop {
-    /// The entity fails.
-    Error(EvalClass, String),
+    /// The entity fails. Boxed, so that a result is no larger than its value.
+    Error(Box<(EvalClass, String)>),
     /// `filter` said so.
     Filtered,
     /// `discard` said so.
     Discarded,
+}
+
+impl Stop {
+    pub(crate) fn error(class: EvalClass, words: String) -> Stop {
+        Stop::Error(Box::new((class, words)))
+    }
 }
 
 /// What an expression can see.
@@ -75,6 +81,8 @@ pub(crate) struct Places {
     shape: Option<Arc<Shape>>,
     pub(crate) places: Vec<u32>,
     pub(crate) flags: u8,
+    /// The place, when it is the only one.
+    only: Option<u32>,
 }
 
 /// One evaluation of a program over a batch: budgets, caches, what was created.
@@ -145,7 +153,7 @@ impl<'m> Machine<'m> {
         }
         if self.context.stopped.is_some_and(|stopped| stopped()) {
             let words = "the evaluation was stopped before its end".to_owned();
-            return Err(Stop::Error(EvalClass::Cancelled, words));
+            return Err(Stop::error(EvalClass::Cancelled, words));
         }
         self.pause = (self.steps + STEPS_BETWEEN_LOOKS).min(MAX_STEPS + 1);
         Ok(())
@@ -184,6 +192,7 @@ impl<'m> Machine<'m> {
     }
 
     /// Goes one level deeper; every `descend` that succeeds has its `ascend`.
+    #[inline]
     pub(crate) fn descend(&mut self, levels: u32) -> Result<(), Stop> {
         self.depth += levels;
         if self.depth > MAX_DEPTH {
@@ -193,6 +202,7 @@ impl<'m> Machine<'m> {
         Ok(())
     }
 
+    #[inline]
     pub(crate) fn ascend(&mut self, levels: u32) {
         self.depth -= levels;
     }
@@ -203,18 +213,28 @@ impl<'m> Machine<'m> {
             Expr::Const(value) => Ok(value.clone()),
             Expr::Path(path) => self.read(path, env),
             Expr::Absent => Ok(Value::Null),
-            call => {
-                self.step(1)?;
-                self.descend(1)?;
-                let result = self.call(call, env);
-                self.ascend(1);
-                result
-            }
+            call => self.one_call(call, env),
         }
+    }
+
+    /// Out of line: what a call needs on the stack is not set up for a constant or a path.
+    #[inline(never)]
+    fn one_call(&mut self, call: &Expr, env: Env<'_>) -> Result<Value, Stop> {
+        self.step(1)?;
+        self.descend(1)?;
+        let result = self.call(call, env);
+        self.ascend(1);
+        result
     }
 
     /// Whether an expression is true.
     pub(crate) fn truth(&mut self, expr: &Expr, env: Env<'_>) -> Result<bool, Stop> {
+        if let Expr::Path(path) = expr
+            && let Some(truth) = self.at_hand(path, env).and_then(Raw::truth)
+        {
+            self.step(1)?;
+            return Ok(truth);
+        }
         Ok(is_true(&self.eval(expr, env)?))
     }
 
@@ -273,9 +293,14 @@ impl<'m> Machine<'m> {
                 self.step(items / PARTS_A_STEP)?;
             }
             Cost::Through => {
+                let mut parts = 0;
                 for arg in args {
-                    self.weigh(arg)?;
+                    match arg {
+                        Value::List(_) | Value::Tuple(_) | Value::Dict(_) => self.weigh(arg)?,
+                        single => parts += weight::single(single),
+                    }
                 }
+                self.step(parts / PARTS_A_STEP)?;
             }
         }
         let result = call(args)?;
@@ -325,6 +350,12 @@ impl<'m> Machine<'m> {
         known: usize,
         item: impl Fn(&Value) -> ItemResult,
     ) -> Result<Value, Stop> {
+        if !matches!(value, Value::List(_) | Value::Tuple(_) | Value::Null) {
+            self.step(1 + weight::single(value).saturating_add(known) / PARTS_A_STEP)?;
+            let made = item(value)?.unwrap_or_default();
+            self.made(&made, value)?;
+            return Ok(made);
+        }
         self.lifting(value, known)?;
         let result = lift(value, |value| {
             let result = item(value)?;
@@ -494,25 +525,29 @@ impl<'m> Machine<'m> {
             return None;
         };
         let cache = self.caches.get(path.slot as usize)?;
+        let only = cache.only?;
         let shape = cache.shape.as_ref()?;
-        match (&*path.elements, cache.places.as_slice()) {
-            ([_], [at]) if Arc::ptr_eq(shape, row.shape) => Some(row.raw(*at as usize)),
-            _ => None,
-        }
+        let is_whole = path.elements.len() == 1 && Arc::ptr_eq(shape, row.shape);
+        is_whole.then(|| row.raw(only as usize))
     }
 
     /// A value of the source as a tree. A long one is read once for each entity, however often
     /// the rules ask for it: those who keep it share it.
     #[inline]
     fn decode(&mut self, raw: Raw<'_>) -> Result<Value, Stop> {
-        let (Raw::Encoded(bytes) | Raw::Text(bytes) | Raw::Plain(bytes)) = raw;
-        if bytes.len() > MAX_READ_AGAIN {
-            return Ok(self.decode_once(raw, bytes.as_ptr() as usize));
+        if let Raw::Plain(text) = raw
+            && text.len() <= MAX_READ_AGAIN
+        {
+            self.spend(weight::of_text(text))?;
+            return Ok(Value::string(text));
+        }
+        if raw.size() > MAX_READ_AGAIN {
+            return Ok(self.decode_once(raw, raw.address()));
         }
         let value = raw.value();
         self.spend(match &value {
             // No item takes less than a byte where it is stored.
-            Value::List(_) | Value::Tuple(_) | Value::Dict(_) => bytes.len() * size_of::<Value>(),
+            Value::List(_) | Value::Tuple(_) | Value::Dict(_) => raw.size() * size_of::<Value>(),
             single => weight::own(single),
         })?;
         Ok(value)
@@ -693,6 +728,10 @@ impl<'m> Machine<'m> {
             cache.flags = 0;
             fill(cache, shape);
             cache.shape = Some(Arc::clone(shape));
+            cache.only = match *cache.places.as_slice() {
+                [only] => Some(only),
+                _ => None,
+            };
         }
         cache
     }

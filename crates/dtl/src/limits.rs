@@ -36,7 +36,7 @@ pub(crate) struct Limit(pub &'static str, pub u64);
 
 impl From<Limit> for Stop {
     fn from(Limit(what, most): Limit) -> Stop {
-        Stop::Error(
+        Stop::error(
             EvalClass::Limit,
             format!("expected at most {most} {what}, found more"),
         )

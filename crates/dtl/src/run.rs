@@ -204,7 +204,7 @@ impl Machine<'_> {
                 .flatten()
                 .map_or_else(|| other.kind().to_owned(), |text| text.to_string()),
         };
-        Err(Stop::Error(class, words))
+        Err(Stop::error(class, words))
     }
 
     fn sleep(&mut self, expr: &Expr, frame: &Frame<'_>) -> Result<(), Stop> {
@@ -221,7 +221,7 @@ impl Machine<'_> {
         match pause {
             Some(pause) if !pause(Duration::from_secs(seconds)) => {
                 let words = "the run was stopped while it paused".to_owned();
-                Err(Stop::Error(EvalClass::Cancelled, words))
+                Err(Stop::error(EvalClass::Cancelled, words))
             }
             _ => Ok(()),
         }
@@ -446,7 +446,7 @@ impl Machine<'_> {
                     "expected \"{function}\" to get entities whose _id is a string, found \
                      {found}; set \"id_required\": false on the transform to ignore such values"
                 );
-                return Err(Stop::Error(EvalClass::Id, words));
+                return Err(Stop::error(EvalClass::Id, words));
             }
         }
         Ok(entities)

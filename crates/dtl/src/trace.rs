@@ -262,7 +262,7 @@ fn is_first(path: &JsonPath) -> bool {
 
 fn words(stop: &Stop) -> String {
     match stop {
-        Stop::Error(_, words) => words.clone(),
+        Stop::Error(error) => error.1.clone(),
         Stop::Filtered => "filtered".to_owned(),
         Stop::Discarded => "discarded".to_owned(),
     }

@@ -210,7 +210,8 @@ impl Program {
         match stop {
             Stop::Filtered | Stop::Discarded => self.created(machine, row, results, at),
             // Of an entity that fails nothing goes out, what it created least of all.
-            Stop::Error(class, message) => {
+            Stop::Error(error) => {
+                let (class, message) = *error;
                 let path = self.paths.get(machine.at as usize);
                 Err(self.error(row.id, at, path, class, message))
             }

@@ -26,6 +26,7 @@ pub(crate) fn own(value: &Value) -> usize {
 }
 
 /// The bytes that a text takes beside its place; short ones take none.
+#[inline]
 pub(crate) fn of_text(text: &str) -> usize {
     if text.len() > 15 { text.len() + 16 } else { 0 }
 }

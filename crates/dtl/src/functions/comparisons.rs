@@ -93,10 +93,13 @@ pub(super) const FUNCTIONS: &[Function] = &[
 ];
 
 fn compare(args: &[Value], holds: fn(Ordering) -> bool) -> Result<Value, Limit> {
-    let (a, b) = (first(&args[0]), first(&args[1]));
-    Ok(Value::Bool(
-        kind(a).is_some() && kind(a) == kind(b) && holds(order::compare(a, b)),
-    ))
+    Ok(Value::Bool(match (first(&args[0]), first(&args[1])) {
+        (Value::Int(a), Value::Int(b)) => holds(a.cmp(b)),
+        (a, b) => match (kind(a), kind(b)) {
+            (Some(one), Some(other)) => one == other && holds(order::compare(a, b)),
+            _ => false,
+        },
+    }))
 }
 
 /// Kinds that have an order among each other.

@@ -242,11 +242,21 @@ fn strings(value: &Value) -> impl Iterator<Item = &Str> {
 }
 
 fn concat(args: &[Value]) -> Result<Value, Limit> {
-    let texts = || args.iter().flat_map(strings);
-    let len = texts().map(|text| text.len()).sum();
+    let mut len = 0;
+    for arg in args {
+        len += match arg {
+            Value::String(text) => text.len(),
+            other => strings(other).map(|text| text.len()).sum(),
+        };
+    }
     limits::string(len)?;
     let mut all = Str::with_capacity(len);
-    texts().for_each(|text| all.push_str(text));
+    for arg in args {
+        match arg {
+            Value::String(text) => all.push_str(text),
+            other => strings(other).for_each(|text| all.push_str(text)),
+        }
+    }
     Ok(Value::String(all))
 }
 

@@ -45,7 +45,7 @@ pub struct Opened {
 pub struct Line<'a> {
     opened: &'a Opened,
     row: &'a Row,
-    text: &'a [u8],
+    text: &'a str,
 }
 
 #[derive(Debug)]
@@ -130,12 +130,20 @@ impl Opened {
         self.rows.get(at).map(|row| row.start)
     }
 
-    /// The entities in order; `buffer` is the one in which they were opened.
+    /// The entities in order; `buffer` is the one in which they were opened, with nothing but
+    /// UTF-8 from the first one to the last. That is found out here, once for all of them.
+    ///
+    /// # Panics
+    /// When it is another buffer.
     pub fn lines<'a>(&'a self, buffer: &'a [u8]) -> impl ExactSizeIterator<Item = Line<'a>> {
+        let start = self.rows.first().map_or(0, |row| row.start);
+        let end = self.rows.last().map_or(0, |row| row.end);
+        let text = std::str::from_utf8(&buffer[start..end]);
+        let text = text.expect("opened entities are UTF-8, and so is what stands between them");
         self.rows.iter().map(move |row| Line {
             opened: self,
             row,
-            text: &buffer[row.start..row.end],
+            text: &text[row.start - start..row.end - start],
         })
     }
 
@@ -356,20 +364,19 @@ impl Layout {
 impl<'a> Line<'a> {
     /// All of its text.
     pub fn text(&self) -> &'a [u8] {
-        self.text
+        self.text.as_bytes()
     }
 
     /// `_id`.
     pub fn id(&self) -> Option<&'a str> {
         let (start, end) = self.row.id?;
-        let id = &self.text[start as usize..end as usize];
-        Some(std::str::from_utf8(id).expect("an opened entity is UTF-8"))
+        Some(&self.text[start as usize..end as usize])
     }
 
     /// `_id` with its quotes, as it is written.
     pub fn quoted_id(&self) -> Option<&'a [u8]> {
         let (start, end) = self.row.id?;
-        Some(&self.text[start as usize - 1..end as usize + 1])
+        Some(&self.text()[start as usize - 1..end as usize + 1])
     }
 
     /// The names of its properties. Lines whose names stand in another order, or have reserved
@@ -390,11 +397,11 @@ impl<'a> Line<'a> {
     #[inline]
     pub fn raw(&self, at: usize) -> Raw<'a> {
         let span = self.opened.spans[self.row.spans + at];
-        let range = span.start as usize..span.end as usize;
+        let (start, end) = (span.start as usize, span.end as usize);
         match span.form {
-            Form::Encoded => Raw::Encoded(&self.opened.encoded[range]),
-            Form::Text => Raw::Text(&self.text[range]),
-            Form::Plain => Raw::Plain(&self.text[range]),
+            Form::Encoded => Raw::Encoded(&self.opened.encoded[start..end]),
+            Form::Text => Raw::Text(&self.text[start..end]),
+            Form::Plain => Raw::Plain(&self.text[start + 1..end - 1]),
         }
     }
 
@@ -414,13 +421,13 @@ impl<'a> Line<'a> {
         }
         let spans = &self.opened.spans[self.row.spans..];
         let name = self.shape().names()[first].len() + r#""":"#.len();
-        Some(&self.text[spans[first].start as usize - name..spans[last].end as usize])
+        Some(&self.text()[spans[first].start as usize - name..spans[last].end as usize])
     }
 
     /// The content's hash; this reads the whole entity.
     pub fn hash(&self) -> u128 {
         let mut batch = Batch::new();
-        let parsed = Parser::new(Numbers::FLOATS).push_json(&mut batch, self.text);
+        let parsed = Parser::new(Numbers::FLOATS).push_json(&mut batch, self.text());
         parsed.expect("an opened entity is well-formed");
         batch.get(0).meta.hash
     }

@@ -13,9 +13,9 @@ pub enum Raw<'a> {
     /// In the storage encoding.
     Encoded(&'a [u8]),
     /// As the JSON text that we would write for it.
-    Text(&'a [u8]),
-    /// The same, of a string without escapes and tag; with its quotes.
-    Plain(&'a [u8]),
+    Text(&'a str),
+    /// The text of a string that has neither escapes nor a tag, without its quotes.
+    Plain(&'a str),
 }
 
 impl Raw<'_> {
@@ -24,11 +24,8 @@ impl Raw<'_> {
     pub fn value(self) -> Value {
         match self {
             Raw::Encoded(mut bytes) => encoding::decode(&mut bytes),
-            Raw::Text(text) => read(text),
-            Raw::Plain(quoted) => {
-                let text = std::str::from_utf8(&quoted[1..quoted.len() - 1]);
-                Value::String(text.expect("an opened entity is UTF-8").into())
-            }
+            Raw::Text(text) => read(text.as_bytes()),
+            Raw::Plain(text) => Value::string(text),
         }
     }
 
@@ -37,7 +34,41 @@ impl Raw<'_> {
     pub fn write(self, out: &mut Vec<u8>) {
         match self {
             Raw::Encoded(mut bytes) => put_encoded(&mut bytes, out),
-            Raw::Text(text) | Raw::Plain(text) => out.extend_from_slice(text),
+            Raw::Text(text) => out.extend_from_slice(text.as_bytes()),
+            Raw::Plain(text) => {
+                out.push(b'"');
+                out.extend_from_slice(text.as_bytes());
+                out.push(b'"');
+            }
+        }
+    }
+
+    /// Whether the value counts as true: not false, null or an empty list; `None` where it has to
+    /// be read to tell.
+    #[inline]
+    pub fn truth(self) -> Option<bool> {
+        match self {
+            Raw::Plain(_) => Some(true),
+            Raw::Text(text) => Some(!matches!(text, "false" | "null" | "[]")),
+            Raw::Encoded(_) => None,
+        }
+    }
+
+    /// The bytes that it takes in this form.
+    #[inline]
+    pub fn size(self) -> usize {
+        match self {
+            Raw::Encoded(bytes) => bytes.len(),
+            Raw::Text(text) | Raw::Plain(text) => text.len(),
+        }
+    }
+
+    /// Where it stands in memory.
+    #[inline]
+    pub fn address(self) -> usize {
+        match self {
+            Raw::Encoded(bytes) => bytes.as_ptr().addr(),
+            Raw::Text(text) | Raw::Plain(text) => text.as_ptr().addr(),
         }
     }
 
@@ -45,7 +76,7 @@ impl Raw<'_> {
     pub fn is_null(self) -> bool {
         match self {
             Raw::Encoded(bytes) => bytes == [encoding::tag::NULL],
-            Raw::Text(text) => text == b"null",
+            Raw::Text(text) => text == "null",
             Raw::Plain(_) => false,
         }
     }
