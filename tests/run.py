@@ -140,11 +140,12 @@ ARROWS = Step("arrows, borders, sizes", [sys.executable, "tests/arrows/check.py"
 LICENCES = Step("licences and sources", [sys.executable, "tests/arrows/licences.py"])
 ARROWS_TESTED = Step("the arrow test's own tests", [sys.executable, "-m", "unittest", "discover", "-s", "tests/arrows"], unittest_count)
 RUNNER_TESTED = Step("this runner's own tests", [sys.executable, "-m", "unittest", "discover", "-b", "-s", "tests", "-p", "test_run.py"], unittest_count)
+SOAK_TESTED = Step("the soak's own tests", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_soak.py"], unittest_count)
 
 
 def check_steps():
     unit = ["--lib", "--bins"]
-    return [FORMAT, ARROWS, LICENCES, ARROWS_TESTED, RUNNER_TESTED, LINTS, cargo_tests(*unit, name="unit tests")]
+    return [FORMAT, ARROWS, LICENCES, ARROWS_TESTED, RUNNER_TESTED, SOAK_TESTED, LINTS, cargo_tests(*unit, name="unit tests")]
 
 
 def project_steps():
@@ -169,11 +170,14 @@ def test_steps():
     with_node = {"TAHINI": str(TAHINI), "PATH": f"{VENV}:{os.environ['PATH']}"}
     browser = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "tests/browser").glob("*.test.mjs"))]
     return [
-        FORMAT, ARROWS, LICENCES, ARROWS_TESTED, RUNNER_TESTED, LINTS, build, tests, WAIT_FOR_RIG,
+        FORMAT, ARROWS, LICENCES, ARROWS_TESTED, RUNNER_TESTED, SOAK_TESTED, LINTS, build, tests, WAIT_FOR_RIG,
         Step("stand-ins, services, demo", [str(VENV / "python"), "-m", "unittest", "discover", "-s", "demo/tests"], unittest_count, env=with_node),
         Step("the JSON schemas", [str(VENV / "python"), "-m", "unittest", "discover", "-s", "tests", "-p", "test_schema.py"], unittest_count, env=with_node),
         Step("reference vectors through the binary", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_vectors.py"], unittest_count, env=with_node),
         Step("the README's first pipe", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_readme.py"], unittest_count, env=with_node),
+        Step("full and damaged disks", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_disk.py"], unittest_count, env=with_node),
+        Step("backup and restore", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_backup.py"], unittest_count, env=with_node),
+        Step("soak, the short one", [sys.executable, "tests/soak.py", "--tahini", str(TAHINI), "--seconds", "20"]),
         *project_steps(),
         Step("demo", ["make", "--no-print-directory", "demo", "ONCE=1", f"TAHINI={TAHINI}"], limit=5 * MINUTE),
         Step("status page in a browser", ["node", "--test", "--test-reporter=spec", "--test-concurrency=1", *browser], node_test_count, env=with_node, limit=10 * MINUTE),

@@ -171,6 +171,15 @@ impl Batch {
         (0..self.len()).map(|at| self.get(at))
     }
 
+    /// The entities in order without their ids: shape, body and what travels with them. For code
+    /// that looks at all content and has to be quick about it.
+    pub fn contents(&self) -> impl ExactSizeIterator<Item = (&Arc<Shape>, &[u8], &Meta)> {
+        self.rows.iter().map(|row| {
+            let shape = &self.shapes[row.shape as usize];
+            (shape, self.slice(row.body), &row.meta)
+        })
+    }
+
     /// Changes what travels with the entity at `at`; the hash is kept as it was
     /// unless `deleted` changes, which `set_deleted` is for.
     pub fn meta_mut(&mut self, at: usize) -> &mut Meta {

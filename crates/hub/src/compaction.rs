@@ -24,8 +24,6 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// What goes by age is looked for at most once in so long, and that often even without changes:
 /// ages are given in hours.
 const AGEING: Duration = Duration::from_secs(600);
-/// How long a post may take longer for it.
-const POSTER_WAITS: Duration = Duration::from_secs(20);
 /// The least that `time_threshold_hours_pump` may be.
 const LEAST_LOG_HOURS: i64 = 720;
 
@@ -45,8 +43,11 @@ struct Retention {
     never: bool,
 }
 
-/// When a pipe's datasets were compacted last; forgotten when the node ends, so that the first run
-/// after that compacts again.
+/// The key of the state record that says when a dataset was compacted last.
+const LAST: &[u8] = b"last";
+
+/// When a pipe's datasets were compacted last. Where that is not after every run it is kept in the
+/// dataset, too, so that a node that starts often does not compact as often.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Last {
     dataset: Option<(Timestamp, Seq)>,
@@ -144,21 +145,59 @@ pub(crate) fn after_run(
     }
 }
 
-/// The same for a pipe that is posted to and never runs. The poster waits for it, so that it is
-/// neither often nor long.
-pub(crate) fn after_post(hub: &Hub, live: &LivePipe, pipe: &Pipe) {
-    let until = Instant::now() + POSTER_WAITS;
-    let stop = || Instant::now() >= until;
-    let outcome = Retention::of(&pipe.effective).and_then(|mut retention| {
-        retention.interval = retention.interval.max(AGEING);
-        match pipe.sink_dataset() {
-            Some(name) => dataset(hub, live, name, &retention, &stop).map(|_| ()),
-            None => Ok(()),
+/// The same for all pipes that are posted to and never run: beside the posts, and not often.
+pub(crate) fn of_receivers(hub: &Hub, stop: &dyn Fn() -> bool) {
+    for live in hub.pipes() {
+        if stop() {
+            return;
         }
-    });
-    if let Err(failure) = outcome {
-        tracing::warn!(pipe = %pipe.id, %failure, "old versions were not removed");
+        let Ok(pipe) = &live.pipe else { continue };
+        let (true, Some(name)) = (pipe.kind("source") == "http_endpoint", pipe.sink_dataset())
+        else {
+            continue;
+        };
+        let outcome = Retention::of(&pipe.effective).and_then(|mut retention| {
+            retention.interval = retention.interval.max(AGEING);
+            dataset(hub, &live, name, &retention, stop)
+        });
+        match outcome {
+            Ok(done) => live.lock().totals.compacted += done.versions,
+            Err(failure) => {
+                tracing::warn!(pipe = %pipe.id, %failure, "old versions were not removed");
+            }
+        }
     }
+}
+
+/// When `dataset` was compacted last for the pipe, as it is kept there.
+fn last_kept(dataset: &dyn Dataset, pipe: &str) -> Result<Option<(Timestamp, Seq)>, Failure> {
+    let rows = dataset.snapshot()?.state(&space_of_last(pipe), LAST)?;
+    let read = |value: &[u8]| {
+        let (at, next) = value.split_first_chunk()?;
+        let at = Timestamp::from_microsecond(i64::from_le_bytes(*at)).ok()?;
+        Some((at, Seq::from_le_bytes(next.try_into().ok()?)))
+    };
+    Ok(rows.first().and_then(|(_, value)| read(value)))
+}
+
+fn keep_last(
+    hub: &Hub,
+    dataset: &dyn Dataset,
+    pipe: &str,
+    last: (Timestamp, Seq),
+) -> Result<(), Failure> {
+    let (at, next) = last;
+    let value = [at.as_microsecond().to_le_bytes(), next.to_le_bytes()].concat();
+    let write = StateWrite {
+        space: space_of_last(pipe),
+        key: LAST.to_vec(),
+        value: Some(value),
+    };
+    commit_state(dataset, &[write], false, hub.world.clock.as_ref())
+}
+
+fn space_of_last(pipe: &str) -> String {
+    format!("compaction:{pipe}")
 }
 
 /// The execution log is always trimmed by time; the newest entry of each kind stays, and so does
@@ -171,18 +210,24 @@ fn log(
     stop: &dyn Fn() -> bool,
 ) -> Result<(), Failure> {
     let now = hub.world.clock.now();
-    let last = live.lock().compacted.log;
-    if last.is_some_and(|at| now.duration_since(at).unsigned_abs() < DAY) {
+    let recent = |at: Timestamp| now.duration_since(at).unsigned_abs() < DAY;
+    if live.lock().compacted.log.is_some_and(recent) {
         return Ok(());
     }
-    live.lock().compacted.log = Some(now);
     if let Some(dataset) = hub.world.store.find(&execution_log::dataset_id(&pipe.id))? {
+        let kept = last_kept(dataset.as_ref(), &pipe.id)?.map(|(at, _)| at);
+        if kept.is_some_and(recent) {
+            live.lock().compacted.log = kept;
+            return Ok(());
+        }
+        live.lock().compacted.log = Some(now);
         dataset.compact(&Compaction {
             keep_versions: Some(1),
             older_than: Some(now.as_microsecond() - retention.log_threshold),
             stop,
             ..Compaction::default()
         })?;
+        keep_last(hub, dataset.as_ref(), &pipe.id, (now, 0))?;
     }
     Ok(())
 }
@@ -203,12 +248,21 @@ fn dataset(
     }
     let now = hub.world.clock.now();
     let head = dataset.snapshot()?.head().clone();
-    let last = live.lock().compacted.dataset;
+    let known = live.lock().compacted.dataset;
+    let is_kept = !retention.interval.is_zero();
+    let last = match known {
+        None if is_kept => last_kept(dataset.as_ref(), live.id())?,
+        known => known,
+    };
+    live.lock().compacted.dataset = last;
     // What is not populated may be read by somebody who waits for it to be.
     if !head.populated || !retention.is_due(last, now, head.next) {
         return Ok(done);
     }
     live.lock().compacted.dataset = Some((now, head.next));
+    if is_kept {
+        keep_last(hub, dataset.as_ref(), live.id(), (now, head.next))?;
+    }
     let before = |age: i64| now.as_microsecond().saturating_sub(age);
     let readers = Readers::of(hub, name)?;
     let trimmed = dataset.compact(&Compaction {

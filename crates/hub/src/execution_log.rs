@@ -206,6 +206,40 @@ impl ExecutionLog {
         self.entry("pump-discard-retries", "pump-discard-retries", properties)
     }
 
+    /// The entry for inferred entity types that were discarded by hand.
+    pub fn entity_types_discarded(&self, user: &User) -> Entity {
+        let properties = vec![
+            ("event_time", iso(self.clock.now())),
+            ("user", user_value(user)),
+        ];
+        let kind = "pump-discard-inferred-schema";
+        self.entry(kind, kind, properties)
+    }
+
+    /// The entry for entities that a person wrote to the dataset: the first ones, and how many there
+    /// are in all.
+    pub fn entities_reposted(&self, first: Vec<Value>, all: u64, user: &User) -> Entity {
+        let properties = vec![
+            ("event_time", iso(self.clock.now())),
+            // Documented under both names.
+            ("pipe_id", Value::string(self.pipe.as_str())),
+            ("entities", Value::List(first.into_iter().collect())),
+            ("num_entities", count(all)),
+            ("user", user_value(user)),
+        ];
+        self.entry("entities-reposted", "entities-reposted", properties)
+    }
+
+    /// The entry for entities that a person removed for good.
+    pub fn entities_erased(&self, all: u64, user: &User) -> Entity {
+        let properties = vec![
+            ("event_time", iso(self.clock.now())),
+            ("num_entities", count(all)),
+            ("user", user_value(user)),
+        ];
+        self.entry("entities-erased", "entities-erased", properties)
+    }
+
     /// The entry for an entity that could not be written, or that got through at last.
     pub fn write_error(&self, error: &WriteError<'_>) -> Entity {
         let id = error.entity.id.as_deref().unwrap_or_default();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tahini_entity::{Batch, Record};
 
+use crate::entity_type::Watch;
 use crate::execution_log::{RunLog, Summary};
 use crate::intake::{Intake, id_found};
 use crate::policy::{Doing, Standing, Verdict, verdict};
@@ -23,6 +24,8 @@ pub(crate) struct Flow<'a> {
     pub(crate) pipe: &'a str,
     pub(crate) transforms: Vec<Box<dyn Transform>>,
     pub(crate) writer: Writer<'a>,
+    /// What looks at the entities on their way, where types are inferred.
+    pub(crate) watch: Option<Watch>,
     /// An entity of the source did not get through the transforms, in this run or in the part of
     /// it that an earlier one made.
     pub(crate) held: bool,
@@ -41,6 +44,7 @@ impl<'a> Flow<'a> {
             transforms,
             held: resumed && !writer.ledger.is_empty(At::Transforms),
             writer,
+            watch: None,
         }
     }
 
@@ -53,6 +57,9 @@ impl<'a> Flow<'a> {
         progress: Option<&Progress>,
     ) -> Result<(), Failure> {
         self.leave_out_the_hopeless(intake)?;
+        if let Some(watch) = &mut self.watch {
+            watch.source(&intake.batch);
+        }
         let mut attempt = 0;
         loop {
             self.writer.cancel.check()?;
@@ -128,6 +135,9 @@ impl<'a> Flow<'a> {
         progress: Option<&Progress>,
     ) -> Result<(), Failure> {
         let outputs = outputs.as_ref().unwrap_or(input);
+        if let Some(watch) = &mut self.watch {
+            watch.sink(outputs);
+        }
         if outputs.is_empty() {
             self.writer.consecutive = 0;
         }

@@ -295,6 +295,11 @@ impl Hub {
         state.running_since = None;
     }
 
+    /// Removes old versions of what is posted, where it is time; nothing waits for it.
+    pub fn compact_receivers(&self, stop: &dyn Fn() -> bool) {
+        compaction::of_receivers(self, stop);
+    }
+
     /// Asks the run that is under way to stop; `false` when none is.
     pub fn stop(&self, id: &str) -> Result<bool, Refusal> {
         let live = self.pipe(id)?;

@@ -70,6 +70,8 @@ pub struct Pipe {
     pub log_noop: bool,
     /// Runs that do nothing are logged when the log tells of no completed run for so long.
     pub notification_granularity: Option<Duration>,
+    /// Types are inferred from the entities (`infer_pipe_entity_types`).
+    pub infers: bool,
     /// A run that changed nothing in the sink does nothing, even when the source gave entities.
     pub noop_by_changes: bool,
 }
@@ -125,6 +127,7 @@ impl Pipe {
             initial_since: initial_since(source)?,
             rescan_run_count: rescans.map(|count| count.max(1).unsigned_abs()),
             fail_if_empty: source.opt_str("if_source_empty")? == Some("fail"),
+            infers: whole.bool("infer_pipe_entity_types", true)?,
             log_noop: pump.bool("log_events_noop_runs", false)?,
             notification_granularity: pump
                 .opt_int("notification_granularity")?
@@ -282,6 +285,12 @@ impl Pipe {
         way.extend(self.open_transforms(world, cancel)?);
         way.extend(self.removing_namespaces());
         Ok(way)
+    }
+
+    /// Whether anything stands between source and sink.
+    pub(crate) fn changes_entities(&self) -> bool {
+        let flag = |name: &str| self.effective[name] == true;
+        flag("add_namespaces") || flag("remove_namespaces") || !self.transforms().is_empty()
     }
 
     /// What stands before the first transform when `add_namespaces` is set.

@@ -14,6 +14,7 @@ use tahini_store::StateWrite;
 
 use crate::boundary::Boundary;
 use crate::completeness::{self, Leaving};
+use crate::entity_type::Watch;
 use crate::execution_log::{ExecutionLog, RunLog, Summary, User};
 use crate::flow::Flow;
 use crate::intake::Intake;
@@ -161,10 +162,14 @@ fn run_planned(
     let distinct = source.as_ref().is_ok_and(|source| source.distinct());
     let boundary = Boundary::new(plan.from.since.clone(), &plan.place.boundary);
     let tracker = Tracker::new(pipe.continuation, plan.known_offset(pipe), distinct);
+    let changed = !transforms.is_empty();
+    let mut flow = Flow::new(&pipe.id, transforms, writer, plan.resumed);
+    let watch = || Watch::new(&pipe.id, plan.home.clone(), changed);
+    flow.watch = pipe.infers.then(watch);
     let mut work = Work {
         pipe,
         world,
-        flow: Flow::new(&pipe.id, transforms, writer, plan.resumed),
+        flow,
         plan,
         run_log,
         intake: Intake::default(),
@@ -365,6 +370,10 @@ impl Work<'_, '_> {
             ));
         }
         state.extend(self.source_state(source));
+        if let Some(watch) = &mut self.flow.watch {
+            // What cannot be read is told at the end of the run.
+            state.extend(watch.so_far().unwrap_or_default());
+        }
         Some(Progress { state })
     }
 
@@ -417,6 +426,12 @@ impl Work<'_, '_> {
         let (along, due) = self.promise(source.completeness())?;
         if due {
             state.extend_from_slice(&along);
+        }
+        if let Some(watch) = &mut self.flow.watch {
+            let saw_all = whole && !self.flow.held && !self.plan.resumed;
+            let (writes, changes) = watch.finish(saw_all, self.world.clock.now())?;
+            state.extend(writes);
+            self.summary.tell_drift(&changes);
         }
         let end = End {
             complete: whole && !self.flow.held,

@@ -1,14 +1,18 @@
 //! Taking what is posted to a pipe (JSON push protocol, the receiving side).
 //!
-//! One request is answered when what it brought is durable. In a full sequence the request id and
+//! A request to a pipe with `metadata.durable` is answered when what it brought is durable; any
+//! other is answered when that is written, and it is durable `receiver_sync_ms` later. Whoever
+//! reads the dataset, the next request too, makes it durable first. In a full sequence the request id and
 //! the ids seen so far are saved after the rows: a crash in between makes the poster repeat the
 //! request, which then changes nothing.
 
 mod forward;
+mod look;
 mod sequence;
 
 use std::borrow::Cow;
 use std::io::Read;
+use std::time::Duration;
 
 use tahini_entity::Batch;
 use tahini_entity::json::{Elements, Layout, Numbers, Parser, ReadError};
@@ -26,6 +30,9 @@ use crate::{Cancel, Class, Failure, compaction};
 
 pub(crate) use forward::Receiving;
 use sequence::{Sequence, Turn};
+
+/// Milliseconds from the answer to the disk where the pipe does not say otherwise.
+const SYNC_MS: i64 = 100;
 
 /// The request parameters of the protocol.
 #[derive(Clone, Debug, Default)]
@@ -66,9 +73,13 @@ pub enum PostError {
     Failed(#[from] Failure),
 }
 
-impl From<tahini_store::StoreError> for PostError {
-    fn from(error: tahini_store::StoreError) -> PostError {
-        PostError::Failed(error.into())
+impl From<StoreError> for PostError {
+    fn from(error: StoreError) -> PostError {
+        PostError::Failed(match error {
+            // A disk has room again some time, and a dataset is opened anew: who posts comes again.
+            StoreError::Io { .. } => Failure::transient(error.to_string()),
+            error => error.into(),
+        })
     }
 }
 
@@ -110,6 +121,7 @@ pub fn receive(
             completeness::leaving(pipe, &hub.world, own)?
         }
     };
+    let mut look = look::begin(&mut receiving, hub, pipe, &batch)?;
     let entities = transform(hub, pipe, batch)?;
     let mut written = None;
     let changed = match pipe.sink_dataset() {
@@ -129,6 +141,7 @@ pub fn receive(
                 terms,
                 hub,
                 pipe,
+                delay: delay(live)?,
                 dataset: dataset.as_ref(),
                 push,
             };
@@ -137,15 +150,28 @@ pub fn receive(
             if terms.is_locked() {
                 written = Some(receiver.latest(&rows)?);
             }
-            compaction::after_post(hub, live, pipe);
             changed
         }
         None => receiving.forward(hub, pipe, push, &entities)?,
     };
+    if let Some(look) = &mut look {
+        look.posted(hub, live, &entities);
+    }
+    receiving.look = look;
     Ok(Posted {
         read,
         changed,
         written,
+    })
+}
+
+/// How much later than the answer what was posted may be durable.
+fn delay(live: &LivePipe) -> Result<Duration, Failure> {
+    let durable = live.component.effective["metadata"]["durable"] == true;
+    let delay = live.component.source().int("receiver_sync_ms", SYNC_MS)?;
+    Ok(match durable {
+        true => Duration::ZERO,
+        false => Duration::from_millis(u64::try_from(delay).unwrap_or(0)),
     })
 }
 
@@ -203,6 +229,8 @@ struct Receiver<'a> {
     terms: Terms,
     hub: &'a Hub,
     pipe: &'a Pipe,
+    /// Zero where the answer waits for the disk.
+    delay: Duration,
     dataset: &'a dyn Dataset,
     push: &'a Push,
 }
@@ -334,13 +362,15 @@ impl Receiver<'_> {
             populated: false,
             now,
         };
-        let (outcome, ticket) = match self.dataset.commit(commit) {
+        let (outcome, ticket) = match self.dataset.commit_within(commit, self.delay) {
             Err(error @ StoreError::Refused(_)) if self.terms.one_by_one() => {
                 return Err(PostError::Outdated(refused(&self.terms, error).message));
             }
             other => other?,
         };
-        ticket.wait()?;
+        if self.delay.is_zero() {
+            ticket.wait()?;
+        }
         Ok(outcome)
     }
 

@@ -5,7 +5,8 @@
 //! system take only so many, so that hung peers stop nobody else.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -45,6 +46,8 @@ pub struct Scheduler {
     options: Options,
     inner: Mutex<Inner>,
     changed: Condvar,
+    /// The threads that watch; each lets go of the store when it has ended.
+    watching: Mutex<Vec<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
@@ -83,6 +86,8 @@ struct Due {
 const WORKERS: usize = 10;
 /// The longest that the watching thread sleeps.
 const NAP: Duration = Duration::from_secs(1);
+/// How often somebody looks whether receivers' datasets are to be compacted.
+const COMPACTION: Duration = Duration::from_secs(60);
 
 impl Scheduler {
     /// Starts watching the clock for `hub`.
@@ -93,25 +98,42 @@ impl Scheduler {
             options,
             inner: Mutex::default(),
             changed: Condvar::new(),
+            watching: Mutex::default(),
         });
         scheduler.reload(true);
         if options.automatic {
-            let watched = Arc::downgrade(&scheduler);
-            let watch = move || {
-                while let Some(scheduler) = watched.upgrade() {
-                    if !scheduler.tick() {
-                        return;
-                    }
+            scheduler.watch("schedule", Scheduler::tick);
+        }
+        // Posts come without any schedule, too.
+        let mut next = Instant::now() + COMPACTION;
+        scheduler.watch("compaction", move |scheduler| scheduler.compact(&mut next));
+        scheduler
+    }
+
+    /// Does something on a thread of its own, again and again, until it says `false` or the
+    /// scheduler is gone.
+    fn watch(
+        self: &Arc<Scheduler>,
+        name: &str,
+        mut step: impl FnMut(&Scheduler) -> bool + Send + 'static,
+    ) {
+        let watched = Arc::downgrade(self);
+        let watch = move || {
+            while let Some(scheduler) = watched.upgrade() {
+                if !step(&scheduler) {
+                    return;
                 }
-            };
-            let spawned = std::thread::Builder::new()
-                .name("schedule".to_owned())
-                .spawn(watch);
-            if let Err(error) = spawned {
-                tracing::error!(%error, "the schedule's thread could not be started");
+            }
+        };
+        let spawned = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(watch);
+        match spawned {
+            Ok(thread) => self.watching().push(thread),
+            Err(error) => {
+                tracing::error!(%error, name, "a thread of the scheduler could not be started");
             }
         }
-        scheduler
     }
 
     /// Takes over the pipes of the running configuration; unchanged ones keep their times.
@@ -289,7 +311,15 @@ impl Scheduler {
             let waited = self.changed.wait_timeout(inner, left);
             inner = waited.map_or_else(|lock| lock.into_inner().0, |(lock, _)| lock);
         }
+        drop(inner);
+        let watching = std::mem::take(&mut *self.watching());
+        // One that panicked said so when it did.
+        watching.into_iter().for_each(|thread| drop(thread.join()));
         true
+    }
+
+    fn watching(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Looks for what is due, then sleeps until something may be.
@@ -326,6 +356,23 @@ impl Scheduler {
             .changed
             .wait_timeout(inner, nap.max(Duration::from_millis(5)));
         true
+    }
+
+    /// Waits a moment, and compacts what was posted when it is time for that.
+    fn compact(&self, next: &mut Instant) -> bool {
+        if Instant::now() >= *next {
+            self.hub.compact_receivers(&|| self.lock().stopping);
+            *next = Instant::now() + COMPACTION;
+        }
+        let inner = self.lock();
+        if inner.stopping {
+            return false;
+        }
+        let nap = next.saturating_duration_since(Instant::now()).min(NAP);
+        let waited = self.changed.wait_timeout(inner, nap);
+        !waited
+            .map_or_else(|lock| lock.into_inner().0, |(lock, _)| lock)
+            .stopping
     }
 
     fn due(&self, now: Timestamp) -> Vec<Due> {

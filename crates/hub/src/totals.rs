@@ -21,6 +21,8 @@ pub struct Totals {
     pub failed: u64,
     /// Old versions that were removed from datasets.
     pub compacted: u64,
+    /// Changes of what entities look like.
+    pub drift: u64,
     /// Failed reads.
     pub read_errors: u64,
     /// How long the runs took.
@@ -41,6 +43,7 @@ impl Totals {
         self.unchanged += summary.unchanged;
         self.failed += summary.failed;
         self.compacted += summary.compacted;
+        self.drift += summary.drift;
         self.read_errors += summary.read_errors;
         self.durations.add(summary.total_seconds());
     }

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::commands;
+use crate::remote::Remote;
 
 /// Everything asked for was done.
 pub const OK: u8 = 0;
@@ -16,7 +17,11 @@ pub const OK: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The configuration has errors.
 pub const INVALID: u8 = 3;
-/// What is there is not what should be (`fmt --check`).
+/// The node could not be reached.
+pub const UNREACHABLE: u8 = 4;
+/// The node wants another token.
+pub const FORBIDDEN: u8 = 5;
+/// What is there is not what should be (`fmt --check`, a damaged backup).
 pub const DIFFERENT: u8 = 7;
 /// Ctrl-C.
 pub const INTERRUPTED: u8 = 130;
@@ -69,9 +74,18 @@ enum Command {
     /// Print what a dataset holds, or what a pipe would give.
     #[command(after_long_help = examples::ENTITIES)]
     Entities(Entities),
+    /// Remove entities from a dataset for good, with all their versions.
+    #[command(after_long_help = examples::ERASE)]
+    Erase(Erase),
     /// Follow one entity on its way through a pipe.
     #[command(after_long_help = examples::TRACE)]
     Trace(Trace),
+    /// Save a node, running or not: datasets, configuration, encrypted secrets.
+    #[command(after_long_help = examples::BACKUP)]
+    Backup(Backup),
+    /// Put a backup back, or check it.
+    #[command(after_long_help = examples::RESTORE)]
+    Restore(Restore),
     /// Make tokens for the API.
     #[command(after_long_help = examples::TOKEN)]
     Token(Token),
@@ -138,6 +152,9 @@ pub struct Serve {
     /// Also serve metrics, without a token, here.
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub metrics_listen: Option<SocketAddr>,
+    /// The folder in which backups of the running node may be made.
+    #[arg(long, value_name = "DIR", env = "TAHINI_BACKUP_DIR")]
+    pub backups: Option<PathBuf>,
     /// Log lines for people or machines; people on a terminal by default.
     #[arg(long, value_enum)]
     pub log_format: Option<LogFormat>,
@@ -300,6 +317,19 @@ pub struct Entities {
     pub setting: Setting,
 }
 
+/// Options of `erase`.
+#[derive(Args, Clone)]
+pub struct Erase {
+    /// The dataset.
+    pub dataset: String,
+    /// The `_id`s of the entities.
+    #[arg(required = true, value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Where datasets are kept.
+    #[command(flatten)]
+    pub store: Store,
+}
+
 /// Options of `trace`.
 #[derive(Args, Clone)]
 pub struct Trace {
@@ -316,6 +346,44 @@ pub struct Trace {
     /// Variables and secrets.
     #[command(flatten)]
     pub setting: Setting,
+    /// Print a JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `backup`.
+#[derive(Args, Clone)]
+pub struct Backup {
+    /// The folder of the backup, brought up to date where there is one; with --node its name in
+    /// that node's folder of backups (serve --backups DIR).
+    #[arg(value_name = "DIR|NAME")]
+    pub to: PathBuf,
+    /// The data folder of a node that does not run.
+    #[command(flatten)]
+    pub store: Store,
+    /// The node that runs.
+    #[command(flatten)]
+    pub remote: Remote,
+    /// Print a JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `restore`.
+#[derive(Args, Clone)]
+pub struct Restore {
+    /// The folder of the backup.
+    #[arg(value_name = "BACKUP")]
+    pub from: PathBuf,
+    /// The data folder to restore into.
+    #[command(flatten)]
+    pub store: Store,
+    /// Only read the backup through: every byte is compared with its sum.
+    #[arg(long)]
+    pub check: bool,
+    /// Replace what is in the data folder, and take a damaged backup as far as it goes.
+    #[arg(long, conflicts_with = "check")]
+    pub force: bool,
     /// Print a JSON object instead of text.
     #[arg(long)]
     pub json: bool,
@@ -366,6 +434,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 /// Runs the program; errors are printed here.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    crate::serve::ignore_file_limit_signal();
     let outcome = match cli.command {
         Command::Serve(options) => crate::serve::serve(&options),
         Command::Run(options) => commands::run::run(&options),
@@ -376,7 +445,10 @@ pub fn main() -> ExitCode {
         Command::Fmt(options) => commands::fmt::fmt(&options),
         Command::Schema(options) => commands::schema::schema(&options),
         Command::Entities(options) => commands::entities::entities(&options),
+        Command::Erase(options) => commands::erase::erase(&options),
         Command::Trace(options) => commands::trace::trace(&options),
+        Command::Backup(options) => commands::backup::backup(&options),
+        Command::Restore(options) => commands::restore::restore(&options),
         Command::Token(Token {
             command: TokenCommand::Create { role, expires },
         }) => crate::auth::create_token(role, &expires).map(|token| {

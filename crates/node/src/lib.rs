@@ -6,6 +6,7 @@
 pub mod api;
 pub mod assembly;
 pub mod auth;
+pub mod backup;
 pub mod cli;
 pub mod commands;
 pub mod configuration;
@@ -13,6 +14,8 @@ pub mod metrics;
 pub mod microservices;
 pub mod openapi;
 pub mod programs;
+pub mod remote;
+pub mod restore;
 pub mod say;
 pub mod serve;
 pub mod shown;

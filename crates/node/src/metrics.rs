@@ -42,8 +42,10 @@ pub fn text(node: &Node) -> Result<String, StoreError> {
     for live in node.assembly.hub.pipes() {
         pipe(node, &live, &mut page)?;
     }
+    let damaged = node.store.damaged();
     for head in node.store.list()? {
-        dataset(&head, &mut page);
+        let is_damaged = damaged.iter().any(|(name, _)| *name == head.name);
+        dataset(&head, is_damaged, &mut page);
     }
     for id in node.assembly.host.ids() {
         if let Some(now) = node.assembly.host.snapshot(&id) {
@@ -53,7 +55,7 @@ pub fn text(node: &Node) -> Result<String, StoreError> {
     Ok(page.text())
 }
 
-fn dataset(head: &Head, page: &mut Page) {
+fn dataset(head: &Head, is_damaged: bool, page: &mut Page) {
     let name = head.name.as_str();
     let own = [("dataset", name)];
     page.gauge(
@@ -62,6 +64,9 @@ fn dataset(head: &Head, page: &mut Page) {
         &own,
         head.bytes as f64,
     );
+    let help = "Whether bytes on disk are known not to be what was written.";
+    let is_damaged = f64::from(u8::from(is_damaged));
+    page.gauge("tahini_dataset_damaged", help, &own, is_damaged);
     for (state, count) in [("live", head.live), ("deleted", head.deleted)] {
         let labels = [("dataset", name), ("state", state)];
         let help = "Entities by the state of their latest version.";
@@ -160,6 +165,9 @@ fn totals(pipe: &str, totals: &Totals, page: &mut Page) {
     let name = "tahini_pipe_compacted_versions_total";
     let help = "Old versions that were removed since the node started.";
     page.counter(name, help, &[("pipe", pipe)], totals.compacted as f64);
+    let name = "tahini_pipe_entity_type_changes_total";
+    let help = "Properties that appeared, vanished or changed their type since the node started.";
+    page.counter(name, help, &[("pipe", pipe)], totals.drift as f64);
     let name = "tahini_pipe_run_duration_seconds";
     page.histogram(
         name,

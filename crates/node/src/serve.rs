@@ -1,8 +1,8 @@
 //! `tahini serve`: a node, from its start to its graceful end.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,6 +22,7 @@ use crate::assembly::{
     Assembly, Loaded, SystemClock, count, print_problems, read_objects, secrets_from,
 };
 use crate::auth::{self, TokenKey};
+use crate::backup::{Backups, node_id};
 use crate::cli::{INTERRUPTED, LogFormat, OK, Serve};
 use crate::configuration::Stored;
 use crate::microservices::HostOptions;
@@ -51,6 +52,8 @@ pub struct Options {
     pub prefer_docker: bool,
     /// Where to serve metrics without a token, too.
     pub metrics_listen: Option<SocketAddr>,
+    /// Where backups may be made over the API.
+    pub backups: Option<PathBuf>,
     /// The key of the secrets.
     pub master_key: PathBuf,
     /// The key of the tokens.
@@ -94,6 +97,7 @@ impl Options {
             automatic: !options.no_schedule,
             prefer_docker: options.prefer_docker,
             metrics_listen: options.metrics_listen,
+            backups: options.backups.clone(),
             master_key: tahini_hub::secrets::key_file(variable)?,
             token_key: auth::key_file(variable)?,
         })
@@ -203,6 +207,8 @@ fn open(
     loaded.env.extend(options.env.clone());
     let store = commands::open_store(&options.data)
         .with_context(|| format!("cannot open the data folder {}", options.data.display()))?;
+    let backups = options.backups.as_deref();
+    let backups = backups.map(|folder| Backups::new(folder, &options.data));
     let vault = Arc::new(Vault::open(&options.data, &options.master_key)?);
     let own: Arc<dyn SecretSource> = vault.clone();
     let given = secrets_from(&options.secrets)?;
@@ -233,6 +239,7 @@ fn open(
         vault,
         scheduler: Scheduler::start(hub, schedule),
         stored,
+        backups: backups.transpose()?,
         gate,
         started,
         automatic: options.automatic,
@@ -302,28 +309,6 @@ fn own_address(listen: SocketAddr) -> SocketAddr {
     own
 }
 
-/// The node's identity, made with its data folder.
-fn node_id(data: &Path) -> anyhow::Result<String> {
-    let file = data.join("node-id");
-    let read = || std::fs::read_to_string(&file).map(|text| text.trim().to_owned());
-    match read() {
-        Ok(id) if !id.is_empty() => Ok(id),
-        _ => {
-            let id = uuid::Uuid::new_v4().simple().to_string()[..12].to_owned();
-            write_private(&file, &id).with_context(|| file.display().to_string())?;
-            Ok(id)
-        }
-    }
-}
-
-/// Writes a file that only its owner can read, like everything in the data folder.
-fn write_private(file: &Path, text: &str) -> std::io::Result<()> {
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(file)?.write_all(text.as_bytes())
-}
-
 /// Waits for SIGTERM or SIGINT.
 async fn until_asked() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -354,6 +339,19 @@ fn start_logging(format: Option<LogFormat>) {
         None if for_people => log.with_ansi(coloured).try_init(),
         _ => log.json().flatten_event(true).try_init(),
     };
+}
+
+/// Where files may only become so large (`ulimit -f`), writing beyond is an error like a full disk,
+/// and not the end of the program.
+#[allow(
+    unsafe_code,
+    reason = "there is no safe way in the standard library to ignore a signal"
+)]
+pub(crate) fn ignore_file_limit_signal() {
+    // SAFETY: to ignore a signal is always possible, and no handler runs.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
 }
 
 /// Raises the limit of open files as far as the system lets us.

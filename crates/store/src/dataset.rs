@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use roaring::RoaringTreemap;
 use tahini_entity::{Batch, Str};
@@ -35,6 +36,11 @@ pub trait Backend: Send + Sync {
             "expected a store on disk to be saved to {}, found one without files",
             to.display()
         )))
+    }
+    /// The datasets that are damaged, by name, with the file, the position and the mismatch, as far
+    /// as that is known: what nobody has read since the start may be damaged, too.
+    fn damaged(&self) -> Vec<(String, String)> {
+        Vec::new()
     }
     /// Makes everything that was committed durable and writes the indexes; called on shutdown.
     fn close(&self) -> Result<(), StoreError>;
@@ -70,6 +76,20 @@ pub trait Dataset: Send + Sync {
     /// Nothing was written then. `Refused` is about this commit, `Io` may pass (a full disk) or
     /// hold until the dataset is opened anew (a failed sync), `Damaged` and `Missing` stay.
     fn commit(&self, commit: Commit<'_>) -> Result<(Outcome, Ticket), StoreError>;
+    /// As `commit`, for those who do not wait for the ticket: it is durable `delay` later at the
+    /// latest, as far as the disk keeps up, so that commits of that time share one sync. A
+    /// snapshot or a ticket that is waited for makes it durable at once.
+    ///
+    /// # Errors
+    /// As `commit`.
+    fn commit_within(
+        &self,
+        commit: Commit<'_>,
+        delay: Duration,
+    ) -> Result<(Outcome, Ticket), StoreError> {
+        let _ = delay;
+        self.commit(commit)
+    }
     /// Removes old versions beside readers and writers; one compaction of a dataset runs at a
     /// time, another waits for it. Whenever it ends, by itself, stopped, failed or with the
     /// power, the dataset is whole; the next call goes on.
@@ -217,6 +237,9 @@ pub enum Rule<'a> {
     /// A row is written when its hash or deleted flag differs from the latest version's.
     /// A deleted row of an unknown id writes nothing.
     IfChanged,
+    /// Every row is written, also one that is the latest version once more.
+    /// A deleted row of an unknown id writes nothing.
+    Always,
     /// As `IfChanged`, but each row's `meta.updated` must be the latest version's sequence,
     /// and `None` for an unknown id;
     /// one mismatch refuses the whole commit with `StoreError::Refused`.

@@ -19,5 +19,5 @@ pub use dataset::{
     StateWrite, Ticket, View,
 };
 pub use error::StoreError;
-pub use files::{Disk, DiskFile, Files, Options, RealDisk};
+pub use files::{Disk, DiskFile, Files, Options, RealDisk, StoreLock, Verified};
 pub use memory::Memory;

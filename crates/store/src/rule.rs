@@ -44,7 +44,7 @@ pub(crate) fn judge(
         "expected the hash of entity {id:?} to be that of its content and deleted flag"
     );
     match rule {
-        Rule::IfChanged | Rule::OnlyNew => {}
+        Rule::IfChanged | Rule::OnlyNew | Rule::Always => {}
         Rule::KeepFirst if prior.is_some() => return Ok(Verdict::Leave),
         Rule::KeepFirst => {}
         Rule::IfUpdatedIs => expect_version(id, record, prior)?,
@@ -58,6 +58,7 @@ pub(crate) fn judge(
     Ok(match prior {
         None if deleted => Verdict::Leave,
         None => Verdict::Write,
+        Some(_) if matches!(rule, Rule::Always) => Verdict::Write,
         Some(prior) if prior.deleted == deleted && prior.hash == half(record.meta.hash) => {
             Verdict::Leave
         }

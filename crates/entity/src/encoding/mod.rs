@@ -22,8 +22,10 @@
 //! The encoding of a value without dicts is canonical: equal content has equal bytes, which
 //! is what the content hash builds on.
 
+mod kind;
 mod token;
 
+pub use kind::{Kind, Outline, outline};
 pub use token::{DecodeError, Entries, Items, Token, token, try_decode, try_skip};
 
 use num_bigint::BigInt;

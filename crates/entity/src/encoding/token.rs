@@ -72,8 +72,8 @@ pub enum Token<'a> {
 /// The encoded items of a list or tuple.
 #[derive(Clone, Copy, Debug)]
 pub struct Items<'a> {
-    count: usize,
-    bytes: &'a [u8],
+    pub(super) count: usize,
+    pub(super) bytes: &'a [u8],
 }
 
 impl<'a> Items<'a> {
@@ -91,8 +91,8 @@ impl<'a> Items<'a> {
 /// The encoded pairs of a dict.
 #[derive(Clone, Copy, Debug)]
 pub struct Entries<'a> {
-    count: usize,
-    bytes: &'a [u8],
+    pub(super) count: usize,
+    pub(super) bytes: &'a [u8],
 }
 
 impl<'a> Entries<'a> {
@@ -270,7 +270,8 @@ fn check_depth(depth: usize) -> Result<(), DecodeError> {
 
 /// Count and items of a container. Every item has at least one byte, so that a count that
 /// was made up cannot reserve more memory than there are bytes.
-fn container<'a>(from: &mut &'a [u8]) -> Result<(usize, &'a [u8]), DecodeError> {
+#[inline]
+pub(super) fn container<'a>(from: &mut &'a [u8]) -> Result<(usize, &'a [u8]), DecodeError> {
     let len = length(from)?;
     let count = length(from)?;
     let items = split(from, len)?;
@@ -282,14 +283,14 @@ fn container<'a>(from: &mut &'a [u8]) -> Result<(usize, &'a [u8]), DecodeError> 
 }
 
 #[inline]
-fn byte(from: &mut &[u8]) -> Result<u8, DecodeError> {
+pub(super) fn byte(from: &mut &[u8]) -> Result<u8, DecodeError> {
     let (&first, rest) = from.split_first().ok_or(DecodeError::Short)?;
     *from = rest;
     Ok(first)
 }
 
 #[inline]
-fn varint(from: &mut &[u8]) -> Result<u64, DecodeError> {
+pub(super) fn varint(from: &mut &[u8]) -> Result<u64, DecodeError> {
     let first = byte(from)?;
     if first < 128 {
         return Ok(u64::from(first));
@@ -310,12 +311,13 @@ fn zigzag(from: &mut &[u8]) -> Result<i64, DecodeError> {
     Ok((number >> 1) as i64 ^ -((number & 1) as i64))
 }
 
+#[inline]
 fn length(from: &mut &[u8]) -> Result<usize, DecodeError> {
     usize::try_from(varint(from)?).map_err(|_| DecodeError::Short)
 }
 
 #[inline]
-fn split<'a>(from: &mut &'a [u8], len: usize) -> Result<&'a [u8], DecodeError> {
+pub(super) fn split<'a>(from: &mut &'a [u8], len: usize) -> Result<&'a [u8], DecodeError> {
     let (head, rest) = from.split_at_checked(len).ok_or(DecodeError::Short)?;
     *from = rest;
     Ok(head)
@@ -327,7 +329,8 @@ fn array<const N: usize>(from: &mut &[u8]) -> Result<[u8; N], DecodeError> {
     Ok(*head)
 }
 
-fn bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
+#[inline]
+pub(super) fn bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
     let len = length(from)?;
     split(from, len)
 }

@@ -34,6 +34,13 @@ pub(super) const SOURCE: SourceDef = SourceDef {
             "Numbers whose decimals are all zero become integers.",
         )
         .or("true"),
+        Property::new(
+            "receiver_sync_ms",
+            Kind::Integer(0),
+            "How much later than the answer what was posted is on the disk at the latest; with 0, \
+             or `metadata.durable` on the pipe, the answer waits for it.",
+        )
+        .or("100"),
         Property::new("trace", Kind::Any, "Logs every request.").not_yet(),
         Property::new(
             "validation_expression",

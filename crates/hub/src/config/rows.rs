@@ -100,9 +100,8 @@ pub const PIPE: &[Property] = &[
     row(
         "infer_pipe_entity_types",
         Boolean,
-        "Whether a schema is inferred from the entities.",
-    )
-    .not_yet(),
+        "Whether entity types are inferred from what the source gives and the sink is given.",
+    ),
     row(
         "dependency_tracking",
         Nested(DEPENDENCY_TRACKING),
@@ -644,8 +643,7 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         Boolean,
         "The default of the pipes' property.",
     )
-    .or("true")
-    .not_yet(),
+    .or("true"),
     row(
         "use_config_circuit_breaker",
         Boolean,

@@ -6,9 +6,13 @@ use tahini_store::{Limit, Snapshot, StoreError, View};
 
 use super::values::{count, dict, iso, round6};
 use crate::Failure;
+use crate::entity_type::Change;
 
 /// Entities that a message names.
 pub(crate) const NAMED: usize = 5;
+
+/// Changes of entity types that a summary tells in words.
+const DRIFT_TOLD: usize = 20;
 
 /// The outcome of a run, as the log and the API tell it.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +53,10 @@ pub struct Summary {
     pub waiting: bool,
     /// Why entities that are there were not read yet, where the source holds some back.
     pub held_back: Option<String>,
+    /// How much changed about what the entities look like.
+    pub drift: u64,
+    /// The first of these changes in words, at most `DRIFT_TOLD`.
+    pub drift_told: Vec<String>,
     /// Why the run failed.
     pub failure: Option<Failure>,
     /// Things worth knowing that are no failure.
@@ -64,6 +72,13 @@ impl Summary {
     /// How long the run took, in seconds.
     pub fn total_seconds(&self) -> f64 {
         (self.ended.as_microsecond() - self.started.as_microsecond()) as f64 / 1e6
+    }
+
+    /// Remembers how the entities differ from those before.
+    pub(crate) fn tell_drift(&mut self, changes: &[Change]) {
+        self.drift = changes.len() as u64;
+        let first = changes.iter().take(DRIFT_TOLD);
+        self.drift_told = first.map(Change::words).collect();
     }
 
     /// Remembers the first entities that the sink is given by their ids.
@@ -97,6 +112,12 @@ impl Summary {
             ("pipe_offset", offset_value(self.offset.as_ref())),
             ("metrics", self.metrics()),
         ];
+        if self.drift > 0 {
+            let told = self.drift_told.iter();
+            let told = told.map(|text| Value::string(text.as_str()));
+            properties.push(("entity_type_changes", count(self.drift)));
+            properties.push(("entity_type_changes_first", Value::List(told.collect())));
+        }
         if !self.warnings.is_empty() {
             let warnings = self
                 .warnings
@@ -235,14 +256,18 @@ fn told_by(entry: &Entity) -> Summary {
         ),
         held_back: None,
         failure: failed.then(|| failure_of(entry)),
-        warnings: match properties.get("warnings") {
-            Some(Value::List(list)) => {
-                let texts = list.iter().filter_map(Value::as_str);
-                texts.map(str::to_owned).collect()
-            }
-            _ => Vec::new(),
-        },
+        drift: counted("entity_type_changes"),
+        drift_told: texts(properties, "entity_type_changes_first"),
+        warnings: texts(properties, "warnings"),
     }
+}
+
+fn texts(properties: &Dict, name: &str) -> Vec<String> {
+    let Some(Value::List(list)) = properties.get(name) else {
+        return Vec::new();
+    };
+    let texts = list.iter().filter_map(Value::as_str);
+    texts.map(str::to_owned).collect()
 }
 
 /// The failure that an entry tells of; its class is not kept, and nobody retries it.

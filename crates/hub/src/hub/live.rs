@@ -18,6 +18,9 @@ pub enum Refusal {
     /// There is no such pipe.
     #[error("expected a pipe {0:?}, found none")]
     Missing(String),
+    /// There is no such dataset.
+    #[error("expected a dataset {0:?}, found none")]
+    NoDataset(String),
     /// A run is under way.
     #[error("pipe {0:?} is running")]
     Running(String),

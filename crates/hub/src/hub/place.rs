@@ -8,12 +8,14 @@ use tahini_store::{Dataset, StoreError};
 use super::{Hub, LivePipe, Refusal, commit_state};
 use crate::Failure;
 use crate::config::known::keeps_places;
+use crate::entity_type::{self, Kept};
 use crate::execution_log::{ExecutionLog, User};
 use crate::pipe::Pipe;
 use crate::places::Places;
 use crate::progress::{self, Place};
 use crate::reprocessing::SYNC;
 use crate::retry::Ledger;
+use crate::source::Continuation;
 
 /// The key under which a disabled pipe keeps the comment.
 pub(super) const DISABLED: &[u8] = b"disabled";
@@ -68,6 +70,12 @@ impl Hub {
         // Only a run that reads everything is in sync with its input again.
         let kept = |key: &[u8]| key == b"offset" || (key == SYNC && offset.is_some());
         state.retain(|write| !kept(&write.key));
+        state.retain(|write| !write.key.starts_with(entity_type::PREFIX));
+        // As documented: without a continuation every run begins anew, and says nothing by that.
+        if offset.is_none() && pipe.continuation != Continuation::None {
+            let types = entity_type::forget(snapshot.as_ref(), id);
+            state.extend(types.map_err(Failure::from)?);
+        }
         state.push(progress::save_offset(id, offset.as_ref()));
         commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;
         let log = self.log(id)?;
@@ -130,6 +138,48 @@ impl Hub {
             last.waiting = false;
         }
         Ok(())
+    }
+
+    /// Forgets what was inferred of the entities of a pipe.
+    ///
+    /// # Errors
+    /// When the pipe is running, or its place cannot be read or written.
+    pub fn discard_entity_types(&self, id: &str, user: &User) -> Result<(), Refusal> {
+        let live = self.pipe(id)?;
+        let pipe = live.usable()?;
+        let _held = live.hold_place();
+        if live.state().running {
+            return Err(Refusal::Running(id.to_owned()));
+        }
+        let mut receiving = live
+            .receiving
+            .lock()
+            .unwrap_or_else(|lock| lock.into_inner());
+        receiving.look = None;
+        let home = self.home(pipe)?;
+        let snapshot = home.snapshot().map_err(Failure::from)?;
+        let state = entity_type::forget(snapshot.as_ref(), id).map_err(Failure::from)?;
+        commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;
+        let log = self.log(id)?;
+        log.append(vec![log.entity_types_discarded(user)], &[])?;
+        Ok(())
+    }
+
+    /// What was inferred of the entities of a pipe; nothing is made that is not there.
+    ///
+    /// # Errors
+    /// When the pipe cannot run at all, or its place cannot be read.
+    pub fn entity_types(&self, id: &str) -> Result<Kept, Refusal> {
+        let live = self.pipe(id)?;
+        let pipe = live.usable()?;
+        let log = crate::execution_log::dataset_id(id);
+        let name = pipe.sink_dataset().unwrap_or(&log);
+        let home = self.world.store.find(name).map_err(Failure::from)?;
+        let Some(home) = home else {
+            return Ok(Kept::default());
+        };
+        let snapshot = home.snapshot().map_err(Failure::from)?;
+        Ok(Kept::load(snapshot.as_ref(), id).map_err(Failure::from)?)
     }
 
     /// Enables or disables a pipe, for good.

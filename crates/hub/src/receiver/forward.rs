@@ -7,6 +7,7 @@
 use serde_json::Value as Json;
 use tahini_entity::Batch;
 
+use super::look::Look;
 use super::sequence::{Sequence, Turn};
 use super::{PostError, Push};
 use crate::hub::Hub;
@@ -19,6 +20,8 @@ use crate::{Cancel, Failure, Sink};
 #[derive(Default)]
 pub(crate) struct Receiving {
     forward: Option<Forward>,
+    /// What looks at the posted entities, where types are inferred.
+    pub(crate) look: Option<Look>,
 }
 
 /// A full sequence on its way to a sink outside.

@@ -1,8 +1,11 @@
 //! Old versions go, and nobody misses one.
 
+use std::sync::Arc;
+
 use serde_json::{Value as Json, json};
 use tahini_entity::json::Fields;
 use tahini_hub::receiver::{Push, receive};
+use tahini_store::Memory;
 
 use crate::world::{BEGINNING, World};
 
@@ -207,8 +210,37 @@ fn what_is_posted_is_compacted_too() {
         let live = world.live_pipe("p");
         receive(world.hub(), &live, &Push::default(), body.as_bytes()).unwrap();
     };
+    let compact = || world.hub().compact_receivers(&|| false);
     (1..=3).for_each(post);
-    world.clock.set(BEGINNING + HOUR);
+    assert_eq!(left(&world), [1, 2, 3], "a poster waits for no compaction");
+    compact();
+    assert_eq!(left(&world), [3]);
     post(4);
+    compact();
+    assert_eq!(left(&world), [3, 4], "not that often");
+    world.clock.set(BEGINNING + HOUR);
+    compact();
     assert_eq!(left(&world), [4]);
+    assert_eq!(world.live_pipe("p").state().totals.compacted, 3);
+}
+
+#[test]
+fn when_it_was_compacted_last_is_known_after_a_restart() {
+    let store = Arc::new(Memory::new());
+    let mut world = World::on_store(store.clone());
+    set_up(&mut world, json!({"sink": false}));
+    write(&world, 1..=3);
+    assert_eq!(
+        left(&world),
+        [1, 2, 3],
+        "the first run was the first of this day"
+    );
+    world.start_over(store.clone()).unwrap();
+    world.clock.set(BEGINNING + 23 * HOUR);
+    write(&world, [4]);
+    assert_eq!(left(&world), [1, 2, 3, 4], "a restart is no new day");
+    world.start_over(store).unwrap();
+    world.clock.set(BEGINNING + 25 * HOUR);
+    write(&world, [5]);
+    assert_eq!(left(&world), [4, 5]);
 }

@@ -470,3 +470,14 @@ pub fn records(rows: &[(&str, i64)]) -> Vec<Json> {
         |(id, updated): &(&str, i64)| json!({"_id": id, "_updated": updated, "v": updated});
     rows.iter().map(record).collect()
 }
+
+/// Entities as a batch.
+pub fn batch(entities: &[Json]) -> Batch {
+    let mut batch = Batch::new();
+    let mut parser = json::Parser::new(json::Numbers::default());
+    for entity in entities {
+        let text = entity.to_string();
+        parser.push_json(&mut batch, text.as_bytes()).unwrap();
+    }
+    batch
+}

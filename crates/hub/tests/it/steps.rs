@@ -105,7 +105,9 @@ fn a_run_that_does_nothing_commits_nothing() {
 #[test]
 fn a_post_is_one_commit_that_is_durable_before_the_answer() {
     let (store, mut world) = watched();
-    world.pipe(json!({"_id": "r", "source": {"type": "http_endpoint"}}));
+    world.pipe(json!({
+        "_id": "r", "source": {"type": "http_endpoint"}, "metadata": {"durable": true}
+    }));
     let sequence = |first: bool| Push {
         sequence_id: Some("s".to_owned()),
         request_id: Some(if first { "1" } else { "2" }.to_owned()),
@@ -137,5 +139,40 @@ fn a_post_is_one_commit_that_is_durable_before_the_answer() {
             "{steps:#?}"
         );
         assert_eq!(steps.last().unwrap().what, What::Durable, "{steps:#?}");
+    }
+}
+
+#[test]
+fn a_post_waits_for_the_disk_where_the_pipe_wants_that() {
+    for (source, metadata, waits) in [
+        (json!({}), json!({"durable": true}), true),
+        (json!({"receiver_sync_ms": 0}), json!({}), true),
+        (
+            json!({"receiver_sync_ms": 50}),
+            json!({"durable": true}),
+            true,
+        ),
+        (json!({}), json!({}), false),
+        (
+            json!({"receiver_sync_ms": 50}),
+            json!({"durable": false}),
+            false,
+        ),
+    ] {
+        let (store, mut world) = watched();
+        let mut pipe = json!({"_id": "r", "source": source, "metadata": metadata});
+        pipe["source"]["type"] = json!("http_endpoint");
+        world.pipe(pipe.clone());
+        store.take();
+        let live = world.live_pipe("r");
+        receive(
+            world.hub(),
+            &live,
+            &Push::default(),
+            r#"[{"_id": "a"}]"#.as_bytes(),
+        )
+        .unwrap();
+        let durable = store.take().iter().any(|step| step.what == What::Durable);
+        assert_eq!(durable, waits, "{pipe}");
     }
 }

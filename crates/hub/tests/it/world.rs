@@ -139,6 +139,13 @@ impl World {
         self.apply().unwrap();
     }
 
+    /// Drops the hub as it is, as a power cut does, and starts another on `store`.
+    pub fn start_over(&mut self, store: Arc<dyn Backend>) -> Result<(), Failure> {
+        self.hub = None;
+        self.start(store);
+        self.apply()
+    }
+
     /// The same for worlds on disk; those in memory would lose everything.
     pub fn restart_if_on_disk(&mut self) {
         if self.folder.is_some() {

@@ -134,7 +134,9 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
         let words = refusal.to_string();
         match refusal {
-            Refusal::Missing(_) => Problem::new(StatusCode::NOT_FOUND, words),
+            Refusal::Missing(_) | Refusal::NoDataset(_) => {
+                Problem::new(StatusCode::NOT_FOUND, words)
+            }
             Refusal::NoPump(..) => Problem::bad(words),
             Refusal::Failed(failure) => failure.into(),
             Refusal::Running(_)

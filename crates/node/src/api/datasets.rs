@@ -1,9 +1,12 @@
 //! `/api/datasets`: what is kept.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
 use tahini_entity::Batch;
-use tahini_entity::json::{Fields, write_record};
+use tahini_entity::json::{Elements, Fields, Layout, Numbers, Parser, write_record};
+use tahini_hub::hub::LivePipe;
 use tahini_store::{Head, Limit, Snapshot, View};
 
 use super::answer::json_answer;
@@ -11,25 +14,63 @@ use super::entities::json_body;
 use super::runtime::moment;
 use super::{Answer, Call, Node, Problem};
 
-/// All datasets.
-pub fn list(node: &Node, _: &Call) -> Answer {
+/// Versions of one entity that are shown together, the newest ones.
+const VERSIONS: u64 = 1_000;
+/// Bytes of them, about.
+const VERSIONS_BYTES: usize = 16 << 20;
+
+/// All datasets; with `verbose` also which pipes write and read them.
+pub fn list(node: &Node, call: &Call) -> Answer {
     let heads = node.store.list()?;
-    let shown = heads.iter().map(|head| dataset_json(node, head));
+    let damaged: BTreeMap<String, String> = node.store.damaged().into_iter().collect();
+    let verbose = call.flag("verbose", false)?;
+    let pipes = match verbose {
+        true => node.assembly.hub.pipes(),
+        false => Vec::new(),
+    };
+    let shown = heads.iter().map(|head| {
+        let damage = damaged.get(&head.name).map(String::as_str);
+        let mut dataset = dataset_json(head, damage);
+        if verbose {
+            let ids = |names: &dyn Fn(&LivePipe) -> bool| -> Vec<&str> {
+                let found = pipes.iter().filter(|live| names(live));
+                found.map(|live| live.id()).collect()
+            };
+            let name = head.name.as_str();
+            dataset["writers"] = json!(ids(&|live| live.component.sink_dataset() == Some(name)));
+            dataset["readers"] = json!(ids(&|live| live
+                .component
+                .source_datasets()
+                .contains(&name)));
+        }
+        dataset
+    });
     json_answer(&Json::Array(shown.collect()))
 }
 
 /// One dataset.
 pub fn one(node: &Node, call: &Call) -> Answer {
     let id = call.id("dataset_id");
+    let damaged = node.store.damaged();
+    let damage = damaged.into_iter().find(|(name, _)| name == id);
+    if let Some((_, found)) = &damage {
+        // One that cannot be opened has no head; what is wrong with it is what one wants to know.
+        let heads = node.store.list()?;
+        if let Some(head) = heads.iter().find(|head| head.name == id) {
+            return json_answer(&dataset_json(head, Some(found)));
+        }
+    }
     match node.head(id)? {
-        Some(head) => json_answer(&dataset_json(node, &head)),
+        Some(head) => {
+            let mut dataset = dataset_json(&head, None);
+            dataset["runtime"]["completeness"] = json!(node.completeness(id)?);
+            json_answer(&dataset)
+        }
         None => Err(Problem::missing("dataset", id)),
     }
 }
 
-fn dataset_json(node: &Node, head: &Head) -> Json {
-    // One that cannot be read hides nothing else.
-    let completeness = node.completeness(&head.name).ok().flatten();
+fn dataset_json(head: &Head, damaged: Option<&str>) -> Json {
     let changed = Timestamp::from_microsecond(head.last_ts)
         .ok()
         .filter(|_| head.last_ts > 0);
@@ -49,9 +90,9 @@ fn dataset_json(node: &Node, head: &Head) -> Json {
             "populated": head.populated,
             "generation": head.generation.to_string(),
             "max-updated": head.next.checked_sub(1),
+            "damaged": damaged,
             "has-circuit-breaker": false,
             "origin": origin,
-            "completeness": completeness,
         },
     })
 }
@@ -83,14 +124,97 @@ pub fn delete(node: &Node, call: &Call) -> Answer {
     json_answer(&json!({}))
 }
 
-/// One entity: its latest version or, with `offset`, the version at that offset.
-pub fn entity(node: &Node, call: &Call) -> Answer {
+/// Writes entities to a dataset by hand.
+pub fn repost(node: &Node, call: &Call) -> Answer {
     let name = call.id("dataset_id");
+    let force = call.flag("force", false)?;
+    let mut elements = Elements::new(call.body.as_ref(), Layout::ArrayOrObject);
+    let (mut parser, mut batch) = (Parser::new(Numbers::default()), Batch::new());
+    let wrong = |error: &dyn std::fmt::Display| Problem::bad(error.to_string());
+    while let Some(element) = elements.next_element().map_err(|error| wrong(&error))? {
+        parser
+            .push_json(&mut batch, element)
+            .map_err(|error| wrong(&error))?;
+    }
+    let hub = &node.assembly.hub;
+    let done = hub.repost(name, &batch, force, &call.user)?;
+    if done.written > 0 {
+        node.scheduler.signal(name);
+    }
+    json_answer(&json!({ "entities": done.entities, "written": done.written }))
+}
+
+/// Removes one or several entities with all their versions.
+pub fn erase(node: &Node, call: &Call) -> Answer {
+    let ids: Vec<&str> = call
+        .query
+        .iter()
+        .filter(|(name, _)| name == "entity_id")
+        .map(|(_, id)| id.as_str())
+        .collect();
+    if ids.is_empty() {
+        return Err(Problem::bad(
+            "expected the parameter `entity_id`, once for each entity, found none",
+        ));
+    }
+    let hub = &node.assembly.hub;
+    let done = hub.erase(call.id("dataset_id"), &ids, &call.user)?;
+    json_answer(&json!({
+        "entities": done.ids, "versions": done.versions, "finished": done.finished,
+    }))
+}
+
+/// One entity: its latest version or, with `offset`, the version at that offset; with `history`
+/// its versions, oldest first.
+pub fn entity(node: &Node, call: &Call) -> Answer {
     let Some(id) = call.get("entity_id") else {
         return Err(Problem::bad(
             "expected the parameter `entity_id`, found none",
         ));
     };
+    match call.flag("history", false)? {
+        true => versions(node, call, id),
+        false => entity_of(node, call, id),
+    }
+}
+
+/// The same with the id in the path, where older clients write it.
+pub fn entity_in_path(node: &Node, call: &Call) -> Answer {
+    entity_of(node, call, call.id("rest_of_path"))
+}
+
+/// The newest versions of an entity; each leads to the one before, so that an entity with many
+/// takes no more memory than those that are asked for.
+fn versions(node: &Node, call: &Call, id: &str) -> Answer {
+    let name = call.id("dataset_id");
+    let dataset = node.store.find(name)?;
+    let dataset = dataset.ok_or_else(|| Problem::missing("dataset", name))?;
+    let most = call.number("limit")?.unwrap_or(VERSIONS).min(VERSIONS);
+    let snapshot = dataset.snapshot()?;
+    let (mut batch, mut texts) = (Batch::new(), Vec::new());
+    snapshot.latest(&[id], &mut batch)?;
+    if batch.is_empty() {
+        return Err(Problem::missing("entity", id));
+    }
+    let mut bytes = 0;
+    while !batch.is_empty() && (texts.len() as u64) < most {
+        let (mut text, record) = (Vec::new(), batch.get(0));
+        write_record(record, Fields::ALL, &mut text);
+        bytes += text.len();
+        texts.push(text);
+        let before = record.meta.previous.filter(|_| bytes < VERSIONS_BYTES);
+        batch.clear();
+        if let Some(before) = before {
+            version_at(snapshot.as_ref(), id, before, &mut batch)?;
+        }
+    }
+    texts.reverse();
+    let text = [b"[".as_slice(), &texts.join(&b","[..]), b"]"].concat();
+    Ok(json_body(text.into()))
+}
+
+fn entity_of(node: &Node, call: &Call, id: &str) -> Answer {
+    let name = call.id("dataset_id");
     let dataset = node
         .store
         .find(name)?

@@ -7,11 +7,13 @@
 
 mod answer;
 mod archive;
+mod backups;
 mod call;
 mod components;
 mod config;
 mod datasets;
 mod entities;
+mod entity_types;
 mod env;
 mod gate;
 mod language;
@@ -53,6 +55,7 @@ pub use receivers::queue as receiver_queue;
 pub use runtime::queue;
 
 use crate::assembly::Assembly;
+use crate::backup::Backups;
 use crate::configuration::Stored;
 
 /// Everything that requests reach.
@@ -67,6 +70,8 @@ pub struct Node {
     pub scheduler: Arc<Scheduler>,
     /// The configuration as it is kept and changed.
     pub stored: Stored,
+    /// Where backups may be made.
+    pub backups: Option<Backups>,
     /// Who may ask for what.
     pub gate: Gate,
     /// When the node started.

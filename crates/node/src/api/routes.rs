@@ -2,8 +2,9 @@
 //! `/api/openapi.json`.
 
 use super::{
-    Access, Handle, Param, Place, Route, Verb, components, config, datasets, entities, env,
-    language, page, pipes, preview, proxy, publishers, pump, receivers, secrets, status, systems,
+    Access, Handle, Param, Place, Route, Verb, backups, components, config, datasets, entities,
+    entity_types, env, language, page, pipes, preview, proxy, publishers, pump, receivers, secrets,
+    status, systems,
 };
 
 const fn path(name: &'static str) -> Param {
@@ -51,6 +52,24 @@ const fn open(path: &'static str, handle: Handle, summary: &'static str) -> Rout
         summary,
         params: &[],
         access: Access::Open,
+        handle,
+    }
+}
+
+/// A row for admins only, whatever the method.
+const fn admin(
+    method: Verb,
+    path: &'static str,
+    params: &'static [Param],
+    handle: Handle,
+    summary: &'static str,
+) -> Route {
+    Route {
+        method,
+        path,
+        summary,
+        params,
+        access: Access::Admin,
         handle,
     }
 }
@@ -127,8 +146,8 @@ pub static ROUTES: &[Route] = &[
         Verb::Get,
         "/api/status",
         &[],
-        Handle::Now(status::status),
-        "When the node started.",
+        Handle::Work(status::status),
+        "When the node started, and which datasets are damaged.",
     ),
     route(
         Verb::Get,
@@ -143,6 +162,27 @@ pub static ROUTES: &[Route] = &[
         &[],
         Handle::Now(status::openapi),
         "This description.",
+    ),
+    admin(
+        Verb::Get,
+        "/api/backups",
+        &[],
+        Handle::Work(backups::list),
+        "The backups of this node.",
+    ),
+    admin(
+        Verb::Post,
+        "/api/backups",
+        &[form("name"), body()],
+        Handle::Work(backups::save),
+        "Saves the node under a name, beside everything that runs; only what is new is copied.",
+    ),
+    admin(
+        Verb::Get,
+        "/api/backups/{backup_id}",
+        &[path("backup_id"), query("check")],
+        Handle::Work(backups::one),
+        "One backup; with check, read through.",
     ),
     route(
         Verb::Get,
@@ -201,6 +241,41 @@ pub static ROUTES: &[Route] = &[
     ),
     route(
         Verb::Get,
+        "/api/pipes/{pipe_id}/entity-types",
+        &[PIPE],
+        Handle::Work(entity_types::all),
+        "What a pipe's entities look like on both sides, as JSON Schema, and how that changed.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/entity-types/source",
+        &[PIPE],
+        Handle::Work(entity_types::source),
+        "What a pipe's source gives, as JSON Schema.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/entity-types/sink",
+        &[PIPE],
+        Handle::Work(entity_types::sink),
+        "What a pipe's sink is given, as JSON Schema.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/generate-schema-definition",
+        &[PIPE, query("sample_size"), query("keys_only")],
+        Handle::Work(entity_types::columns_of_pipe),
+        "Columns for what a pipe gives, as the schema_definition of an SQL sink.",
+    ),
+    route(
+        Verb::Get,
+        "/api/datasets/{dataset_id}/generate-schema-definition",
+        &[DATASET, query("sample_size"), query("keys_only")],
+        Handle::Work(entity_types::columns_of_dataset),
+        "Columns for what a dataset holds, as the schema_definition of an SQL sink.",
+    ),
+    route(
+        Verb::Get,
         "/api/pipes/{pipe_id}/log",
         &[
             PIPE,
@@ -216,7 +291,7 @@ pub static ROUTES: &[Route] = &[
     route(
         Verb::Get,
         "/api/datasets",
-        &[],
+        &[query("verbose")],
         Handle::Work(datasets::list),
         "All datasets.",
     ),
@@ -250,11 +325,38 @@ pub static ROUTES: &[Route] = &[
         "What a dataset holds (JSON pull protocol).",
     ),
     route(
+        Verb::Post,
+        "/api/datasets/{dataset_id}/entities",
+        &[DATASET, query("force"), body()],
+        Handle::Work(datasets::repost),
+        "Writes entities to a dataset by hand; with `force` also those that did not change.",
+    ),
+    route(
+        Verb::Delete,
+        "/api/datasets/{dataset_id}/entity",
+        &[DATASET, query("entity_id")],
+        Handle::Work(datasets::erase),
+        "Removes entities with all their versions for good; `entity_id` once for each of them.",
+    ),
+    route(
         Verb::Get,
         "/api/datasets/{dataset_id}/entity",
-        &[DATASET, query("entity_id"), query("offset")],
+        &[
+            DATASET,
+            query("entity_id"),
+            query("offset"),
+            query("history"),
+            query("limit"),
+        ],
         Handle::Work(datasets::entity),
-        "One entity: its latest version or the one at an offset.",
+        "One entity: its latest version, the one at an offset, or the last ones.",
+    ),
+    route(
+        Verb::Get,
+        "/api/datasets/{dataset_id}/entities/{*rest_of_path}",
+        &[DATASET, path("rest_of_path")],
+        Handle::Work(datasets::entity_in_path),
+        "One entity: its latest version.",
     ),
     route(
         Verb::Get,

@@ -208,7 +208,7 @@ fn state_name(live: &LivePipe, state: &LiveState) -> Option<&'static str> {
 /// What the pump of a pipe can be asked for.
 pub fn operations(live: &LivePipe) -> Vec<&'static str> {
     if live.component.is_endpoint() {
-        return vec!["enable", "disable"];
+        return vec!["enable", "disable", "discard-inferred-schema"];
     }
     let mut all = vec![
         "start",
@@ -218,6 +218,7 @@ pub fn operations(live: &LivePipe) -> Vec<&'static str> {
         "disable",
         "update-last-seen",
         "discard-retries",
+        "discard-inferred-schema",
     ];
     if reads_datasets(live) {
         all.push("set-last-seen-to-end");

@@ -14,12 +14,15 @@ pub fn root(_: &Node, _: &Call) -> Answer {
     }))
 }
 
-/// When the node started, and its version.
+/// When the node started, its version, and the datasets that are damaged.
 pub fn status(node: &Node, _: &Call) -> Answer {
+    let damaged = node.store.damaged().into_iter();
+    let damaged = damaged.map(|(name, found)| json!({ "dataset": name, "found": found }));
     json_answer(&json!({
         "node_start_time": moment(Some(node.started)),
         "current_time": moment(Some(node.assembly.hub.world.clock.now())),
         "version": env!("CARGO_PKG_VERSION"),
+        "damaged_datasets": damaged.collect::<serde_json::Value>(),
     }))
 }
 

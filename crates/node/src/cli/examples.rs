@@ -7,7 +7,8 @@ Examples:
   tahini serve my-project --data my-data         keep them running, with API and status page
 
 `tahini help COMMAND` has examples of each command. Exit codes: 0 done, 1 failed, 2 wrong usage,
-3 the configuration has errors, 7 something differs, 130 Ctrl-C.";
+3 the configuration has errors, 4 the node could not be reached, 5 it wants another token,
+7 something differs, 130 Ctrl-C.";
 
 pub(super) const SERVE: &str = "\
 Examples:
@@ -26,6 +27,18 @@ Examples:
   tahini test my-project
   tahini test my-project --update                 take what the pipes give as what is expected
   tahini test my-project --secrets secrets.json --json";
+
+pub(super) const BACKUP: &str = "\
+Examples:
+  tahini backup daily --node http://127.0.0.1:9042   a running node, into its folder of backups
+  tahini backup /backups/node --data my-data         a node that is stopped
+  tahini backup daily --node https://hub.example.com --token-file token --json";
+
+pub(super) const RESTORE: &str = "\
+Examples:
+  tahini restore /backups/daily --check              whether every byte is as it was saved
+  tahini restore /backups/daily --data my-data       into an empty folder
+  tahini restore /backups/daily --data my-data --force";
 
 pub(super) const VALIDATE: &str = "\
 Examples:
@@ -62,6 +75,11 @@ Examples:
   tahini entities greetings --data my-data
   tahini entities greetings --data my-data --history --since 41 --limit 10
   tahini entities greetings --project my-project --stage before-transforms";
+
+pub(super) const ERASE: &str = "\
+Examples:
+  tahini erase people 17 42 --data my-data
+  curl -X DELETE 'http://127.0.0.1:9042/api/datasets/people/entity?entity_id=17&entity_id=42'";
 
 pub(super) const TRACE: &str = "\
 Examples:

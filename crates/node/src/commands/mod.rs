@@ -1,9 +1,12 @@
-//! The commands that work without a running node.
+//! The commands; all but `backup --node` work without a running node.
 
+pub mod backup;
 pub mod entities;
+pub mod erase;
 pub mod explain;
 pub mod fmt;
 mod look;
+pub mod restore;
 mod rules;
 pub mod run;
 pub mod schema;
@@ -14,6 +17,7 @@ pub mod trace;
 pub mod transform;
 pub mod validate;
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,7 +27,36 @@ use tahini_store::{Backend, Files, StoreError};
 
 /// Opens the store in `folder`, making it where there is none.
 pub fn open_store(folder: &Path) -> anyhow::Result<Arc<dyn Backend>> {
+    crate::restore::finish(folder)?;
+    keep_private(folder);
     Ok(Arc::new(Files::open(folder, Default::default())?))
+}
+
+/// Takes the rights on an existing data folder from everybody but its owner: it holds what people
+/// sent, and a copy of it may have been made with other rights inside.
+fn keep_private(folder: &Path) {
+    let Ok(found) = std::fs::metadata(folder) else {
+        return;
+    };
+    let mode = found.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return;
+    }
+    let private = std::fs::Permissions::from_mode(mode & 0o7700);
+    let mode = format!("{mode:04o}");
+    match std::fs::set_permissions(folder, private) {
+        Ok(()) => tracing::info!(
+            folder = %folder.display(),
+            before = mode,
+            "the data folder is its owner's alone now"
+        ),
+        Err(error) => tracing::warn!(
+            folder = %folder.display(),
+            found = mode,
+            %error,
+            "expected a data folder that only its owner can look into (0700); chmod it"
+        ),
+    }
 }
 
 /// Opens the store in `folder` to look at `wanted`, for which a running node answers under `path`.
@@ -32,12 +65,28 @@ pub fn open_store_to_look(
     wanted: &str,
     path: &str,
 ) -> anyhow::Result<Arc<dyn Backend>> {
+    crate::restore::finish(folder)?;
     match Files::open(folder, Default::default()) {
         Err(error @ StoreError::InUse { .. }) => Err(anyhow!(
             "{error}. When that is a running node, ask it for {wanted}: GET {path} \
              (http://127.0.0.1:9042{path} where it listens by default)"
         )),
         opened => Ok(Arc::new(opened?)),
+    }
+}
+
+/// Bytes as people read them.
+pub(crate) fn bytes_of(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["bytes", "kB", "MB", "GB", "TB"];
+    let mut amount = bytes as f64;
+    let mut unit = 0;
+    while amount >= 1000.0 && unit + 1 < UNITS.len() {
+        amount /= 1000.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{bytes} bytes"),
+        _ => format!("{amount:.1} {}", UNITS[unit]),
     }
 }
 

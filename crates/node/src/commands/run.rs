@@ -223,5 +223,7 @@ pub fn summary_json(summary: &Summary) -> Json {
         "success": summary.success(),
         "message": summary.failure.as_ref().map(ToString::to_string),
         "warnings": summary.warnings,
+        "entity_type_changes": summary.drift,
+        "entity_type_changes_first": summary.drift_told,
     })
 }

@@ -10,5 +10,6 @@ mod commands;
 mod kill;
 mod large;
 mod microservices;
+mod scale;
 mod streams;
 mod tools;

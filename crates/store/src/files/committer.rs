@@ -16,7 +16,8 @@ pub(crate) struct Committer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Datasets that were written to, each at most once however often it was.
+/// Datasets that were written to, each at most once however often it was, with the moment at which
+/// its newest commit has to be on its way to the disk.
 pub(crate) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
@@ -24,7 +25,7 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct State {
-    written: HashMap<usize, Weak<OpenDataset>>,
+    written: HashMap<usize, (Weak<OpenDataset>, Instant)>,
     ended: bool,
 }
 
@@ -56,14 +57,16 @@ impl Drop for Committer {
 }
 
 impl Queue {
-    /// Tells the thread that `dataset` was written to. Once the thread has ended, the tickets
-    /// are left to sync, as they do whenever they are waited for before the thread gets there.
-    pub fn push(&self, dataset: &Arc<OpenDataset>) {
+    /// Tells the thread that `dataset` was written to and has to be durable `delay` from now. Once
+    /// the thread has ended, the tickets are left to sync, as they do whenever they are waited for
+    /// before the thread gets there.
+    pub fn push(&self, dataset: &Arc<OpenDataset>, delay: Duration) {
         let mut state = self.lock();
         if !state.ended {
-            state
-                .written
-                .insert(Arc::as_ptr(dataset) as usize, Arc::downgrade(dataset));
+            let due = Instant::now() + delay;
+            let known = state.written.entry(Arc::as_ptr(dataset) as usize);
+            let known = known.or_insert_with(|| (Arc::downgrade(dataset), due));
+            known.1 = known.1.min(due);
             self.changed.notify_one();
         }
     }
@@ -72,23 +75,34 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for written datasets, or until `wait` is over; `None` when the thread has to end.
-    fn take(&self, wait: Option<Duration>) -> Option<HashMap<usize, Weak<OpenDataset>>> {
+    /// Waits for written datasets that are due, or until `wait` is over; `None` when the thread has
+    /// to end.
+    fn take(&self, wait: Option<Duration>) -> Option<Vec<(usize, Weak<OpenDataset>)>> {
+        let until = wait.map(|wait| Instant::now() + wait);
         let mut state = self.lock();
-        let idle = |state: &mut State| state.written.is_empty() && !state.ended;
-        match wait {
-            None => {
-                state = self
-                    .changed
-                    .wait_while(state, idle)
-                    .unwrap_or_else(PoisonError::into_inner)
+        loop {
+            if state.ended {
+                return None;
             }
-            Some(wait) => {
-                let waited = self.changed.wait_timeout_while(state, wait, idle);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let now = Instant::now();
+            let due = state.written.extract_if(|_, (_, due)| *due <= now);
+            let due: Vec<_> = due.map(|(key, (dataset, _))| (key, dataset)).collect();
+            if !due.is_empty() || until.is_some_and(|until| until <= now) {
+                return Some(due);
             }
+            let next = state.written.values().map(|(_, due)| *due).chain(until);
+            let next = next.min();
+            state = match next {
+                None => self.changed.wait(state),
+                Some(next) => {
+                    let waited = self.changed.wait_timeout(state, next - now);
+                    waited
+                        .map(|(state, _)| state)
+                        .map_err(|lock| PoisonError::new(lock.into_inner().0))
+                }
+            }
+            .unwrap_or_else(PoisonError::into_inner);
         }
-        (!state.ended).then(|| std::mem::take(&mut state.written))
     }
 }
 

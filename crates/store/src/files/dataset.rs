@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use super::committer::Queue;
 use super::compact::{self, Memo};
@@ -65,8 +66,16 @@ impl Dataset for FileDataset {
     }
 
     fn commit(&self, commit: Commit<'_>) -> Result<(Outcome, Ticket), StoreError> {
+        self.commit_within(commit, Duration::ZERO)
+    }
+
+    fn commit_within(
+        &self,
+        commit: Commit<'_>,
+        delay: Duration,
+    ) -> Result<(Outcome, Ticket), StoreError> {
         let (outcome, number) = commit::run(&self.0, &commit)?;
-        self.0.committer.push(&self.0);
+        self.0.committer.push(&self.0, delay);
         let dataset = Arc::clone(&self.0);
         Ok((outcome, Ticket::new(move || dataset.durable.reach(number))))
     }
@@ -227,6 +236,11 @@ impl OpenDataset {
             let _ = self.damage.set(found.clone());
         }
         error
+    }
+
+    /// What is known to be damaged.
+    pub fn damage(&self) -> Option<String> {
+        self.damage.get().cloned()
     }
 
     pub fn damaged(&self, found: String) -> StoreError {

@@ -65,9 +65,12 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(RealFile(
-            OpenOptions::new().read(true).write(true).open(path)?,
-        )))
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
+            // A backup may lie where it can only be read.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(path)?,
+            opened => opened?,
+        };
+        Ok(Arc::new(RealFile(file)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

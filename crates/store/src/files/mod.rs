@@ -29,10 +29,12 @@ mod segment;
 mod snapshot;
 mod superseded;
 mod survey;
+mod verify;
 mod wire;
 mod writer;
 
 pub use disk::{Disk, DiskFile, RealDisk};
+pub use verify::Verified;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -95,8 +97,8 @@ pub struct Files {
     lock: Arc<StoreLock>,
 }
 
-/// Keeps other processes out.
-pub(crate) struct StoreLock(#[allow(dead_code)] File);
+/// Keeps other processes out of a store's folder, until it is dropped.
+pub struct StoreLock(#[allow(dead_code)] File);
 
 /// A dataset's place in the store, open or not.
 struct Slot {
@@ -262,6 +264,23 @@ impl Backend for Files {
         remove().map_err(|source| io_error("removing", &slot.dir, source))
     }
 
+    fn damaged(&self) -> Vec<(String, String)> {
+        let slots: Vec<(String, Arc<Slot>)> = self
+            .names()
+            .iter()
+            .map(|(name, slot)| (name.clone(), Arc::clone(slot)))
+            .collect();
+        let found = slots.iter().filter_map(|(name, slot)| {
+            let found = match self.opened(name, slot) {
+                Ok(dataset) => dataset.damage()?,
+                Err(StoreError::Damaged { found, .. }) => found,
+                Err(error) => error.to_string(),
+            };
+            Some((name.clone(), found))
+        });
+        found.collect()
+    }
+
     fn backup(&self, to: &Path) -> Result<Backup, StoreError> {
         backup::run(self, to)
     }
@@ -286,7 +305,11 @@ impl Drop for Files {
 }
 
 impl StoreLock {
-    fn take(dir: &Path) -> Result<StoreLock, StoreError> {
+    /// Takes the lock of the folder `dir`, which exists.
+    ///
+    /// # Errors
+    /// `InUse` when another process has the store open.
+    pub fn take(dir: &Path) -> Result<StoreLock, StoreError> {
         let path = dir.join("LOCK");
         let file = File::options()
             .create(true)
@@ -349,11 +372,7 @@ fn check_format(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
     let path = root.join("FORMAT");
     let fail = |source| io_error("opening", &path, source);
     let found = match disk::read_all(disk, &path) {
-        Ok(bytes) => {
-            let text = String::from_utf8_lossy(&bytes);
-            text.strip_prefix("tahini store ")
-                .and_then(|number| number.trim().parse().ok())
-        }
+        Ok(bytes) => format_in(&bytes),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let names = disk.list(root).map_err(fail)?;
             if names.iter().any(|name| name == "datasets") {
@@ -366,6 +385,24 @@ fn check_format(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
         }
         Err(error) => return Err(fail(error)),
     };
+    judge_format(found, &path)
+}
+
+/// Refuses a folder that does not say that it holds a store of a format we know.
+fn check_known_format(disk: &dyn Disk, root: &Path) -> Result<(), StoreError> {
+    let path = root.join("FORMAT");
+    let bytes = disk::read_all(disk, &path);
+    let bytes = bytes.map_err(|source| io_error("opening", &path, source))?;
+    judge_format(format_in(&bytes), &path)
+}
+
+fn format_in(bytes: &[u8]) -> Option<u32> {
+    let text = String::from_utf8_lossy(bytes);
+    text.strip_prefix("tahini store ")
+        .and_then(|number| number.trim().parse().ok())
+}
+
+fn judge_format(found: Option<u32>, path: &Path) -> Result<(), StoreError> {
     match found {
         Some(OLDEST..=FORMAT) => Ok(()),
         found => Err(StoreError::Format {

@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tahini_entity::Batch;
 use tahini_store::{Backend, Commit, Dataset, Files, Options, StoreError};
@@ -240,6 +241,8 @@ fn after_a_failed_sync_the_dataset_is_closed_until_it_is_opened_anew() {
         dataset.commit(commit(&again)),
         Err(StoreError::Io { .. })
     ));
+    assert!(dataset.snapshot().is_err());
+    assert_eq!(disk.counts().0, 1, "a failed sync is never tried again");
     write(&other, [entity("x", 1)]);
 
     let anew = files.open("d", false).unwrap();
@@ -309,6 +312,121 @@ fn a_full_disk_refuses_a_commit_and_goes_on() {
         let files = Files::open(&root, options(&disk)).unwrap();
         model.check(&*files.open("d", false).unwrap().snapshot().unwrap());
     }
+}
+
+/// An id that no compression makes much shorter.
+fn noise(seed: u64) -> String {
+    let mut dice = Dice(seed);
+    let letters = (0..300).map(|_| char::from(b'!' + dice.roll(90) as u8));
+    letters.collect()
+}
+
+/// Commits until the disk is full; returns the model of what was taken, and the one refused.
+fn fill(
+    dataset: &Arc<dyn Dataset>,
+    dice: &mut Dice,
+) -> Option<(Model, Vec<tahini_entity::Entity>)> {
+    let mut model = Model::default();
+    for _ in 0..COMMITS {
+        let (entities, state) = random_commit(dice);
+        let rows = batch(entities.iter().cloned());
+        let done = run(
+            dataset,
+            Commit {
+                state: &state,
+                ..commit(&rows)
+            },
+        );
+        match done {
+            Ok(_) => {
+                entities.iter().for_each(|entity| model.write(entity));
+                model.write_state(&state);
+            }
+            Err(StoreError::Io { source, .. }) => {
+                assert_eq!(source.kind(), std::io::ErrorKind::StorageFull);
+                return Some((model, entities));
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    None
+}
+
+#[test]
+fn a_disk_that_stays_full_is_readable_and_writable_again_when_there_is_room() {
+    let mut room = 0;
+    loop {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("store.root");
+        let disk = LyingDisk::new(Trouble::default());
+        let files = Files::open(&root, options(&disk)).unwrap();
+        let dataset = files.open("d", true).unwrap();
+        disk.trouble(Trouble {
+            room: Some(room),
+            ..Trouble::default()
+        });
+        let Some((mut model, refused)) = fill(&dataset, &mut Dice(5)) else {
+            assert!(room > 500, "everything fits into {room} bytes");
+            return;
+        };
+        let context = format!("room for {room} bytes");
+        let large = batch((0..9).map(|at| entity(&noise(at), 1)));
+        let still = run(&dataset, commit(&large));
+        assert!(matches!(still, Err(StoreError::Io { .. })), "{context}");
+        model.check(&*dataset.snapshot().unwrap());
+        // Closing may find no room for what it would like to write; nothing depends on it.
+        drop((dataset, files));
+        let disk = disk.reboot(Loss::Everything);
+        disk.trouble(Trouble {
+            room: Some(0),
+            ..Trouble::default()
+        });
+        let files = Files::open(&root, options(&disk)).unwrap();
+        let dataset = files.open("d", false).unwrap();
+        model.check(&*dataset.snapshot().unwrap());
+        assert!(run(&dataset, commit(&large)).is_err(), "{context}");
+        disk.trouble(Trouble::default());
+        run(&dataset, commit(&batch(refused.iter().cloned()))).unwrap();
+        refused.iter().for_each(|entity| model.write(entity));
+        model.check(&*dataset.snapshot().unwrap());
+        drop((dataset, files));
+        let disk = disk.reboot(Loss::Everything);
+        let files = Files::open(&root, options(&disk)).unwrap();
+        model.check(&*files.open("d", false).unwrap().snapshot().unwrap());
+        room += 61;
+    }
+}
+
+#[test]
+fn a_commit_that_nobody_waits_for_is_synced_with_others_and_in_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("store.root");
+    let disk = LyingDisk::new(Trouble::default());
+    let files = Files::open(&root, options(&disk)).unwrap();
+    let dataset = files.open("d", true).unwrap();
+    let hour = Duration::from_secs(3600);
+    let put = |id: &str, delay: Duration| {
+        let rows = batch([entity(id, 1)]);
+        drop(dataset.commit_within(commit(&rows), delay).unwrap());
+    };
+    let before = disk.counts().0;
+    (0..5).for_each(|at| put(&format!("lazy{at}"), hour));
+    assert_eq!(disk.counts().0, before, "an hour is not over");
+    assert_eq!(dataset.snapshot().unwrap().head().next, 5);
+    assert_eq!(disk.counts().0, before + 1, "one sync for whoever looks");
+
+    put("soon", Duration::from_millis(30));
+    let begun = Instant::now();
+    while disk.counts().0 == before + 1 {
+        assert!(begun.elapsed() < Duration::from_secs(20), "never synced");
+        std::thread::yield_now();
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(15), "not at once");
+    let back = disk.reboot(Loss::Everything);
+    drop((dataset, files));
+    let files = Files::open(&root, options(&back)).unwrap();
+    let dataset = files.open("d", false).unwrap();
+    assert_eq!(dataset.snapshot().unwrap().head().next, 6);
 }
 
 #[test]

@@ -9,7 +9,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use tahini_store::{Disk, DiskFile};
 
-use crate::model::Dice;
+/// Numbers that are the same in every run.
+pub struct Dice(pub u64);
+
+impl Dice {
+    pub fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+}
 
 /// What becomes of unsynced bytes and names when the power goes.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +42,9 @@ pub struct Trouble {
     pub sync_fails_at: Option<u64>,
     /// This write finds no space after half of its bytes, counted from 0.
     pub full_at: Option<u64>,
+    /// There is room for so many more bytes; what grows beyond finds no space, for as long as the
+    /// trouble lasts.
+    pub room: Option<u64>,
     /// Syncs report success and do nothing.
     pub lies: bool,
 }
@@ -199,6 +213,25 @@ impl World {
         }
     }
 
+    /// Takes the room that a file needs to become so long; returns how many bytes lack.
+    fn take_room(&mut self, node: u64, len: u64) -> u64 {
+        let grows = len.saturating_sub(self.files[&node].now.len() as u64);
+        let Some(room) = &mut self.trouble.room else {
+            return 0;
+        };
+        let taken = grows.min(*room);
+        *room -= taken;
+        grows - taken
+    }
+
+    /// Gives back what a file needs no more when it is cut.
+    fn give_room(&mut self, node: u64, len: u64) {
+        let shrinks = (self.files[&node].now.len() as u64).saturating_sub(len);
+        if let Some(room) = &mut self.trouble.room {
+            *room += shrinks;
+        }
+    }
+
     /// The node of a path, whose folder the test's root stands for.
     fn find(&self, path: &Path) -> Option<u64> {
         let mut node = ROOT;
@@ -343,18 +376,21 @@ impl DiskFile for LyingFile {
 
     fn write_at(&self, bytes: &[u8], at: u64) -> Result<()> {
         self.with(|world, node| {
-            let full = world.trouble.full_at == Some(world.writes);
+            let mut full = world.trouble.full_at == Some(world.writes);
             world.writes += 1;
+            let fits = match world.take_room(node, at + bytes.len() as u64) {
+                lacking if lacking > 0 => {
+                    full = true;
+                    bytes.len() - (lacking as usize).min(bytes.len())
+                }
+                _ if full => bytes.len() / 2,
+                _ => bytes.len(),
+            };
             let was_off = world.off;
             let done = world.change();
             if !was_off {
                 // The power goes in the middle of a write: its bytes are under way.
-                let bytes = if full {
-                    &bytes[..bytes.len() / 2]
-                } else {
-                    bytes
-                };
-                let change = Change::Write(at, bytes.to_vec());
+                let change = Change::Write(at, bytes[..fits].to_vec());
                 let content = world.files.get_mut(&node).unwrap();
                 change.apply(&mut content.now);
                 content.unsynced.push(change);
@@ -371,6 +407,7 @@ impl DiskFile for LyingFile {
     fn cut(&self, size: u64) -> Result<()> {
         self.with(|world, node| {
             world.change()?;
+            world.give_room(node, size);
             let content = world.files.get_mut(&node).unwrap();
             Change::Cut(size).apply(&mut content.now);
             content.unsynced.push(Change::Cut(size));

@@ -8,20 +8,8 @@ use tahini_entity::{Batch, Entity};
 use tahini_store::{Backend, Commit, Dataset, Files, Limit, Memory, Snapshot, StateWrite};
 
 use crate::contract::tiny;
+pub use crate::lying_disk::Dice;
 use crate::rows::*;
-
-/// Numbers that are the same in every run.
-pub struct Dice(pub u64);
-
-impl Dice {
-    pub fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
 
 /// All versions ever written, and the state.
 #[derive(Clone, Default)]

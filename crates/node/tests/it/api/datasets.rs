@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{TestNode, ids};
+use super::{TestNode, embedded, ids, reader};
 
 /// A node with the dataset `d`: 1, 2, 3, then 2 changed and 3 deleted.
 fn filled() -> TestNode {
@@ -151,6 +151,183 @@ fn one_entity_and_its_versions() {
     entity("entity_id=2&offset=2").is_problem(404, "\"2\"");
     entity("entity_id=9").is_problem(404, "\"9\"");
     entity("").is_problem(400, "`entity_id`");
+    assert_eq!(offsets(&entity("entity_id=2&history=true").ok()), [1, 3]);
+    assert_eq!(
+        offsets(&entity("entity_id=2&history=true&limit=1").ok()),
+        [3]
+    );
+    assert_eq!(
+        offsets(&entity("entity_id=2&history=true&limit=0").ok()),
+        [0; 0]
+    );
+    entity("entity_id=9&history=true").is_problem(404, "\"9\"");
+    assert_eq!(node.json("/api/datasets/d/entities/2")["n"], 22);
+    node.get("/api/datasets/d/entities/9")
+        .is_problem(404, "\"9\"");
+}
+
+#[test]
+fn ids_in_a_path_may_hold_anything() {
+    let node = filled();
+    let id = "http://x/a b?c#d";
+    node.post("/api/receivers/r/entities", json!([{"_id": id}]))
+        .ok();
+    let path = "/api/datasets/d/entities/http%3A%2F%2Fx%2Fa%20b%3Fc%23d";
+    assert_eq!(node.json(path)["_id"], id);
+    assert_eq!(
+        node.json("/api/datasets/d/entities/http://x/a%20b%3Fc%23d")["_id"],
+        id
+    );
+}
+
+#[test]
+fn a_verbose_list_says_who_writes_and_reads() {
+    let node = TestNode::of(json!([
+        embedded("in", &["a"]),
+        reader("out", "in"),
+        reader("other", "in")
+    ]));
+    node.run("in");
+    let find = |path: &str| {
+        let all = node.json(path);
+        let found = all
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["_id"] == "in");
+        found.unwrap().clone()
+    };
+    let verbose = find("/api/datasets?verbose=true");
+    assert_eq!(verbose["writers"], json!(["in"]));
+    assert_eq!(verbose["readers"], json!(["other", "out"]));
+    assert!(find("/api/datasets").get("writers").is_none());
+}
+
+/// What the documentation's example of the log's entry shows.
+#[test]
+fn entities_are_posted_to_a_dataset_by_hand() {
+    let node = filled();
+    let path = "/api/datasets/d/entities";
+    let same = json!([
+        {"_id": "1", "n": 1, "_updated": 0}, {"_id": "3", "n": 3, "_updated": 4, "_deleted": true}
+    ]);
+    assert_eq!(
+        node.post(path, same.clone()).ok(),
+        json!({"entities": 2, "written": 0})
+    );
+    let forced = format!("{path}?force=true");
+    assert_eq!(
+        node.post(&forced, same).ok(),
+        json!({"entities": 2, "written": 2})
+    );
+    assert_eq!(offsets(&node.json(&format!("{path}?since=4"))), [5, 6]);
+    let log = node.json("/api/pipes/r/log?history=false");
+    let entry = log
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["_id"] == "entities-reposted");
+    let entry = entry.unwrap();
+    assert_eq!(
+        entry["entities"],
+        json!([
+            {"_id": "1", "_deleted": false, "_updated": 0},
+            {"_id": "3", "_deleted": true, "_updated": 4}
+        ])
+    );
+    assert_eq!(
+        (&entry["event_type"], &entry["num_entities"]),
+        (&json!("entities-reposted"), &json!(2))
+    );
+    assert_eq!(
+        (&entry["pipe_id"], &entry["user"]["user_id"]),
+        (&json!("r"), &json!("anonymous"))
+    );
+    // One entity alone is taken, too; what is wrong is refused as a whole.
+    let one = json!({"_id": "4", "$x": 1, "_own": 2});
+    assert_eq!(node.post(path, one).ok()["written"], 1);
+    assert!(
+        node.json("/api/datasets/d/entity?entity_id=4")
+            .get("_own")
+            .is_none()
+    );
+    let wrong = json!([{"_id": "5"}, {"n": 1}]);
+    node.post(path, wrong)
+        .is_problem(400, "entity 1: expected a string `_id`");
+    node.get("/api/datasets/d/entity?entity_id=5")
+        .is_problem(404, "\"5\"");
+    node.post("/api/datasets/none/entities", json!([]))
+        .is_problem(404, "none");
+    node.post("/api/datasets/system:config/entities", json!([]))
+        .is_problem(409, "node itself");
+}
+
+#[test]
+fn what_is_posted_by_hand_meets_the_demands_of_the_sink() {
+    let node = TestNode::of(json!([{
+        "_id": "r", "type": "pipe", "source": {"type": "http_endpoint"},
+        "sink": {"type": "dataset", "dataset": "d", "max_entity_bytes_size": 20}
+    }]));
+    let path = "/api/datasets/d/entities?force=true";
+    node.post(path, json!([{"_id": "1", "n": "x"}])).ok();
+    let large = json!([{"_id": "2"}, {"_id": "1", "n": "x".repeat(20)}]);
+    node.post(path, large)
+        .is_problem(400, "max_entity_bytes_size");
+    assert_eq!(offsets(&node.json("/api/datasets/d/entities")), [0]);
+}
+
+#[test]
+fn the_limit_of_an_entity_may_stand_in_the_metadata() {
+    let node = TestNode::of(json!([
+        {"_id": "node", "type": "metadata", "global_defaults": {"max_entity_bytes_size": 20}},
+        {"_id": "r", "type": "pipe", "source": {"type": "http_endpoint"},
+         "sink": {"type": "dataset", "dataset": "d"}}
+    ]));
+    let post = |text: String| {
+        node.post(
+            "/api/receivers/r/entities",
+            json!([{"_id": "1", "n": text}]),
+        )
+    };
+    post("x".to_owned()).ok();
+    post("x".repeat(20)).is_problem(400, "max_entity_bytes_size");
+}
+
+#[test]
+fn erased_entities_are_gone_with_all_their_versions() {
+    let node = filled();
+    let path = "/api/datasets/d/entity";
+    let done = node
+        .delete(&format!("{path}?entity_id=2&entity_id=3&entity_id=9"))
+        .ok();
+    assert_eq!(
+        (&done["entities"], &done["finished"]),
+        (&json!(2), &json!(true))
+    );
+    assert_eq!(offsets(&node.json("/api/datasets/d/entities")), [0]);
+    node.get(&format!("{path}?entity_id=2"))
+        .is_problem(404, "\"2\"");
+    let log = node.json("/api/pipes/r/log?history=false");
+    let entry = log
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|entry| entry["_id"] == "entities-erased");
+    assert_eq!(entry.unwrap()["num_entities"], 2);
+    assert!(!log.to_string().contains("\"3\""), "{log}");
+    node.delete(path).is_problem(400, "`entity_id`");
+    node.delete("/api/datasets/none/entity?entity_id=1")
+        .is_problem(404, "none");
+    // The node's own datasets are none of this.
+    node.delete("/api/datasets/system:config/entity?entity_id=r")
+        .is_problem(409, "node itself");
+    // The id can come again, as a new one.
+    node.post("/api/receivers/r/entities", json!([{"_id": "2", "n": 1}]))
+        .ok();
+    assert_eq!(
+        node.json(&format!("{path}?entity_id=2"))["_previous"],
+        Value::Null
+    );
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod access;
 mod config;
 mod datasets;
 mod description;
+mod entity_types;
 mod pipes;
 mod preview;
 mod publishers;
@@ -79,6 +80,7 @@ impl TestNode {
             automatic: false,
             prefer_docker: false,
             metrics_listen: None,
+            backups: None,
             master_key: folder.path().join("keys/master.key"),
             token_key: folder.path().join("keys/token.key"),
         };

@@ -170,7 +170,7 @@ fn what_a_pump_cannot_do_is_refused() {
     let pump = node.json("/api/pipes/r/pump");
     assert_eq!(
         pump["runtime"]["supported-operations"],
-        json!(["enable", "disable"])
+        json!(["enable", "disable", "discard-inferred-schema"])
     );
     assert_eq!(pump["runtime"]["state"], Value::Null);
 }

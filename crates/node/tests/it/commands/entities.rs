@@ -128,3 +128,27 @@ fn a_folder_that_a_node_holds_is_said_to_be_asked_there() {
     }
     store.close().unwrap();
 }
+
+#[test]
+fn erased_entities_are_gone() {
+    let project = project();
+    let said = project.call(&["erase", "p", "b", "nobody"]);
+    assert_eq!(said.code, 0, "{}", said.err);
+    assert_eq!(said.out, "removed 1 of 2 entities with 2 versions from p\n");
+    assert_eq!(printed(&project, &["p", "--history"]), [row("a", 1, 0)]);
+    let said = project.call(&["erase", "none", "b"]);
+    assert_eq!(said.code, 1);
+    assert!(
+        said.err.contains("expected a dataset \"none\""),
+        "{}",
+        said.err
+    );
+    let _node = open_store(&project.0.path().join("tahini-data")).unwrap();
+    let said = project.call(&["erase", "p", "a"]);
+    assert!(
+        said.err
+            .contains("DELETE /api/datasets/p/entity?entity_id="),
+        "{}",
+        said.err
+    );
+}

@@ -49,6 +49,7 @@ contract!(
     one_commit_may_hold_an_id_twice,
     the_optimistic_rule_is_all_or_nothing,
     one_version_of_an_id_may_be_all,
+    what_did_not_change_can_be_written_once_more,
     touched_versions_are_left_alone,
     rows_need_an_id,
     order_of_names_is_no_change,

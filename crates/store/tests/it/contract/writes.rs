@@ -215,6 +215,37 @@ pub fn one_version_of_an_id_may_be_all(backend: &dyn Backend) {
     assert_eq!((kept.written, kept.unchanged), (1, 2));
 }
 
+pub fn what_did_not_change_can_be_written_once_more(backend: &dyn Backend) {
+    let dataset = orders(backend);
+    write(&dataset, [entity("a", 1), entity("b", 1)]);
+    let rows = batch([
+        entity("a", 1),
+        deleted("b", 1),
+        deleted("b", 1),
+        deleted("c", 1),
+    ]);
+    let again = Commit {
+        rule: Rule::Always,
+        ..commit(&rows)
+    };
+    let (outcome, ticket) = dataset.commit(again).unwrap();
+    ticket.wait().unwrap();
+    assert_eq!(outcome.seqs, [Some(2), Some(3), Some(4), None]);
+    assert_eq!(
+        (outcome.written, outcome.deleted, outcome.unchanged),
+        (1, 2, 1)
+    );
+    let snapshot = dataset.snapshot().unwrap();
+    let head = snapshot.head();
+    assert_eq!((head.next, head.live, head.deleted), (5, 1, 1));
+    let mut versions = Batch::new();
+    snapshot.versions("a", &mut versions).unwrap();
+    let hashes: Vec<u128> = versions.iter().map(|row| row.meta.hash).collect();
+    assert_eq!(hashes.len(), 2);
+    assert_eq!(hashes[0], hashes[1]);
+    assert_eq!(versions.get(1).meta.previous, Some(0));
+}
+
 pub fn touched_versions_are_left_alone(backend: &dyn Backend) {
     let dataset = orders(backend);
     write(&dataset, [entity("a", 1), entity("b", 1)]);

@@ -1,0 +1,200 @@
+"""The real binary on disks that are full, damaged, or end with the process: it says what is wrong,
+loses nothing that it acknowledged, and goes on when it can.
+
+Needs the environment variable TAHINI: the path of a built node.
+"""
+
+import json
+import os
+import random
+import resource
+import shutil
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+
+from nodes import Node
+
+TAHINI = os.environ["TAHINI"]
+RANDOM = random.Random(7)
+
+
+def inbox(name, durable=True):
+    return {"_id": name, "type": "pipe", "source": {"type": "http_endpoint"}, "metadata": {"durable": durable}}
+
+
+def noise(length):
+    """Text that does not become shorter by being packed."""
+    return "".join(RANDOM.choices("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/", k=length))
+
+
+class OnDisk(unittest.TestCase):
+    def node(self, components, **options):
+        folder = tempfile.mkdtemp(prefix="tahini-disk-")
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        node = Node(TAHINI, folder, components, **options)
+        self.addCleanup(node.end)
+        return node
+
+    def fill(self, node, pipe, most=4000):
+        """Posts until that is refused; what was acknowledged, and the words of the refusal."""
+        taken = {}
+        for at in range(most):
+            entity = {"_id": f"f{at}", "v": at, "noise": noise(6000)}
+            status, text = node.post(pipe, [entity])
+            if status != 200:
+                self.assertIn(status, (500, 503))
+                return taken, json.loads(text)["detail"]
+            taken[entity["_id"]] = at
+        self.fail(f"{most} posts and still room")
+
+    def check_has(self, node, dataset, taken):
+        found = node.latest(dataset)
+        self.assertEqual({id: found.get(id) for id in taken}, taken)
+
+
+class FilesMayOnlyBecomeSoLarge(OnDisk):
+    LIMIT = 400_000
+
+    def test_what_was_acknowledged_stays_and_others_go_on(self):
+        limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (self.LIMIT, resource.RLIM_INFINITY))
+        node = self.node([inbox("large"), inbox("small")], limits=limit).start()
+        taken, words = self.fill(node, "large")
+        self.assertGreater(len(taken), 20)
+        self.assertRegex(words, r"writing \S+\.log: File too large")
+        self.check_has(node, "large", taken)
+        self.assertEqual(node.post("small", [{"_id": "a", "v": 1}])[0], 200, "another file has room")
+        self.assertEqual(node.post("large", [{"_id": "f0", "noise": noise(6000)}])[0], 503, "still no room")
+        node.kill()
+        node.start()
+        self.check_has(node, "large", taken)
+        node.kill()
+        node.limits = None
+        node.start()
+        self.check_has(node, "large", taken)
+        self.check_has(node, "small", {"a": 1})
+        self.assertEqual(node.post("large", [{"_id": "after", "v": 1}])[0], 200)
+        self.check_has(node, "large", {**taken, "after": 1})
+        self.assertEqual(node.stop(), 0)
+
+
+class FullDisk(OnDisk):
+    MEGABYTES = 12
+
+    def disk(self):
+        """A disk that is soon full; only the system's administrator can make one."""
+        where = tempfile.mkdtemp(prefix="tahini-small-")
+        self.addCleanup(os.rmdir, where)
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={self.MEGABYTES}m", "tmpfs", where], capture_output=True, text=True)
+        if mounted.returncode != 0:
+            print(f"SKIP: a small disk of its own needs the right to mount one: {mounted.stderr.strip()}")
+            self.skipTest("no right to mount")
+        self.addCleanup(subprocess.run, ["umount", "-l", where], check=True)
+        return Path(where)
+
+    def test_a_full_disk_is_told_and_loses_nothing(self):
+        disk = self.disk()
+        ballast = disk / "ballast"
+        ballast.write_bytes(b"x" * 3_000_000)
+        source = {"_id": "numbers", "type": "pipe", "source": {"type": "embedded", "entities": [{"_id": str(at), "noise": noise(200)} for at in range(300)]}, "pump": {"mode": "manual"}}
+        node = self.node([inbox("box"), inbox("soon", durable=False), source], data=disk / "data").start()
+        taken, words = self.fill(node, "box")
+        self.assertIn("No space left on device", words)
+        self.assertIn(str(disk), words, "which disk it is")
+        self.check_has(node, "box", taken)
+        self.assertEqual(node.ask("GET", "/readyz")[0], 200, "it can still be read")
+        while node.post("soon", [{"_id": "s", "noise": noise(3000)}])[0] == 200:
+            pass
+        status, _, body = node.ask("POST", "/api/pipes/numbers/pump", "operation=start", "application/x-www-form-urlencoded")
+        self.assertEqual(status, 200, body)
+        node.kill()
+        node.start()
+        self.check_has(node, "box", taken)
+        self.assertEqual(node.post("box", [{"_id": "f1", "noise": noise(9000)}])[0], 503)
+        ballast.unlink()
+        self.assertEqual(node.post("box", [{"_id": "after", "v": 1, "noise": noise(9000)}])[0], 200, "there is room again")
+        self.assertTrue(node.run("numbers")["success"])
+        self.check_has(node, "box", {**taken, "after": 1})
+        self.assertEqual(node.stop(), 0)
+        node.start()
+        self.check_has(node, "box", {**taken, "after": 1})
+        self.assertEqual(len(node.latest("numbers", "noise")), 300)
+
+    def test_a_backup_that_finds_no_room_leaves_the_one_before(self):
+        disk = self.disk()
+        node = self.node([inbox("box")])
+        node.backups = disk / "backups"
+        node.start()
+        for at in range(50):
+            self.assertEqual(node.post("box", [{"_id": f"a{at}", "v": at, "noise": noise(6000)}])[0], 200)
+        node.command("backup", "own", "--node", node.url)
+        for at in range(3000):
+            self.assertEqual(node.post("box", [{"_id": f"b{at}", "v": at, "noise": noise(6000)}])[0], 200)
+        said = node.command("backup", "own", "--node", node.url, code=1)
+        self.assertIn("No space left on device", said)
+        said = node.command("restore", node.backups / "own", "--check")
+        self.assertIn("did not come to its end", said)
+        back = node.folder / "back"
+        node.command("restore", node.backups / "own", "--data", back)
+        lines = node.command("entities", "box", "--data", back).splitlines()
+        self.assertGreaterEqual({json.loads(line)["_id"] for line in lines}, {f"a{at}" for at in range(50)})
+
+
+class DamagedSegment(OnDisk):
+    def test_a_flipped_byte_is_named_and_concerns_its_dataset_alone(self):
+        reader = lambda name, source: {"_id": name, "type": "pipe", "source": {"type": "dataset", "dataset": source}, "pump": {"mode": "manual"}}
+        node = self.node([inbox("bad"), inbox("good"), reader("from-bad", "bad"), reader("from-good", "good")]).start()
+        for at in range(30):
+            for name in ("bad", "good"):
+                self.assertEqual(node.post(name, [{"_id": f"e{at}", "v": at}])[0], 200)
+        self.assertEqual(node.stop(), 0)
+        folder = next(m.parent for m in node.data.glob("datasets/*/MANIFEST") if "\nname bad\n" in m.read_text())
+        segment = next(folder.glob("*.log"))
+        content = bytearray(segment.read_bytes())
+        content[len(content) // 3] ^= 1
+        segment.write_bytes(content)
+
+        node.start()
+        status, _, body = node.ask("GET", "/api/datasets/bad/entities")
+        known = node.json("/api/datasets/bad")["runtime"]["damaged"]
+        self.assertRegex(known, rf"the frame at byte \d+ of {segment} does not match its sum")
+        if status == 200:
+            # What stands before the damage can be read, and is what was written.
+            for entity in json.loads(body):
+                self.assertEqual(entity["_id"], f"e{entity['v']}")
+        status, text = node.post("bad", [{"_id": "new", "v": 1}])
+        self.assertEqual(status, 500)
+        self.assertIn(str(segment), text)
+        self.assertIn('dataset \\"bad\\" is damaged', text)
+
+        self.assertEqual(node.json("/api/status")["damaged_datasets"], [{"dataset": "bad", "found": known}])
+        _, _, metrics = node.ask("GET", "/api/metrics")
+        self.assertIn('tahini_dataset_damaged{dataset="bad"} 1', metrics.decode())
+        self.assertIn('tahini_dataset_damaged{dataset="good"} 0', metrics.decode())
+        shown = {d["_id"]: d["runtime"]["damaged"] for d in node.json("/api/datasets")}
+        self.assertEqual({name for name, damage in shown.items() if damage}, {"bad"})
+
+        self.assertEqual(node.post("good", [{"_id": "new", "v": 1}])[0], 200)
+        self.assertTrue(node.run("from-good")["success"])
+        self.assertEqual(len(node.latest("from-good")), 31)
+        self.assertEqual(node.stop(), 0)
+
+
+class DataFolder(OnDisk):
+    def test_rights_of_others_are_taken_away(self):
+        node = self.node([])
+        node.data.mkdir(mode=0o755)
+        node.data.chmod(0o755)
+        node.start()
+        self.assertEqual(node.data.stat().st_mode & 0o777, 0o700)
+        self.assertIn("0755", node.said())
+        node.stop()
+        node.data.chmod(0o700)
+        before = node.said()
+        node.start()
+        self.assertNotIn("its owner's alone", node.said()[len(before) :])
+
+
+if __name__ == "__main__":
+    unittest.main()
