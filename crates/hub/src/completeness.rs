@@ -202,6 +202,16 @@ impl Leaving {
     /// # Errors
     /// When what was known before cannot be read.
     pub(crate) fn tell(&self, world: &World, home: &dyn Snapshot) -> Result<(), Failure> {
+        self.promised(world, home)?.keep(world);
+        Ok(())
+    }
+
+    /// What readers will know, prepared before the commit that makes it true: looking at the
+    /// dataset afterwards would wait for the disk.
+    ///
+    /// # Errors
+    /// When what was known before cannot be read.
+    pub(crate) fn promised(&self, world: &World, home: &dyn Snapshot) -> Result<Promised, Failure> {
         let generation = home.head().generation;
         let before = match world.known.completeness(&self.dataset, generation) {
             Some(values) => values,
@@ -211,10 +221,26 @@ impl Leaving {
         for (dataset, at) in before {
             values.entry(dataset).or_insert(at);
         }
-        world
-            .known
-            .keep_completeness(&self.dataset, generation, values);
-        Ok(())
+        Ok(Promised {
+            dataset: self.dataset.clone(),
+            generation,
+            values,
+        })
+    }
+}
+
+/// What readers of a dataset know once a commit is done.
+pub(crate) struct Promised {
+    dataset: String,
+    generation: uuid::Uuid,
+    values: Values,
+}
+
+impl Promised {
+    /// Lets readers know.
+    pub(crate) fn keep(self, world: &World) {
+        let known = &world.known;
+        known.keep_completeness(&self.dataset, self.generation, self.values);
     }
 }
 

@@ -126,12 +126,9 @@ fn run_planned(
     cancel: &Cancel,
 ) -> Result<(), Failure> {
     let started = run_log.started().as_microsecond();
-    let Input {
-        leaving,
-        sync,
-        source,
-    } = Input::open(pipe, world, plan, started, cancel)?;
-    summary.warnings.extend(sync.told());
+    let input = Input::open(pipe, world, plan, started, cancel)?;
+    summary.warnings.extend(input.sync.told());
+    let source = input.source;
     run_log.set_kind(plan.kind);
     plan.mark_rescan(pipe, world)?;
     let mut sink = pipe.open_sink(world, cancel)?;
@@ -176,8 +173,8 @@ fn run_planned(
         tracker,
         boundary,
         read_attempts: 0,
-        leaving,
-        sync,
+        leaving: input.leaving,
+        sync: input.sync,
         cancel,
         summary,
     };

@@ -19,7 +19,7 @@ use tahini_entity::json::{Elements, Layout, Numbers, Parser, ReadError};
 use tahini_store::{Commit, Dataset, Outcome, Rule, Snapshot, StateWrite, StoreError};
 
 use crate::children;
-use crate::completeness::{self, Leaving};
+use crate::completeness::{self, Leaving, Promised};
 use crate::hub::{Hub, LivePipe, Refusal};
 use crate::intake::id_found;
 use crate::pipe::Pipe;
@@ -116,10 +116,7 @@ pub fn receive(
     // What the inputs promise is read before what they hold.
     let leaving = match push.is_full && !push.is_last {
         true => None,
-        false => {
-            let own = push.completeness.unwrap_or(i64::MAX);
-            completeness::leaving(pipe, &hub.world, own)?
-        }
+        false => completeness::leaving(pipe, &hub.world, push.completeness.unwrap_or(i64::MAX))?,
     };
     let mut look = look::begin(&mut receiving, hub, pipe, &batch)?;
     let entities = transform(hub, pipe, batch)?;
@@ -137,6 +134,7 @@ pub fn receive(
             }
             let mut receiver = Receiver {
                 leaving,
+                promised: None,
                 now: hub.world.clock.micros(),
                 terms,
                 hub,
@@ -146,7 +144,9 @@ pub fn receive(
                 push,
             };
             let changed = receiver.take(&rows)?;
-            receiver.tell()?;
+            if let Some(promised) = receiver.promised.take() {
+                promised.keep(&hub.world);
+            }
             if terms.is_locked() {
                 written = Some(receiver.latest(&rows)?);
             }
@@ -224,6 +224,8 @@ fn unfit(failure: Failure) -> PostError {
 struct Receiver<'a> {
     /// The completeness that the dataset gets, where this request is one whole step.
     leaving: Option<Leaving>,
+    /// What readers know of it when the request is done.
+    promised: Option<Promised>,
     /// The time of the request, microseconds since 1970 UTC.
     now: i64,
     terms: Terms,
@@ -306,14 +308,8 @@ impl Receiver<'_> {
             let first = self.now.max(before.head().last_ts.saturating_add(1));
             leaving.cap(first.saturating_add(rows));
         }
+        self.promised = Some(leaving.promised(&self.hub.world, before)?);
         Ok(vec![leaving.write(before)?.0])
-    }
-
-    fn tell(&self) -> Result<(), PostError> {
-        if let Some(leaving) = &self.leaving {
-            leaving.tell(&self.hub.world, self.dataset.snapshot()?.as_ref())?;
-        }
-        Ok(())
     }
 
     /// What the dataset has of these ids.
