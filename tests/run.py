@@ -174,6 +174,7 @@ def test_steps():
         Step("stand-ins, services, demo", [str(VENV / "python"), "-m", "unittest", "discover", "-s", "demo/tests"], unittest_count, env=with_node),
         Step("the JSON schemas", [str(VENV / "python"), "-m", "unittest", "discover", "-s", "tests", "-p", "test_schema.py"], unittest_count, env=with_node),
         Step("reference vectors through the binary", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_vectors.py"], unittest_count, env=with_node),
+        Step("limits through the binary", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_limits.py"], unittest_count, env=with_node, limit=20 * MINUTE),
         Step("the README's first pipe", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_readme.py"], unittest_count, env=with_node),
         Step("full and damaged disks", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_disk.py"], unittest_count, env=with_node),
         Step("backup and restore", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_backup.py"], unittest_count, env=with_node),

@@ -3,6 +3,7 @@
 
 pub mod http;
 pub mod json;
+pub mod json_schema;
 pub mod microservice;
 
 use tahini_hub::registry::{SinkDef, SourceDef, SystemDef, TransformDef};
@@ -14,7 +15,7 @@ pub const SOURCES: &[SourceDef] = &[json::BINARY, json::PULL];
 pub const SINKS: &[SinkDef] = &[json::PUSH];
 
 /// Transform types, by name.
-pub const TRANSFORMS: &[TransformDef] = &[http::HTTP];
+pub const TRANSFORMS: &[TransformDef] = &[http::HTTP, json_schema::JSON_SCHEMA];
 
 /// System types, by name.
 pub const SYSTEMS: &[SystemDef] = &[microservice::MICROSERVICE, http::URL];

@@ -32,7 +32,7 @@ impl Properties {
 }
 
 /// Why equal entities may give different results, and where the rules say so.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cause {
     /// Why.
     pub why: Why,
@@ -41,7 +41,7 @@ pub struct Cause {
 }
 
 /// What results depend on beside the entity's content.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
     /// The time: `now`.
     Now,

@@ -7,16 +7,17 @@ use tahini_entity::json::Raw;
 use tahini_entity::{Dict, Shape, Value};
 
 use crate::context::Context;
+use crate::count::STEPS_BETWEEN_LOOKS;
 use crate::error::EvalClass;
 use crate::expr::{Cost, EagerFn, Expr, ItemResult};
-use crate::limits::{Limit, MAX_DEPTH, MAX_STEPS, MAX_WORK};
+use crate::limits::MAX_WORK;
 use crate::memo::Memo;
 use crate::namespace::Read;
 use crate::path::{self, Path, Root};
 use crate::program::Program;
 use crate::scope::{Frame, Row, Slot, Source, Target, read_row};
 use crate::values::{self, first, is_true, lift};
-use crate::weight::{self, PARTS_A_STEP};
+use crate::weight::{self, Known, NAMES_A_STEP, PARTS_A_STEP};
 
 /// Why an evaluation does not go on.
 #[derive(Debug)]
@@ -47,8 +48,6 @@ pub(crate) struct Env<'e> {
 
 pub(crate) static NULL: Value = Value::Null;
 
-/// How many steps there are between two looks at whether the run is still wanted.
-const STEPS_BETWEEN_LOOKS: u64 = 1024;
 /// Up to how many bytes a value of the source is read again whenever it is asked for.
 const MAX_READ_AGAIN: usize = 128;
 
@@ -97,11 +96,11 @@ pub(crate) struct Machine<'m> {
     pub(crate) caches: Vec<Places>,
     /// Long values of the source that were read already, by where they stand in memory.
     decoded: HashMap<usize, Value>,
-    steps: u64,
+    pub(crate) steps: u64,
     /// At how many steps the limit, and whether the run goes on, are looked at next.
-    pause: u64,
-    work: usize,
-    depth: u32,
+    pub(crate) pause: u64,
+    pub(crate) work: usize,
+    pub(crate) depth: u32,
 }
 
 impl<'m> Machine<'m> {
@@ -133,78 +132,6 @@ impl<'m> Machine<'m> {
         self.decoded.clear();
         (self.steps, self.work, self.depth) = (0, 0, 0);
         self.pause = STEPS_BETWEEN_LOOKS;
-    }
-
-    /// Counts `count` steps.
-    #[inline]
-    pub(crate) fn step(&mut self, count: usize) -> Result<(), Stop> {
-        self.steps = self.steps.saturating_add(count as u64);
-        if self.steps >= self.pause {
-            return self.look();
-        }
-        Ok(())
-    }
-
-    /// Looks at the limit of steps, and whether the run is still wanted.
-    #[cold]
-    fn look(&mut self) -> Result<(), Stop> {
-        if self.steps > MAX_STEPS {
-            return Err(Limit("steps for one entity", MAX_STEPS).into());
-        }
-        if self.context.stopped.is_some_and(|stopped| stopped()) {
-            let words = "the evaluation was stopped before its end".to_owned();
-            return Err(Stop::error(EvalClass::Cancelled, words));
-        }
-        self.pause = (self.steps + STEPS_BETWEEN_LOOKS).min(MAX_STEPS + 1);
-        Ok(())
-    }
-
-    /// Counts what looking through a whole value takes; to be called before that is done.
-    #[inline]
-    pub(crate) fn weigh(&mut self, value: &Value) -> Result<(), Stop> {
-        let left = MAX_STEPS.saturating_sub(self.steps) as usize + 1;
-        self.step(weight::parts(value, left * PARTS_A_STEP) / PARTS_A_STEP)
-    }
-
-    /// Counts a value that is about to be written anew, all of it.
-    pub(crate) fn rebuild(&mut self, value: &Value) -> Result<(), Stop> {
-        self.weigh(value)?;
-        self.spend(weight::whole(value, MAX_WORK - self.work))
-    }
-
-    /// Counts the memory of a result, without what its items take.
-    #[inline]
-    pub(crate) fn charge(&mut self, value: Value) -> Result<Value, Stop> {
-        self.spend(weight::own(&value))?;
-        Ok(value)
-    }
-
-    /// Counts memory that is about to be used.
-    #[inline]
-    pub(crate) fn spend(&mut self, bytes: usize) -> Result<(), Stop> {
-        self.work = self.work.saturating_add(bytes);
-        if self.work > MAX_WORK {
-            self.work = MAX_WORK;
-            let most = MAX_WORK as u64;
-            return Err(Limit("bytes of texts and lists for one entity", most).into());
-        }
-        Ok(())
-    }
-
-    /// Goes one level deeper; every `descend` that succeeds has its `ascend`.
-    #[inline]
-    pub(crate) fn descend(&mut self, levels: u32) -> Result<(), Stop> {
-        self.depth += levels;
-        if self.depth > MAX_DEPTH {
-            self.depth -= levels;
-            return Err(Limit("levels of expressions and applied rules", MAX_DEPTH.into()).into());
-        }
-        Ok(())
-    }
-
-    #[inline]
-    pub(crate) fn ascend(&mut self, levels: u32) {
-        self.depth -= levels;
     }
 
     /// The value of an expression.
@@ -242,7 +169,7 @@ impl<'m> Machine<'m> {
         match expr {
             Expr::Each(item, arg) => {
                 let value = self.eval(arg, env)?;
-                self.over(&value, 0, item)
+                self.over(&value, Known::NOTHING, item)
             }
             Expr::Eager(call, cost, args) => self.eager(*call, *cost, args, env),
             Expr::Form(form, args) => form(self, env, args),
@@ -289,7 +216,7 @@ impl<'m> Machine<'m> {
         match cost {
             Cost::Flat => {}
             Cost::Items | Cost::Made => {
-                let items: usize = args.iter().map(|arg| values::items(arg).len()).sum();
+                let items: usize = args.iter().map(weight::items).sum();
                 self.step(items / PARTS_A_STEP)?;
             }
             Cost::Through => {
@@ -307,6 +234,9 @@ impl<'m> Machine<'m> {
         if cost == Cost::Made {
             self.spend(weight::of_items(&result))?;
         }
+        if let Value::BigInt(_) | Value::Decimal(_) = result {
+            self.step(weight::arithmetic(&result) / PARTS_A_STEP)?;
+        }
         self.charge(result)
     }
 
@@ -317,20 +247,18 @@ impl<'m> Machine<'m> {
                 let (value, known) = args.split_last().expect("values come last");
                 let value = self.eval(value, env)?;
                 let known = known.iter().filter_map(Expr::constant);
-                let known = known.map(|known| weight::parts(first(known), MAX_STEPS as usize));
-                self.over(&value, known.sum(), &**item)
+                let known = Known::of(known.map(first));
+                self.over(&value, known, &**item)
             }
             Expr::With(prepare, None, args) => {
                 let mut args = self.all(args, env)?;
                 let value = args.pop().unwrap_or_default();
                 let known: Vec<Value> = args.iter().map(|arg| first(arg).clone()).collect();
-                let mut each = 0;
                 for known in &known {
-                    self.weigh(known)?;
-                    each += weight::single(known);
+                    self.weigh_known(known)?;
                 }
                 match prepare(&known) {
-                    Ok(item) => self.over(&value, each, &*item),
+                    Ok(item) => self.over(&value, Known::of(known.iter()), &*item),
                     Err(_) => Ok(Value::Null),
                 }
             }
@@ -342,16 +270,17 @@ impl<'m> Machine<'m> {
         }
     }
 
-    /// A function lifted over the items of a value; `known` are the parts of its other arguments,
-    /// which it looks at for each of them.
+    /// A function lifted over the items of a value; `known` is what its other arguments take for
+    /// each of them.
     fn over(
         &mut self,
         value: &Value,
-        known: usize,
+        known: Known,
         item: impl Fn(&Value) -> ItemResult,
     ) -> Result<Value, Stop> {
         if !matches!(value, Value::List(_) | Value::Tuple(_) | Value::Null) {
-            self.step(1 + weight::single(value).saturating_add(known) / PARTS_A_STEP)?;
+            let parts = weight::letters(value).saturating_mul(known.times);
+            self.step(1 + parts.saturating_add(known.parts) / PARTS_A_STEP)?;
             let made = item(value)?.unwrap_or_default();
             self.made(&made, value)?;
             return Ok(made);
@@ -375,9 +304,9 @@ impl<'m> Machine<'m> {
         env: Env<'_>,
     ) -> Result<Value, Stop> {
         if otherwise.is_absent() {
-            return self.over(&value, 0, item);
+            return self.over(&value, Known::NOTHING, item);
         }
-        self.lifting(&value, 0)?;
+        self.lifting(&value, Known::NOTHING)?;
         let result = lift(&value, |value| match item(value)? {
             None if !value.is_null() => self.eval(otherwise, env.with(value)).map(Some),
             result => {
@@ -391,10 +320,11 @@ impl<'m> Machine<'m> {
     }
 
     /// Counts the items that a function is about to be lifted over.
-    fn lifting(&mut self, value: &Value, known: usize) -> Result<(), Stop> {
+    fn lifting(&mut self, value: &Value, known: Known) -> Result<(), Stop> {
         let items = values::items(value);
-        let parts: usize = items.iter().map(weight::single).sum();
-        let parts = parts.saturating_add(known.saturating_mul(items.len()));
+        let parts: usize = items.iter().map(weight::letters).sum();
+        let parts = parts.saturating_mul(known.times);
+        let parts = parts.saturating_add(known.parts.saturating_mul(items.len()));
         self.step(items.len() + parts / PARTS_A_STEP)
     }
 
@@ -403,6 +333,10 @@ impl<'m> Machine<'m> {
     fn made(&mut self, made: &Value, of: &Value) -> Result<(), Stop> {
         match (made, of) {
             (Value::String(made), Value::String(of)) if made.as_ptr() == of.as_ptr() => Ok(()),
+            (Value::BigInt(_) | Value::Decimal(_), _) => {
+                self.step(weight::arithmetic(made) / PARTS_A_STEP)?;
+                self.spend(weight::own(made))
+            }
             (Value::List(_) | Value::Tuple(_) | Value::Dict(_), _) => {
                 self.spend(weight::whole(made, MAX_WORK - self.work))
             }
@@ -433,6 +367,7 @@ impl<'m> Machine<'m> {
             Expr::FollowDynamic(names, arg) => {
                 let names = self.eval(names, env)?;
                 let value = self.eval(arg, env)?;
+                self.step(values::items(&names).len())?;
                 let elements = path::dynamic(&names, &self.program.naming);
                 self.follow_path(&value, &elements)
             }
@@ -459,7 +394,7 @@ impl<'m> Machine<'m> {
             Expr::Collapse(arg) => {
                 let value = self.eval(arg, env)?;
                 let program = self.program;
-                self.over(&value, 0, |value| Ok(program.collapse(value)))
+                self.over(&value, Known::NOTHING, |value| Ok(program.collapse(value)))
             }
             Expr::Traced(at, expr) => self.traced(*at, expr, env),
             _ => Ok(Value::Null),
@@ -613,10 +548,9 @@ impl<'m> Machine<'m> {
     /// What stands at the end of a path that starts at a value.
     #[inline]
     fn follow_path(&mut self, value: &Value, elements: &[Read]) -> Result<Value, Stop> {
-        let mut walked = path::Walked::default();
+        let mut walked = self.walk();
         let found = path::follow(value, elements, &mut walked);
-        self.step(walked.parts / PARTS_A_STEP)?;
-        self.spend(walked.bytes)?;
+        self.walked(&walked)?;
         Ok(found)
     }
 
@@ -638,6 +572,7 @@ impl<'m> Machine<'m> {
 
     /// A property of an encoded source, by the cache of the path that reads it.
     fn property(&mut self, row: &Row<'_>, element: &Read, slot: u32) -> Result<Value, Stop> {
+        let mut walked = self.walk();
         let places = self.places(slot, row, |cache, shape| {
             let names = shape.names().iter().enumerate();
             let found = names.filter(|(_, name)| match element {
@@ -653,12 +588,14 @@ impl<'m> Machine<'m> {
             }
             [] if matches!(element, Read::Any(_)) => Ok(Value::Null),
             [] => {
-                let value = read_row(row, element, &self.program.naming).unwrap_or_default();
-                self.charge(value)
+                let value = read_row(row, element, &self.program.naming, &mut walked);
+                self.walked(&walked)?;
+                self.charge(value.unwrap_or_default())
             }
             many => {
                 let found = many.iter().map(|at| row.value(*at as usize));
-                let value = path::gather(found).unwrap_or_default();
+                let value = path::gather(found, &mut walked).unwrap_or_default();
+                self.walked(&walked)?;
                 self.rebuild(&value)?;
                 Ok(value)
             }
@@ -669,14 +606,19 @@ impl<'m> Machine<'m> {
         let Some((element, rest)) = path.elements.split_first() else {
             return self.target_dict(target);
         };
-        self.step(target.entries().len() / (4 * PARTS_A_STEP))?;
+        self.step(target.entries().len() / NAMES_A_STEP)?;
         let value = match element {
             Read::Exact(name) => match target.slot(name) {
                 Some(Slot::Raw(raw)) => self.decode(*raw)?,
                 Some(Slot::Value(value)) => value.clone(),
                 None => Value::Null,
             },
-            any => target.read(any).unwrap_or_default(),
+            any => {
+                let mut walked = self.walk();
+                let value = target.read(any, &mut walked);
+                self.walked(&walked)?;
+                value.unwrap_or_default()
+            }
         };
         if rest.is_empty() {
             Ok(value)

@@ -125,7 +125,9 @@ impl Machine<'_> {
         let mut seen = Seen::default();
         let mut output = Items::new();
         for root in &roots {
-            seen.insert(&identity(root));
+            let identity = identity(root);
+            self.weigh_key(&identity)?;
+            seen.insert(&identity);
             if !recursion.exclude_root {
                 output.push(root.clone());
             }
@@ -134,10 +136,14 @@ impl Machine<'_> {
         let mut depth = 0;
         while !level.is_empty() && recursion.max_depth.is_none_or(|most| depth < most) {
             let found = self.for_each(spec, &level, env)?;
-            level = found
-                .into_iter()
-                .filter(|entity| seen.insert(&identity(entity)))
-                .collect();
+            level = Items::new();
+            for entity in found {
+                let identity = identity(&entity);
+                self.weigh_key(&identity)?;
+                if seen.insert(&identity) {
+                    level.push(entity);
+                }
+            }
             output.extend(level.iter().cloned());
             depth += 1;
         }
@@ -220,8 +226,8 @@ impl Machine<'_> {
                 Filter::True(expr) => self.truth(expr, env)?,
                 Filter::Overlap(a, b) => {
                     let (a, b) = (self.eval(a, env)?, self.eval(b, env)?);
-                    self.weigh(&a)?;
-                    self.weigh(&b)?;
+                    self.weigh_key(&a)?;
+                    self.weigh_key(&b)?;
                     overlap(&a, &b)
                 }
             };
@@ -236,7 +242,7 @@ impl Machine<'_> {
     fn find(&mut self, access: &Access, env: Env<'_>) -> Result<Found, Stop> {
         let (Access::Id(_, expr) | Access::Index(_, expr)) = access;
         let keys = self.eval(expr, env)?;
-        self.weigh(&keys)?;
+        self.weigh_key(&keys)?;
         let mut found = Found::new();
         let mut asked = Seen::default();
         let mut lists = 0;

@@ -8,6 +8,7 @@
 mod analysis;
 mod compile;
 mod context;
+mod count;
 mod error;
 mod eval;
 mod explain;

@@ -5,6 +5,8 @@ use crate::eval::Stop;
 
 /// How deep expressions may nest in rules, lists and objects counted.
 pub const MAX_NESTING: usize = 128;
+/// How many errors, and how many warnings, a compilation tells; with more errors it ends.
+pub const MAX_PROBLEMS: usize = 1_000;
 /// How deep an evaluation may go, applied rules included.
 pub const MAX_DEPTH: u32 = 600;
 /// How many steps one source entity may take: expressions, list items, and what looking through
@@ -12,6 +14,8 @@ pub const MAX_DEPTH: u32 = 600;
 pub const MAX_STEPS: u64 = 10_000_000;
 /// How many items `range`, `tuples` and the like may make.
 pub const MAX_LIST: usize = 1_000_000;
+/// How many bytes the names may have in all that one `replace` looks for.
+pub const MAX_REPLACED: usize = 1024 * 1024;
 /// How many bytes one string may have.
 pub const MAX_STRING: usize = 32 * 1024 * 1024;
 /// How many bytes of texts, lists and dicts one source entity's evaluation may make in all, the
@@ -27,6 +31,8 @@ pub const MAX_DECIMAL_DIGITS: u64 = 10_000;
 pub const MAX_CREATED: usize = 1_000_000;
 /// How often a batch asks for what it missed.
 pub const MAX_LOOKUP_ROUNDS: usize = 1_000;
+/// How many datasets one spec of a `hops` may join.
+pub const MAX_HOPS_DATASETS: usize = 100;
 /// How many rows a `hops` may hold at any time.
 pub const MAX_HOPS_ROWS: usize = 1_000_000;
 

@@ -6,7 +6,7 @@ use tahini_entity::{Batch, Dict, Value};
 use crate::context::Context;
 use crate::error::EvalError;
 use crate::eval::Machine;
-use crate::limits::Limit;
+use crate::limits::{Limit, MAX_ENTITY};
 use crate::plan::{Layout, Part};
 use crate::program::Program;
 use crate::results::{
@@ -14,6 +14,7 @@ use crate::results::{
 };
 use crate::scope::{Row, Slot, Target};
 use crate::transform::Work;
+use crate::weight::has_items;
 
 impl Program {
     /// Whether `transform_lines` can be used: rules that look nothing up.
@@ -103,7 +104,7 @@ impl Results for Lines<'_> {
             write_name(name, std::mem::take(&mut first), self.out);
             match slot {
                 Slot::Raw(raw) => raw.write(self.out),
-                Slot::Value(value) => self.value(value)?,
+                Slot::Value(value) => self.value(value, start)?,
             }
             entity_limit(self.out.len() - start)?;
         }
@@ -149,7 +150,7 @@ impl Results for Lines<'_> {
                 Part::Value(place) => {
                     first = false;
                     self.out.extend_from_slice(key);
-                    self.value(&values[place])?;
+                    self.value(&values[place], start)?;
                     1
                 }
                 Part::Id | Part::Deleted => 1,
@@ -192,10 +193,12 @@ impl Lines<'_> {
         }
     }
 
-    fn value(&mut self, value: &Value) -> Result<(), Limit> {
-        if let Value::List(_) | Value::Tuple(_) | Value::Dict(_) = value {
+    /// Writes a computed value of the entity that begins at `start`.
+    fn value(&mut self, value: &Value, start: usize) -> Result<(), Limit> {
+        if has_items(value) {
+            let left = MAX_ENTITY.saturating_sub(self.out.len() - start);
             self.encoded.clear();
-            encode(value, &mut self.encoded)?;
+            encode(value, &mut self.encoded, left)?;
             Raw::Encoded(&self.encoded).write(self.out);
         } else {
             write_value(value, self.out);

@@ -34,32 +34,32 @@ impl Naming {
     }
 
     /// The name under which a property is written.
-    pub(crate) fn write(&self, name: &str) -> Str {
+    pub(crate) fn write(&self, name: &Str) -> Str {
         if !self.on || is_bare(name) {
-            return name.into();
+            return name.clone();
         }
         if let Some(plain) = name.strip_prefix("::") {
             return plain.into();
         }
         match name.strip_prefix(':') {
             Some(own) => qualified(&self.property, own),
-            None if name.contains(':') => name.into(),
+            None if name.contains(':') => name.clone(),
             None => qualified(&self.property, name),
         }
     }
 
     /// What a name means when a property is read.
-    pub(crate) fn read(&self, name: &str) -> Read {
+    pub(crate) fn read(&self, name: &Str) -> Read {
         if !self.on || is_bare(name) {
-            return Read::Exact(name.into());
+            return Read::Exact(name.clone());
         }
         if let Some(plain) = name.strip_prefix("::") {
             return Read::Exact(plain.into());
         }
         match name.strip_prefix(':') {
             Some(own) => Read::Exact(qualified(&self.property, own)),
-            None if name.contains(':') => Read::Exact(name.into()),
-            None => Read::Any(name.into()),
+            None if name.contains(':') => Read::Exact(name.clone()),
+            None => Read::Any(name.clone()),
         }
     }
 

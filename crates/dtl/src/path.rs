@@ -1,9 +1,10 @@
 //! Property paths: `_S.orders.amount`, from a variable through properties to values.
 
-use tahini_entity::{Dict, Str, Value};
+use tahini_entity::{Dict, Value};
 
 use crate::namespace::{Naming, Read, is_bare, split_name};
 use crate::values::{self, Items};
+use crate::weight;
 
 /// Where a path starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,54 +94,78 @@ fn unquote(quoted: &str) -> Result<(String, Option<&str>), String> {
 }
 
 /// What following a path took.
-#[derive(Default)]
 pub(crate) struct Walked {
     /// How many parts of values were looked at.
     pub(crate) parts: usize,
     /// How many bytes the lists take that were made on the way.
     pub(crate) bytes: usize,
+    /// How many parts may be looked at; whoever counts more gives up, for it is an error then.
+    pub(crate) most: usize,
 }
+
+impl Walked {
+    /// Counts a value that is compared with others; false when that is too much.
+    fn compares(&mut self, value: &Value) -> bool {
+        let parts = weight::parts(value, self.most).unwrap_or(usize::MAX);
+        self.parts = self.parts.saturating_add(parts.saturating_mul(COMPARED));
+        self.parts <= self.most
+    }
+}
+
+/// As how many parts a part counts that is compared with those of other values.
+const COMPARED: usize = 4;
 
 /// Follows `elements` from a value: through dicts, and through the items of lists. Missing
 /// properties give null from a dict and nothing from a list's item.
 pub(crate) fn follow(value: &Value, elements: &[Read], walked: &mut Walked) -> Value {
-    let Some((first, rest)) = elements.split_first() else {
-        return value.clone();
-    };
-    match value {
-        Value::Dict(dict) => {
-            walked.parts += dict.len() / 4;
-            match find(dict, first) {
-                Some(found) if rest.is_empty() => found,
-                Some(found) => follow(&found, rest, walked),
-                None => Value::Null,
-            }
-        }
-        Value::List(items) | Value::Tuple(items) => {
-            let mut found = Items::new();
-            walked.parts += items.len();
-            for item in items {
-                let Value::Dict(dict) = item else { continue };
-                walked.parts += dict.len() / 4;
-                if let Some(value) = find(dict, first) {
-                    values::extend(&mut found, value);
+    let mut here = value.clone();
+    for element in elements {
+        walked.parts += 1;
+        here = match &here {
+            Value::Dict(dict) => match find(dict, element, walked) {
+                Some(found) => found,
+                None => return Value::Null,
+            },
+            Value::List(items) | Value::Tuple(items) => {
+                let found = each(items, element, walked);
+                if found.is_empty() {
+                    return Value::List(found);
                 }
+                Value::List(found)
             }
-            walked.bytes += size_of_val(found.as_slice());
-            follow(&Value::List(found), rest, walked)
-        }
-        _ => Value::Null,
+            _ => return Value::Null,
+        };
     }
+    here
 }
 
-fn find(dict: &Dict, element: &Read) -> Option<Value> {
+/// What a name reads from the dicts among the items of a list.
+fn each(items: &[Value], element: &Read, walked: &mut Walked) -> Items {
+    let mut found = Items::new();
+    walked.parts += items.len();
+    for item in items {
+        let Value::Dict(dict) = item else { continue };
+        if let Some(value) = find(dict, element, walked) {
+            values::extend(&mut found, value);
+        }
+        if walked.parts > walked.most {
+            break;
+        }
+    }
+    walked.bytes += size_of_val(found.as_slice());
+    found
+}
+
+fn find(dict: &Dict, element: &Read, walked: &mut Walked) -> Option<Value> {
+    walked.parts += dict.len() / 2;
     match element {
         Read::Exact(name) => dict.get(name).cloned(),
         Read::Any(identifier) => {
+            walked.parts += dict.len() / 2;
             let named = dict
                 .iter()
                 .filter(|(name, _)| has_identifier(name, identifier));
-            gather(named.map(|(_, value)| value.clone()))
+            gather(named.map(|(_, value)| value.clone()), walked)
         }
     }
 }
@@ -151,32 +176,40 @@ pub(crate) fn has_identifier(name: &str, identifier: &str) -> bool {
 }
 
 /// What an unqualified name reads: one property's value as it is, the union of several.
-pub(crate) fn gather(mut found: impl Iterator<Item = Value>) -> Option<Value> {
+pub(crate) fn gather(mut found: impl Iterator<Item = Value>, walked: &mut Walked) -> Option<Value> {
     let first = found.next()?;
     let Some(second) = found.next() else {
         return Some(first);
     };
     let mut all = Items::new();
     for value in [first, second].into_iter().chain(found) {
+        if !walked.compares(&value) {
+            return None;
+        }
         if !value.is_null() {
             values::extend(&mut all, value);
         }
     }
+    walked.bytes += size_of_val(all.as_slice());
     Some(Value::List(values::distinct(all)))
 }
 
 /// Compiles the names of a path.
 pub(crate) fn elements(names: &[String], naming: &Naming) -> Box<[Read]> {
-    names.iter().map(|name| naming.read(name)).collect()
+    names
+        .iter()
+        .map(|name| naming.read(&name.as_str().into()))
+        .collect()
 }
 
 /// The property names of a path given as a value: a string or a list of strings; whatever is
 /// no string is ignored.
 pub(crate) fn dynamic(value: &Value, naming: &Naming) -> Vec<Read> {
-    let names = values::items(value).iter().filter_map(Value::as_str);
-    names
-        .map(|name: &str| naming.read(&Str::from(name)))
-        .collect()
+    let names = values::items(value).iter().filter_map(|name| match name {
+        Value::String(name) => Some(name),
+        _ => None,
+    });
+    names.map(|name| naming.read(name)).collect()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use serde_json::Value as Json;
 use tahini_entity::{Dict, Entity, Str, Value};
 
 use crate::analysis::{Cause, Properties};
@@ -66,6 +67,7 @@ pub struct Read {
 }
 
 /// An index that joins want: entities of a dataset by the values of an expression.
+#[derive(Clone)]
 pub struct Index {
     pub(crate) dataset: String,
     pub(crate) fingerprint: String,
@@ -200,6 +202,14 @@ impl fmt::Debug for Index {
 }
 
 impl Index {
+    /// Compiles an expression over the entities (`_S`) of `dataset`.
+    ///
+    /// # Errors
+    /// What is wrong with it, with paths that begin with the position 1.
+    pub fn compile(dataset: &str, json: &Json, options: &Options) -> Result<Index, Vec<Problem>> {
+        crate::compile::compile_index(dataset, json, options)
+    }
+
     /// The dataset's id.
     pub fn dataset(&self) -> &str {
         &self.dataset

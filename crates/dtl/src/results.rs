@@ -10,6 +10,7 @@ use crate::limits::{Limit, MAX_ENTITY};
 use crate::plan::{Layout, Part};
 use crate::scope::{BOOKKEEPING, Row, Slot, Target};
 use crate::text;
+use crate::weight::{TOO_DEEP, has_items};
 
 /// Where the results of an evaluation go.
 pub(crate) trait Results {
@@ -258,7 +259,8 @@ impl Writer {
     }
 
     fn value(&mut self, value: &Value) -> Result<(), Limit> {
-        encode(value, &mut self.body)?;
+        let left = MAX_ENTITY.saturating_sub(self.body.len());
+        encode(value, &mut self.body, left)?;
         entity_limit(self.body.len())
     }
 
@@ -298,13 +300,13 @@ impl Writer {
     }
 }
 
-/// Appends a computed value's encoding; long ones are measured before memory is used for them.
-pub(crate) fn encode(value: &Value, out: &mut Vec<u8>) -> Result<(), Limit> {
-    if matches!(value, Value::List(_) | Value::Tuple(_) | Value::Dict(_)) {
-        text::measure(value, MAX_ENTITY)?;
+/// Appends a computed value's encoding; long ones are measured before memory is used for them, so
+/// that what is `left` of the entity is enough.
+pub(crate) fn encode(value: &Value, out: &mut Vec<u8>, left: usize) -> Result<(), Limit> {
+    if has_items(value) {
+        text::measure(value, left, TOO_LONG)?;
     }
-    encoding::encode(value, out)
-        .map_err(|_| Limit("levels of nested values", encoding::MAX_DEPTH as u64))
+    encoding::encode(value, out).map_err(|_| TOO_DEEP)
 }
 
 /// Names of root properties that stand beside the content.
@@ -315,10 +317,12 @@ pub(crate) fn is_reserved(name: &str) -> bool {
     )
 }
 
+const TOO_LONG: Limit = Limit("bytes in one entity", MAX_ENTITY as u64);
+
 /// Checks the size of an entity that is being written.
 pub(crate) fn entity_limit(bytes: usize) -> Result<(), Limit> {
     if bytes > MAX_ENTITY {
-        Err(Limit("bytes in one entity", MAX_ENTITY as u64))
+        Err(TOO_LONG)
     } else {
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::path;
 use crate::scope::{BOOKKEEPING, Frame, Row, Slot, Source};
 use crate::text;
 use crate::values::{self, Items, equal};
-use crate::weight::PARTS_A_STEP;
+use crate::weight::{self, MATCHES_A_STEP, NAMES_A_STEP};
 
 /// Flags of a `copy`'s cache beside the four bookkeeping fields.
 const TAKES_ID: u8 = 1 << 4;
@@ -54,11 +54,9 @@ impl Machine<'_> {
                     Ok(())
                 }
             }
-            Action::Copy(copying) => {
-                self.copy(copying, frame);
-                Ok(())
-            }
+            Action::Copy(copying) => self.copy(copying, frame),
             Action::Remove(patterns) => {
+                self.step(patterns.len() * frame.target.entries().len() / MATCHES_A_STEP)?;
                 frame
                     .target
                     .remove(|name| patterns.iter().any(|pattern| pattern.matches(name)));
@@ -138,6 +136,7 @@ impl Machine<'_> {
             } => self.make_ni(namespace, from, to.as_ref(), frame),
             Action::Merge(expr) => {
                 let value = self.eval(expr, Env::of(frame))?;
+                self.keep(&value)?;
                 for_each_property(&value, |name, value| {
                     self.looked_up(frame)?;
                     frame.target.set(name.clone(), Slot::Value(value.clone()));
@@ -150,9 +149,9 @@ impl Machine<'_> {
                     self.looked_up(frame)?;
                     let old = frame.target.get(name);
                     if let Some(old) = &old {
-                        self.weigh(old)?;
-                        self.weigh(value)?;
+                        self.weigh_key(old)?;
                     }
+                    self.weigh_key(value)?;
                     let merged = self.charge(merge(old, value))?;
                     frame.target.set(name.clone(), Slot::Value(merged));
                     Ok(())
@@ -166,6 +165,7 @@ impl Machine<'_> {
                         return Err(Limit("entities created from one", most).into());
                     }
                     let entity = Value::Dict(entity);
+                    self.keep(&entity)?;
                     self.spend(text::measured(&entity, MAX_WORK).unwrap_or(usize::MAX))?;
                     if let Value::Dict(entity) = entity {
                         self.created.push(entity);
@@ -184,7 +184,7 @@ impl Machine<'_> {
 
     /// Counts finding a name among those of the target.
     fn looked_up(&mut self, frame: &Frame<'_>) -> Result<(), Stop> {
-        self.step(1 + frame.target.entries().len() / (4 * PARTS_A_STEP))
+        self.step(1 + frame.target.entries().len() / NAMES_A_STEP)
     }
 
     fn unless(&mut self, condition: Option<&Expr>, frame: &Frame<'_>) -> Result<bool, Stop> {
@@ -248,20 +248,34 @@ impl Machine<'_> {
         match name {
             Name::Known(name) => self.put(name.clone(), value, frame),
             Name::Dynamic(expr) => {
+                self.keep(&value)?;
                 let names = self.eval(expr, Env::of(frame))?;
-                for name in values::items(&names).iter().filter_map(Value::as_str) {
+                for name in values::items(&names) {
+                    let Value::String(name) = name else { continue };
                     self.looked_up(frame)?;
                     let name = self.program.naming.write(name);
-                    if !(only_new && frame.target.has(&name)) {
-                        self.put(name, value.clone(), frame);
+                    if only_new && frame.target.has(&name) {
+                        continue;
                     }
+                    if name == "_id" {
+                        // It may be written anew, all of it.
+                        self.keep(&value)?;
+                    }
+                    self.set(name, value.clone(), frame);
                 }
+                Ok(())
             }
         }
+    }
+
+    fn put(&mut self, name: Str, value: Value, frame: &mut Frame<'_>) -> Result<(), Stop> {
+        self.keep(&value)?;
+        self.set(name, value, frame);
         Ok(())
     }
 
-    fn put(&self, name: Str, value: Value, frame: &mut Frame<'_>) {
+    /// Sets a property to a value that was counted.
+    fn set(&self, name: Str, value: Value, frame: &mut Frame<'_>) {
         let naming = &self.program.naming;
         let value = if name == "_id" {
             naming.identity(value)
@@ -271,16 +285,36 @@ impl Machine<'_> {
         frame.target.set(name, Slot::Value(value));
     }
 
-    fn copy(&mut self, copying: &Copying, frame: &mut Frame<'_>) {
+    fn copy(&mut self, copying: &Copying, frame: &mut Frame<'_>) -> Result<(), Stop> {
         match frame.source {
-            Source::Row(row) => self.copy_row(copying, row, frame),
-            Source::Value(Value::Dict(dict)) => {
-                for (name, value) in dict.iter().filter(|(name, _)| copying.takes(name)) {
-                    frame.target.set(name.clone(), Slot::Value(value.clone()));
+            Source::Row(row) => {
+                // Names that were set before are looked for, one by one.
+                let known = frame.target.entries().len();
+                if known > NAMES_A_STEP {
+                    self.step(row.shape.names().len() * known / NAMES_A_STEP)?;
+                }
+                self.copy_row(copying, row, frame);
+            }
+            Source::Value(source @ Value::Dict(dict)) => {
+                self.keep(source)?;
+                let patterns = copying.include.len() + copying.exclude.len();
+                self.step(dict.len() * patterns / MATCHES_A_STEP)?;
+                let taken = dict.iter().filter(|(name, _)| copying.takes(name));
+                let is_empty = frame.target.entries().is_empty();
+                for (name, value) in taken {
+                    let (name, slot) = (name.clone(), Slot::Value(value.clone()));
+                    if is_empty {
+                        // The names of a dict are distinct.
+                        frame.target.push_new(name, slot);
+                    } else {
+                        self.looked_up(frame)?;
+                        frame.target.set(name, slot);
+                    }
                 }
             }
             Source::Value(_) => {}
         }
+        Ok(())
     }
 
     fn copy_row<'e>(&mut self, copying: &Copying, row: &'e Row<'e>, frame: &mut Frame<'e>) {
@@ -323,8 +357,11 @@ impl Machine<'_> {
             NameArg::Known(name) => Ok(vec![name.clone()]),
             NameArg::Dynamic(expr) => {
                 let value = self.eval(expr, Env::of(frame))?;
-                let names = values::items(&value).iter().filter_map(Value::as_str);
-                Ok(names.map(Str::from).collect())
+                let names = values::items(&value).iter().filter_map(|name| match name {
+                    Value::String(name) => Some(name.clone()),
+                    _ => None,
+                });
+                Ok(names.collect())
             }
         }
     }
@@ -340,22 +377,42 @@ impl Machine<'_> {
         }
         let (from, to) = (self.names(from, frame)?, self.names(to, frame)?);
         for (from, to) in from.iter().zip(&to) {
-            let found = frame.source.matching(&self.program.naming.read(from));
-            self.place(found, Some(to), frame);
+            let found = self.found(from, frame)?;
+            self.place(found, Some(to), frame)?;
         }
         Ok(())
     }
 
+    /// What a name reads from the source.
+    fn found(&mut self, name: &Str, frame: &Frame<'_>) -> Result<Vec<(Str, Value)>, Stop> {
+        let names = match frame.source {
+            Source::Row(row) => row.shape.names().len(),
+            Source::Value(Value::Dict(dict)) => dict.len(),
+            Source::Value(_) => 0,
+        };
+        self.step(1 + names / NAMES_A_STEP)?;
+        self.looked_up(frame)?;
+        Ok(frame.source.matching(&self.program.naming.read(name)))
+    }
+
     /// Writes found properties to the target: under `to` with their own namespaces when it has
     /// none, otherwise all values under it.
-    fn place(&self, found: Vec<(Str, Value)>, to: Option<&Str>, frame: &mut Frame<'_>) {
+    fn place(
+        &mut self,
+        found: Vec<(Str, Value)>,
+        to: Option<&Str>,
+        frame: &mut Frame<'_>,
+    ) -> Result<(), Stop> {
         let naming = &self.program.naming;
         let keeps = |to: &str| naming.on && !to.contains(':') && !is_bare(to);
         match to {
             Some(to) if !keeps(to) => {
                 let values = found.into_iter().map(|(_, value)| value);
-                if let Some(value) = path::gather(values) {
-                    self.put(naming.write(to), value, frame);
+                let mut walked = self.walk();
+                let value = path::gather(values, &mut walked);
+                self.walked(&walked)?;
+                if let Some(value) = value {
+                    self.put(naming.write(to), value, frame)?;
                 }
             }
             to => {
@@ -365,10 +422,11 @@ impl Machine<'_> {
                         (Some(to), Some(namespace)) => qualified(namespace, to),
                         (Some(to), None) => to.clone(),
                     };
-                    self.put(name, value, frame);
+                    self.put(name, value, frame)?;
                 }
             }
         }
+        Ok(())
     }
 
     fn make_ni(
@@ -387,15 +445,20 @@ impl Machine<'_> {
             None => None,
         };
         for from in self.names(from, frame)? {
-            let found = frame.source.matching(&self.program.naming.read(&from));
-            let made = found.into_iter().filter_map(|(mut name, value)| {
+            let mut made = Vec::new();
+            for (mut name, value) in self.found(&from, frame)? {
                 if to.is_none() {
                     name.push_str("-ni");
                 }
-                identifiers(namespace, &value).map(|value| (name, value))
-            });
-            let made: Vec<(Str, Value)> = made.collect();
-            self.place(made, to.as_ref(), frame);
+                let items = values::items(&value).len();
+                self.step(items)?;
+                self.spend(items.saturating_mul(namespace.len()))?;
+                if let Some(value) = identifiers(namespace, &value) {
+                    self.spend(weight::of_items(&value))?;
+                    made.push((name, value));
+                }
+            }
+            self.place(made, to.as_ref(), frame)?;
         }
         Ok(())
     }
@@ -416,7 +479,7 @@ impl Machine<'_> {
         );
         all.extend(children.into_iter().map(Value::Dict));
         let all = Value::List(all);
-        self.weigh(&all)?;
+        self.weigh_key(&all)?;
         let all = self.charge(all)?;
         let Value::List(all) = all else { return Ok(()) };
         let all = Value::List(values::distinct(all));

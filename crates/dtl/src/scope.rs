@@ -6,7 +6,7 @@ use tahini_entity::json::{Line, Raw};
 use tahini_entity::{Dict, Meta, Record, Shape, Str, Value, encoding};
 
 use crate::namespace::{Naming, Read};
-use crate::path;
+use crate::path::{self, Walked};
 
 /// One applied rule at work: `_S` and `_T`, and the way up to `_P` and `_R`.
 pub(crate) struct Frame<'e> {
@@ -301,6 +301,11 @@ impl<'e> Target<'e> {
         }
     }
 
+    /// Adds a property whose name is known to be new.
+    pub(crate) fn push_new(&mut self, name: Str, slot: Slot<'e>) {
+        self.entries.push((name, slot));
+    }
+
     /// Sets the properties of an encoded source, whose names are distinct and never reserved: a
     /// target that holds nothing but reserved names takes them without looking for known ones.
     pub(crate) fn set_all<'n>(&mut self, all: impl Iterator<Item = (&'n Str, Slot<'e>)>) {
@@ -341,24 +346,15 @@ impl<'e> Target<'e> {
     }
 
     /// What a path's first element reads from the target.
-    pub(crate) fn read(&self, element: &Read) -> Option<Value> {
+    pub(crate) fn read(&self, element: &Read, walked: &mut Walked) -> Option<Value> {
         match element {
             Read::Exact(name) => self.get(name),
             Read::Any(identifier) => {
                 let found = self.entries.iter();
                 let found = found.filter(|(name, _)| path::has_identifier(name, identifier));
-                path::gather(found.map(|(_, slot)| slot.to_value()))
+                path::gather(found.map(|(_, slot)| slot.to_value()), walked)
             }
         }
-    }
-
-    /// The target as it is at this moment.
-    pub(crate) fn to_dict(&self) -> Dict {
-        let mut dict = Dict::new();
-        for (name, slot) in &self.entries {
-            dict.push_new(name.clone(), slot.to_value());
-        }
-        dict
     }
 }
 
@@ -373,7 +369,12 @@ impl Slot<'_> {
 }
 
 /// What a path's first element reads from an encoded source that no cache knows.
-pub(crate) fn read_row(row: &Row<'_>, element: &Read, naming: &Naming) -> Option<Value> {
+pub(crate) fn read_row(
+    row: &Row<'_>,
+    element: &Read,
+    naming: &Naming,
+    walked: &mut Walked,
+) -> Option<Value> {
     match element {
         Read::Exact(name) => {
             if let Some(at) = row.shape.position(name) {
@@ -387,7 +388,7 @@ pub(crate) fn read_row(row: &Row<'_>, element: &Read, naming: &Naming) -> Option
         Read::Any(identifier) => {
             let names = row.shape.names().iter().enumerate();
             let found = names.filter(|(_, name)| path::has_identifier(name, identifier));
-            path::gather(found.map(|(at, _)| row.value(at)))
+            path::gather(found.map(|(at, _)| row.value(at)), walked)
         }
     }
 }

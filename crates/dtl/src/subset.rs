@@ -36,6 +36,16 @@ impl Subset {
         })
     }
 
+    /// The index that the subset goes by.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// The key of the subset's entities in that index.
+    pub fn key(&self) -> u128 {
+        order::key(&self.value)
+    }
+
     /// Whether `entity` is in the subset: one of its keys equals the value, as in a join.
     pub fn holds(&self, entity: &Entity) -> bool {
         let mut keys = Vec::new();

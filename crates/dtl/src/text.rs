@@ -5,6 +5,7 @@ use tahini_entity::{Str, Value};
 
 use crate::limits::{self, Limit};
 use crate::number;
+use crate::weight::TOO_DEEP;
 
 /// JSON without tags, names sorted, spaces after commas and colons.
 const PLAIN: Text = Text {
@@ -44,7 +45,8 @@ pub(crate) fn json(value: &Value, tagged: bool) -> Result<Str, Limit> {
 }
 
 fn write(value: &Value, form: Text) -> Result<String, Limit> {
-    measure(value, limits::MAX_STRING)?;
+    let limit = Limit("bytes in one value", limits::MAX_STRING as u64);
+    measure(value, limits::MAX_STRING, limit)?;
     let mut out = Vec::new();
     json::write_text(value, form, &mut out);
     limits::string(out.len())?;
@@ -73,21 +75,31 @@ pub(crate) fn measured(value: &Value, most: usize) -> Option<usize> {
 }
 
 /// Counts what a value takes at least when it is written out, and stops early: lists that share
-/// their items can be far larger than the memory they take.
-pub(crate) fn measure(value: &Value, most: usize) -> Result<(), Limit> {
+/// their items can be far larger than the memory they take. `limit` is what is said of more bytes
+/// than `most`.
+pub(crate) fn measure(value: &Value, most: usize, limit: Limit) -> Result<(), Limit> {
     let mut left = most;
-    walk(value, &mut left, 0).map_err(|()| Limit("bytes in one value", most as u64))
+    walk(value, &mut left, 0).map_err(|beyond| match beyond {
+        Beyond::Bytes => limit,
+        Beyond::Levels => TOO_DEEP,
+    })
 }
 
-fn walk(value: &Value, left: &mut usize, depth: usize) -> Result<(), ()> {
+/// What a value has more of than can be written.
+enum Beyond {
+    Bytes,
+    Levels,
+}
+
+fn walk(value: &Value, left: &mut usize, depth: usize) -> Result<(), Beyond> {
     let own = match value {
         Value::String(text) | Value::Ni(text) | Value::Uri(text) => text.len() + 2,
         Value::Bytes(bytes) => bytes.len() + 2,
         _ => 2,
     };
-    *left = left.checked_sub(own).ok_or(())?;
+    *left = left.checked_sub(own).ok_or(Beyond::Bytes)?;
     if depth > tahini_entity::encoding::MAX_DEPTH {
-        return Err(());
+        return Err(Beyond::Levels);
     }
     match value {
         Value::List(items) | Value::Tuple(items) => {
@@ -97,7 +109,7 @@ fn walk(value: &Value, left: &mut usize, depth: usize) -> Result<(), ()> {
         }
         Value::Dict(dict) => {
             for (name, value) in dict.iter() {
-                *left = left.checked_sub(name.len() + 3).ok_or(())?;
+                *left = left.checked_sub(name.len() + 3).ok_or(Beyond::Bytes)?;
                 walk(value, left, depth + 1)?;
             }
         }

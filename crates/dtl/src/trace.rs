@@ -4,17 +4,18 @@
 //! programs hold no such steps, so that being able to explain costs them nothing.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use tahini_entity::{Batch, Dict, Str, Value, encoding};
+use tahini_entity::{Batch, Str, Value, encoding};
 
 use crate::context::Context;
 use crate::error::{EvalError, JsonPath, Segment};
 use crate::eval::{Env, Machine, Stop};
 use crate::expr::{Action, Expr};
 use crate::program::Program;
-use crate::scope::Frame;
+use crate::scope::{Frame, Slot};
 use crate::text;
+use crate::weight::PARTS_A_STEP;
 
 /// How many steps of one entity are kept; those after them are counted.
 pub const MAX_STEPS_KEPT: usize = 10_000;
@@ -108,6 +109,8 @@ pub(crate) struct Trace {
     done: Vec<Step>,
     seen: usize,
     bytes: usize,
+    /// How many bytes of values were looked at, whether they are kept or not.
+    looked_at: usize,
 }
 
 impl Trace {
@@ -148,12 +151,33 @@ impl Trace {
     /// The value as it is kept.
     fn keep(&mut self, value: &Value) -> Shown {
         let left = MAX_VALUE_KEPT.min(MAX_KEPT - self.bytes);
-        match text::measured(value, left) {
+        let measured = text::measured(value, left);
+        self.looked_at += measured.unwrap_or(left);
+        match measured {
             Some(bytes) => {
                 self.bytes += bytes;
                 Shown::Value(value.clone())
             }
             None => Shown::Large(value.kind()),
+        }
+    }
+
+    /// Whether two values are the same of the same type, as far as somebody will see: large ones
+    /// are, when they are the same memory.
+    fn same(&mut self, a: &Value, b: &Value) -> bool {
+        if is_shared(a, b) {
+            return true;
+        }
+        let mut encoded = |value: &Value| {
+            let bytes = text::measured(value, MAX_VALUE_KEPT)?;
+            self.looked_at += bytes;
+            let mut encoded = Vec::new();
+            let done = encoding::encode(value, &mut encoded);
+            done.is_ok().then_some(encoded)
+        };
+        match (encoded(a), encoded(b)) {
+            (Some(a), Some(b)) => a == b,
+            _ => false,
         }
     }
 }
@@ -169,26 +193,38 @@ impl Machine<'_> {
     pub(crate) fn traced(&mut self, at: u32, expr: &Expr, env: Env<'_>) -> Result<Value, Stop> {
         self.descend(DEPTH_OF_EXPRESSION)?;
         let noted = self.begins(at);
-        let result = self.eval(expr, env);
+        let mut result = self.eval(expr, env);
         if noted {
             self.gave(&result);
+            result = self.noted().and(result);
         }
         self.ascend(DEPTH_OF_EXPRESSION);
         result
     }
 
+    /// Counts what it took to note a step.
+    fn noted(&mut self) -> Result<(), Stop> {
+        let Some(trace) = self.context.trace else {
+            return Ok(());
+        };
+        let bytes = std::mem::take(&mut trace.borrow_mut().looked_at);
+        self.step(bytes / (2 * PARTS_A_STEP))
+    }
+
     /// Runs a statement whose step is noted.
     #[inline(never)]
-    pub(crate) fn traced_action(
+    pub(crate) fn traced_action<'e>(
         &mut self,
         action: &Action,
-        frame: &mut Frame<'_>,
+        frame: &mut Frame<'e>,
     ) -> Result<(), Stop> {
         self.descend(DEPTH_OF_STATEMENT)?;
-        let begun = self.starts(frame);
-        let result = self.action(action, frame);
+        let begun = self.starts(action, frame)?;
+        let mut result = self.action(action, frame);
         if let Some(begun) = begun {
             self.did(&begun, &result, frame);
+            self.work -= begun.bytes();
+            result = self.noted().and(result);
         }
         self.ascend(DEPTH_OF_STATEMENT);
         result
@@ -217,42 +253,72 @@ impl Machine<'_> {
 
     /// Notes that a statement is run: the target as it was before; `None` when it is not kept.
     #[inline(never)]
-    fn starts(&self, frame: &Frame<'_>) -> Option<Box<Begun>> {
+    fn starts<'e>(
+        &mut self,
+        action: &Action,
+        frame: &Frame<'e>,
+    ) -> Result<Option<Box<Begun<'e>>>, Stop> {
         let path = &self.program.paths[self.at as usize];
-        let noted = self.context.trace?.borrow_mut().open(path, true);
-        noted.then(|| {
-            Box::new(Begun {
-                first: frame.parent.is_some() && is_first(path),
-                before: frame.target.to_dict(),
-            })
-        })
+        let Some(trace) = self.context.trace else {
+            return Ok(None);
+        };
+        if !trace.borrow_mut().open(path, true) {
+            return Ok(None);
+        }
+        let is_leaf = !holds_statements(action);
+        let begun = Box::new(Begun {
+            first: frame.parent.is_some() && is_first(path),
+            is_leaf,
+            before: match is_leaf {
+                true => frame.target.entries().to_vec(),
+                false => Vec::new(),
+            },
+        });
+        self.step(begun.before.len())?;
+        self.spend(begun.bytes())?;
+        Ok(Some(begun))
     }
 
     #[inline(never)]
-    fn did(&self, begun: &Begun, result: &Result<(), Stop>, frame: &Frame<'_>) {
+    fn did(&self, begun: &Begun<'_>, result: &Result<(), Stop>, frame: &Frame<'_>) {
         let Some(trace) = self.context.trace else {
             return;
         };
         let mut trace = trace.borrow_mut();
         let source = begun.first.then(|| frame.source.to_value());
         let source = source.map(|source| trace.keep(&source));
-        let changes = changes(&mut trace, &begun.before, &frame.target.to_dict());
+        let changes = match begun.is_leaf {
+            true => changes(&mut trace, &begun.before, frame.target.entries()),
+            false => Vec::new(),
+        };
         trace.close(|step| {
             step.source = source;
-            // What the statements in it did, they say themselves.
-            if !step.steps.iter().any(|inner| inner.is_statement) {
-                step.changes = changes;
-            }
+            step.changes = changes;
             step.stopped = result.as_ref().err().map(words);
         });
     }
 }
 
 /// A statement that is not done.
-struct Begun {
+struct Begun<'e> {
     /// It is the first one of an applied rule.
     first: bool,
-    before: Dict,
+    /// It has no statements in it, which would tell what they do.
+    is_leaf: bool,
+    before: Vec<(Str, Slot<'e>)>,
+}
+
+impl Begun<'_> {
+    fn bytes(&self) -> usize {
+        size_of_val(self.before.as_slice())
+    }
+}
+
+fn holds_statements(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::If { .. } | Action::Case { .. } | Action::CaseEq { .. }
+    )
 }
 
 /// Whether a statement is the first one of its rule.
@@ -269,16 +335,26 @@ fn words(stop: &Stop) -> String {
 }
 
 /// What is new, other or gone, in the order of the target.
-fn changes(trace: &mut Trace, before: &Dict, after: &Dict) -> Vec<Change> {
-    let old: HashMap<&Str, &Value> = before.iter().collect();
+fn changes(
+    trace: &mut Trace,
+    before: &[(Str, Slot<'_>)],
+    after: &[(Str, Slot<'_>)],
+) -> Vec<Change> {
+    let old: HashMap<&Str, &Slot<'_>> = before.iter().map(|(name, slot)| (name, slot)).collect();
+    let now: HashSet<&Str> = after.iter().map(|(name, _)| name).collect();
     let mut changes = Vec::new();
-    for (name, value) in after.iter() {
-        if old.get(name).is_none_or(|old| !same(old, value)) {
-            let (name, value) = (name.clone(), Some(trace.keep(value)));
+    for (name, slot) in after {
+        let old = old.get(name);
+        if old.is_some_and(|old| is_untouched(old, slot)) {
+            continue;
+        }
+        let value = slot.to_value();
+        if !old.is_some_and(|old| trace.same(&old.to_value(), &value)) {
+            let (name, value) = (name.clone(), Some(trace.keep(&value)));
             changes.push(Change { name, value });
         }
     }
-    let gone = before.iter().filter(|(name, _)| after.get(name).is_none());
+    let gone = before.iter().filter(|(name, _)| !now.contains(name));
     changes.extend(gone.map(|(name, _)| Change {
         name: name.clone(),
         value: None,
@@ -286,11 +362,23 @@ fn changes(trace: &mut Trace, before: &Dict, after: &Dict) -> Vec<Change> {
     changes
 }
 
-/// The same value of the same type.
-fn same(a: &Value, b: &Value) -> bool {
-    let encoded = |value: &Value| {
-        let mut bytes = Vec::new();
-        encoding::encode(value, &mut bytes).map(|()| bytes).ok()
-    };
-    encoded(a) == encoded(b)
+/// Whether two slots are the same value in the same memory.
+fn is_untouched(a: &Slot<'_>, b: &Slot<'_>) -> bool {
+    match (a, b) {
+        (Slot::Raw(a), Slot::Raw(b)) => (a.address(), a.size()) == (b.address(), b.size()),
+        (Slot::Value(a), Slot::Value(b)) => is_shared(a, b),
+        _ => false,
+    }
+}
+
+/// Whether the items of two values are the same memory.
+fn is_shared(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::List(a), Value::List(b)) | (Value::Tuple(a), Value::Tuple(b)) => {
+            std::ptr::eq(a.as_slice(), b.as_slice())
+        }
+        (Value::Dict(a), Value::Dict(b)) => a.is_shared_with(b),
+        (Value::String(a), Value::String(b)) => a == b,
+        _ => false,
+    }
 }

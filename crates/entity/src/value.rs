@@ -146,7 +146,7 @@ impl Dict {
     }
 
     /// Whether both are the same pairs in the same memory.
-    pub(crate) fn is_shared_with(&self, other: &Dict) -> bool {
+    pub fn is_shared_with(&self, other: &Dict) -> bool {
         std::ptr::eq(self.0.as_slice(), other.0.as_slice())
     }
 

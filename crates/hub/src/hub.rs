@@ -15,7 +15,7 @@ use crate::pipe::{Pipe, World};
 use crate::progress;
 use crate::pump::{self, Request};
 use crate::secrets::SecretSource;
-use crate::{Cancel, Clock, Failure, Registry, Services, compaction};
+use crate::{Cancel, Clock, Failure, Registry, Services, compaction, indexes};
 
 pub use live::{LivePipe, LiveState, Refusal};
 
@@ -146,6 +146,7 @@ impl Hub {
             .configuration
             .write()
             .unwrap_or_else(|lock| lock.into_inner()) = Arc::new(prepared.configuration);
+        indexes::declare(self);
     }
 
     fn enliven(&self, component: &Component) -> Result<LivePipe, Failure> {
@@ -155,8 +156,10 @@ impl Hub {
         if fresh {
             self.remember(&component.id, &shared)?;
         }
+        let wanted = pipe.as_ref().map(indexes::of_pipe);
         Ok(LivePipe {
             component: component.clone(),
+            indexes: wanted.unwrap_or_default(),
             pipe: pipe.map_err(|failure| failure.to_string()),
             receiving: shared.receiving.clone(),
             shared,

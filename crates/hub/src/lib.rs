@@ -17,6 +17,7 @@ mod failure;
 pub mod fate;
 mod flow;
 pub mod hub;
+pub mod indexes;
 mod intake;
 mod known;
 mod lookup;

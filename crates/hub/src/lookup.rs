@@ -1,17 +1,16 @@
 //! Looking things up in the datasets of the store, for rules.
 //!
-//! What a batch misses is asked for together. An `_id` costs a read of the index; a join reads the
-//! whole dataset once for all the values that the batch joins, since there are no indexes by
-//! expression yet.
+//! What a batch misses is asked for together, and costs reads of indexes. While a join's index is
+//! still being built, its dataset is read once for all the values that the batch joins.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tahini_dtl::{By, Index, Lookup, LookupError, Need};
 use tahini_entity::{Batch, Datetime, Dict, Entity, Offset, Value, order};
-use tahini_store::{Backend, Limit, Snapshot, StoreError, View};
+use tahini_store::{Ask, Backend, Limit, Snapshot, StoreError, View};
 
-use crate::{Cancel, Ctx, Failure, Known, completeness};
+use crate::{Cancel, Ctx, Failure, Known, completeness, indexes};
 
 /// The datasets of a store, as the rules of one pipe see them.
 pub(crate) struct Datasets {
@@ -109,8 +108,14 @@ impl Datasets {
         for (id, version, at) in &asked.previous {
             answers[*at].extend(version_of(snapshot.as_ref(), id, *version)?);
         }
-        if !asked.joins.is_empty() {
-            self.join(snapshot.as_ref(), &asked.joins, answers)?;
+        let mut unindexed = BTreeMap::new();
+        for (fingerprint, join) in std::mem::take(&mut asked.joins) {
+            if !by_index(snapshot.as_ref(), &join, answers)? {
+                unindexed.insert(fingerprint, join);
+            }
+        }
+        if !unindexed.is_empty() {
+            self.join(snapshot.as_ref(), &unindexed, answers)?;
         }
         Ok(())
     }
@@ -216,6 +221,57 @@ fn by_id(
         answers[*at].extend(living.map(|record| Arc::new(record.to_entity())));
     }
     Ok(())
+}
+
+/// Looks the values of a join up in its index; `false` where there is none that answers.
+fn by_index(
+    snapshot: &dyn Snapshot,
+    join: &Join<'_>,
+    answers: &mut Answers,
+) -> Result<bool, StoreError> {
+    let mut values: Vec<(u128, &Value, usize)> = join
+        .values
+        .iter()
+        .map(|(key, (value, at))| (*key, *value, *at))
+        .collect();
+    values.sort_unstable_by_key(|(key, ..)| *key);
+    let keys: Vec<u128> = values.iter().map(|(key, ..)| *key).collect();
+    let mut hits = Vec::new();
+    let fingerprint = indexes::fingerprint(join.index);
+    if !snapshot.find(&fingerprint, &keys, &Ask::LATEST, &mut hits)? {
+        return Ok(false);
+    }
+    hits.sort_unstable_by_key(|hit| hit.seq);
+    let mut own = Vec::new();
+    for some in hits
+        .chunk_by(|one, two| one.seq == two.seq)
+        .collect::<Vec<_>>()
+        .chunks(SCAN.rows)
+    {
+        let seqs: Vec<u64> = some.iter().map(|hits| hits[0].seq).collect();
+        let mut versions = Batch::new();
+        let found = snapshot.at(&seqs, &mut versions)?;
+        let there = some.iter().zip(found).filter(|(_, found)| *found);
+        for ((hits, _), record) in there.zip(versions.iter()) {
+            if record.meta.deleted {
+                continue;
+            }
+            let entity = Arc::new(record.to_entity());
+            own.clear();
+            join.index.keys(&entity, &mut own);
+            for hit in *hits {
+                let (_, value, at) = values[hit.of];
+                // Two values may share a key.
+                if own.iter().any(|key| order::eq(value, key)) {
+                    answers[at].push(Arc::clone(&entity));
+                }
+            }
+        }
+    }
+    for (_, _, at) in &values {
+        answers[*at].sort_by(|a, b| a.id.cmp(&b.id));
+    }
+    Ok(true)
 }
 
 /// The version with that sequence number, if it is one of that entity.

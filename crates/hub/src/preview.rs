@@ -17,8 +17,8 @@ use crate::stage::end_of_looking;
 use crate::transform::{origins, without_filtered};
 use crate::{Cancel, Failure, Fault, Transform};
 
-/// How long the rules of one transform may take before the preview ends.
-const MAX_PREVIEW: Duration = Duration::from_secs(30);
+/// How long the rules of one transform may usually take before a preview ends.
+pub const MAX_PREVIEW: Duration = Duration::from_secs(30);
 
 /// How to look.
 #[derive(Clone, Copy)]
@@ -33,6 +33,8 @@ pub struct Look<'l> {
     pub side_effects: bool,
     /// Whether rules tell the value at every step.
     pub trace: bool,
+    /// How long the rules of one transform may take; then the way ends there.
+    pub most: Duration,
 }
 
 /// The opened way from a pipe's source to its sink.
@@ -189,7 +191,7 @@ impl Station {
         };
         let mut context = Context::new(look.now, lookup);
         let started = Instant::now();
-        let stopped = || started.elapsed() > MAX_PREVIEW;
+        let stopped = || started.elapsed() > look.most;
         context.stopped = Some(&stopped);
         let (mut outputs, mut origins) = (Batch::new(), Vec::new());
         if !look.trace {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use roaring::RoaringTreemap;
 use tahini_entity::{Batch, Str};
 
-use crate::{Compacted, Compaction, StoreError};
+use crate::{Ask, Compacted, Compaction, Declared, Hit, IndexState, StoreError};
 
 /// A place in a dataset: versions are numbered from 0 and never renumbered.
 pub type Seq = u64;
@@ -37,6 +37,11 @@ pub trait Backend: Send + Sync {
             to.display()
         )))
     }
+    /// Replaces the declared indexes of all datasets, those that are yet to be made included. An
+    /// index that is there already goes on as it was, a new one is built beside readers and
+    /// writers, and one that is declared no more is removed. Until this is called for the first
+    /// time nothing is built or removed.
+    fn declare(&self, indexes: Declared);
     /// The datasets that are damaged, by name, with the file, the position and the mismatch, as far
     /// as that is known: what nobody has read since the start may be damaged, too.
     fn damaged(&self) -> Vec<(String, String)> {
@@ -98,6 +103,17 @@ pub trait Dataset: Send + Sync {
     /// `Refused` for rules that make no sense; otherwise as `commit`. A damaged file is left as
     /// it is.
     fn compact(&self, rules: &Compaction<'_>) -> Result<Compacted, StoreError>;
+    /// How far the declared indexes are, by their numbers.
+    ///
+    /// # Errors
+    /// When the dataset was removed.
+    fn indexes(&self) -> Result<Vec<IndexState>, StoreError>;
+    /// Throws away what a declared index holds and has it built anew, under another number;
+    /// whether there is one of this number.
+    ///
+    /// # Errors
+    /// When the dataset was removed.
+    fn rebuild_index(&self, number: u32) -> Result<bool, StoreError>;
 }
 
 /// What a dataset is like at one moment.
@@ -195,6 +211,21 @@ pub trait Snapshot: Send {
         limit: Limit,
         out: &mut Batch,
     ) -> Result<Option<Str>, StoreError>;
+    /// Appends the versions at these sequences that are there, in the order of `seqs`;
+    /// `found[i]` tells whether `seqs[i]` was. Ascending ones are read best.
+    fn at(&self, seqs: &[Seq], out: &mut Batch) -> Result<Vec<bool>, StoreError>;
+    /// Appends where each of `keys` occurs in a declared index, one key after the other, in the
+    /// order of sequences. What this view does not know is never among it. `false`, and nothing
+    /// appended, where no such index is declared or it is still being built, and where what left a
+    /// key is asked for from a place behind which compaction took versions: one of them may have
+    /// been it.
+    fn find(
+        &self,
+        fingerprint: &str,
+        keys: &[u128],
+        ask: &Ask,
+        out: &mut Vec<Hit>,
+    ) -> Result<bool, StoreError>;
     /// The state records of `space` whose key starts with `prefix`, in key order.
     fn state(&self, space: &str, prefix: &[u8]) -> Result<StateRows, StoreError>;
 }

@@ -9,6 +9,7 @@ mod content;
 mod dataset;
 mod error;
 mod files;
+mod indexes;
 mod keys;
 mod memory;
 mod rule;
@@ -20,4 +21,5 @@ pub use dataset::{
 };
 pub use error::StoreError;
 pub use files::{Disk, DiskFile, Files, Options, RealDisk, StoreLock, Verified};
+pub use indexes::{Ask, Declared, Hit, IndexDef, IndexState, Keys};
 pub use memory::Memory;

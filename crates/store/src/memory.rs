@@ -1,8 +1,10 @@
 //! Datasets in memory: for tests and for `tahini test`. Nothing survives the process.
 
+mod keyed;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use roaring::RoaringTreemap;
 use tahini_entity::{Batch, Meta, Offset, Shape, Str};
@@ -12,20 +14,30 @@ use crate::content::Content;
 use crate::keys::{index_key, state_key};
 use crate::rule::{self, Prior, Verdict};
 use crate::{
-    Backend, Commit, Compacted, Compaction, Dataset, Head, Limit, Outcome, Seq, Snapshot,
-    StateRows, StateWrite, StoreError, Ticket, View,
+    Ask, Backend, Commit, Compacted, Compaction, Dataset, Declared, Head, Hit, IndexState, Limit,
+    Outcome, Seq, Snapshot, StateRows, StateWrite, StoreError, Ticket, View,
 };
+use keyed::Keyed;
 
 /// A store in memory.
 #[derive(Default)]
 pub struct Memory {
     datasets: Mutex<BTreeMap<String, Arc<MemoryDataset>>>,
+    declared: Mutex<Declared>,
 }
 
 impl Memory {
     /// An empty store.
     pub fn new() -> Memory {
         Memory::default()
+    }
+
+    fn fresh(&self, name: &str) -> MemoryDataset {
+        let dataset = MemoryDataset::new(name);
+        let declared = self.declared.lock().unwrap_or_else(PoisonError::into_inner);
+        let defs = declared.get(name).map_or(&[][..], Vec::as_slice);
+        dataset.write().keyed.declare(defs);
+        dataset
     }
 
     fn named(&self, name: &str) -> Option<Arc<MemoryDataset>> {
@@ -45,7 +57,7 @@ impl Backend for Memory {
         let mut datasets = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
         let dataset = datasets
             .entry(name.to_owned())
-            .or_insert_with(|| Arc::new(MemoryDataset::new(name)));
+            .or_insert_with(|| Arc::new(self.fresh(name)));
         Ok(Arc::clone(dataset) as Arc<dyn Dataset>)
     }
 
@@ -67,6 +79,15 @@ impl Backend for Memory {
             dataset.write().removed = true;
         }
         Ok(())
+    }
+
+    fn declare(&self, indexes: Declared) {
+        let datasets = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, dataset) in datasets.iter() {
+            let defs = indexes.get(name).map_or(&[][..], Vec::as_slice);
+            dataset.write().keyed.declare(defs);
+        }
+        *self.declared.lock().unwrap_or_else(PoisonError::into_inner) = indexes;
     }
 
     fn close(&self) -> Result<(), StoreError> {
@@ -92,6 +113,7 @@ struct All {
     state: BTreeMap<Vec<u8>, Vec<StateAt>>,
     /// Where living snapshots stand, and how many at each place.
     readers: Readers,
+    keyed: Keyed,
     removed: bool,
 }
 
@@ -130,6 +152,7 @@ impl MemoryDataset {
             ids: BTreeMap::new(),
             state: BTreeMap::new(),
             readers: Readers::default(),
+            keyed: Keyed::default(),
             removed: false,
         };
         MemoryDataset {
@@ -142,9 +165,21 @@ impl MemoryDataset {
         self.all.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, All> {
-        self.all.write().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, All> {
+        write(&self.all)
     }
+
+    fn present(&self) -> Result<RwLockWriteGuard<'_, All>, StoreError> {
+        let all = self.write();
+        match all.removed {
+            true => Err(StoreError::Missing(self.name.clone())),
+            false => Ok(all),
+        }
+    }
+}
+
+fn write(all: &RwLock<All>) -> RwLockWriteGuard<'_, All> {
+    all.write().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Dataset for MemoryDataset {
@@ -166,21 +201,27 @@ impl Dataset for MemoryDataset {
 
     fn commit(&self, commit: Commit<'_>) -> Result<(Outcome, Ticket), StoreError> {
         rule::check_state(commit.state)?;
-        let mut all = self.write();
-        if all.removed {
-            return Err(StoreError::Missing(self.name.clone()));
-        }
+        let mut all = self.present()?;
         let verdicts = all.judge(&commit)?;
         let outcome = all.apply(&commit, &verdicts);
         Ok((outcome, Ticket::new(|| Ok(()))))
     }
 
     fn compact(&self, rules: &Compaction<'_>) -> Result<Compacted, StoreError> {
-        let mut all = self.write();
-        if all.removed {
-            return Err(StoreError::Missing(self.name.clone()));
-        }
-        all.compact(rules)
+        let mut all = self.present()?;
+        let done = all.compact(rules)?;
+        all.index_what_is_left();
+        Ok(done)
+    }
+
+    fn indexes(&self) -> Result<Vec<IndexState>, StoreError> {
+        let mut all = self.present()?;
+        all.index();
+        Ok(all.keyed.states())
+    }
+
+    fn rebuild_index(&self, number: u32) -> Result<bool, StoreError> {
+        Ok(self.present()?.keyed.rebuild(number))
     }
 }
 
@@ -361,7 +402,7 @@ impl All {
     }
 
     fn at(&self, seq: Seq) -> Option<&Version> {
-        self.versions[seq as usize].as_ref()
+        self.versions.get(seq as usize)?.as_ref()
     }
 
     fn latest_seq(&self, id: &str) -> Option<Seq> {
@@ -548,6 +589,25 @@ impl Snapshot for MemorySnapshot {
             last = Some(version.id.clone());
         }
         Ok(None)
+    }
+
+    fn at(&self, seqs: &[Seq], out: &mut Batch) -> Result<Vec<bool>, StoreError> {
+        let all = self.all();
+        let found = seqs.iter().map(|seq| {
+            let version = all.at(*seq).filter(|_| *seq < self.head.next);
+            version.map(|version| version.push_to(out)).is_some()
+        });
+        Ok(found.collect())
+    }
+
+    fn find(
+        &self,
+        fingerprint: &str,
+        keys: &[u128],
+        ask: &Ask,
+        out: &mut Vec<Hit>,
+    ) -> Result<bool, StoreError> {
+        Ok(self.look_up(fingerprint, keys, ask, out))
     }
 
     fn state(&self, space: &str, prefix: &[u8]) -> Result<StateRows, StoreError> {

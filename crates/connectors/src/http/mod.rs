@@ -8,7 +8,7 @@ pub(crate) mod rows;
 mod runtime;
 mod system;
 mod transform;
-mod trigger;
+pub(crate) mod trigger;
 pub(crate) mod url;
 
 pub use address::{Base, add_parameter, shown};

@@ -9,7 +9,7 @@ use tahini_hub::config::{Kind, Property, Props};
 const KEY: &str = "_trigger";
 
 /// The properties of `trigger_on`.
-pub(super) const PROPERTIES: &[Property] = &[
+pub(crate) const PROPERTIES: &[Property] = &[
     Property::new("key", Kind::String, "The path of the property to look at.").or("\"_trigger\""),
     Property::required(
         "value",
@@ -20,7 +20,7 @@ pub(super) const PROPERTIES: &[Property] = &[
 
 /// A condition on one property of an entity.
 #[derive(Clone, Debug)]
-pub(super) struct Trigger {
+pub(crate) struct Trigger {
     path: Vec<String>,
     wanted: Wanted,
 }
@@ -37,7 +37,7 @@ impl Trigger {
     ///
     /// # Errors
     /// Config, when it has no `value`.
-    pub(super) fn of(props: Props<'_>) -> Result<Option<Trigger>, Failure> {
+    pub(crate) fn of(props: Props<'_>) -> Result<Option<Trigger>, Failure> {
         let Some(object) = props.opt_object("trigger_on")? else {
             return Ok(None);
         };
@@ -57,7 +57,7 @@ impl Trigger {
     }
 
     /// Whether the entity is for the transform.
-    pub(super) fn fits(&self, record: Record<'_>) -> bool {
+    pub(crate) fn fits(&self, record: Record<'_>) -> bool {
         let Some((first, rest)) = self.path.split_first() else {
             return false;
         };

@@ -7,6 +7,7 @@
 
 mod body;
 mod client;
+mod json_schema;
 mod rows;
 mod runs;
 mod secrets;

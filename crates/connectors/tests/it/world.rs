@@ -145,7 +145,8 @@ impl World {
     }
 
     pub fn transform(&self, config: Json) -> Result<Box<dyn Transform>, Failure> {
-        let def = self.registry.transform("http").unwrap();
+        let kind = config["type"].as_str().unwrap();
+        let def = self.registry.transform(kind).unwrap();
         self.ctx(
             "p",
             "$.transform",

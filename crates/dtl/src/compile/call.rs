@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 use tahini_entity::Value;
 
-use super::{Compiler, describe, suggest};
+use super::{Compiler, describe};
 use crate::analysis::Why;
 use crate::expr::{Cost, Expr};
 use crate::functions::{self, Arg, Call, Function, Kind, Many};
@@ -172,7 +172,7 @@ impl Compiler<'_> {
             ));
             return;
         }
-        let help = suggest::nearest(name, functions::expression_names());
+        let help = self.nearest(name, functions::expression_names());
         self.error(format!("expected a known function, found \"{name}\"{help}"));
     }
 
@@ -274,7 +274,7 @@ impl Compiler<'_> {
             (Kind::DatePart, Some(value)) => {
                 let name = value.as_str().unwrap_or_default();
                 if !functions::date_parts().any(|part| part == name) {
-                    let help = suggest::nearest(name, functions::date_parts());
+                    let help = self.nearest(name, functions::date_parts());
                     let parts: Vec<&str> = functions::date_parts().collect();
                     let (found, parts) = (describe(json), parts.join(", "));
                     self.error(format!("expected one of {parts}, found {found}{help}"));

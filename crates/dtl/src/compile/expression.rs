@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 use tahini_entity::json::{self, Numbers, transit};
 use tahini_entity::{Str, Value};
 
-use super::{Compiler, cut, suggest};
+use super::{Compiler, cut};
 use crate::analysis::Why;
 use crate::expr::Expr;
 use crate::path::{self, Path, Root};
@@ -38,6 +38,9 @@ impl Compiler<'_> {
     }
 
     fn plain_expression(&mut self, json: &Json) -> Expr {
+        if self.has_enough() {
+            return Expr::Absent;
+        }
         match json {
             Json::Array(call) => self.call(call),
             Json::String(text) => self.text(text),
@@ -82,8 +85,8 @@ impl Compiler<'_> {
             return;
         }
         let head = text.split('.').next().unwrap_or_default();
-        let help = suggest::nearest(head, self.scope.known_aliases());
-        let aliases: Vec<&str> = self.scope.known_aliases().collect();
+        let help = self.nearest(head, self.scope.known_aliases());
+        let aliases: Vec<&str> = self.scope.known_aliases().take(10).collect();
         self.warning(format!(
             "expected one of the aliases {}, found \"{head}\", with which \"{}\" is a string{help}; a \
              string that looks like this is written [\"literal\", … ]",

@@ -2,9 +2,10 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::{Compiler, Given, describe, suggest};
+use super::{Compiler, Given, describe};
 use crate::expr::Expr;
 use crate::hops::{Access, Filter, Hops, Recursion, Returns, Spec, Step};
+use crate::limits::MAX_HOPS_DATASETS;
 
 /// The properties of a spec.
 const PROPERTIES: [&str; 9] = [
@@ -77,7 +78,7 @@ impl Compiler<'_> {
             .keys()
             .filter(|name| !PROPERTIES.contains(&name.as_str()))
         {
-            let help = suggest::nearest(name, PROPERTIES.into_iter());
+            let help = self.nearest(name, PROPERTIES.into_iter());
             self.under(name, |compiler| {
                 compiler.warning(format!(
                     "expected a property of hops, found \"{name}\"{help}"
@@ -123,6 +124,13 @@ impl Compiler<'_> {
                 return None;
             }
         };
+        if items.len() > MAX_HOPS_DATASETS {
+            let found = items.len();
+            self.error(format!(
+                "expected at most {MAX_HOPS_DATASETS} datasets in one hops, found {found}"
+            ));
+            return None;
+        }
         let mut aliased: Vec<Aliased> = Vec::new();
         for (at, item) in items.iter().enumerate() {
             let words: Vec<&str> = item.as_str().unwrap_or("").split_whitespace().collect();
@@ -200,7 +208,7 @@ impl Compiler<'_> {
                 }
                 if !text.contains('.') {
                     let known = aliased.iter().map(|alias| alias.alias.as_str());
-                    let help = suggest::nearest(text, known);
+                    let help = compiler.nearest(text, known);
                     compiler.error(format!("expected an alias, found \"{text}\"{help}"));
                     return default;
                 }
@@ -476,7 +484,7 @@ impl Compiler<'_> {
         base: usize,
     ) -> Option<(usize, Filter)> {
         let Some(at) = aliased.iter().position(|alias| alias.alias == name) else {
-            let help = suggest::nearest(name, aliased.iter().map(|alias| alias.alias.as_str()));
+            let help = self.nearest(name, aliased.iter().map(|alias| alias.alias.as_str()));
             self.error(format!(
                 "expected an alias of \"datasets\", found \"{name}\"{help}"
             ));

@@ -46,6 +46,8 @@ impl Compiler<'_> {
         alone.scope.others = others.cloned().collect();
         let expr = alone.expression(json);
         let failed = alone.failed();
+        self.errors += alone.errors;
+        self.warnings += alone.warnings;
         self.problems.append(&mut alone.problems);
         if failed || !alone.program.causes.is_empty() {
             if !failed {
@@ -69,8 +71,22 @@ impl Compiler<'_> {
     fn fingerprint(&self, alias: &str, json: &Json) -> String {
         let expression = anonymous(alias, json);
         if self.options.namespaced_identifiers {
+            let text = expression.to_string();
             let property = Json::from(self.options.property());
-            format!("{expression} in {property}")
+            // What is not there has a default, and URIs get a namespace, that are the pipe's own.
+            let (ids, uris) = (text.contains("$ids"), text.contains("\"ni-collapse\""));
+            let identity = ids.then(|| format!(" of {}", Json::from(self.options.identity())));
+            let spaces = || {
+                format!(
+                    " by {} {:?}",
+                    self.options.pipe, self.options.namespaces.expansions
+                )
+            };
+            let (identity, spaces) = (identity.unwrap_or_default(), uris.then(spaces));
+            format!(
+                "{text} in {property}{identity}{}",
+                spaces.unwrap_or_default()
+            )
         } else {
             expression.to_string()
         }

@@ -10,14 +10,15 @@ pub(crate) mod suggest;
 pub(crate) use call::{Given, assign};
 pub(crate) use index::compile_index;
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::Value as Json;
 
 use crate::analysis::{Cause, Why};
 use crate::error::{JsonPath, Problem, Segment, Severity};
 use crate::expr::Block;
-use crate::limits::MAX_NESTING;
+use crate::limits::{MAX_NESTING, MAX_PROBLEMS};
 use crate::options::Options;
 use crate::program::{Index, Program};
 
@@ -72,6 +73,10 @@ pub(crate) struct Compiler<'c> {
     pub(crate) options: &'c Options,
     pub(crate) program: Program,
     problems: Vec<Problem>,
+    errors: usize,
+    warnings: usize,
+    /// How many names were compared with misspelt ones.
+    compared: Cell<usize>,
     path: Vec<Segment>,
     scope: Scope,
     /// Every expression and statement notes what it does.
@@ -79,6 +84,8 @@ pub(crate) struct Compiler<'c> {
     /// The place of the rule that entities start with.
     default: Option<usize>,
     names: Vec<String>,
+    /// The rules' places by their names.
+    places: HashMap<String, usize>,
     /// Which rules a rule applies, and from where.
     applied: Vec<Vec<(usize, JsonPath, bool)>>,
     /// Whether a rule looks something up by itself.
@@ -86,7 +93,12 @@ pub(crate) struct Compiler<'c> {
     /// Where `_P` is read, by rule.
     parents: Vec<(usize, JsonPath)>,
     indexes: HashMap<(String, String), u32>,
+    /// The causes that were noted.
+    noted: HashSet<Cause>,
 }
+
+/// How many names are compared with misspelt ones in one compilation.
+const MAX_COMPARED: usize = 100_000;
 
 /// What is in sight where the compiler stands.
 #[derive(Clone, Debug, Default)]
@@ -121,15 +133,20 @@ impl<'c> Compiler<'c> {
             options,
             program: Program::bare(options),
             problems: Vec::new(),
+            errors: 0,
+            warnings: 0,
+            compared: Cell::new(0),
             path: Vec::new(),
             scope: Scope::default(),
             traces: false,
             default: None,
             names: Vec::new(),
+            places: HashMap::new(),
             applied: Vec::new(),
             hops_in: Vec::new(),
             parents: Vec::new(),
             indexes: HashMap::new(),
+            noted: HashSet::new(),
         }
     }
 
@@ -139,10 +156,24 @@ impl<'c> Compiler<'c> {
 
     /// How many errors were noted so far.
     fn errors(&self) -> usize {
-        let errors = self.problems.iter();
-        errors
-            .filter(|problem| problem.severity == Severity::Error)
-            .count()
+        self.errors
+    }
+
+    /// Whether so much is wrong that nobody wants to know more.
+    pub(crate) fn has_enough(&self) -> bool {
+        self.errors >= MAX_PROBLEMS
+    }
+
+    /// Help that names the nearest of the known names; none once many names were compared.
+    pub(crate) fn nearest<'a>(&self, found: &str, known: impl Iterator<Item = &'a str>) -> String {
+        let left = MAX_COMPARED.saturating_sub(self.compared.get());
+        if left == 0 {
+            return String::new();
+        }
+        let counted = known.take(left).inspect(|_| {
+            self.compared.set(self.compared.get() + 1);
+        });
+        suggest::nearest(found, counted)
     }
 
     fn finish(mut self, rules: Vec<Block>, default: usize) -> Program {
@@ -172,7 +203,18 @@ impl<'c> Compiler<'c> {
     }
 
     fn note(&mut self, severity: Severity, message: String) {
-        let path = self.here();
+        self.note_at(self.here(), severity, message);
+    }
+
+    fn note_at(&mut self, path: JsonPath, severity: Severity, message: String) {
+        let noted = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        *noted += 1;
+        if *noted > MAX_PROBLEMS {
+            return;
+        }
         self.problems.push(Problem {
             path,
             severity,
@@ -221,7 +263,7 @@ impl<'c> Compiler<'c> {
             why,
             path: self.here(),
         };
-        if !self.program.causes.contains(&cause) {
+        if self.noted.insert(cause.clone()) {
             self.program.causes.push(cause);
         }
     }
@@ -241,6 +283,8 @@ impl<'c> Compiler<'c> {
             return None;
         };
         self.names = rules.keys().cloned().collect();
+        let places = self.names.iter().cloned().enumerate();
+        self.places = places.map(|(at, name)| (name, at)).collect();
         self.applied.resize(rules.len(), Vec::new());
         self.hops_in.resize(rules.len(), false);
         let default = self.names.iter().position(|name| name == DEFAULT);
@@ -281,30 +325,18 @@ impl<'c> Compiler<'c> {
                  nowhere",
                 self.names[rule]
             );
-            self.problems.push(Problem {
-                path,
-                severity: Severity::Warning,
-                message,
-            });
+            self.note_at(path, Severity::Warning, message);
         }
-        let is_applied = |rule: usize| {
-            self.applied
-                .iter()
-                .flatten()
-                .any(|(applied, ..)| *applied == rule)
-        };
-        for (rule, path) in &self.parents {
-            if *rule == default && !is_applied(default) {
+        let mut applied = self.applied.iter().flatten();
+        let is_applied = applied.any(|(rule, ..)| *rule == default);
+        let mut wrong = Vec::new();
+        for (_, path) in self.parents.iter().filter(|(rule, _)| *rule == default) {
+            if !is_applied {
                 let message =
                     "expected _P only in rules that are applied, found it in \"default\", \
                                which has no parent; write _S or _T"
                         .to_owned();
-                let path = path.clone();
-                self.problems.push(Problem {
-                    path,
-                    severity: Severity::Error,
-                    message,
-                });
+                wrong.push((path.clone(), message));
             }
         }
         for (rule, path, from_hops) in self.applied.iter().flatten() {
@@ -314,13 +346,11 @@ impl<'c> Compiler<'c> {
                      \"apply-hops\", so that dependencies can be tracked",
                     self.names[*rule]
                 );
-                let path = path.clone();
-                self.problems.push(Problem {
-                    path,
-                    severity: Severity::Error,
-                    message,
-                });
+                wrong.push((path.clone(), message));
             }
+        }
+        for (path, message) in wrong {
+            self.note_at(path, Severity::Error, message);
         }
     }
 
@@ -337,8 +367,8 @@ impl<'c> Compiler<'c> {
             ));
             return 0;
         };
-        let Some(rule) = self.names.iter().position(|known| known == name) else {
-            let help = suggest::nearest(name, self.names.iter().map(String::as_str));
+        let Some(&rule) = self.places.get(name) else {
+            let help = self.nearest(name, self.names.iter().map(String::as_str));
             self.error(format!(
                 "expected the name of a rule, found \"{name}\"{help}"
             ));

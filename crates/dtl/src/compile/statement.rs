@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::{Compiler, Given, describe, suggest};
+use super::{Compiler, Given, describe};
 use crate::expr::{Action, Block, Copying, Expr, Name, NameArg, Statement};
 use crate::functions::{self, Call};
 use crate::namespace::NamePattern;
@@ -48,6 +48,9 @@ impl Compiler<'_> {
     }
 
     fn statement(&mut self, json: &Json) -> Option<Statement> {
+        if self.has_enough() {
+            return None;
+        }
         let Json::Array(call) = json else {
             self.error(format!(
                 "expected a transform function, found {}",
@@ -79,7 +82,7 @@ impl Compiler<'_> {
                      value and changes nothing; write [\"add\", PROPERTY, [\"{name}\", … ]]"
                 ));
             } else {
-                let help = suggest::nearest(name, functions::transform_names());
+                let help = self.nearest(name, functions::transform_names());
                 self.error(format!(
                     "expected a transform function, found \"{name}\"{help}"
                 ));

@@ -8,6 +8,8 @@ pub(crate) fn nearest<'a>(found: &str, known: impl Iterator<Item = &'a str>) -> 
     }
     let most = 1 + wanted.len() / 4;
     let near = known
+        // A letter that is missing costs as much as one that has to change.
+        .filter(|name| name.chars().count().abs_diff(wanted.len()) <= most)
         .map(|name| (distance(&wanted, name), name))
         .filter(|(distance, _)| *distance <= most)
         .min();

@@ -7,7 +7,7 @@ use super::{Call, Function, Kind, VALUES, any, beside, eg, of, one};
 use crate::compile::{Compiler, Given};
 use crate::eval::{Env, Machine, Stop};
 use crate::expr::{Cost, Expr};
-use crate::limits::Limit;
+use crate::limits::{self, Limit};
 use crate::namespace::{Adding, strip_value};
 use crate::path;
 use crate::values::{Items, first, items, lift, sequence};
@@ -74,7 +74,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["has-key", "a", {"a": 1}]"#, "true"),
             eg(r#"["has-key", "a", ["list", 123, {"a": 1}]]"#, "null"),
         ],
-        call: Call::Eager(has_key),
+        call: Call::Costly(Cost::Items, has_key),
     },
     Function {
         name: "is-dict",
@@ -170,6 +170,7 @@ fn each(value: &Value, make: impl Fn(&Str, &Value) -> Value) -> Result<Value, Li
     let mut all = Items::new();
     for item in items(value) {
         if let Value::Dict(dict) = item {
+            limits::list(all.len() + dict.len())?;
             all.extend(dict.iter().map(|(name, value)| make(name, value)));
         }
     }
@@ -223,14 +224,14 @@ fn from_items(args: &[Value]) -> Result<Value, Limit> {
 }
 
 fn from_pairs(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, Stop> {
-    let mut dict = Dict::new();
+    let mut pairs = Vec::with_capacity(args.len() / 2);
     for pair in args.chunks_exact(2) {
         let (key, value) = (m.eval(&pair[0], env)?, m.eval(&pair[1], env)?);
         if let Value::String(name) = first(&key) {
-            dict.set(name.clone(), value);
+            pairs.push((name.clone(), value));
         }
     }
-    m.charge(Value::Dict(dict))
+    m.charge(Value::Dict(pairs.into_iter().collect()))
 }
 
 fn strip_ns(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, Stop> {

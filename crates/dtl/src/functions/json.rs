@@ -5,6 +5,7 @@ use tahini_entity::json::{self, Numbers};
 
 use super::{Call, Function, Kind, VALUES, eg, optional};
 use crate::expr::ItemResult;
+use crate::limits::{Limit, MAX_LIST};
 use crate::text;
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -66,13 +67,25 @@ pub(super) const FUNCTIONS: &[Function] = &[
 ];
 
 fn parse_plain(value: &Value) -> ItemResult {
-    Ok(source(value).and_then(|text| json::parse_plain(text, Numbers::FLOATS).ok()))
+    Ok(source(value)?.and_then(|text| json::parse_plain(text, Numbers::FLOATS).ok()))
 }
 
 fn parse_tagged(value: &Value) -> ItemResult {
-    Ok(source(value).and_then(|text| json::parse_value(text, Numbers::FLOATS).ok()))
+    Ok(source(value)?.and_then(|text| json::parse_value(text, Numbers::FLOATS).ok()))
 }
 
-fn source(value: &Value) -> Option<&[u8]> {
-    value.as_str().map(str::as_bytes)
+/// The text, when it may be read: a value takes far more memory than a comma.
+fn source(value: &Value) -> Result<Option<&[u8]>, Limit> {
+    let Some(text) = value.as_str().map(str::as_bytes) else {
+        return Ok(None);
+    };
+    if text.len() > MAX_LIST {
+        let ends = text
+            .iter()
+            .filter(|byte| matches!(byte, b',' | b'[' | b'{'));
+        if ends.count() >= MAX_LIST {
+            return Err(Limit("values in one JSON text", MAX_LIST as u64));
+        }
+    }
+    Ok(Some(text))
 }

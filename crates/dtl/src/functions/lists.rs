@@ -345,12 +345,12 @@ fn distinct(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, S
         m.step(1)?;
         let new = match &args[0] {
             Expr::Absent => {
-                m.weigh(item)?;
+                m.weigh_key(item)?;
                 seen.insert(item)
             }
             function => {
                 let key = m.eval(function, env.with(item))?;
-                m.weigh(&key)?;
+                m.weigh_key(&key)?;
                 seen.insert(&key)
             }
         };
@@ -425,7 +425,7 @@ fn grouped(
         } else {
             m.eval(value, env)?
         };
-        m.weigh(&key)?;
+        m.weigh_key(&key)?;
         // A place in a group, and the group when it is new.
         m.spend(8 * size_of::<Value>())?;
         let place = *places

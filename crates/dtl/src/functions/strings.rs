@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
+use aho_corasick::{AhoCorasick, MatchKind};
 use tahini_entity::{Str, Value};
 
 use super::lists::index;
 use super::{Call, Function, Kind, VALUES, eg, of, one, optional, some};
-use crate::expr::{Cost, Item, ItemResult};
-use crate::limits::{self, Limit};
+use crate::eval::{Env, Machine, Stop};
+use crate::expr::{Cost, Expr, Item, ItemResult};
+use crate::limits::{self, Limit, MAX_LIST, MAX_REPLACED};
 use crate::pattern::Pattern;
 use crate::text;
 use crate::values::{Items, first, items, sequence};
+use crate::weight::PARTS_A_STEP;
 
 pub(super) const FUNCTIONS: &[Function] = &[
     Function {
@@ -116,7 +119,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
             eg(r#"["matches", "*", null]"#, "false"),
             eg(r#"["matches", "*", ["list", "a", 1]]"#, "false"),
         ],
-        call: Call::Costly(Cost::Through, matches),
+        call: Call::Form(matches),
     },
     Function {
         name: "replace",
@@ -226,7 +229,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
 
 /// A function over strings; everything else is ignored.
 fn over_strings(
-    call: impl Fn(&str) -> Result<Str, Limit> + Send + Sync + 'static,
+    call: impl Fn(&Str) -> Result<Str, Limit> + Send + Sync + 'static,
 ) -> Result<Item, String> {
     Ok(Arc::new(move |value: &Value| match value {
         Value::String(text) => call(text).map(|text| Some(Value::String(text))),
@@ -291,7 +294,11 @@ fn upper(value: &Value) -> ItemResult {
     Ok(match value {
         // In place: no other text could grow.
         Value::String(text) if text.is_ascii() => Some(Value::String(text.to_ascii_uppercase())),
-        Value::String(text) => Some(Value::string(text.to_uppercase())),
+        Value::String(text) => {
+            let upper = text.to_uppercase();
+            limits::string(upper.len())?;
+            Some(Value::string(upper))
+        }
         _ => None,
     })
 }
@@ -322,7 +329,7 @@ fn justify(args: &[Value], left: bool) -> Result<Item, String> {
     over_strings(move |text| {
         let missing = width.saturating_sub(text.chars().count());
         if missing == 0 {
-            return Ok(text.into());
+            return Ok(text.clone());
         }
         limits::string(
             text.len()
@@ -347,7 +354,12 @@ fn justify(args: &[Value], left: bool) -> Result<Item, String> {
 fn strip(args: &[Value], start: bool, end: bool) -> Result<Item, String> {
     let characters: Option<Vec<char>> = match &args[0] {
         Value::Null => None,
-        Value::String(text) => Some(text.chars().collect()),
+        Value::String(text) => {
+            let mut characters: Vec<char> = text.chars().collect();
+            characters.sort_unstable();
+            characters.dedup();
+            Some(characters)
+        }
         other => {
             return Err(format!(
                 "expected a string of characters, found {}",
@@ -357,33 +369,42 @@ fn strip(args: &[Value], start: bool, end: bool) -> Result<Item, String> {
     };
     over_strings(move |text| {
         let taken = |c: char| match &characters {
-            Some(characters) => characters.contains(&c),
+            Some(characters) => characters.binary_search(&c).is_ok(),
             None => c.is_whitespace(),
         };
-        let text = if start {
-            text.trim_start_matches(taken)
-        } else {
-            text
-        };
-        Ok(if end {
-            text.trim_end_matches(taken)
-        } else {
-            text
+        let mut stripped = text.as_str();
+        if start {
+            stripped = stripped.trim_start_matches(taken);
         }
-        .into())
+        if end {
+            stripped = stripped.trim_end_matches(taken);
+        }
+        Ok(match stripped.len() == text.len() {
+            true => text.clone(),
+            false => stripped.into(),
+        })
     })
 }
 
-fn matches(args: &[Value]) -> Result<Value, Limit> {
-    let Some(pattern) = strings(&args[0]).next() else {
+fn matches(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, Stop> {
+    let (patterns, values) = (m.eval(&args[0], env)?, m.eval(&args[1], env)?);
+    let Some(text) = strings(&patterns).next() else {
         return Ok(Value::Bool(false));
     };
-    let pattern = Pattern::new(pattern);
-    let matched = |item: &Value| item.as_str().is_some_and(|text| pattern.matches(text));
-    let values = items(&args[1]);
-    Ok(Value::Bool(
-        !values.is_empty() && values.iter().all(matched),
-    ))
+    m.step(text.len() / PARTS_A_STEP)?;
+    let pattern = Pattern::new(text);
+    let values = items(&values);
+    for item in values {
+        let Some(text) = item.as_str() else {
+            return Ok(Value::Bool(false));
+        };
+        m.step(pattern.effort(text) / PARTS_A_STEP)?;
+        if !pattern.matches(text) {
+            return Ok(Value::Bool(false));
+        }
+    }
+    m.step(values.len() / PARTS_A_STEP)?;
+    Ok(Value::Bool(!values.is_empty()))
 }
 
 fn replace(args: &[Value]) -> Result<Item, String> {
@@ -408,32 +429,60 @@ fn replace(args: &[Value]) -> Result<Item, String> {
             ));
         }
     }
-    pairs.sort_by_key(|(old, _)| std::cmp::Reverse(old.len()));
+    match pairs.as_slice() {
+        [(old, new)] => {
+            let (old, new) = (old.clone(), new.clone());
+            over_strings(move |text| {
+                rewritten(
+                    text,
+                    text.match_indices(&*old)
+                        .map(|(at, _)| (at, old.len(), &*new)),
+                )
+            })
+        }
+        _ => replace_many(pairs),
+    }
+}
+
+/// Replaces names of a dict: at each place the longest one that stands there, in a time that does
+/// not grow with their number.
+fn replace_many(pairs: Vec<(Str, Str)>) -> Result<Item, String> {
+    let bytes: usize = pairs.iter().map(|(old, _)| old.len()).sum();
+    if bytes > MAX_REPLACED {
+        let limit = Limit("bytes of names to replace", MAX_REPLACED as u64);
+        return Ok(Arc::new(move |_: &Value| Err(limit)));
+    }
+    let names = AhoCorasick::builder()
+        .match_kind(MatchKind::LeftmostLongest)
+        .build(pairs.iter().map(|(old, _)| old.as_bytes()))
+        .map_err(|error| format!("expected names that can be looked for: {error}"))?;
     over_strings(move |text| {
-        let mut out = Str::new();
-        let (mut from, mut at) = (0, 0);
-        while at < text.len() {
-            let here = &text.as_bytes()[at..];
-            let found = pairs
-                .iter()
-                .find(|(old, _)| here.starts_with(old.as_bytes()));
-            let Some((old, new)) = found else {
-                at += 1;
-                continue;
-            };
-            limits::string(out.len() + (at - from) + new.len())?;
-            out.push_str(&text[from..at]);
-            out.push_str(new);
-            at += old.len();
-            from = at;
-        }
-        if from == 0 {
-            return Ok(text.into());
-        }
-        limits::string(out.len() + text.len() - from)?;
-        out.push_str(&text[from..]);
-        Ok(out)
+        let found = names.find_iter(text);
+        rewritten(
+            text,
+            found.map(|found| (found.start(), found.len(), &*pairs[found.pattern()].1)),
+        )
     })
+}
+
+/// A text with others put in the place of parts of it: where, how many bytes, and what.
+fn rewritten<'t>(
+    text: &Str,
+    parts: impl Iterator<Item = (usize, usize, &'t str)>,
+) -> Result<Str, Limit> {
+    let (mut out, mut from) = (String::new(), 0);
+    for (at, len, new) in parts {
+        limits::string(out.len() + (at - from) + new.len())?;
+        out.push_str(&text[from..at]);
+        out.push_str(new);
+        from = at + len;
+    }
+    if from == 0 {
+        return Ok(text.clone());
+    }
+    limits::string(out.len() + text.len() - from)?;
+    out.push_str(&text[from..]);
+    Ok(out.into())
 }
 
 /// An empty text stands between all characters, and at both ends.
@@ -455,10 +504,12 @@ fn split(args: &[Value]) -> Result<Value, Limit> {
     }
     let mut parts = Items::new();
     for text in strings(&args[1]) {
+        // One more than there may be, so that it is noticed.
+        let most = MAX_LIST + 1 - parts.len();
         match separator.map(Str::as_str) {
-            None => parts.extend(text.split_whitespace().map(Value::string)),
-            Some("") => parts.extend(text.chars().map(|c| Value::string(c.to_string()))),
-            Some(separator) => parts.extend(text.split(separator).map(Value::string)),
+            None => parts.extend(text.split_whitespace().map(Value::string).take(most)),
+            Some("") => parts.extend(text.chars().map(letter).take(most)),
+            Some(separator) => parts.extend(text.split(separator).map(Value::string).take(most)),
         }
         limits::list(parts.len())?;
     }
@@ -468,6 +519,10 @@ fn split(args: &[Value]) -> Result<Value, Limit> {
     } else {
         Value::List(parts)
     })
+}
+
+fn letter(letter: char) -> Value {
+    Value::string(&*letter.encode_utf8(&mut [0; 4]))
 }
 
 fn substring(args: &[Value]) -> Result<Item, String> {

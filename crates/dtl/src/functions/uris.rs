@@ -74,16 +74,23 @@ fn uri(value: &Value) -> ItemResult {
 }
 
 fn quote(args: &[Value]) -> Result<Item, String> {
-    let safe = match &args[0] {
-        Value::Null => String::new(),
-        Value::String(text) => text.chars().filter(char::is_ascii).collect(),
+    let mut stays = [false; 256];
+    for byte in 0..=u8::MAX {
+        stays[usize::from(byte)] = byte.is_ascii_alphanumeric() || b"_.-~".contains(&byte);
+    }
+    match &args[0] {
+        Value::Null => {}
+        Value::String(text) => {
+            let safe = text.bytes().filter(u8::is_ascii);
+            safe.for_each(|byte| stays[usize::from(byte)] = true);
+        }
         other => {
             return Err(format!(
                 "expected a string for SAFE_CHARS, found {}",
                 crate::values::a_kind(other)
             ));
         }
-    };
+    }
     Ok(Arc::new(move |value: &Value| {
         let Value::String(text) = value else {
             return Ok(None);
@@ -91,13 +98,11 @@ fn quote(args: &[Value]) -> Result<Item, String> {
         limits::string(text.len().saturating_mul(3))?;
         let mut quoted = String::with_capacity(text.len());
         for byte in text.bytes() {
-            let stays = byte.is_ascii_alphanumeric()
-                || b"_.-~".contains(&byte)
-                || safe.as_bytes().contains(&byte);
-            if stays {
+            if stays[usize::from(byte)] {
                 quoted.push(byte as char);
             } else {
-                quoted.push_str(&format!("%{byte:02X}"));
+                let digit = |four: u8| b"0123456789ABCDEF"[usize::from(four)] as char;
+                quoted.extend(['%', digit(byte >> 4), digit(byte & 15)]);
             }
         }
         Ok(Some(Value::string(quoted)))

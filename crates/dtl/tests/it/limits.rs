@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
 use tahini_dtl::limits::{MAX_CREATED, MAX_HOPS_ROWS, MAX_LOOKUP_ROUNDS, MAX_STRING};
 use tahini_dtl::{EvalClass, EvalError, Lookup, NoLookup, Options, compile};
 
@@ -37,8 +37,26 @@ fn failure_beside(rules: &str, source: &str, lookup: &dyn Lookup) -> EvalError {
     result.expect_err("the limit is an error")
 }
 
+/// Checks what was taken since `started`: seconds in a debug build and in another one, and, where
+/// every test is a process of its own, the peak of the memory.
+#[track_caller]
+pub fn within(started: Duration, debug: u64, optimised: u64, memory: u64) {
+    let most = if cfg!(debug_assertions) {
+        debug
+    } else {
+        optimised
+    };
+    let took = busy().saturating_sub(started);
+    assert!(took < Duration::from_secs(most), "{took:?}");
+    if std::env::var_os("NEXTEST").is_some()
+        && let Some(peak) = peak_memory()
+    {
+        assert!(peak <= memory, "{} MB", peak >> 20);
+    }
+}
+
 /// How long this thread was at work, other programs on the machine left out; Linux tells it.
-fn busy() -> Duration {
+pub fn busy() -> Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanoseconds = stat
         .split_whitespace()
@@ -129,7 +147,7 @@ fn values_that_share_their_parts() {
         expression =
             format!("[\"first\", [\"map\", [\"list\", \"_.\", \"_.\"], [\"list\", {expression}]]]");
     }
-    hits(&expression, "bytes in one value");
+    hits(&expression, "steps for one entity");
     hits(
         &format!("[\"json\", [\"list\", {expression}]]"),
         "bytes in one value",
@@ -195,6 +213,158 @@ fn alone(rules: &str, source: &str) -> EvalError {
     result.expect_err("the limit is an error")
 }
 
+/// What rules keep may nest no deeper than what can be written: dropping a value, comparing it or
+/// following it would need a stack as deep as itself.
+#[test]
+fn depth_by_statements() {
+    let inner = (0..60).fold(json!("_T.x"), |inner, _| json!(["list", inner]));
+    for (first, again, last) in [
+        (
+            json!(["add", "x", 1]),
+            json!(["add", "x", inner]),
+            json!(["remove", "x"]),
+        ),
+        (
+            json!(["add", "x", 1]),
+            json!(["add", "y", ["dict", "a", "_T."]]),
+            json!(["remove", "y"]),
+        ),
+        (
+            json!(["add", "x", 1]),
+            json!(["merge", ["dict", "x", ["list", "_T.x"]]]),
+            json!(["remove", "x"]),
+        ),
+        (
+            json!(["create-child", {"_id": "1"}]),
+            json!(["add", "$children", ["list", "_T.$children"]]),
+            json!(["remove", "$children"]),
+        ),
+    ] {
+        let mut rules = vec![first];
+        rules.extend((0..5_000).map(|_| again.clone()));
+        rules.push(last);
+        let error = failure(&json!({"default": rules}).to_string(), "{}");
+        assert!(
+            error.message.contains("levels of nested values"),
+            "{again}: {error}"
+        );
+    }
+}
+
+/// A path of as many names as a list may have.
+#[test]
+fn long_paths() {
+    for through in [json!({"a": 1}), json!([{"a": 1}]), json!(null)] {
+        let names = json!(["map", ["string", "_."], ["range", 0, 50_000]]);
+        let path = json!(["path", names, "_S.x"]).to_string();
+        let found = support::value(&path, &json!({"x": through}).to_string());
+        assert!(found == "null" || found == "[]", "{found}");
+    }
+    let path = format!("_S.x{}", ".a".repeat(100_000));
+    assert_eq!(
+        support::value(&json!(path).to_string(), r#"{"x": {"a": 1}}"#),
+        "null"
+    );
+}
+
+/// What an unqualified name reads in several namespaces is compared.
+#[test]
+fn properties_under_one_identifier() {
+    let dict = json!(["dict", "a:x", ["range", 0, 1000], "b:x", ["range", 0, 1000]]);
+    let often = |expr: Json| {
+        json!([
+            "add",
+            "::r",
+            ["count", ["map", expr, ["range", 0, 1_000_000]]]
+        ])
+    };
+    for statements in [vec![json!(["add", "::d", dict]), often(json!("_T.d.x"))]] {
+        let options = Options {
+            namespaced_identifiers: true,
+            pipe: "p".to_owned(),
+            ..Options::default()
+        };
+        let program = compile(&json!({"default": statements}), &options).unwrap();
+        let many: Vec<usize> = (0..2000).collect();
+        let input = support::batch(&[json!({"_id": "1", "c:x": many, "d:x": many})]);
+        let started = busy();
+        let result = support::run(&program, &input, &NoLookup, &RefCell::default());
+        let error = result.expect_err("the limit is an error");
+        assert_eq!(error.class, EvalClass::Limit, "{error}");
+        within(started, 60, 5, 2 * MEMORY);
+    }
+}
+
+/// Explaining notes what becomes of large values without writing them out.
+#[test]
+fn explanations() {
+    let nested = (0..30).fold(json!(1), |inner, _| {
+        json!(["first", ["map", ["list", "_.", "_."], ["list", inner]]])
+    });
+    let wide = json!(["map", ["string", "_."], ["range", 0, 20_000]]);
+    let mut many = vec![json!(["add", wide, 1])];
+    many.extend((0..8_000).map(|at| json!(["add", "z", at])));
+    let mut doubled = vec![json!(["add", "x", "0123456789"])];
+    doubled.extend((0..40).map(|_| json!(["add", "x", ["list", "_T.x", "_T.x"]])));
+    for rules in [
+        json!([["add", "x", nested], ["add", "x", ["list", "_T.x"]]]),
+        json!(doubled),
+        json!(many),
+    ] {
+        let program = tahini_dtl::compile_traced(&json!({"default": rules}), &Options::default());
+        let input = support::batch(&[json!({"_id": "1"})]);
+        let context = tahini_dtl::Context::new(jiff::Timestamp::UNIX_EPOCH, &NoLookup);
+        let started = busy();
+        let explained = program.unwrap().explain(&input, &context);
+        let error = explained[0].error.as_ref().expect("the limit is an error");
+        assert_eq!(error.class, EvalClass::Limit, "{error}");
+        within(started, 60, 5, 2 * MEMORY);
+    }
+}
+
+/// Names are looked for in a time that grows with the text alone, and parts of patterns too.
+#[test]
+fn names_and_patterns_in_long_texts() {
+    let text = r#"["ljust", 1000000, "c", "c"]"#;
+    let part = r#"["ljust", 300000, "c", "c"]"#;
+    for expression in [
+        format!(r#"["matches", ["concat", "*", {part}, "d*"], {text}]"#),
+        format!(r#"["is-null", ["replace", ["concat", {part}, "d"], "", {text}]]"#),
+        format!(r#"["is-null", ["strip", {text}, {text}]]"#),
+    ] {
+        let started = busy();
+        assert_eq!(support::value(&expression, "{}"), "false", "{expression}");
+        within(started, 30, 4, MEMORY);
+    }
+    let names = r#"["dict", ["map", ["list", ["concat", "c", ["string", "_."]], "y"], ["range", 0, 5000]]]"#;
+    let replaced = support::value(
+        &format!(r#"["length", ["replace", {names}, "xc17c4999y"]]"#),
+        "{}",
+    );
+    assert_eq!(replaced, "4");
+    hits(
+        &format!(r#"["matches", ["concat", "*", {part}, "?d*"], {text}]"#),
+        "steps for one entity",
+    );
+    hits(
+        r#"["replace", ["dict", ["ljust", 2000000, "c", ""], "a", "b", "c"], "abc"]"#,
+        "bytes of names to replace",
+    );
+}
+
+/// A comma takes less memory than the value after it.
+#[test]
+fn values_in_json_text() {
+    hits(
+        r#"["json-parse", ["concat", "[", ["ljust", 3000000, ",", ""], "0]"]]"#,
+        "values in one JSON text",
+    );
+    hits(
+        r#"["split", "", ["ljust", 30000000, "c", ""]]"#,
+        "items in one list",
+    );
+}
+
 /// Each value is small; there are many of them.
 #[test]
 fn many_small_values() {
@@ -217,31 +387,32 @@ fn many_small_values() {
     }
 }
 
-/// Statements that make `x` a list of itself, twice, so often.
-fn doubled(times: usize, more: &[serde_json::Value]) -> String {
-    let mut rules = vec![json!(["add", "x", ["list", {"a:b": 1}]])];
-    rules.extend((0..times).map(|_| json!(["add", "x", ["list", "_T.x", "_T.x"]])));
-    rules.push(json!(["add", "y", ["list", "_T.x", "_T.x"]]));
-    rules.push(json!(["add", "x", ["list", "_T.x", "_T.x"]]));
-    rules.extend_from_slice(more);
-    rules.push(json!(["remove", ["list", "x", "y"]]));
-    json!({"default": rules}).to_string()
-}
-
-/// A value that shares its parts is small until something looks at all of it.
+/// A value that shares its parts is small until something looks at all of it, or keeps it.
 #[test]
 fn looking_through_shared_values() {
-    for more in [
-        json!(["add", "z", ["strip-ns", ["dict", "x", "_T.x"]]]),
-        json!(["add", "z", ["eq", "_T.x", "_T.y"]]),
-        json!(["add", "z", ["distinct", "_T.x"]]),
-        json!(["add", "z", ["sorted", "_T.x"]]),
-        json!(["case-eq", "_T.x", "_T.y", ["add", "z", 1]]),
-        json!(["merge-union", ["dict", "x", "_T.y"]]),
+    let shared = (0..30).fold(json!({"a:b": 1}), |inner, _| {
+        json!(["first", ["map", ["list", "_.", "_."], ["list", inner]]])
+    });
+    for look in [
+        json!(["strip-ns", ["dict", "x", "_."]]),
+        json!(["eq", "_.", "_."]),
+        json!(["union", "_.", "_."]),
+        json!(["json", ["list", "_."]]),
+        json!(["apply", "keeps", ["list", ["list", "_."]]]),
+        json!(["apply", "unites", ["list", ["list", "_."]]]),
     ] {
-        let error = alone(&doubled(40, std::slice::from_ref(&more)), "{}");
-        assert_eq!(error.class, EvalClass::Limit, "{more}: {error}");
+        let rules = json!({
+            "default": [["add", "z", ["count", ["map", look, ["list", shared]]]]],
+            "keeps": [["add", "x", "_S."]],
+            "unites": [["add", "x", 1], ["merge-union", ["dict", "x", "_S."]]]
+        });
+        let error = alone(&rules.to_string(), "{}");
+        assert_eq!(error.class, EvalClass::Limit, "{look}: {error}");
     }
+    let mut doubled = vec![json!(["add", "x", 1])];
+    doubled.extend((0..40).map(|_| json!(["add", "x", ["list", "_T.x", "_T.x"]])));
+    let error = alone(&json!({"default": doubled}).to_string(), "{}");
+    assert_eq!(error.class, EvalClass::Limit, "{error}");
 }
 
 /// Steps count by what they take: long texts and numbers are no single step.

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod analysis;
+mod bounds;
 mod decisions;
 mod explain;
+mod fuzz;
 mod keys;
 mod limits;
 mod manual;

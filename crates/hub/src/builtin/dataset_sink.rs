@@ -63,9 +63,9 @@ pub(super) const DEF: SinkDef = SinkDef {
         Property::new(
             "indexes",
             Kind::Any,
-            "Index expressions to maintain; each also makes the API give subsets by it.",
-        )
-        .not_yet(),
+            "Index expressions to maintain, such as `[\"_S.category\"]`, or `\"$ids\"`; each also \
+             makes the API give subsets by it.",
+        ),
         Property::new(
             "track_children",
             Kind::Boolean,

@@ -75,11 +75,9 @@ const GENERATION: &[u8] = b"generation";
 
 struct DatasetSource {
     snapshot: Option<Box<dyn Snapshot>>,
-    /// The offset that the run was given.
-    since: Option<Seq>,
     after: Option<Seq>,
     view: View,
-    subset: Option<Subset>,
+    part: Option<Part>,
     include_replaced: bool,
     continues: bool,
     known_generation: Option<Vec<u8>>,
@@ -119,9 +117,8 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
     };
     let continues = after.is_none() || still_means(head, after, known_generation.as_deref());
     Ok(Box::new(DatasetSource {
-        since: after,
         after,
-        subset: subset(ctx, name)?,
+        part: subset(ctx, name)?.map(|subset| Part::new(subset, after)),
         view: View {
             history: ctx.props.bool("include_previous_versions", false)?,
             deleted: true,
@@ -197,12 +194,8 @@ impl Source for DatasetSource {
             false => &mut *out,
             true => &mut all,
         };
-        let next = match &self.subset {
-            Some(subset) => Part {
-                subset,
-                since: self.since,
-            }
-            .changes(snapshot.as_ref(), self.after, self.view, want, read)?,
+        let next = match &mut self.part {
+            Some(part) => part.changes(snapshot.as_ref(), self.after, self.view, want, read)?,
             None => snapshot.changes(self.after, self.view, want, read)?,
         };
         for record in all.iter() {
@@ -255,7 +248,7 @@ impl Source for DatasetSource {
             let before = held.checked_sub(1)?;
             return i64::try_from(before).ok().map(Offset::Int);
         }
-        if self.subset.is_none() && self.include_replaced {
+        if self.part.is_none() && self.include_replaced {
             return None;
         }
         let last = self.snapshot.as_ref()?.head().next.checked_sub(1)?;

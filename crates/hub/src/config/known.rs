@@ -169,7 +169,7 @@ pub fn systems_for(role: Role, kind: &str) -> Option<&'static [&'static str]> {
     match (role, kind) {
         (Role::Source, "binary")
         | (Role::Source | Role::Sink, "json")
-        | (Role::Transform, "http") => Some(HTTP),
+        | (Role::Transform, "http" | "json_schema") => Some(HTTP),
         (_, "rest") => Some(REST),
         (_, "sql") => Some(SQL),
         (_, "ldap") => Some(&["system:ldap"]),

@@ -32,6 +32,7 @@ pub use rules::dtl_options;
 pub(crate) use rules::trigger_on;
 pub use schema::{Subject, schema};
 pub use secret::resolve_secrets;
+pub(crate) use secret::without_secrets;
 pub use text::{Place, Spans, Text};
 pub(crate) use validate::by_rows;
 

@@ -62,7 +62,12 @@ pub const PIPE: &[Property] = &[
         Nested(PUMP),
         "When the pipe runs, and what it does about failures.",
     ),
-    FREE,
+    row(
+        "metadata",
+        Object,
+        "Anything that people or tools want to keep here. With `durable`, posts to the pipe are \
+         answered when they are on the disk.",
+    ),
     PERMISSIONS,
     row(
         "batch_size",

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value as Json};
 use tahini_dtl::{
-    JsonPath, Namespaces, Options, Program, Read, Severity, SourceKind, Subset, TriggerOn, Why,
-    compile,
+    Index, JsonPath, Namespaces, Options, Program, Read, Severity, SourceKind, Subset, TriggerOn,
+    Why, compile,
 };
 use tahini_entity::json::{self, Numbers};
 
@@ -102,6 +102,7 @@ pub(crate) fn check(pipe: &Map<String, Json>) -> Checked {
     let mut checked = Checked::default();
     check_subset(pipe, &mut checked.problems);
     check_completeness(pipe, &mut checked.problems);
+    check_indexes(pipe, &mut checked.problems);
     for (path, transform) in model::transforms(pipe) {
         check_transform(pipe, &path, transform, &mut checked);
         checked.behind = true;
@@ -169,6 +170,49 @@ fn check_completeness(pipe: &Map<String, Json>, problems: &mut Vec<Problem>) {
             Severity::Warning => Problem::warning(place, problem.message),
         }
     }));
+}
+
+/// Compiles the index expressions of a dataset sink.
+fn check_indexes(pipe: &Map<String, Json>, problems: &mut Vec<Problem>) {
+    let Some(Json::Object(sink)) = pipe.get("sink") else {
+        return;
+    };
+    let path = JsonPath::default().name("sink").name("indexes");
+    let list = match sink.get("indexes") {
+        None | Some(Json::Null) => return,
+        Some(Json::String(text)) if text == "$ids" => return,
+        Some(Json::Array(list)) => list,
+        Some(other) => {
+            let words = format!("expected a list of expressions, or \"$ids\", found {other}");
+            problems.push(Problem::error(path, words));
+            return;
+        }
+    };
+    let options = dtl_options(pipe, &Map::new());
+    for (at, json) in list.iter().enumerate().filter(|(_, json)| *json != "$ids") {
+        let reads_entities = reads_source(json);
+        let words = match Index::compile("", json, &options) {
+            Err(found) => found.into_iter().map(|problem| problem.message).collect(),
+            Ok(_) if !reads_entities => vec![format!(
+                "expected an expression over the entities, such as \"_S.category\", found {json}"
+            )],
+            Ok(_) => Vec::new(),
+        };
+        let wrong = words
+            .into_iter()
+            .map(|words| Problem::error(path.at(at), words));
+        problems.extend(wrong);
+    }
+}
+
+/// Whether an expression reads something of the entity that it is about.
+fn reads_source(json: &Json) -> bool {
+    match json {
+        Json::String(text) => text == "_S." || text.starts_with("_S."),
+        Json::Array(list) => list.iter().any(reads_source),
+        Json::Object(map) => map.values().any(reads_source),
+        _ => false,
+    }
 }
 
 fn check_transform(

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use jiff::Timestamp;
+use tahini_dtl::Index;
 
 use crate::config::Component;
 use crate::execution_log::Summary;
@@ -47,6 +48,8 @@ pub struct LivePipe {
     pub component: Component,
     /// Its settings; why not, where they cannot be read.
     pub pipe: Result<Pipe, String>,
+    /// The indexes that it wants.
+    pub indexes: Vec<Arc<Index>>,
     pub(super) shared: Arc<Shared>,
     /// Another configuration of this pipe holds now: no more runs of this one.
     pub(super) retired: AtomicBool,

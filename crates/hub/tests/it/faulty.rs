@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex};
 
-use tahini_store::{Backend, Dataset, Head, Memory, StoreError};
+use tahini_store::{Backend, Dataset, Declared, Head, Memory, StoreError};
 
 use crate::script::PATIENCE;
 
@@ -84,6 +84,10 @@ impl Backend for Faulty {
 
     fn remove(&self, name: &str) -> Result<(), StoreError> {
         self.inner.remove(name)
+    }
+
+    fn declare(&self, indexes: Declared) {
+        self.inner.declare(indexes);
     }
 
     fn close(&self) -> Result<(), StoreError> {

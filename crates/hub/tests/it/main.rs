@@ -27,6 +27,7 @@ mod entity_types;
 mod execution_log;
 mod faulty;
 mod full_runs;
+mod indexes;
 mod lookup;
 #[allow(dead_code, reason = "the store's tests use more of it")]
 #[path = "../../../store/tests/it/lying_disk.rs"]
@@ -36,6 +37,7 @@ mod middle;
 mod moments;
 mod namespaces;
 mod power;
+mod preview;
 mod receivers;
 mod refusals;
 mod reprocessing;

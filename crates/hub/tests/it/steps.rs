@@ -172,7 +172,10 @@ fn a_post_waits_for_the_disk_where_the_pipe_wants_that() {
             r#"[{"_id": "a"}]"#.as_bytes(),
         )
         .unwrap();
-        let durable = store.take().iter().any(|step| step.what == What::Durable);
-        assert_eq!(durable, waits, "{pipe}");
+        let steps = store.take();
+        let durable = steps
+            .iter()
+            .any(|step| step.what == What::Durable && step.ids == ["a"]);
+        assert_eq!(durable, waits, "{pipe}: {steps:#?}");
     }
 }

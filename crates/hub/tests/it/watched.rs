@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use tahini_store::{
-    Backend, Commit, Compacted, Compaction, Dataset, Head, Memory, Outcome, Snapshot, StoreError,
-    Ticket,
+    Backend, Commit, Compacted, Compaction, Dataset, Declared, Head, IndexState, Memory, Outcome,
+    Snapshot, StoreError, Ticket,
 };
 
 /// One thing that happened to a dataset.
@@ -67,6 +67,10 @@ impl Backend for Watched {
         self.inner.remove(name)
     }
 
+    fn declare(&self, indexes: Declared) {
+        self.inner.declare(indexes);
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         self.inner.close()
     }
@@ -108,5 +112,13 @@ impl Dataset for WatchedDataset {
 
     fn compact(&self, compaction: &Compaction<'_>) -> Result<Compacted, StoreError> {
         self.inner.compact(compaction)
+    }
+
+    fn indexes(&self) -> Result<Vec<IndexState>, StoreError> {
+        self.inner.indexes()
+    }
+
+    fn rebuild_index(&self, number: u32) -> Result<bool, StoreError> {
+        self.inner.rebuild_index(number)
     }
 }

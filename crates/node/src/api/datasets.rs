@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
+use tahini_dtl::Subset;
 use tahini_entity::Batch;
 use tahini_entity::json::{Elements, Fields, Layout, Numbers, Parser, write_record};
 use tahini_hub::hub::LivePipe;
 use tahini_store::{Head, Limit, Snapshot, View};
 
 use super::answer::json_answer;
-use super::entities::json_body;
+use super::entities::{self, json_body};
 use super::runtime::moment;
-use super::{Answer, Call, Node, Problem};
+use super::{Answer, Call, Node, Problem, indexes};
 
 /// Versions of one entity that are shown together, the newest ones.
 const VERSIONS: u64 = 1_000;
@@ -62,9 +63,10 @@ pub fn one(node: &Node, call: &Call) -> Answer {
     }
     match node.head(id)? {
         Some(head) => {
-            let mut dataset = dataset_json(&head, None);
-            dataset["runtime"]["completeness"] = json!(node.completeness(id)?);
-            json_answer(&dataset)
+            let mut json = dataset_json(&head, None);
+            json["runtime"]["indexes"] = indexes::of_dataset(node, id)?;
+            json["runtime"]["completeness"] = json!(node.completeness(id)?);
+            json_answer(&json)
         }
         None => Err(Problem::missing("dataset", id)),
     }
@@ -227,7 +229,12 @@ fn entity_of(node: &Node, call: &Call, id: &str) -> Answer {
             snapshot.latest(&[id], &mut batch)?;
         }
     }
-    let Some(record) = batch.iter().next() else {
+    let subset = entities::subset_of(node, name, call)?;
+    let mut found = batch.iter().filter(|record| {
+        let inside = |subset: &Subset| subset.holds(&record.to_entity());
+        subset.as_ref().is_none_or(inside)
+    });
+    let Some(record) = found.next() else {
         return Err(Problem::missing("entity", id));
     };
     let mut text = Vec::new();

@@ -58,20 +58,25 @@ pub async fn of_log(node: Arc<Node>, call: Call) -> Answer {
     read_dataset(node, call, name, empty).await
 }
 
+/// The subset that is asked for, if one is.
+pub fn subset_of(node: &Node, dataset: &str, call: &Call) -> Result<Option<Subset>, Problem> {
+    let Some(text) = call.get("subset").filter(|subset| !subset.is_empty()) else {
+        return Ok(None);
+    };
+    let expression = serde_json::from_str(text).ok();
+    let subset = expression.and_then(|it| subset::declared(&node.assembly.hub, dataset, &it));
+    subset
+        .map(Some)
+        .ok_or_else(|| Problem::missing("subset", text))
+}
+
 async fn read_dataset(
     node: Arc<Node>,
     call: Call,
     name: String,
     absent: impl FnOnce(&Node) -> Answer + Send + 'static,
 ) -> Answer {
-    let subset = match call.get("subset").filter(|subset| !subset.is_empty()) {
-        Some(text) => {
-            let expression = serde_json::from_str(text).ok();
-            let subset = expression.and_then(|it| subset::declared(&node.assembly.hub, &name, &it));
-            Some(subset.ok_or_else(|| Problem::missing("subset", text))?)
-        }
-        None => None,
-    };
+    let subset = subset_of(&node, &name, &call)?;
     let history = call.flag("history", true)?;
     let view = View {
         history,
@@ -100,8 +105,7 @@ async fn read_dataset(
         let reader = Reader {
             snapshot,
             view,
-            subset,
-            since: since.filter(|_| !reverse),
+            part: subset.map(|subset| Part::new(subset, since.filter(|_| !reverse))),
             reverse,
             at: since,
             left,
@@ -133,8 +137,7 @@ async fn read_dataset(
 struct Reader {
     snapshot: Box<dyn Snapshot>,
     view: View,
-    subset: Option<Subset>,
-    since: Option<u64>,
+    part: Option<Part>,
     reverse: bool,
     at: Option<u64>,
     left: u64,
@@ -166,11 +169,7 @@ impl Reader {
         let rows = usize::try_from(self.left).unwrap_or(ROWS).min(ROWS);
         let limit = Limit { rows, bytes: BYTES };
         let (snapshot, at, view) = (self.snapshot.as_ref(), self.at, self.view);
-        let part = self.subset.as_ref().map(|subset| Part {
-            subset,
-            since: self.since,
-        });
-        let next = match (part, self.reverse) {
+        let next = match (&mut self.part, self.reverse) {
             (None, false) => snapshot.changes(at, view, limit, &mut batch)?,
             (None, true) => snapshot.changes_reversed(at, view, limit, &mut batch)?,
             (Some(part), false) => part.changes(snapshot, at, view, limit, &mut batch)?,

@@ -16,6 +16,7 @@ mod entities;
 mod entity_types;
 mod env;
 mod gate;
+mod indexes;
 mod language;
 mod listing;
 mod page;

@@ -6,7 +6,7 @@ use tahini_entity::Batch;
 use tahini_entity::json::{Numbers, Parser};
 use tahini_hub::beside::Beside;
 use tahini_hub::config::Level;
-use tahini_hub::preview::{Look, Way};
+use tahini_hub::preview::{Look, MAX_PREVIEW, Way};
 use tahini_hub::{Cancel, Pipe};
 
 use super::answer::json_answer;
@@ -57,6 +57,7 @@ pub fn preview(node: &Node, call: &Call) -> Answer {
         store: true,
         side_effects: asked.side_effects,
         trace: asked.trace,
+        most: MAX_PREVIEW,
     };
     let passed = match &asked.pipe {
         None => {

@@ -3,8 +3,8 @@
 
 use super::{
     Access, Handle, Param, Place, Route, Verb, backups, components, config, datasets, entities,
-    entity_types, env, language, page, pipes, preview, proxy, publishers, pump, receivers, secrets,
-    status, systems,
+    entity_types, env, indexes, language, page, pipes, preview, proxy, publishers, pump, receivers,
+    secrets, status, systems,
 };
 
 const fn path(name: &'static str) -> Param {
@@ -320,6 +320,7 @@ pub static ROUTES: &[Route] = &[
             query("reverse"),
             query("deleted"),
             query("populated"),
+            query("subset"),
         ],
         Handle::Flow(|node, call| Box::pin(entities::of_dataset(node, call))),
         "What a dataset holds (JSON pull protocol).",
@@ -357,6 +358,20 @@ pub static ROUTES: &[Route] = &[
         &[DATASET, path("rest_of_path")],
         Handle::Work(datasets::entity_in_path),
         "One entity: its latest version.",
+    ),
+    route(
+        Verb::Get,
+        "/api/datasets/{dataset_id}/indexes",
+        &[DATASET],
+        Handle::Work(indexes::list),
+        "The indexes of a dataset, and how far they are.",
+    ),
+    route(
+        Verb::Delete,
+        "/api/datasets/{dataset_id}/indexes/{index_int_id}",
+        &[DATASET, path("index_int_id")],
+        Handle::Work(indexes::delete),
+        "Throws away what an index holds; it is built anew while a pipe wants it.",
     ),
     route(
         Verb::Get,

@@ -8,7 +8,7 @@ use tahini_dtl::JsonPath;
 use tahini_dtl::manual::{self, Entry};
 use tahini_hub::Cancel;
 use tahini_hub::beside::Beside;
-use tahini_hub::preview::{Look, Way};
+use tahini_hub::preview::{Look, MAX_PREVIEW, Way};
 
 use super::transform::{Opened, open};
 use crate::cli::{Explain, INVALID, OK};
@@ -95,6 +95,7 @@ fn of_file(path: &Path, options: &Explain) -> anyhow::Result<Option<Json>> {
         store: false,
         side_effects: true,
         trace: false,
+        most: MAX_PREVIEW,
     };
     let way = Way::open(pipe, world, &Cancel::new(), look)?;
     let mut all: Vec<Json> = Vec::new();

@@ -10,7 +10,7 @@ use tahini_entity::Batch;
 use tahini_entity::json::{Elements, Fields, Numbers, Parser, write_record};
 use tahini_hub::Cancel;
 use tahini_hub::beside::Beside;
-use tahini_hub::preview::{Look, Passed, Way};
+use tahini_hub::preview::{Look, MAX_PREVIEW, Passed, Way};
 
 use super::stdin::Lines;
 use super::transform::Opened;
@@ -37,6 +37,7 @@ pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
         store: false,
         side_effects: true,
         trace: options.explain,
+        most: MAX_PREVIEW,
     };
     let mut way = Way::open(&opened.pipe, world, &Cancel::new(), look)?;
     if options.explain {

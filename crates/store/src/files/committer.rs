@@ -9,6 +9,8 @@ use super::dataset::OpenDataset;
 
 /// How long a dataset must be quiet before its index is written.
 const IDLE: Duration = Duration::from_secs(1);
+/// A busy dataset's declared indexes are brought up to its log when they miss more versions.
+const BEHIND: u64 = 16_384;
 
 /// The thread's handle; dropping it ends the thread.
 pub(crate) struct Committer {
@@ -112,6 +114,7 @@ fn run(queue: &Queue) {
         for (key, dataset) in written {
             if let Some(open) = dataset.upgrade() {
                 open.sync();
+                open.index_on(BEHIND);
                 restless.insert(key, (dataset, Instant::now()));
             }
         }
@@ -121,6 +124,7 @@ fn run(queue: &Queue) {
             }
             if let Some(open) = dataset.upgrade() {
                 open.rest();
+                open.index_on(0);
             }
             false
         });

@@ -50,9 +50,10 @@ pub(crate) fn run(
     let memo = dataset.compacting.lock();
     let mut memo = memo.unwrap_or_else(PoisonError::into_inner);
     let done = pass(dataset, rules, &mut memo)?;
+    dataset.keyed.tidy(!rules.erase.is_empty())?;
     if done.finished && dataset.index.condense()? {
         let mut writer = dataset.writer();
-        writer.index_bytes = dataset.index.bytes();
+        writer.index_bytes = dataset.index.bytes() + dataset.keyed.bytes();
         writer.replaced(0, 0);
         dataset.durable.refresh(writer.view());
     }
@@ -246,7 +247,10 @@ fn rewrite_all(
         let Some(fresh) = rewrite::group(dataset, segments, &dead, oldest, rules.stop)? else {
             return Ok(false);
         };
+        let gone = || dead.iter().map(|found| &found.dead);
+        dataset.keyed.note_going(dataset, gone())?;
         rewrite::swap(dataset, segments, &fresh, &dead)?;
+        dataset.keyed.note_gone(gone());
         done.versions += dead.iter().map(|found| found.dead.len()).sum::<u64>();
     }
     Ok(true)

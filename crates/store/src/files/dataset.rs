@@ -12,6 +12,8 @@ use super::disk::Disk;
 use super::durable::Durable;
 use super::frame::{Closing, FrameWriter, Removal};
 use super::index::{Flush, Index, OpenIndexes};
+use super::indexer;
+use super::keyed::Keyed;
 use super::manifest::Manifest;
 use super::overlay::Overlay;
 use super::recovery::{self, Place};
@@ -20,7 +22,8 @@ use super::snapshot::FileSnapshot;
 use super::writer::Writer;
 use super::{Options, StoreLock, commit};
 use crate::{
-    Commit, Compacted, Compaction, Dataset, Head, Outcome, Seq, Snapshot, StoreError, Ticket,
+    Commit, Compacted, Compaction, Dataset, Declared, Head, IndexState, Outcome, Seq, Snapshot,
+    StoreError, Ticket,
 };
 
 /// What a dataset shares with its store.
@@ -28,6 +31,7 @@ pub(crate) struct Home {
     pub options: Options,
     pub indexes: Arc<OpenIndexes>,
     pub committer: Arc<Queue>,
+    pub indexer: Arc<indexer::Queue>,
     /// Numbers of segments, never given twice.
     pub numbers: Arc<AtomicU32>,
     /// Keeps other processes out for as long as any dataset is in use.
@@ -40,6 +44,8 @@ pub(crate) struct OpenDataset {
     pub dir: PathBuf,
     pub options: Options,
     pub index: Arc<Index>,
+    /// Declared indexes.
+    pub keyed: Keyed,
     pool: ShapePool,
     pub segments: RwLock<Arc<Vec<Arc<Segment>>>>,
     pub overlay: RwLock<Overlay>,
@@ -50,6 +56,7 @@ pub(crate) struct OpenDataset {
     damage: OnceLock<String>,
     removed: AtomicBool,
     committer: Arc<Queue>,
+    indexer: Arc<indexer::Queue>,
     _lock: Arc<StoreLock>,
 }
 
@@ -82,6 +89,19 @@ impl Dataset for FileDataset {
 
     fn compact(&self, rules: &Compaction<'_>) -> Result<Compacted, StoreError> {
         compact::run(&self.0, rules)
+    }
+
+    fn indexes(&self) -> Result<Vec<IndexState>, StoreError> {
+        self.0.keyed.states(&FileSnapshot::take(&self.0)?)
+    }
+
+    fn rebuild_index(&self, number: u32) -> Result<bool, StoreError> {
+        let found = self
+            .0
+            .keyed
+            .rebuild(&FileSnapshot::take(&self.0)?, number)?;
+        self.0.indexer.push(&self.0);
+        Ok(found)
     }
 }
 
@@ -123,15 +143,17 @@ impl OpenDataset {
         if damage.get().is_none() {
             clear_unlisted(&*options.disk, dir, &manifest);
         }
+        let keyed = Keyed::new(index_at("keys"), options.overlay_keys, options.idle_keys);
         let segments = Arc::new(std::mem::take(&mut found.segments));
         let overlay = std::mem::take(&mut found.told.overlay);
-        let bytes = index.bytes();
+        let bytes = index.bytes() + keyed.bytes();
         let writer = Writer::recovered(found, &segments, manifest, home.numbers, bytes);
         Ok(Arc::new(OpenDataset {
             name: writer.head.name.clone(),
             dir: dir.to_owned(),
             options,
             index,
+            keyed,
             pool,
             segments: RwLock::new(segments),
             overlay: RwLock::new(overlay),
@@ -141,6 +163,7 @@ impl OpenDataset {
             damage,
             removed: AtomicBool::new(false),
             committer: home.committer,
+            indexer: home.indexer,
             _lock: home.lock,
         }))
     }
@@ -337,7 +360,7 @@ impl OpenDataset {
             .written();
         writer.dirty.clear();
         writer.witnessed = writer.commit;
-        writer.index_bytes = self.index.bytes();
+        writer.index_bytes = self.index.bytes() + self.keyed.bytes();
         Ok(())
     }
 
@@ -359,6 +382,22 @@ impl OpenDataset {
         }
     }
 
+    /// Replaces what is declared of this dataset.
+    pub fn declare(self: &Arc<OpenDataset>, declared: &Declared) {
+        let defs = declared.get(&self.name).map_or(&[][..], Vec::as_slice);
+        if !defs.is_empty() || self.keyed.concerns() {
+            self.keyed.declare(defs);
+            self.indexer.push(self);
+        }
+    }
+
+    /// Has declared indexes brought up to the log, where they miss more than `most` versions.
+    pub fn index_on(self: &Arc<OpenDataset>, most: u64) {
+        if self.keyed.behind(self.durable.published().head.next) > most {
+            self.indexer.push(self);
+        }
+    }
+
     /// Writes the index of a dataset that has gone quiet, where it is worth it.
     /// A failure is left to the next commit, which meets it again and reports it.
     pub fn rest(&self) {
@@ -375,7 +414,7 @@ impl OpenDataset {
 
     /// Makes everything durable and leaves a trace of that, so that from now on a bad frame is
     /// known to be damage and not a torn end.
-    pub fn close(&self) -> Result<(), StoreError> {
+    pub fn close(self: &Arc<OpenDataset>) -> Result<(), StoreError> {
         let mut writer = self.writer();
         if self.removed.load(Ordering::Acquire) || self.damage.get().is_some() {
             return Ok(());
@@ -388,7 +427,7 @@ impl OpenDataset {
             self.mark(&mut writer)?;
         }
         self.index.close_summed();
-        Ok(())
+        self.keyed.close(self)
     }
 
     /// Writes an empty frame, which says that all before it are durable.
@@ -435,6 +474,7 @@ impl OpenDataset {
         let mut writer = self.writer();
         self.cut_unsynced(&mut writer);
         self.index.retire();
+        self.keyed.index.retire();
     }
 
     /// The dataset is gone; commits say so.
@@ -442,6 +482,7 @@ impl OpenDataset {
         let _writer = self.writer();
         self.removed.store(true, Ordering::Release);
         self.index.retire();
+        self.keyed.index.retire();
     }
 }
 

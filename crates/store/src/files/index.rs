@@ -76,6 +76,8 @@ pub(crate) struct Tables {
     pub state: Table,
     pub(super) superseded: Table,
     pub(super) meta: Table,
+    /// Rows of declared indexes, where this is the environment that holds those.
+    pub(super) keys: Table,
 }
 
 /// Bounds how many environments are open at a time.
@@ -161,8 +163,18 @@ impl Index {
         .map(Some)
     }
 
-    /// Writes the overlay in one transaction; a full map is opened again at twice the size.
+    /// Writes the overlay in one transaction.
     pub fn write(self: &Arc<Index>, mut flush: Flush<'_>) -> Result<(), StoreError> {
+        let dirty: Vec<u32> = (&mut flush.dirty).collect();
+        self.update(&mut |tables, txn| tables.write(txn, &flush, &dirty))
+    }
+
+    /// Changes rows in one transaction; a full map is opened again at twice the size, and the
+    /// change is made again.
+    pub fn update(
+        self: &Arc<Index>,
+        change: &mut dyn FnMut(&Tables, &mut RwTxn<'_>) -> heed::Result<()>,
+    ) -> Result<(), StoreError> {
         let _writing = self.writing.lock();
         if !self.exists.load(Ordering::Acquire) {
             private_dir()
@@ -172,11 +184,13 @@ impl Index {
         }
         // If this removal is lost with the power, the sum does not fit and the index is built anew.
         let _ = fs::remove_file(self.dir.join("SUM"));
-        let dirty: Vec<u32> = (&mut flush.dirty).collect();
         loop {
-            let full = self.with(|tables| match tables.write(&flush, &dirty) {
-                Err(heed::Error::Mdb(heed::MdbError::MapFull)) => Ok(true),
-                written => written.map(|()| false),
+            let full = self.with(|tables| {
+                let mut txn = tables.env.write_txn()?;
+                match change(tables, &mut txn).and_then(|()| txn.commit()) {
+                    Err(heed::Error::Mdb(heed::MdbError::MapFull)) => Ok(true),
+                    changed => changed.map(|()| false),
+                }
             })?;
             if !full {
                 self.exists.store(true, Ordering::Release);
@@ -195,11 +209,7 @@ impl Index {
 
     /// What the index knows; an error means that it is no good.
     pub fn applied(self: &Arc<Index>) -> Result<Option<(Applied, Superseded)>, StoreError> {
-        if let Ok(noted) = fs::read_to_string(self.dir.join("SUM"))
-            && self.sum().is_none_or(|sum| sum != noted)
-        {
-            return Err(self.error(&"its file does not match its sum"));
-        }
+        self.check_sum()?;
         let loaded = self.read(|tables, txn| {
             let Some(bytes) = tables.meta.get(txn, APPLIED)? else {
                 return Ok(None);
@@ -216,6 +226,16 @@ impl Index {
             Ok(Some((applied, superseded)))
         })?;
         Ok(loaded.flatten())
+    }
+
+    /// Refuses a file that is not what it was when it was closed.
+    pub fn check_sum(&self) -> Result<(), StoreError> {
+        if let Ok(noted) = fs::read_to_string(self.dir.join("SUM"))
+            && self.sum().is_none_or(|sum| sum != noted)
+        {
+            return Err(self.error(&"its file does not match its sum"));
+        }
+        Ok(())
     }
 
     /// Closes the environment; it opens again when needed.
@@ -258,6 +278,11 @@ impl Index {
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
         self.close();
+    }
+
+    /// Whether this handle was closed for good.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// Removes what is on disk, so that it is built anew from the log.
@@ -381,42 +406,48 @@ impl Tables {
                 opener.create_database(txn, Some("state"))?,
                 opener.create_database(txn, Some("superseded"))?,
                 opener.create_database(txn, Some("meta"))?,
+                opener.create_database(txn, Some("keys"))?,
             )))
         })?;
-        let (latest, state, superseded, meta) = tables.unwrap_commit();
+        let (latest, state, superseded, meta, keys) = tables.unwrap_commit();
         Ok(Tables {
             env,
             latest,
             state,
             superseded,
             meta,
+            keys,
         })
     }
 
-    pub(super) fn all(&self) -> [Table; 4] {
-        [self.latest, self.state, self.superseded, self.meta]
+    pub(super) fn all(&self) -> [Table; 5] {
+        [
+            self.latest,
+            self.state,
+            self.superseded,
+            self.meta,
+            self.keys,
+        ]
     }
 
-    fn write(&self, flush: &Flush<'_>, dirty: &[u32]) -> heed::Result<()> {
-        let mut txn = self.env.write_txn()?;
+    fn write(&self, txn: &mut RwTxn<'_>, flush: &Flush<'_>, dirty: &[u32]) -> heed::Result<()> {
         for (key, prior) in &flush.overlay.latest {
             match prior {
-                Some(prior) => self.latest.put(&mut txn, key, &encode_prior(prior))?,
-                None => self.latest.delete(&mut txn, key).map(|_| ())?,
+                Some(prior) => self.latest.put(txn, key, &encode_prior(prior))?,
+                None => self.latest.delete(txn, key).map(|_| ())?,
             }
         }
         for (key, value) in &flush.overlay.state {
-            self.write_state(&mut txn, key, value.as_deref())?;
+            self.write_state(txn, key, value.as_deref())?;
         }
         for number in dirty {
             let chunk = flush.superseded.chunk(*number);
-            self.superseded
-                .put(&mut txn, &number.to_be_bytes(), &chunk)?;
+            self.superseded.put(txn, &number.to_be_bytes(), &chunk)?;
         }
         if let Some(applied) = flush.applied {
-            self.meta.put(&mut txn, APPLIED, &applied.encode())?;
+            self.meta.put(txn, APPLIED, &applied.encode())?;
         }
-        txn.commit()
+        Ok(())
     }
 
     fn write_state(
@@ -498,7 +529,7 @@ fn check_length(dir: &Path, env: &Env<WithoutTls>) -> heed::Result<()> {
     Ok(())
 }
 
-fn bad_row(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> heed::Error {
+pub(super) fn bad_row(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> heed::Error {
     heed::Error::Decoding(error.into())
 }
 

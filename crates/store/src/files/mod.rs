@@ -20,6 +20,8 @@ mod durable;
 mod fetch;
 mod frame;
 mod index;
+mod indexer;
+mod keyed;
 mod manifest;
 mod overlay;
 mod recovery;
@@ -48,10 +50,11 @@ use committer::Committer;
 use dataset::{FileDataset, Home, OpenDataset, io_error};
 use disk::private_dir;
 use index::OpenIndexes;
+use indexer::Indexer;
 use manifest::{BadManifest, Manifest};
 use segment::{FORMAT, OLDEST, Segment};
 
-use crate::{Backend, Backup, Dataset, Head, StoreError};
+use crate::{Backend, Backup, Dataset, Declared, Head, StoreError};
 
 /// Limits of a store. The defaults suit a node; tests make them small.
 #[derive(Clone)]
@@ -94,6 +97,9 @@ pub struct Files {
     names: Mutex<BTreeMap<String, Arc<Slot>>>,
     indexes: Arc<OpenIndexes>,
     committer: Committer,
+    indexer: Indexer,
+    /// What was declared last, for datasets that are opened later.
+    declared: Mutex<Option<Declared>>,
     lock: Arc<StoreLock>,
 }
 
@@ -130,15 +136,17 @@ impl Files {
         let disk = Arc::clone(&options.disk);
         check_format(&*disk, dir)?;
         let names = scan(&*disk, &dir.join("datasets"))?;
-        let committer = Committer::start();
-        let committer =
-            committer.map_err(|source| io_error("starting a thread for", dir, source))?;
+        let no_thread = |source| io_error("starting a thread for", dir, source);
+        let committer = Committer::start().map_err(no_thread)?;
+        let indexer = Indexer::start().map_err(no_thread)?;
         Ok(Files {
             root: dir.to_owned(),
             indexes: OpenIndexes::new(options.open_indexes),
             options,
             names: Mutex::new(names),
             committer,
+            indexer,
+            declared: Mutex::default(),
             lock,
         })
     }
@@ -183,6 +191,7 @@ impl Files {
             options: self.options.clone(),
             indexes: Arc::clone(&self.indexes),
             committer: Arc::clone(&self.committer.queue),
+            indexer: Arc::clone(&self.indexer.queue),
             numbers: Arc::clone(&slot.numbers),
             lock: Arc::clone(&self.lock),
         };
@@ -194,8 +203,15 @@ impl Files {
         };
         let manifest = manifest.map_err(|error| slot.error(name, error))?;
         let dataset = OpenDataset::open(&slot.dir, manifest, home)?;
+        if let Some(declared) = &*self.declared() {
+            dataset.declare(declared);
+        }
         *open = Some(Arc::clone(&dataset));
         Ok(dataset)
+    }
+
+    fn declared(&self) -> MutexGuard<'_, Option<Declared>> {
+        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The datasets that are open.
@@ -285,6 +301,13 @@ impl Backend for Files {
         backup::run(self, to)
     }
 
+    fn declare(&self, indexes: Declared) {
+        *self.declared() = Some(indexes.clone());
+        for dataset in self.open_datasets() {
+            dataset.declare(&indexes);
+        }
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         let mut first = Ok(());
         for dataset in self.open_datasets() {
@@ -299,6 +322,7 @@ impl Backend for Files {
 
 impl Drop for Files {
     fn drop(&mut self) {
+        self.indexer.end();
         // Whoever needs to know of a failure calls close; the log has everything either way.
         let _ = self.close();
     }

@@ -15,7 +15,7 @@ use super::fetch::{Fetch, key_order, look_up};
 use super::segment::Segment;
 use crate::keys::{index_key, is_cut, state_key, sure_prefix};
 use crate::rule::Prior;
-use crate::{Head, Limit, Seq, Snapshot, StateRows, StoreError, View};
+use crate::{Ask, Head, Hit, Limit, Seq, Snapshot, StateRows, StoreError, View};
 
 /// How many index keys one call of `unseen` looks at, found or not: readers of the overlay
 /// keep writers waiting.
@@ -76,8 +76,14 @@ impl FileSnapshot {
         })
     }
 
-    fn next(&self) -> Seq {
+    /// The first sequence that this view does not know.
+    pub fn next(&self) -> Seq {
         self.view.head.next
+    }
+
+    /// Whether a newer version of its id was there.
+    pub fn is_superseded(&self, seq: Seq) -> bool {
+        self.view.superseded.contains(seq)
     }
 
     fn wanted(&self, row: &Stored<'_>, view: View) -> bool {
@@ -402,6 +408,33 @@ impl Snapshot for FileSnapshot {
             Some(last) if found.more => self.id_of(last).map(Some),
             _ => Ok(None),
         }
+    }
+
+    fn at(&self, seqs: &[Seq], out: &mut Batch) -> Result<Vec<bool>, StoreError> {
+        let mut fetch = self.fetch();
+        let mut found = Vec::with_capacity(seqs.len());
+        for seq in seqs {
+            let pushed = match *seq < self.next() {
+                true => fetch.find(*seq, |row, shapes| row.push_to(shapes, out))?,
+                false => None,
+            };
+            found.push(pushed.is_some());
+            pushed
+                .transpose()
+                .map_err(|found| fetch.malformed(&found))?;
+        }
+        Ok(found)
+    }
+
+    fn find(
+        &self,
+        fingerprint: &str,
+        keys: &[u128],
+        ask: &Ask,
+        out: &mut Vec<Hit>,
+    ) -> Result<bool, StoreError> {
+        let keyed = &self.dataset.keyed;
+        keyed.find(self, fingerprint, keys, ask, out)
     }
 
     fn state(&self, space: &str, prefix: &[u8]) -> Result<StateRows, StoreError> {

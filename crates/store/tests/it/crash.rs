@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tahini_entity::Batch;
-use tahini_store::{Backend, Commit, Dataset, Files, Options, StoreError};
+use tahini_store::{Ask, Backend, Commit, Dataset, Files, Options, StoreError};
 
+use crate::contract::indexes::declare;
 use crate::contract::tiny;
 use crate::lying_disk::{Loss, LyingDisk, Trouble};
 use crate::model::{Dice, Model, random_commit};
@@ -58,6 +59,7 @@ impl Crash {
     /// Works until the end or the first error.
     fn work(&mut self, disk: &LyingDisk, seed: u64) -> Result<(), StoreError> {
         let files = Files::open(&self.root, self.options(disk))?;
+        declare(&files, "d", &["x"]);
         let dataset = files.open("d", true)?;
         self.made = true;
         let mut dice = Dice(seed);
@@ -82,6 +84,9 @@ impl Crash {
         })?;
         if dice.roll(3) > 0 {
             ticket.wait()?;
+            // The index takes in what is durable, and is to know no more than that.
+            let snapshot = dataset.snapshot()?;
+            assert!(snapshot.find("x", &[], &Ask::LATEST, &mut Vec::new())?);
             self.acknowledged = self.tried.len() - 1;
         }
         Ok(())
@@ -90,6 +95,7 @@ impl Crash {
     /// Opens the store on what is left, checks it, and goes on working on it.
     fn check(&self, disk: &LyingDisk, context: &str) {
         let files = Files::open(&self.root, self.options(disk)).unwrap();
+        declare(&files, "d", &["x"]);
         let Some(dataset) = files.find("d").unwrap() else {
             assert!(
                 !self.made,

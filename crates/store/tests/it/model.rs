@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use roaring::RoaringTreemap;
 use tahini_entity::{Batch, Entity};
-use tahini_store::{Backend, Commit, Dataset, Files, Limit, Memory, Snapshot, StateWrite};
+use tahini_store::{Ask, Backend, Commit, Dataset, Files, Limit, Memory, Snapshot, StateWrite};
 
+use crate::contract::indexes::{compare, declare};
 use crate::contract::tiny;
 pub use crate::lying_disk::Dice;
 use crate::rows::*;
@@ -118,6 +119,13 @@ impl Model {
         expected.retain(|version| !version.3 && version.0 % 3 != 0);
         assert_eq!(unseen, expected);
 
+        // Where it is declared and was asked for before, it says what the versions say.
+        if snapshot
+            .find("x", &[], &Ask::LATEST, &mut Vec::new())
+            .unwrap()
+        {
+            compare(snapshot, "x", &self.versions);
+        }
         let state: Vec<_> = self.state.clone().into_iter().collect();
         assert_eq!(snapshot.state("s", b"").unwrap(), state);
     }
@@ -191,6 +199,7 @@ fn random_work(dataset: &Arc<dyn Dataset>, dice: &mut Dice, model: &mut Model, r
 fn memory_does_what_the_model_does() {
     for seed in 0..4 {
         let memory = Memory::new();
+        declare(&memory, "d", &["x"]);
         let dataset = memory.open("d", true).unwrap();
         random_work(&dataset, &mut Dice(seed), &mut Model::default(), 150);
     }
@@ -203,6 +212,7 @@ fn files_do_what_the_model_does_across_restarts() {
         let (mut dice, mut model) = (Dice(seed), Model::default());
         for _ in 0..5 {
             let files = Files::open(dir.path(), tiny()).unwrap();
+            declare(&files, "d", &["x"]);
             let dataset = files.open("d", true).unwrap();
             model.check(&*dataset.snapshot().unwrap());
             random_work(&dataset, &mut dice, &mut model, 60);

@@ -13,7 +13,7 @@ use crate::model::{Dice, Model, random_commit};
 use crate::rows::*;
 
 /// Copies a store while it is open, as a kill would leave it.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -27,7 +27,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// The folder of the store's only dataset, or of the one with this name.
-fn folder(root: &Path, name: &str) -> PathBuf {
+pub fn folder(root: &Path, name: &str) -> PathBuf {
     let folders = fs::read_dir(root.join("datasets"))
         .unwrap()
         .map(|entry| entry.unwrap().path());

@@ -107,6 +107,72 @@ fn a_declared_subset_is_read_like_a_dataset() {
         .is_problem(404, "consonant");
 }
 
+/// What a dataset is looked up by is listed, told in its runtime, built anew on demand, and gone
+/// with the last pipe that wants it.
+#[test]
+fn indexes_are_listed_and_built_anew() {
+    let pipe = |indexes: Value| {
+        json!({
+            "_id": "letters", "type": "pipe", "source": {"type": "http_endpoint"},
+            "sink": {"type": "dataset", "indexes": indexes}
+        })
+    };
+    let node = TestNode::of(json!([pipe(json!(["_S.vowel", ["upper", "_S.name"]]))]));
+    let letters = json!([{"_id": "A", "vowel": true, "name": "a"}, {"_id": "B"}]);
+    node.post("/api/receivers/letters/entities", letters).ok();
+    let at = "/api/datasets/letters/indexes";
+    let vowels = "?subset=%5B%22eq%22%2C+%22_S.vowel%22%2C+true%5D";
+    // Asked, an index has all versions.
+    let subset = node.json(&format!("/api/datasets/letters/entities{vowels}"));
+    assert_eq!(ids(&subset), ["A"]);
+    let all = node.json(at);
+    let vowel = &all[0];
+    assert_eq!(vowel["index-expression"], "\"_.vowel\"");
+    assert_eq!(vowel["pipes"], json!(["letters"]));
+    assert_eq!(
+        (&vowel["ready"], &vowel["versions-indexed"]),
+        (&json!(true), &json!(2))
+    );
+    assert_eq!(
+        (&vowel["versions-total"], &vowel["entries"]),
+        (&json!(2), &json!(1))
+    );
+    assert_eq!(all[1]["index-expression"], "[\"upper\",\"_.name\"]");
+    let runtime = &node.json("/api/datasets/letters")["runtime"];
+    assert_eq!(runtime["indexes"].as_array().unwrap().len(), 2);
+
+    let number = vowel["index-int-id"].clone();
+    node.delete(&format!("{at}/{number}")).ok();
+    node.delete(&format!("{at}/{number}"))
+        .is_problem(404, "index");
+    node.delete(&format!("{at}/x")).is_problem(404, "index");
+    let subset = node.json(&format!("/api/datasets/letters/entities{vowels}"));
+    assert_eq!(ids(&subset), ["A"]);
+    node.get("/api/datasets/none/indexes")
+        .is_problem(404, "none");
+
+    node.put("/api/pipes/letters/config", pipe(json!([]))).ok();
+    assert_eq!(node.json(at), json!([]));
+    node.get(&format!("/api/datasets/letters/entities{vowels}"))
+        .is_problem(404, "subset");
+}
+
+#[test]
+fn one_entity_can_be_asked_for_within_a_subset() {
+    let node = TestNode::of(json!([{
+        "_id": "letters", "type": "pipe", "source": {"type": "http_endpoint"},
+        "sink": {"type": "dataset", "indexes": ["_S.vowel"]}
+    }]));
+    let letters = json!([{"_id": "A", "vowel": true}, {"_id": "B"}]);
+    node.post("/api/receivers/letters/entities", letters).ok();
+    let vowels = "subset=%5B%22eq%22%2C+%22_S.vowel%22%2C+true%5D";
+    let at = "/api/datasets/letters/entity?entity_id=";
+    assert_eq!(node.json(&format!("{at}A&{vowels}"))["_id"], "A");
+    node.get(&format!("{at}B&{vowels}")).is_problem(404, "B");
+    node.get(&format!("{at}A&subset=%5B%5D"))
+        .is_problem(404, "subset");
+}
+
 #[test]
 fn entities_have_all_reserved_fields() {
     let node = filled();

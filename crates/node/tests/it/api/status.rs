@@ -254,3 +254,27 @@ fn stop_ends_a_run_that_waits() {
         "{runtime}"
     );
 }
+
+/// A hundred entities, each of which the rules work on for a good part of a second, are one batch.
+#[test]
+fn stop_ends_a_run_in_the_middle_of_its_rules() {
+    let ids: Vec<String> = (0..100).map(|at| at.to_string()).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let mut busy = embedded("a", &ids);
+    let long = json!(["count", ["map", ["+", "_.", 1], ["range", 0, 900_000]]]);
+    let rules = json!({"default": [["add", "n", long.clone()], ["add", "m", long]]});
+    busy["transform"] = json!({"type": "dtl", "rules": rules});
+    let node = TestNode::of(json!([busy]));
+    node.pump("a", &[("operation", "start")]).ok();
+    super::until("the start of the run", || {
+        (node.runtime("a")["is-running"] == true).then_some(())
+    });
+    node.pump("a", &[("operation", "stop")]).ok();
+    let runtime = super::until("the end of the run", || {
+        let runtime = node.runtime("a");
+        (runtime["is-running"] == false).then_some(runtime)
+    });
+    assert_eq!(runtime["success"], false);
+    let message = runtime["last-message"].as_str().unwrap();
+    assert!(message.contains("stopped"), "{runtime}");
+}

@@ -2,6 +2,7 @@
 //! so small that segments roll, indexes are written and environments are closed all the time.
 
 pub mod compaction;
+pub mod indexes;
 mod reads;
 mod writes;
 
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use tahini_store::{Backend, Dataset, Files, Memory, Options};
 
 use compaction::*;
+use indexes::*;
 use reads::*;
 use writes::*;
 
@@ -84,6 +86,14 @@ contract!(
     a_snapshot_holds_back_what_it_needs,
     a_stopped_compaction_goes_on,
     compaction_runs_beside_writers_and_readers,
+    an_index_leads_to_the_latest_versions,
+    an_index_tells_what_left_a_key,
+    an_index_is_read_in_pages_both_ways,
+    an_index_shows_a_snapshot_what_it_knew,
+    indexes_come_and_go_as_they_are_declared,
+    an_index_is_built_anew_on_demand,
+    indexes_follow_compaction,
+    an_index_says_what_a_look_at_all_versions_says,
 );
 
 fn orders(backend: &dyn Backend) -> Arc<dyn Dataset> {

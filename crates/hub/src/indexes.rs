@@ -1,0 +1,121 @@
+//! Indexes of datasets by expressions: which ones the configuration wants, and for whom.
+//!
+//! A dataset sink names them among its `indexes`, a `subset` wants the one it goes by, and so does
+//! every join of a rule. Equal expressions are one index, whoever wants it. The store builds and
+//! keeps them; one that no pipe wants any more is removed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value as Json, json};
+use tahini_dtl::{Index, compile, subset};
+use tahini_entity::order;
+use tahini_store::{Declared, IndexDef};
+
+use crate::config::{dtl_options, without_secrets};
+use crate::{Hub, Pipe};
+
+/// An index that pipes want.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The index.
+    pub index: Arc<Index>,
+    /// The pipes that want it, by id.
+    pub pipes: Vec<String>,
+}
+
+/// What the store knows an index by. Keys are what the functions of the language make of entities,
+/// so that another version of the program builds them anew.
+pub fn fingerprint(index: &Index) -> String {
+    format!("{} {}", env!("CARGO_PKG_VERSION"), index.fingerprint())
+}
+
+/// The expressions that a dataset sink's `indexes` names: one list, or `"$ids"`.
+pub(crate) fn named(indexes: &Json) -> Vec<Json> {
+    let one = |json: &Json| match json == "$ids" {
+        true => json!("_S.$ids"),
+        false => json.clone(),
+    };
+    match indexes {
+        Json::Array(list) => list.iter().map(one).collect(),
+        Json::Null => Vec::new(),
+        other => vec![one(other)],
+    }
+}
+
+/// The indexes that a pipe wants of the datasets that it reads, joins and writes. What does not
+/// compile wants none: configuration tells of that.
+pub(crate) fn of_pipe(pipe: &Pipe) -> Vec<Arc<Index>> {
+    let Some(map) = pipe.effective.as_object() else {
+        return Vec::new();
+    };
+    let options = dtl_options(map, &Map::new());
+    let compiled = |dataset: &str, json: &Json| Index::compile(dataset, json, &options).ok();
+    let mut indexes = Vec::new();
+    if let Some(dataset) = pipe.sink_dataset() {
+        let named = named(&pipe.effective["sink"]["indexes"]);
+        indexes.extend(named.iter().filter_map(|json| compiled(dataset, json)));
+    }
+    let source = &pipe.effective["source"];
+    if let (Some(dataset), Some((index, _))) =
+        (source["dataset"].as_str(), subset::sides(&source["subset"]))
+    {
+        indexes.extend(compiled(dataset, index));
+    }
+    for transform in pipe.transforms() {
+        let rules = &transform["rules"];
+        if transform["type"] != "dtl" || !rules.is_object() {
+            continue;
+        }
+        let nothing = Map::new();
+        let options = dtl_options(map, transform.as_object().unwrap_or(&nothing));
+        if let Ok(program) = compile(&without_secrets(rules), &options) {
+            indexes.extend(program.indexes().iter().cloned());
+        }
+    }
+    indexes.into_iter().map(Arc::new).collect()
+}
+
+/// Everything that the pipes of the running configuration want, by dataset.
+pub fn wanted(hub: &Hub) -> BTreeMap<String, Vec<Wanted>> {
+    let mut all: BTreeMap<String, Vec<Wanted>> = BTreeMap::new();
+    for live in hub.pipes() {
+        for index in &live.indexes {
+            let known = all.entry(index.dataset().to_owned()).or_default();
+            let same = |wanted: &&mut Wanted| wanted.index.fingerprint() == index.fingerprint();
+            let pipe = live.id().to_owned();
+            match known.iter_mut().find(same) {
+                Some(wanted) if wanted.pipes.last() == Some(&pipe) => {}
+                Some(wanted) => wanted.pipes.push(pipe),
+                None => known.push(Wanted {
+                    index: Arc::clone(index),
+                    pipes: vec![pipe],
+                }),
+            }
+        }
+    }
+    all
+}
+
+/// Has the store keep what the pipes want, and nothing else.
+pub(crate) fn declare(hub: &Hub) {
+    let wanted = wanted(hub).into_iter();
+    let defs = wanted.map(|(dataset, wanted)| {
+        let defs = wanted.iter().map(|wanted| def(&wanted.index));
+        (dataset, defs.collect())
+    });
+    hub.world.store.declare(defs.collect::<Declared>());
+}
+
+fn def(index: &Arc<Index>) -> IndexDef {
+    let fingerprint = fingerprint(index);
+    let index = Arc::clone(index);
+    IndexDef {
+        fingerprint,
+        keys: Arc::new(move |record, keys| {
+            let mut values = Vec::new();
+            index.keys(&record.to_entity(), &mut values);
+            keys.extend(values.iter().map(order::key));
+        }),
+    }
+}
