@@ -5,7 +5,9 @@ the example projects and the documentation's rules, and refuse what is misspelt.
 import copy
 import json
 import os
+import re
 import subprocess
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -23,6 +25,8 @@ PIPE = {
     "pump": {"schedule_interval": 30},
     "batch_size": 10,
 }
+# Values of every kind, as an argument.
+LITERALS = [None, True, 1.5, -1, "a", "1.5", "~f1.5", {"a": 1}, ["upper", "a"], "_S.a", "$ENV(x)", []]
 
 
 def validator(subject):
@@ -93,6 +97,45 @@ class Schemas(unittest.TestCase):
                 self.takes(self.rules, rules, f"{file.name}: {case['name']}")
                 taken += 1
         self.assertGreater(taken, 1000)
+
+    def test_rules_are_taken_and_refused_as_the_compiler_does(self):
+        """Each argument of a printed example of each function becomes values of every kind, and there are more and fewer of
+        them. What the compiler takes the schema takes; what it refuses is refused, too, but for what only the
+        compiler can know."""
+        told = subprocess.run([TAHINI, "explain", "--json"], check=True, capture_output=True, text=True).stdout
+        calls = {}
+        for row in json.loads(told):
+            shown = (example["call"] for example in row["examples"])
+            for call in [call for call in shown if isinstance(call, list) and call[0] == row["name"]][:1]:
+                changed = [[*call[:at], value, *call[at + 1 :]] for at in range(1, len(call)) for value in LITERALS]
+                changed += [[*call, 1, 1][: 1 + count] for count in range(len(call) + 2)]
+                calls |= {f"c{len(calls) + at}": ([one] if row["is_transform"] else [["add", "r", one]]) for at, one in enumerate(changed)}
+        self.assertGreater(len(calls), 3000)
+        with tempfile.TemporaryDirectory(prefix="tahini-schema-") as folder:
+            file, env = Path(folder) / "rules.json", Path(folder) / "env.json"
+            # Names that examples apply.
+            file.write_text(json.dumps({"default": [], "line": [], **calls}), "utf-8")
+            env.write_text(json.dumps({"x": "y"}))
+            told = subprocess.run([TAHINI, "transform", file, "--env", env], input="", capture_output=True, text=True).stderr
+        wrong = set(re.findall(r": error: .* \(\$\.(c[0-9]+)\b", told))
+        self.assertGreater(len(wrong), 900)
+        refused = {name for name, rules in calls.items() if not self.rules.is_valid({"default": rules})}
+        self.assertEqual([calls[name] for name in sorted(refused - wrong)], [], "refused by the schema alone")
+        missed = [calls[name] for name in sorted(wrong - refused)]
+        # Names of rules, zones, formats, regions; what a variable holds; text that is a date.
+        print(f"{len(calls)} calls, {len(wrong)} wrong, {len(missed)} of them known to the compiler alone")
+        self.assertLess(len(missed), 120)
+
+    def test_rules_are_taken_with_variables_of_the_environment(self):
+        for rules in (
+            "$ENV(rules)",
+            {"default": "$ENV(rules)"},
+            {"default": [["if", "$ENV(on)", "$ENV(then)"], ["add", "r", ["range", "$ENV(from)", 3]]]},
+            {"default": [["add", "r", ["hops", {"datasets": "$ENV(d)", "where": "$ENV(w)", "recurse": "$ENV(r)", "max_depth": "$ENV(m)"}]]]},
+        ):
+            self.takes(self.rules, rules, str(rules))
+        for rules in ("rules", {"default": "copy"}, {"default": [["if", True, "copy"]]}, {"default": [["add", None, 1]]}, {"default": [["add", "r", ["nth", "first", "_S.a"]]]}):
+            self.refuses(self.rules, rules, str(rules))
 
     def test_a_pipe_is_taken_with_variables_conditions_and_remarks(self):
         self.takes(self.pipe, PIPE)

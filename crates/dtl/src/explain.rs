@@ -44,6 +44,10 @@ fn write_step(step: &Step, rules: &Json, level: usize, out: &mut String) {
         let place = step.path.to_string();
         let place = place.strip_prefix("$.rules.").unwrap_or(&place);
         line(level, &format!("{place}: {source}"), out);
+        // What it changed says more.
+        if let Some(value) = step.value.as_ref().filter(|_| step.changes.is_empty()) {
+            line(level + 1, &format!("→ {}", shown_text(value)), out);
+        }
     } else if let Some(value) = &step.value {
         line(level, &format!("{source} → {}", shown_text(value)), out);
     } else {

@@ -13,6 +13,13 @@ use crate::manual;
 /// The name of the definition of a `rules` object among [`definitions`].
 pub const RULES: &str = "dtl.rules";
 
+/// Text that a variable of the environment may give another type.
+const ENV: &str = r"^\$ENV\(";
+/// Text that stands for a value of another type: a variable, an alias with a property, `$ENV(…)`.
+const MEANT: &str = r"^[_$]|^[A-Za-z][^.]*\.";
+/// Text that is another type for certain: identifiers, URIs and decimals.
+const TAGGED: &str = r"^~([:r]|f-?[0-9]+(\.[0-9]+)?$)";
+
 /// Positions of a call that are described one by one; those after them have one description.
 const MOST_POSITIONS: usize = 8;
 
@@ -26,7 +33,8 @@ pub fn definitions() -> Map<String, Json> {
         "rules",
         json!({
             "description": "Rules by name; entities start with `default`.",
-            "type": "object",
+            "type": ["object", "string"],
+            "pattern": ENV,
             "required": ["default"],
             "additionalProperties": refer("statements"),
         }),
@@ -35,10 +43,14 @@ pub fn definitions() -> Map<String, Json> {
         "statements",
         json!({
             "description": "A transform function, or a list of them.",
-            "type": "array",
-            "if": starts_with_text(),
-            "then": refer("statement"),
-            "else": {"items": refer("statement")},
+            "type": ["array", "string"],
+            "if": {"type": "string"},
+            "then": {"pattern": ENV},
+            "else": {
+                "if": starts_with_text(),
+                "then": refer("statement"),
+                "else": {"items": refer("statement")},
+            },
         }),
     );
     put(
@@ -100,25 +112,28 @@ fn calls(is_transform: bool) -> Json {
 fn arguments(function: &Function) -> Json {
     let counts = counts(function.args);
     let mut positions: Vec<BTreeSet<Takes>> = Vec::new();
+    let mut exact = Vec::new();
     for count in &counts.tried {
-        let Ok(places) = assign(function.args, *count) else {
-            continue;
-        };
-        for (arg, places) in function.args.iter().zip(places) {
-            for place in places {
-                if positions.len() < place {
-                    positions.resize(place, BTreeSet::new());
+        match placed(function.args, *count) {
+            Some(places) => {
+                positions.resize(positions.len().max(places.len()), BTreeSet::new());
+                for (all, takes) in positions.iter_mut().zip(&places) {
+                    all.insert(*takes);
                 }
-                positions[place - 1].insert(Takes::of(arg.kind));
+                exact.push((*count, places));
             }
+            // An odd number of what comes in pairs.
+            None => exact.push((*count, Vec::new())),
         }
     }
+    let is_open = |takes: &BTreeSet<Takes>| takes.len() > 1;
+    let by_count =
+        positions.iter().any(is_open) || exact.iter().any(|(_, places)| places.is_empty());
     let rest = match counts.most {
         Some(_) => Vec::new(),
         None => positions.split_off(MOST_POSITIONS.min(positions.len())),
     };
-    let mut prefix = vec![json!(true)];
-    prefix.extend(positions.iter().map(any_of));
+    let prefix = prefix(positions.iter().map(any_of));
     let mut schema = json!({
         "description": format!("{}\n\n{}", manual::usage(function), function.doc),
         "prefixItems": prefix,
@@ -131,7 +146,38 @@ fn arguments(function: &Function) -> Json {
         let all: BTreeSet<Takes> = rest.into_iter().flatten().collect();
         schema["items"] = any_of(&all);
     }
+    if by_count {
+        schema["allOf"] = exact.iter().map(of_count).collect();
+    }
     schema
+}
+
+/// What the arguments are when there are so many; `None` when there cannot be so many.
+fn placed(args: &[Arg], count: usize) -> Option<Vec<Takes>> {
+    let mut all = vec![None; count];
+    for (arg, places) in args.iter().zip(assign(args, count).ok()?) {
+        for place in places {
+            all[place - 1] = Some(Takes::of(arg));
+        }
+    }
+    all.into_iter().collect()
+}
+
+/// What holds of a call with so many arguments.
+fn of_count((count, places): &(usize, Vec<Takes>)) -> Json {
+    let is_none = places.is_empty() && *count > 0;
+    json!({
+        "if": {"minItems": count + 1, "maxItems": count + 1},
+        "then": match is_none {
+            true => json!(false),
+            false => json!({"prefixItems": prefix(places.iter().map(|takes| takes.schema()))}),
+        },
+    })
+}
+
+/// The schemas of a function's name and of its arguments.
+fn prefix(arguments: impl Iterator<Item = Json>) -> Vec<Json> {
+    std::iter::once(json!(true)).chain(arguments).collect()
 }
 
 /// How many arguments a function takes.
@@ -168,6 +214,9 @@ enum Takes {
     Integer,
     Number,
     String,
+    /// The same, where null can never work.
+    SomeString,
+    Property,
     DatePart,
     Patterns,
     Statements,
@@ -177,12 +226,17 @@ enum Takes {
 }
 
 impl Takes {
-    fn of(kind: Kind) -> Takes {
-        match kind {
+    fn of(arg: &Arg) -> Takes {
+        let never_null = arg
+            .wrong
+            .is_some_and(|wrong| wrong(&tahini_entity::Value::Null).is_some());
+        match arg.kind {
+            Kind::String if never_null => Takes::SomeString,
             Kind::Value | Kind::Boolean | Kind::Function | Kind::Default => Takes::Expression,
             Kind::Integer => Takes::Integer,
             Kind::Number => Takes::Number,
-            Kind::String | Kind::Property => Takes::String,
+            Kind::String => Takes::String,
+            Kind::Property => Takes::Property,
             Kind::DatePart => Takes::DatePart,
             Kind::Patterns => Takes::Patterns,
             Kind::Transforms => Takes::Statements,
@@ -193,29 +247,29 @@ impl Takes {
     }
 
     fn schema(self) -> Json {
-        // A string may be a variable, a tagged value or a `$ENV(…)`, whatever is expected.
-        let typed = |types: &[&str]| {
-            let mut types = types.to_vec();
-            types.extend(["string", "array", "null"]);
-            json!({"type": types, "if": {"type": "array"}, "then": refer("call")})
+        let typed = |types: &[&str], text: Json| {
+            let types = [types, &["string", "array"]].concat();
+            json!({
+                "type": types,
+                "allOf": [
+                    {"if": {"type": "array"}, "then": refer("call")},
+                    {"if": {"type": "string"}, "then": text},
+                ],
+            })
         };
+        let text = json!({"not": {"pattern": TAGGED}});
         match self {
             Takes::Expression => refer("expression"),
-            Takes::Integer => typed(&["integer"]),
-            Takes::Number => typed(&["number"]),
-            Takes::String => json!({
-                "type": ["string", "array", "null"],
-                "if": {"type": "array"},
-                "then": refer("call"),
-            }),
+            Takes::Integer => typed(&["integer", "null"], json!({"pattern": MEANT})),
+            Takes::Number => {
+                let number = format!("{MEANT}|^~f");
+                typed(&["number", "null"], json!({"pattern": number}))
+            }
+            Takes::String => typed(&["null"], text),
+            Takes::SomeString | Takes::Property => typed(&[], text),
             Takes::DatePart => {
                 let parts: Vec<&str> = functions::date_parts().collect();
-                json!({
-                    "type": ["string", "array", "null"],
-                    "if": {"type": "string"},
-                    "then": {"anyOf": [{"enum": parts}, {"pattern": "[.(]"}]},
-                    "else": refer("expression"),
-                })
+                typed(&[], json!({"anyOf": [{"enum": parts}, {"pattern": MEANT}]}))
             }
             Takes::Patterns => refer("patterns"),
             Takes::Statements => refer("statements"),
@@ -245,7 +299,8 @@ fn conditions() -> Json {
 }
 
 fn hops() -> Json {
-    let truth = |doc: &str| json!({"type": "boolean", "description": doc});
+    let truth =
+        |doc: &str| json!({"type": ["boolean", "string"], "pattern": ENV, "description": doc});
     json!({
         "description": manual::kind(Kind::Hops),
         "type": "object",
@@ -253,7 +308,8 @@ fn hops() -> Json {
         "properties": {
             "datasets": {
                 "description": "The datasets, each \"DATASET ALIAS\".",
-                "type": "array",
+                "type": ["array", "string"],
+                "pattern": ENV,
                 "minItems": 1,
                 "items": {"type": "string"},
             },
@@ -264,7 +320,8 @@ fn hops() -> Json {
             "max_depth": {
                 "description": "How many levels a recursion goes; 10 unless it is said, null for \
                                 no end.",
-                "type": ["integer", "null"],
+                "type": ["integer", "null", "string"],
+                "pattern": ENV,
                 "minimum": 0,
             },
             "track-dependencies": truth("Changes of these datasets make the pipe process again."),

@@ -6,12 +6,13 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 
+use ecow::EcoVec;
 use tahini_entity::{Batch, Str, Value, encoding};
 
 use crate::context::Context;
 use crate::error::{EvalError, JsonPath, Segment};
 use crate::eval::{Env, Machine, Stop};
-use crate::expr::{Action, Expr};
+use crate::expr::{Action, Expr, Name};
 use crate::program::Program;
 use crate::scope::{Frame, Slot};
 use crate::text;
@@ -33,7 +34,8 @@ pub struct Step {
     pub is_statement: bool,
     /// `_S`, at the first statement of an applied rule.
     pub source: Option<Shown>,
-    /// What the expression gave; `None` for statements and for what was stopped.
+    /// What the expression gave, what `add` and `default` set, a list of what `create` and
+    /// `create-child` made; `None` for other statements and for what was stopped.
     pub value: Option<Shown>,
     /// What the statement did to the target, unless statements in it did.
     pub changes: Vec<Change>,
@@ -222,7 +224,11 @@ impl Machine<'_> {
         let begun = self.starts(action, frame)?;
         let mut result = self.action(action, frame);
         if let Some(begun) = begun {
-            self.did(&begun, &result, frame);
+            let made = match &result {
+                Ok(()) => self.value_of(action, &begun, frame),
+                Err(_) => None,
+            };
+            self.did(&begun, (&result, made), frame);
             self.work -= begun.bytes();
             result = self.noted().and(result);
         }
@@ -269,6 +275,10 @@ impl Machine<'_> {
         let begun = Box::new(Begun {
             first: frame.parent.is_some() && is_first(path),
             is_leaf,
+            made: match action {
+                Action::CreateChild(_) => children(frame).len(),
+                _ => self.created.len(),
+            },
             before: match is_leaf {
                 true => frame.target.entries().to_vec(),
                 false => Vec::new(),
@@ -279,20 +289,45 @@ impl Machine<'_> {
         Ok(Some(begun))
     }
 
+    /// The value of a statement that sets one, or what it made.
+    fn value_of(&self, action: &Action, begun: &Begun<'_>, frame: &Frame<'_>) -> Option<Value> {
+        match action {
+            Action::Add(Name::Known(name), _) | Action::Default(Name::Known(name), _) => {
+                frame.target.get(name)
+            }
+            Action::Create(_) => {
+                let made = self.created.get(begun.made..).unwrap_or_default();
+                Some(Value::List(made.iter().cloned().map(Value::Dict).collect()))
+            }
+            Action::CreateChild(_) => {
+                let made = children(frame).into_iter().skip(begun.made);
+                Some(Value::List(made.collect()))
+            }
+            _ => None,
+        }
+    }
+
     #[inline(never)]
-    fn did(&self, begun: &Begun<'_>, result: &Result<(), Stop>, frame: &Frame<'_>) {
+    fn did(
+        &self,
+        begun: &Begun<'_>,
+        (result, made): (&Result<(), Stop>, Option<Value>),
+        frame: &Frame<'_>,
+    ) {
         let Some(trace) = self.context.trace else {
             return;
         };
         let mut trace = trace.borrow_mut();
         let source = begun.first.then(|| frame.source.to_value());
         let source = source.map(|source| trace.keep(&source));
+        let made = made.map(|made| trace.keep(&made));
         let changes = match begun.is_leaf {
             true => changes(&mut trace, &begun.before, frame.target.entries()),
             false => Vec::new(),
         };
         trace.close(|step| {
             step.source = source;
+            step.value = made;
             step.changes = changes;
             step.stopped = result.as_ref().err().map(words);
         });
@@ -305,12 +340,22 @@ struct Begun<'e> {
     first: bool,
     /// It has no statements in it, which would tell what they do.
     is_leaf: bool,
+    /// How many entities, or children of the target, were made before.
+    made: usize,
     before: Vec<(Str, Slot<'e>)>,
 }
 
 impl Begun<'_> {
     fn bytes(&self) -> usize {
         size_of_val(self.before.as_slice())
+    }
+}
+
+/// The target's children.
+fn children(frame: &Frame<'_>) -> EcoVec<Value> {
+    match frame.target.get("$children") {
+        Some(Value::List(children)) => children,
+        _ => EcoVec::new(),
     }
 }
 

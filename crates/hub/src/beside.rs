@@ -57,7 +57,8 @@ impl Lookup for Nothing {
             if matches!(need.by, By::Id(_) | By::Key(..)) {
                 return Err(LookupError {
                     message: format!(
-                        "expected the dataset \"{}\" beside the rules, found none of that name",
+                        "expected the dataset {0:?} beside the rules, found none of that name; \
+                         --dataset {0}=FILE gives it",
                         need.dataset
                     ),
                 });

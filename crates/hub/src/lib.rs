@@ -4,6 +4,7 @@
 
 pub mod beside;
 mod boundary;
+pub mod breaker;
 pub mod builtin;
 pub mod check;
 mod children;

@@ -64,6 +64,8 @@ pub struct Pipe {
     pub initial_since: Option<Offset>,
     /// Every n-th run is a rescan.
     pub rescan_run_count: Option<u64>,
+    /// Every how many runs is a partial rescan, and how far it goes back.
+    pub partial_rescan: Option<(u64, u64)>,
     /// An empty source is a failure.
     pub fail_if_empty: bool,
     /// Runs that do nothing are logged too.
@@ -126,6 +128,7 @@ impl Pipe {
             continuation: continuation(source, def.continuation)?,
             initial_since: initial_since(source)?,
             rescan_run_count: rescans.map(|count| count.max(1).unsigned_abs()),
+            partial_rescan: partial_rescan(pump)?,
             fail_if_empty: source.opt_str("if_source_empty")? == Some("fail"),
             infers: whole.bool("infer_pipe_entity_types", true)?,
             log_noop: pump.bool("log_events_noop_runs", false)?,
@@ -353,6 +356,13 @@ fn continuation(source: Props<'_>, def: ContinuationDef) -> Result<Continuation,
         flag("is_since_comparable", def.is_since_comparable)?,
         flag("is_chronological", def.is_chronological)?,
     ))
+}
+
+fn partial_rescan(pump: Props<'_>) -> Result<Option<(u64, u64)>, Failure> {
+    let runs = pump.opt_int("partial_rescan_run_count")?;
+    let delta = pump.opt_int("partial_rescan_delta")?;
+    let at_least_1 = |number: i64| number.max(1).unsigned_abs();
+    Ok(runs.map(at_least_1).zip(delta.map(at_least_1)))
 }
 
 fn initial_since(source: Props<'_>) -> Result<Option<Offset>, Failure> {

@@ -74,7 +74,7 @@ pub(crate) fn run(
     }
     summary.ended = world.clock.now();
     summary.offset = plan.and_then(|plan| plan.current_offset(pipe));
-    if (run_log.revealed() || is_worth_telling(pipe, &log, &summary))
+    if run_log.is_told(|| is_worth_telling(pipe, &log, &summary))
         && let Err(failure) = run_log.end(&summary, request.next_interval, &[])
     {
         summary.failure.get_or_insert(failure);
@@ -155,14 +155,14 @@ fn run_planned(
         failed: 0,
         consecutive: 0,
         seconds: 0.0,
+        resolved: Vec::new(),
     };
     let distinct = source.as_ref().is_ok_and(|source| source.distinct());
     let boundary = Boundary::new(plan.from.since.clone(), &plan.place.boundary);
     let tracker = Tracker::new(pipe.continuation, plan.known_offset(pipe), distinct);
     let changed = !transforms.is_empty();
     let mut flow = Flow::new(&pipe.id, transforms, writer, plan.resumed);
-    let watch = || Watch::new(&pipe.id, plan.home.clone(), changed);
-    flow.watch = pipe.infers.then(watch);
+    flow.watch = (pipe.infers).then(|| Watch::new(&pipe.id, plan.home.clone(), changed));
     let mut work = Work {
         pipe,
         world,
@@ -356,7 +356,7 @@ impl Work<'_, '_> {
     fn progress(&mut self, source: &mut dyn Source) -> Option<Progress> {
         let takes = self.flow.writer.sink.takes_checkpoints(self.plan.kind);
         let offset = self.tracker.checkpoint().filter(|_| takes)?;
-        if self.plan.kind == RunKind::Rescan {
+        if matches!(self.plan.kind, RunKind::Rescan | RunKind::Partial) {
             return None;
         }
         let mut state = vec![progress::save_offset(&self.pipe.id, Some(offset))];
@@ -395,20 +395,26 @@ impl Work<'_, '_> {
         if let Some(offset) = offset.as_ref().or(self.tracker.end()) {
             state.push(progress::save_offset(id, Some(offset)));
         }
-        if self.pipe.continuation == Continuation::Max {
+        let place = &self.plan.place;
+        // Where a partial rescan did not come to the offset, its edge is as it was.
+        let edge_is_known =
+            self.plan.kind != RunKind::Partial || self.boundary.reaches(place.offset.as_ref());
+        if self.pipe.continuation == Continuation::Max && edge_is_known {
             let edge = Some(self.boundary.save()).filter(|edge| !edge.is_empty());
             state.push(progress::write(id, progress::BOUNDARY, edge));
         }
         if self.plan.place.unfinished.is_some() || self.plan.kind.reads_everything() {
             state.push(progress::save_unfinished(id, None));
         }
-        let runs = if self.plan.kind.reads_everything() {
-            0
-        } else {
-            self.plan.place.runs + 1
-        };
-        if self.pipe.rescan_run_count.is_some() && runs != self.plan.place.runs {
+        let whole = self.plan.kind.reads_everything();
+        let runs = if whole { 0 } else { place.runs + 1 };
+        if self.pipe.rescan_run_count.is_some() && runs != place.runs {
             state.push(progress::save_runs(id, runs));
+        }
+        let again = whole || self.plan.kind == RunKind::Partial;
+        let partials = if again { 0 } else { place.partials + 1 };
+        if self.pipe.partial_rescan.is_some() && partials != place.partials {
+            state.push(progress::save_partials(id, partials));
         }
         state.extend(self.source_state(source));
         let everything = self.plan.kind.reads_everything();
@@ -420,10 +426,7 @@ impl Work<'_, '_> {
         if whole && self.flow.held {
             self.summary.warnings.push(HELD.to_owned());
         }
-        let (along, due) = self.promise(source.completeness())?;
-        if due {
-            state.extend_from_slice(&along);
-        }
+        let along = self.promise(source.completeness(), &mut state)?;
         if let Some(watch) = &mut self.flow.watch {
             let saw_all = whole && !self.flow.held && !self.plan.resumed;
             let (writes, changes) = watch.finish(saw_all, self.world.clock.now())?;
@@ -434,9 +437,9 @@ impl Work<'_, '_> {
             complete: whole && !self.flow.held,
             populated: source.populated(),
             progress: Progress { state },
-            along: if due { Vec::new() } else { along },
+            along,
         };
-        self.flow.writer.finish(&end)?;
+        self.flow.writer.finish(self.run_log, &end)?;
         if !self.flow.writer.sink.keeps_progress() && !self.is_settled(&end.progress) {
             self.flow
                 .writer
@@ -450,16 +453,25 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// The completeness that the sink's dataset gets, and whether it is worth a commit of its own.
-    fn promise(&mut self, of_peer: Option<i64>) -> Result<(Vec<StateWrite>, bool), Failure> {
+    /// The completeness that the sink's dataset gets: among `state` where it is worth a commit of
+    /// its own, otherwise what goes along with one.
+    fn promise(
+        &mut self,
+        of_peer: Option<i64>,
+        state: &mut Vec<StateWrite>,
+    ) -> Result<Vec<StateWrite>, Failure> {
         let Some(leaving) = &mut self.leaving else {
-            return Ok((Vec::new(), false));
+            return Ok(Vec::new());
         };
         if let Some(of_peer) = of_peer {
             leaving.cap(of_peer);
         }
         let (write, due) = leaving.write(self.plan.home.snapshot()?.as_ref())?;
-        Ok((vec![write], due))
+        if due {
+            state.push(write);
+            return Ok(Vec::new());
+        }
+        Ok(vec![write])
     }
 
     /// Whether the run read everything, found nothing, and that is a failure.

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tahini_entity::Batch;
 use tahini_entity::json::{Elements, Layout, Numbers, Parser, ReadError};
-use tahini_store::{Commit, Dataset, Outcome, Rule, Snapshot, StateWrite, StoreError};
+use tahini_store::{Commit, Dataset, Outcome, Rule, Show, Snapshot, StateWrite, StoreError};
 
 use crate::children;
 use crate::completeness::{self, Leaving, Promised};
@@ -357,6 +357,8 @@ impl Receiver<'_> {
             state,
             populated: false,
             now,
+            show: Show::Now,
+            note: None,
         };
         let (outcome, ticket) = match self.dataset.commit_within(commit, self.delay) {
             Err(error @ StoreError::Refused(_)) if self.terms.one_by_one() => {

@@ -113,6 +113,12 @@ fn pipe(node: &Node, live: &LivePipe, page: &mut Page) -> Result<(), StoreError>
             "Whether its configuration has no errors.",
             live.component.is_valid(),
         ),
+        (
+            "sesam_pipe_circuit_breaker_tripped",
+            "Whether its circuit breaker is tripped.",
+            // A dataset that cannot be read is told by its own metrics.
+            matches!(node.assembly.hub.tripped(live), Ok(Some(_))),
+        ),
     ];
     for (name, help, on) in flags {
         page.gauge(name, help, &labels, f64::from(u8::from(on)));

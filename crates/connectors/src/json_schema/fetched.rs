@@ -19,8 +19,10 @@ const MAX_KNOWN: usize = 100;
 /// The most bytes of a schema.
 const MAX_BYTES: usize = 16 << 20;
 
-/// What was read, by pipe and address.
-static KNOWN: Mutex<Option<HashMap<(String, String), (Instant, Rules)>>> = Mutex::new(None);
+/// What was read and when, by pipe and address.
+type Known = HashMap<(String, String), (Instant, Rules)>;
+
+static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
 
 /// The schema at `url` of the system that the transform names.
 ///
@@ -83,6 +85,6 @@ fn read(ctx: &Ctx<'_>, system: &HttpSystem, url: &str) -> Result<Rules, Failure>
     Rules::of(&schema).map_err(|words| wrong(&format!("one that is wrong: {words}")))
 }
 
-fn known<'a>() -> MutexGuard<'a, Option<HashMap<(String, String), (Instant, Rules)>>> {
+fn known<'a>() -> MutexGuard<'a, Option<Known>> {
     KNOWN.lock().unwrap_or_else(|lock| lock.into_inner())
 }

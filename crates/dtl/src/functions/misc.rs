@@ -34,8 +34,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
             optional("SEED", Kind::Integer),
             VALUES,
         ],
-        doc: "The 128-bit hash of strings and bytes, as an integer. ALGORITHM is \"murmur3\"; SEED \
-              defaults to 0. Other values are ignored.",
+        doc: "The 128-bit hash of strings and bytes, as an integer. ALGORITHM is \"murmur3\"; SEED, \
+              of 32 bits, defaults to 0. Other values are ignored.",
         examples: &[eg(
             r#"["hash128", "murmur3", ["list", "abc", 1]]"#,
             "[79267961763742113019008347020647561319]",
@@ -114,7 +114,17 @@ fn hash128(args: &[Value]) -> Result<Item, String> {
     }
     let seed = match &args[1] {
         Value::Null => 0,
-        Value::Int(seed) => *seed as u32,
+        Value::Int(seed) if u32::try_from(*seed).is_ok() => *seed as u32,
+        Value::Int(_) | Value::BigInt(_) => {
+            return Err(format!(
+                "expected a SEED from 0 to {}, found {}",
+                u32::MAX,
+                crate::text::string(&args[1])
+                    .ok()
+                    .flatten()
+                    .unwrap_or_default()
+            ));
+        }
         other => {
             return Err(format!(
                 "expected an integer for SEED, found {}",

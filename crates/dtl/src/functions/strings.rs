@@ -489,7 +489,7 @@ fn rewritten<'t>(
 fn spread(new: Str) -> Result<Item, String> {
     over_strings(move |text| {
         limits::string((text.len() + 1).saturating_mul(new.len() + 1))?;
-        Ok(text.replace("", &new).into())
+        Ok(text.replace("", &new))
     })
 }
 

@@ -68,6 +68,29 @@ fn applied_rules_and_functions_show_each_value() {
 }
 
 #[test]
+fn statements_that_make_something_say_what() {
+    let rules = r#"{"default": [
+        ["add", "a", 1], ["default", "a", 2], ["add", "a", 1],
+        ["create", ["list", ["dict", "_id", "x"], ["dict", "_id", "y"]]],
+        ["create-child", ["dict", "_id", "c"]], ["create-child", ["dict", "_id", "d"]],
+        ["create", null], ["remove", "a"]]}"#;
+    let explained = explain(rules, r#"{"_id": "1"}"#);
+    let json = steps_json(&explained[0].steps);
+    let values: Vec<&serde_json::Value> = json.as_array().unwrap().iter().collect();
+    let values: Vec<_> = values.iter().map(|step| step.get("value")).collect();
+    let expected = support::parse(
+        r#"[1, 1, 1, [{"_id": "x"}, {"_id": "y"}], [{"_id": "c"}], [{"_id": "d"}], []]"#,
+    );
+    let expected = expected.as_array().unwrap();
+    assert_eq!(values[..7], expected.iter().map(Some).collect::<Vec<_>>());
+    assert_eq!(values[7], None);
+    let text = steps_text(&explained[0].steps, &support::parse(rules));
+    for line in ["    → [{\"_id\":\"x\"},{\"_id\":\"y\"}]\n", "    → 1\n"] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
+}
+
+#[test]
 fn what_stops_says_so_once() {
     let rules =
         r#"{"default": [["if", true, ["fail!", ["concat", "no ", "_S.x"]]], ["add", "a", 1]]}"#;

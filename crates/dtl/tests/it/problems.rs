@@ -212,6 +212,14 @@ fn literals_that_can_never_work_are_told() {
             "expected a VALUE between the years 1 and 9999, found 1000000",
         ),
         (
+            r#"["hash128", "murmur3", 4294967296, "_S.d"]"#,
+            "expected a SEED from 0 to 4294967295, found 4294967296",
+        ),
+        (
+            r#"["hash128", "murmur3", -1, "_S.d"]"#,
+            "expected a SEED from 0 to 4294967295, found -1",
+        ),
+        (
             r#"["range", 0, 4, 0]"#,
             "expected a step other than 0, found 0",
         ),

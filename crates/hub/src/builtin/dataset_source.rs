@@ -152,9 +152,20 @@ fn subset(ctx: &Ctx<'_>, dataset: &str) -> Result<Option<Subset>, Failure> {
 /// An offset is of one generation: after delete and re-create it means nothing, and reading on
 /// from it would say "nothing new" for ever.
 fn still_means(head: Option<&Head>, after: Option<Seq>, known: Option<&[u8]>) -> bool {
-    let Some(head) = head else { return true };
-    let same = known.is_none_or(|known| known == head.generation.as_bytes());
-    same && after.is_none_or(|after| after < head.next.max(1))
+    let (Some(head), Some(after)) = (head, after) else {
+        return head.is_none() || known.is_none_or(|known| is_of(head, known));
+    };
+    // Before anything was ever committed the end of a dataset is 0, too.
+    let generation = match known {
+        Some(known) => uuid::Uuid::from_slice(known).ok(),
+        None => Some(head.generation),
+    };
+    let empty = after == 0 && head.next == 0 && known.is_none_or(|known| is_of(Some(head), known));
+    empty || generation.is_some_and(|generation| head.continues(generation, after))
+}
+
+fn is_of(head: Option<&Head>, known: &[u8]) -> bool {
+    head.is_some_and(|head| head.generation.as_bytes() == known)
 }
 
 fn wrong_offset(found: &dyn std::fmt::Display) -> Failure {

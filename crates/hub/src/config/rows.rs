@@ -194,15 +194,15 @@ pub const PUMP: &[Property] = &[
     row(
         "partial_rescan_run_count",
         Integer(1),
-        "Every how many runs is a partial rescan.",
-    )
-    .not_yet(),
+        "Every how many runs is a partial rescan: one that begins `partial_rescan_delta` before \
+         the offset.",
+    ),
     row(
         "partial_rescan_delta",
         Integer(1),
-        "How far back a partial rescan goes.",
-    )
-    .not_yet(),
+        "How far back a partial rescan goes: a number that is subtracted from the offset or, where \
+         that is a time, seconds.",
+    ),
     row("run_at_startup", Boolean, "Runs when the node starts, too.").or("false"),
     row(
         "run_at_startup_if_not_populated",

@@ -6,7 +6,6 @@ use tahini_entity::Offset;
 use tahini_store::{Dataset, StoreError};
 
 use super::{Hub, LivePipe, Refusal, commit_state};
-use crate::Failure;
 use crate::config::known::keeps_places;
 use crate::entity_type::{self, Kept};
 use crate::execution_log::{ExecutionLog, User};
@@ -16,6 +15,7 @@ use crate::progress::{self, Place};
 use crate::reprocessing::SYNC;
 use crate::retry::Ledger;
 use crate::source::Continuation;
+use crate::{Failure, breaker};
 
 /// The key under which a disabled pipe keeps the comment.
 pub(super) const DISABLED: &[u8] = b"disabled";
@@ -56,6 +56,7 @@ impl Hub {
             return Err(Refusal::Running(id.to_owned()));
         }
         let home = self.home(pipe)?;
+        breaker::make_ready(home.as_ref())?;
         let snapshot = home.snapshot().map_err(Failure::from)?;
         let old = Place::load(snapshot.as_ref(), id)
             .map_err(Failure::from)?

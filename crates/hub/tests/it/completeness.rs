@@ -169,6 +169,8 @@ fn populate(dataset: &dyn tahini_store::Dataset) {
         state: &[],
         populated: true,
         now: BEGINNING,
+        show: tahini_store::Show::Now,
+        note: None,
     };
     dataset.commit(commit).unwrap().1.wait().unwrap();
 }

@@ -17,6 +17,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod apply;
+mod breaker;
 mod check;
 mod children;
 mod compaction;
@@ -36,6 +37,7 @@ mod many_datasets;
 mod middle;
 mod moments;
 mod namespaces;
+mod partial_rescans;
 mod power;
 mod preview;
 mod receivers;

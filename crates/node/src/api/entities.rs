@@ -86,13 +86,17 @@ async fn read_dataset(
     let reverse = call.flag("reverse", false)?;
     let form = Form::wanted(&call);
     let must_be_populated = call.flag("populated", false)?;
+    let uncommitted = call.flag("uncommitted", false)?;
     let open = move |node: &Node| -> Result<Result<(Reader, Said), Response>, Problem> {
         // What the dataset promises is read before what it holds.
         let completeness = node.completeness(&name)?;
         let Some(dataset) = node.store.find(&name)? else {
             return Ok(Err(absent(node)?));
         };
-        let snapshot = dataset.snapshot()?;
+        let snapshot = match uncommitted {
+            true => dataset.uncommitted()?,
+            false => dataset.snapshot()?,
+        };
         if must_be_populated && !snapshot.head().populated {
             let words = format!("dataset {name:?} is not populated yet");
             return Err(Problem::new(axum::http::StatusCode::NOT_FOUND, words));

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 use tahini_entity::Offset;
+use tahini_hub::breaker::{self, Tripped};
 use tahini_hub::config::{Problem, keeps_places};
 use tahini_hub::execution_log::{self, Summary};
 use tahini_hub::hub::{LivePipe, LiveState};
@@ -130,7 +131,6 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
     set("dependencies", json!([]));
     set("origin", json!("user"));
     set("version", json!(1));
-    set("has-circuit-breaker", json!(false));
     let facts = config_facts(live).into_iter();
     let facts = facts.chain(flow_facts(node, live, last));
     for (name, value) in facts {
@@ -146,10 +146,29 @@ fn flow_facts(node: &Node, live: &LivePipe, last: Option<&Summary>) -> Vec<(&'st
     let reasons = node.place(live).ok().flatten();
     let reasons = reasons.map_or_else(Vec::new, |place| reprocessing::reasons(&place));
     let reasons = reasons.iter().map(Reason::to_json);
+    let tripped = node.assembly.hub.tripped(live).ok().flatten();
+    let has_breaker = tripped.is_some() || live.has_breaker();
     vec![
+        ("has-circuit-breaker", json!(has_breaker)),
+        ("circuit-breaker", breaker_json(tripped.as_ref())),
         ("held-back", json!(held)),
         ("out-of-sync", Json::Array(reasons.collect())),
     ]
+}
+
+/// A circuit breaker: whether it is tripped and, if so, by which pipe, since when, why, and how
+/// many versions are held back.
+pub fn breaker_json(tripped: Option<&Tripped>) -> Json {
+    match tripped {
+        None => json!({ "tripped": false }),
+        Some(tripped) => json!({
+            "tripped": true,
+            "pipe": tripped.pipe,
+            "since": moment(Some(tripped.at)),
+            "message": tripped.message,
+            "uncommitted": tripped.versions,
+        }),
+    }
 }
 
 fn config_facts(live: &LivePipe) -> Vec<(&'static str, Json)> {
@@ -292,6 +311,14 @@ impl Node {
     pub fn head(&self, name: &str) -> Result<Option<tahini_store::Head>, StoreError> {
         match self.store.find(name)? {
             Some(dataset) => Ok(Some(dataset.snapshot()?.head().clone())),
+            None => Ok(None),
+        }
+    }
+
+    /// What is known of a dataset's tripped circuit breaker.
+    pub fn tripped(&self, name: &str) -> Result<Option<Tripped>, tahini_hub::Failure> {
+        match self.store.find(name)? {
+            Some(dataset) => breaker::tripped(dataset.as_ref()),
             None => Ok(None),
         }
     }

@@ -79,6 +79,25 @@ pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
     }
 }
 
+/// Whether the rules join datasets: those that are not given are an error then, and not empty.
+pub fn joins(opened: &Opened) -> anyhow::Result<bool> {
+    let beside = Beside::default();
+    let world = &opened.assembly.hub.world;
+    let look = Look {
+        now: world.clock.now(),
+        beside: &beside,
+        store: false,
+        side_effects: true,
+        trace: false,
+        most: MAX_PREVIEW,
+    };
+    let way = Way::open(&opened.pipe, world, &Cancel::new(), look)?;
+    let joins = way
+        .programs()
+        .any(|(_, program)| !program.reads().is_empty());
+    Ok(joins)
+}
+
 /// Reads NDJSON or an array.
 fn entities(from: impl Read) -> anyhow::Result<Batch> {
     let (mut elements, at) = super::stdin::counted(from);

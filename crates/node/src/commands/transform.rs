@@ -15,7 +15,10 @@ pub fn transform(options: &Transform) -> anyhow::Result<u8> {
     let Some(opened) = open(&options.rules, &options.setting)? else {
         return Ok(INVALID);
     };
-    let looks = options.explain || options.now.is_some() || !options.datasets.is_empty();
+    let looks = options.explain
+        || options.now.is_some()
+        || !options.datasets.is_empty()
+        || super::look::joins(&opened)?;
     let code = match looks {
         true => super::look::look(&opened, options),
         false => super::stream::pump(&opened.pipe, &opened.assembly.hub.world, &opened.rules)

@@ -190,11 +190,12 @@ impl Block {
         self.count = reader.u32()?;
         self.first = (reader.u64()?, reader.i64()?);
         let payload = reader.take(packed)?;
-        self.rows.clear();
         if raw & PLAIN != 0 {
+            self.rows.clear();
             self.rows.extend_from_slice(payload);
             return Some(());
         }
+        // What was there is written over; clearing it first would cost as much as a tenth of this.
         self.rows.resize(raw as usize, 0);
         let len = lz4_flex::block::decompress_into(payload, &mut self.rows).ok()?;
         (len == raw as usize).then_some(())
@@ -244,12 +245,38 @@ impl<'a> Rows<'a> {
         self.read().map(Some).ok_or(Malformed)
     }
 
+    /// The row with this sequence. Those before it are passed over without a look at what is in
+    /// them. `Err` as for `next`.
+    pub fn find(&mut self, wanted: Seq) -> Result<Option<Stored<'a>>, Malformed> {
+        while self.left > 0 {
+            self.left -= 1;
+            let (flags, row) = self.head().ok_or(Malformed)?;
+            if self.last.0 >= wanted {
+                let found = self.last.0 == wanted;
+                let row = found.then(|| self.body(flags, row).ok_or(Malformed));
+                return row.transpose();
+            }
+        }
+        Ok(None)
+    }
+
     fn read(&mut self) -> Option<Stored<'a>> {
+        let (flags, row) = self.head()?;
+        self.body(flags, row)
+    }
+
+    /// Takes the next row's place in, and gives its flags and what follows.
+    fn head(&mut self) -> Option<(u8, Reader<'a>)> {
         let mut row = Reader(self.rest.bytes()?);
         let flags = row.u8()?;
         let seq = self.last.0.wrapping_add(1).wrapping_add(row.varint()?);
         let ts = self.last.1.wrapping_add(1).wrapping_add(row.zigzag()?);
         self.last = (seq, ts);
+        Some((flags, row))
+    }
+
+    fn body(&self, flags: u8, mut row: Reader<'a>) -> Option<Stored<'a>> {
+        let (seq, ts) = self.last;
         let previous = match row.varint()? {
             0 => None,
             back => Some((seq.checked_sub(back)?, flags & PREVIOUS_DELETED != 0)),

@@ -2,6 +2,7 @@
 //! it anew, one manifest a group.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::dataset::OpenDataset;
@@ -13,6 +14,7 @@ use super::segment::Segment;
 use super::survey::{Found, Survey};
 use crate::compaction::Line;
 use crate::keys::index_key;
+use crate::rule::held_back;
 use crate::{Compacted, Compaction, Seq, StoreError};
 
 /// How many ids are collected before they are removed.
@@ -49,6 +51,12 @@ pub(crate) fn run(
 ) -> Result<Compacted, StoreError> {
     let memo = dataset.compacting.lock();
     let mut memo = memo.unwrap_or_else(PoisonError::into_inner);
+    // Whoever wants to hold commits back waits for this, but not for long.
+    let stop = || (rules.stop)() || dataset.holding_up.load(Ordering::Acquire) > 0;
+    let rules = &Compaction {
+        stop: &stop,
+        ..*rules
+    };
     let done = pass(dataset, rules, &mut memo)?;
     dataset.keyed.tidy(!rules.erase.is_empty())?;
     if done.finished && dataset.index.condense()? {
@@ -65,7 +73,13 @@ fn pass(
     rules: &Compaction<'_>,
     memo: &mut Memo,
 ) -> Result<Compacted, StoreError> {
-    dataset.check_writable(&mut dataset.writer())?;
+    {
+        let mut writer = dataset.writer();
+        dataset.check_writable(&mut writer)?;
+        if writer.head.holds {
+            return Err(held_back(&dataset.name));
+        }
+    }
     dataset.durable.reach_all()?;
     let (_, oldest) = dataset.durable.standing();
     let line = Line::new(rules, oldest)?;

@@ -138,11 +138,9 @@ impl<'d> Fetch<'d> {
         if let Some((segment, number)) = self.place(seq)
             && self.load(segment, number)?
         {
-            let mut rows = self.block.rows();
-            while let Some(row) = rows.next().map_err(|found| self.malformed(&found))? {
-                if row.seq == seq {
-                    return Ok(Some(look(&row, &self.shapes)));
-                }
+            let row = self.block.rows().find(seq);
+            if let Some(row) = row.map_err(|found| self.malformed(&found))? {
+                return Ok(Some(look(&row, &self.shapes)));
             }
         }
         Ok(None)

@@ -48,6 +48,9 @@ pub(crate) struct Applied {
     pub deleted: u64,
     pub populated: bool,
     pub last_ts: i64,
+    /// Whether that commit is held back: then the index cannot tell what readers see, and is of
+    /// no use to whoever opens the dataset.
+    pub held: bool,
 }
 
 /// One dataset's index. Its environment is opened when it is needed and may be closed between.
@@ -573,6 +576,9 @@ impl Applied {
         bytes.extend_from_slice(&self.last_ts.to_le_bytes());
         bytes.extend_from_slice(&self.sum.to_le_bytes());
         bytes.push(u8::from(self.populated));
+        if self.held {
+            bytes.push(1);
+        }
         bytes
     }
 
@@ -590,6 +596,7 @@ impl Applied {
             last_ts: reader.i64()?,
             sum: reader.u32()?,
             populated: reader.u8()? == 1,
+            held: reader.u8() == Some(1),
         })
     }
 }

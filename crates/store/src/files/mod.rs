@@ -19,6 +19,7 @@ mod disk;
 mod durable;
 mod fetch;
 mod frame;
+mod hold;
 mod index;
 mod indexer;
 mod keyed;
@@ -31,6 +32,7 @@ mod segment;
 mod snapshot;
 mod superseded;
 mod survey;
+mod told;
 mod verify;
 mod wire;
 mod writer;
@@ -386,6 +388,7 @@ impl Slot {
             populated: false,
             bytes: 0,
             last_ts: 0,
+            holds: false,
             past: Vec::new(),
         }
     }

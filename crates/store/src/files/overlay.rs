@@ -49,6 +49,15 @@ impl Overlay {
         }
     }
 
+    /// Takes over what `other` remembers of commits up to `commit`.
+    pub fn keep(&mut self, other: &mut Overlay, commit: u64) {
+        let undo = std::mem::take(&mut other.undo);
+        self.undo = undo
+            .into_iter()
+            .filter(|undo| undo.commit <= commit)
+            .collect();
+    }
+
     /// Turns `rows`, the newest state under `prefix`, into what it was after `commit`.
     pub fn rewind(&self, commit: u64, prefix: &[u8], rows: &mut BTreeMap<Vec<u8>, Vec<u8>>) {
         let later = self

@@ -16,11 +16,13 @@ use super::wire::{Reader, crc};
 use crate::{Seq, StoreError};
 
 /// The format that this code writes.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 /// The oldest format that it reads.
 pub(crate) const OLDEST: u32 = 1;
 /// The first format whose frames may remove ids and whose segments may be compacted.
 pub(crate) const REMOVING: u32 = 2;
+/// The first format whose frames may be held back.
+pub(crate) const HOLDING: u32 = 3;
 
 const MAGIC: [u8; 8] = *b"TAHINILG";
 const FOOTER: [u8; 4] = *b"TFT1";
@@ -317,6 +319,13 @@ impl Segment {
         places
             .partition_point(|place| place.seq <= seq)
             .checked_sub(1)
+    }
+
+    /// Whether block `number`, if there is one, begins before `next`.
+    pub fn begins_before(&self, number: usize, next: Seq) -> bool {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let begins = |place: &Place| self.opening.first_seq + u64::from(place.seq) < next;
+        places.get(number).is_none_or(begins)
     }
 
     /// Reads block `number`; `None` beyond the last one.

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use roaring::RoaringTreemap;
 use tahini_entity::{Batch, Str};
@@ -14,7 +15,7 @@ use super::durable::View as Published;
 use super::fetch::{Fetch, key_order, look_up};
 use super::segment::Segment;
 use crate::keys::{index_key, is_cut, state_key, sure_prefix};
-use crate::rule::Prior;
+use crate::rule::{Prior, rolled_back};
 use crate::{Ask, Head, Hit, Limit, Seq, Snapshot, StateRows, StoreError, View};
 
 /// How many index keys one call of `unseen` looks at, found or not: readers of the overlay
@@ -29,12 +30,19 @@ pub(crate) struct FileSnapshot {
     /// The segments with the versions of this view. Those that compaction replaced meanwhile stay
     /// on disk for as long.
     segments: Arc<Vec<Arc<Segment>>>,
+    /// In a view with what is held back: how often that had been taken back before.
+    cuts: Option<u64>,
 }
 
 impl Drop for FileSnapshot {
     fn drop(&mut self) {
         self.dataset.durable.leave(self.view.commit);
     }
+}
+
+fn reading(dataset: &OpenDataset) -> RwLockReadGuard<'_, ()> {
+    let cutting = dataset.cutting.read();
+    cutting.unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Counts what a reader has taken.
@@ -64,16 +72,29 @@ impl FileSnapshot {
     ///
     /// # Errors
     /// When those could not be made durable.
-    pub fn take(dataset: &Arc<OpenDataset>) -> Result<FileSnapshot, StoreError> {
+    pub fn take(dataset: &Arc<OpenDataset>, uncommitted: bool) -> Result<FileSnapshot, StoreError> {
         dataset.check_present()?;
         dataset.durable.reach_all()?;
+        let _whole = reading(dataset);
         // The segments after the view: from now on no compaction takes what the view needs.
-        let view = dataset.durable.enter();
+        let view = dataset.durable.enter(uncommitted);
         Ok(FileSnapshot {
             dataset: Arc::clone(dataset),
+            cuts: (uncommitted && view.head.holds).then(|| dataset.cuts.load(Ordering::Acquire)),
             view,
             segments: dataset.all_segments(),
         })
+    }
+
+    /// Keeps what is held back from being taken out of the log during one call.
+    fn reading(&self) -> Result<RwLockReadGuard<'_, ()>, StoreError> {
+        let reading = reading(&self.dataset);
+        match self.cuts {
+            Some(cuts) if cuts != self.dataset.cuts.load(Ordering::Acquire) => {
+                Err(rolled_back(&self.dataset.name))
+            }
+            _ => Ok(reading),
+        }
     }
 
     /// The first sequence that this view does not know.
@@ -242,6 +263,7 @@ impl Snapshot for FileSnapshot {
     }
 
     fn latest(&self, ids: &[&str], out: &mut Batch) -> Result<Vec<bool>, StoreError> {
+        let _reading = self.reading()?;
         let (seqs, mut fetch) = self.seqs(ids)?;
         let mut found = vec![false; ids.len()];
         let mut by_seq: Vec<usize> = (0..ids.len()).filter(|at| seqs[*at].is_some()).collect();
@@ -275,6 +297,7 @@ impl Snapshot for FileSnapshot {
         limit: Limit,
         out: &mut Batch,
     ) -> Result<Option<Seq>, StoreError> {
+        let _reading = self.reading()?;
         let from = after.map_or(0, |after| after.saturating_add(1));
         let taken = Taken::new(limit, out);
         let mut fetch = self.fetch();
@@ -286,7 +309,10 @@ impl Snapshot for FileSnapshot {
             return Ok(None);
         };
         for segment in first..fetch.segments.len() {
-            while fetch.load(segment, number)? {
+            // What was held back behind this view may be cut off by now.
+            while fetch.segments[segment].begins_before(number, self.next())
+                && fetch.load(segment, number)?
+            {
                 let mut rows = fetch.block().rows();
                 while let Some(row) = rows.next().map_err(|found| fetch.malformed(&found))? {
                     if row.seq < from {
@@ -318,6 +344,7 @@ impl Snapshot for FileSnapshot {
         limit: Limit,
         out: &mut Batch,
     ) -> Result<Option<Seq>, StoreError> {
+        let _reading = self.reading()?;
         let until = before.unwrap_or(Seq::MAX).min(self.next());
         let taken = Taken::new(limit, out);
         let mut fetch = self.fetch();
@@ -359,6 +386,7 @@ impl Snapshot for FileSnapshot {
     }
 
     fn versions(&self, id: &str, out: &mut Batch) -> Result<(), StoreError> {
+        let _reading = self.reading()?;
         let (seqs, mut fetch) = self.seqs(&[id])?;
         let mut chain = Vec::new();
         let mut at = seqs[0];
@@ -383,6 +411,7 @@ impl Snapshot for FileSnapshot {
         limit: Limit,
         out: &mut Batch,
     ) -> Result<Option<Str>, StoreError> {
+        let _reading = self.reading()?;
         let taken = Taken::new(limit, out);
         let after = after.map(|id| index_key(id.as_bytes()));
         let found = self.candidates(seen, after.as_deref(), limit.rows.max(1))?;
@@ -438,6 +467,7 @@ impl Snapshot for FileSnapshot {
     }
 
     fn state(&self, space: &str, prefix: &[u8]) -> Result<StateRows, StoreError> {
+        let _reading = self.reading()?;
         let start = state_key(space, prefix);
         let overlay = self
             .dataset

@@ -258,6 +258,24 @@ fn joins_beside_rules_need_no_dependencies() {
 }
 
 #[test]
+fn a_dataset_that_is_not_given_is_an_error_whatever_else_is_asked_for() {
+    let hops = r#"["hops", {"datasets": ["d o"], "where": ["eq", "_S.k", "o._id"]}]"#;
+    for join in [hops, r#"["lookup-entity", "d", "_S.k"]"#] {
+        let project = with_rules(&format!(r#"{{"default": [["add", "r", {join}]]}}"#));
+        for more in [&[][..], &["--now", "2024-02-29T12:30:00Z"], &["--explain"]] {
+            let args = [&["transform", "rules.json"], more].concat();
+            let said = project.call_with(&args, "{\"_id\":\"1\",\"k\":\"x\"}\n", &[]);
+            assert_eq!(said.code, 1, "{args:?}: {}", said.out);
+            let all = format!("{}{}", said.out, said.err);
+            assert!(all.contains("--dataset d=FILE gives it"), "{all}");
+        }
+        let empty = ["transform", "rules.json", "--dataset", "d=/dev/null"];
+        let said = project.call_with(&empty, "{\"_id\":\"1\",\"k\":\"x\"}\n", &[]);
+        assert_eq!(said.code, 0, "{}", said.err);
+    }
+}
+
+#[test]
 fn of_an_entity_that_fails_no_part_is_printed() {
     let project = with_rules(
         r#"{"default": [["copy", "a"], ["if", ["eq", "_S._id", "2"], ["add", "_id", 5]]]}"#,

@@ -62,7 +62,7 @@ impl Keyed {
     /// # Errors
     /// When the dataset or the disk refuses; the next call tries again.
     pub fn advance(&self, dataset: &Arc<OpenDataset>) -> Result<bool, StoreError> {
-        let snapshot = FileSnapshot::take(dataset)?;
+        let snapshot = FileSnapshot::take(dataset, false)?;
         let mut work = self.work();
         self.adopt(&mut work, &snapshot)?;
         match self.do_one(&mut work, &snapshot) {
@@ -88,6 +88,8 @@ impl Keyed {
         }
         if self.read().fresh.len() >= self.limits.idle.max(1) || work.unnoted {
             self.flush(work, snapshot)?;
+            // Building leaves half-empty pages; one that has hardly grown since is left alone.
+            self.index.condense()?;
         }
         Ok(false)
     }
@@ -96,7 +98,7 @@ impl Keyed {
     pub fn close(&self, dataset: &Arc<OpenDataset>) -> Result<(), StoreError> {
         let mut work = self.work();
         if work.loaded && (self.read().fresh.len() >= self.limits.idle.max(1) || work.unnoted) {
-            self.flush(&mut work, &FileSnapshot::take(dataset)?)?;
+            self.flush(&mut work, &FileSnapshot::take(dataset, false)?)?;
         }
         self.index.close_summed();
         Ok(())
@@ -164,7 +166,7 @@ impl Keyed {
         let found = self.index.read(|tables, txn| {
             let notes = tables.meta.get(txn, NOTES)?.and_then(Notes::decode);
             let gone = tables.meta.get(txn, GONE)?;
-            let gone = gone.map(|bytes| RoaringTreemap::deserialize_from(bytes));
+            let gone = gone.map(RoaringTreemap::deserialize_from);
             Ok((notes, gone.transpose().map_err(super::bad_row)?))
         })?;
         let Some((Some(notes), gone)) = found else {
@@ -365,7 +367,7 @@ impl Keyed {
         let Some(newest) = going.filter_map(RoaringTreemap::max).max() else {
             return Ok(());
         };
-        let snapshot = FileSnapshot::take(dataset)?;
+        let snapshot = FileSnapshot::take(dataset, false)?;
         let mut work = self.work();
         self.adopt(&mut work, &snapshot)?;
         if !work.loaded {
