@@ -49,7 +49,8 @@ fn import(
             continue;
         }
         let entity: Value = sonic_rs::from_slice(element)?;
-        let id = entity.get("_id").as_str().ok_or("expected an _id")?;
+        let id = entity.get("_id").ok_or("expected an _id")?;
+        let id = id.as_str().ok_or("expected an _id that is a string")?;
         let hash = xxh3_128(element).to_le_bytes();
         if entities.get(id)?.is_none_or(|known| known[..16] != hash) {
             batch.insert(entities, id, [&hash[..], element].concat());
