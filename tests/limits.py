@@ -144,7 +144,8 @@ LARGE = {
 
 SMALL = {"integer": 3, "number": 7, "date part": "day", "string": "c", "function": "_.", "default": "_.", "property": "a", "boolean": True, "value": "_T.x", "literal": "n", "rule": "r"}
 # What must not be called so often, or needs more than an entity.
-LEFT_OUT = {"hops", "apply-hops", "lookup-entity", "completeness", "is-changed", "sleep!"}
+# Or keys, which no large value is.
+LEFT_OUT = {"decrypt-pgp", "decrypt-pki", "encrypt-pgp", "encrypt-pki", "hops", "apply-hops", "lookup-entity", "completeness", "is-changed", "sleep!"}
 FORMATS = {"datetime-format": "%Y-%m-%dT%H:%M:%S.%f", "datetime-parse": "%Y-%m-%dT%H:%M:%S.%f", "hash128": "murmur3", "matches": "*a?b*"}
 
 

@@ -71,6 +71,16 @@ impl Boundary {
         }
     }
 
+    /// Whether what was read came up to `offset`.
+    pub fn reaches(&self, offset: Option<&Offset>) -> bool {
+        match (&self.at, offset) {
+            (Some(at), Some(offset)) => {
+                !self.seen.is_empty() && at.compare(offset).is_some_and(|order| order.is_ge())
+            }
+            (_, offset) => offset.is_none(),
+        }
+    }
+
     /// What to save beside the offset; ordered, so that equal sets are equal bytes.
     pub fn save(&self) -> Vec<u8> {
         // A source that gives only what came after the offset says nothing about its edge.

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
 use tahini_entity::{Batch, Offset, Value};
-use tahini_store::{Compacted, Compaction, Dataset, Seq, StateWrite, StoreError};
+use tahini_store::{Compacted, Compaction, Dataset, Limit, Seq, StateWrite, StoreError, View};
 
 use crate::config::Props;
+use crate::config::known::keeps_places;
 use crate::execution_log::{self, Summary};
 use crate::hub::{Hub, LivePipe, commit_state};
+use crate::places::Places;
 use crate::{Cancel, Failure, Pipe, progress};
 
 const HOUR: i64 = 3_600_000_000;
@@ -24,6 +26,19 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 const AGEING: Duration = Duration::from_secs(600);
 /// The least that `time_threshold_hours_pump` may be.
 const LEAST_LOG_HOURS: i64 = 720;
+
+/// Entries of a log, without superseded ones.
+const LATEST: View = View {
+    history: false,
+    deleted: false,
+};
+/// How much of a log is looked at together.
+const LOOKED_AT: Limit = Limit {
+    rows: 1_000,
+    bytes: 4 << 20,
+};
+/// Entries of a log that are removed together.
+const ERASED_AT_ONCE: usize = 10_000;
 
 /// What a pipe's `compaction` says; times are in microseconds.
 #[derive(Clone, Debug)]
@@ -219,13 +234,57 @@ fn log(
             return Ok(());
         }
         live.lock().compacted.log = Some(now);
+        let before = now.as_microsecond() - retention.log_threshold;
+        forget_read_errors(dataset.as_ref(), before, stop)?;
         dataset.compact(&Compaction {
             keep_versions: Some(1),
-            older_than: Some(now.as_microsecond() - retention.log_threshold),
+            older_than: Some(before),
             stop,
             ..Compaction::default()
         })?;
         keep_last(hub, dataset.as_ref(), &pipe.id, (now, 0))?;
+    }
+    Ok(())
+}
+
+/// Removes the read errors of a log that are older than `before`: each has an id of its own, so
+/// that none is ever an older version of another.
+fn forget_read_errors(
+    log: &dyn Dataset,
+    before: i64,
+    stop: &dyn Fn() -> bool,
+) -> Result<(), Failure> {
+    let snapshot = log.snapshot()?;
+    let mut old: Vec<String> = Vec::new();
+    let mut after = None;
+    loop {
+        let mut entries = Batch::new();
+        let next = snapshot.changes(after, LATEST, LOOKED_AT, &mut entries)?;
+        for entry in entries.iter() {
+            if entry.meta.ts >= before {
+                break;
+            }
+            let id = entry.id.filter(|id| id.starts_with("read-error:"));
+            old.extend(id.map(str::to_owned));
+        }
+        let done = entries
+            .iter()
+            .last()
+            .is_some_and(|entry| entry.meta.ts >= before);
+        match next {
+            Some(seq) if !done && !stop() => after = Some(seq),
+            _ => break,
+        }
+    }
+    drop(snapshot);
+    let old: Vec<&str> = old.iter().map(String::as_str).collect();
+    for erase in old.chunks(ERASED_AT_ONCE) {
+        log.compact(&Compaction {
+            erase,
+            least_dead: 1.0,
+            stop,
+            ..Compaction::default()
+        })?;
     }
     Ok(())
 }
@@ -241,6 +300,9 @@ fn dataset(
     let Some(dataset) = hub.world.store.find(name)? else {
         return Ok(done);
     };
+    if dataset.snapshot()?.head().holds {
+        return Ok(done);
+    }
     if retention.retract {
         done.versions += retract(hub, live.id(), dataset.as_ref(), retention, stop)?;
     }
@@ -313,8 +375,8 @@ impl Readers {
                 pipe.kind("sink").ends_with("_endpoint"),
             ) {
                 // Whoever asks there says where to go on.
-                ("dataset", true) => continue,
-                ("dataset", false) => first_unread(hub, pipe)?,
+                (kind, true) if keeps_places(kind) => continue,
+                (kind, false) if keeps_places(kind) => first_unread(hub, pipe, dataset)?,
                 // Nobody here can tell how far it has read.
                 _ => Some(0),
             };
@@ -324,7 +386,7 @@ impl Readers {
                 continue;
             };
             readers.latest = Some(readers.latest.map_or(first, |known| known.min(first)));
-            if all || !source["subset"].is_null() || pipe.kind("source") != "dataset" {
+            if all || !source["subset"].is_null() || !keeps_places(pipe.kind("source")) {
                 readers.history = Some(readers.history.map_or(first, |known| known.min(first)));
             }
         }
@@ -332,20 +394,17 @@ impl Readers {
     }
 }
 
-/// The first version that a pipe with a dataset source has not read; `None` when it has to read
-/// everything anyway.
-fn first_unread(hub: &Hub, pipe: &Pipe) -> Result<Option<Seq>, StoreError> {
+/// The first version of `dataset` that a pipe which reads it has not read; `None` when it has to
+/// read everything anyway.
+fn first_unread(hub: &Hub, pipe: &Pipe, dataset: &str) -> Result<Option<Seq>, StoreError> {
     let log = execution_log::dataset_id(&pipe.id);
     let home = pipe.sink_dataset().unwrap_or(&log);
     let Some(home) = hub.world.store.find(home)? else {
         return Ok(None);
     };
     let offset = progress::offset(home.snapshot()?.as_ref(), &pipe.id)?;
-    Ok(match offset {
-        Some(Offset::Int(seq)) => Some(u64::try_from(seq).map_or(0, |seq| seq + 1)),
-        Some(Offset::Text(_)) => Some(0),
-        None => None,
-    })
+    let read = |offset: &Offset| Places::read(offset, dataset).map_or(0, |seq| seq + 1);
+    Ok(offset.as_ref().map(read))
 }
 
 /// The space of the ids whose earlier versions are to be removed.

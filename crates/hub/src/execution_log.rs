@@ -3,15 +3,17 @@
 //! A run's `pump-started` is held in memory until something is worth telling, so that runs
 //! that do nothing cost no write; it is then written with the time at which the run began.
 
+mod started;
 mod summary;
 mod values;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tahini_entity::{Batch, Dict, Entity, Offset, Value};
-use tahini_store::{Backend, Commit, Dataset, Rule, Seq, StateWrite};
+use tahini_store::{Backend, Commit, Dataset, Rule, Seq, Show, StateWrite};
 
+use crate::breaker::Tripped;
 use crate::retry::At;
 use crate::secrets::SecretSource;
 use crate::sink::RunKind;
@@ -21,10 +23,8 @@ pub(crate) use summary::NAMED;
 pub use summary::{Summary, last_run, run_at};
 pub use values::{entity_of, iso};
 
+use started::Started;
 use values::{build, count, failure_properties, round6, user_value};
-
-/// A run that goes on for so long stands in the log, though it changed nothing yet.
-const REVEALED_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 /// The id of a pipe's execution log dataset.
 pub fn dataset_id(pipe: &str) -> String {
@@ -124,6 +124,8 @@ impl ExecutionLog {
             state,
             populated: true,
             now,
+            show: Show::Now,
+            note: None,
         };
         let (outcome, ticket) = self.dataset.commit(commit)?;
         ticket.wait()?;
@@ -206,6 +208,24 @@ impl ExecutionLog {
         self.entry("pump-discard-retries", "pump-discard-retries", properties)
     }
 
+    /// The entry for a tripped circuit breaker that was committed or rolled back.
+    pub fn breaker_reset(
+        &self,
+        event: &str,
+        dataset: &str,
+        tripped: &Tripped,
+        user: &User,
+    ) -> Entity {
+        let properties = vec![
+            ("event_time", iso(self.clock.now())),
+            ("dataset", Value::string(dataset)),
+            ("tripped_time", iso(tripped.at)),
+            ("num_entities", count(tripped.versions)),
+            ("user", user_value(user)),
+        ];
+        self.entry(event, event, properties)
+    }
+
     /// The entry for inferred entity types that were discarded by hand.
     pub fn entity_types_discarded(&self, user: &User) -> Entity {
         let properties = vec![
@@ -265,90 +285,82 @@ impl ExecutionLog {
     }
 }
 
+impl Drop for RunLog<'_> {
+    fn drop(&mut self) {
+        started::leave(&self.started);
+    }
+}
+
 /// The part of the log that belongs to one run.
 pub struct RunLog<'a> {
     log: &'a ExecutionLog,
-    kind: RunKind,
-    started: Timestamp,
-    user: Option<User>,
-    location: Option<Seq>,
-    revealed: bool,
+    started: Arc<Mutex<Started>>,
     /// What the run did until now.
     so_far: Summary,
 }
 
 impl<'a> RunLog<'a> {
-    /// Begins a run in memory; nothing is written yet.
+    /// Begins a run in memory; nothing is written yet. A run that goes on for long stands in the
+    /// log also when it is in the middle of something.
     pub fn begin(log: &'a ExecutionLog, kind: RunKind, user: Option<User>) -> RunLog<'a> {
-        let started = log.clock.now();
+        let started = Arc::new(Mutex::new(Started::now(log.clone(), kind, user)));
+        started::watch(&started);
         RunLog {
             log,
-            kind,
             started,
-            user,
-            location: None,
-            revealed: false,
             so_far: Summary::default(),
         }
     }
 
+    fn lock(&self) -> MutexGuard<'_, Started> {
+        self.started.lock().unwrap_or_else(|lock| lock.into_inner())
+    }
+
     /// When the run began.
     pub fn started(&self) -> Timestamp {
-        self.started
+        self.lock().at
     }
 
     /// The run turned out to be of that kind.
     pub fn set_kind(&mut self, kind: RunKind) {
-        self.kind = kind;
+        self.lock().kind = kind;
+    }
+
+    /// The run goes on beside others of its pipe.
+    pub fn set_beside(&mut self) {
+        self.lock().beside = true;
     }
 
     /// The kind of the run.
     pub fn kind(&self) -> RunKind {
-        self.kind
+        self.lock().kind
     }
 
     /// Takes note of what the run did until now. The first change is worth telling that a run is
     /// under way, and so is one that takes its time.
     pub fn note(&mut self, so_far: &Summary) -> Result<(), Failure> {
         self.so_far.clone_from(so_far);
-        let lasts = || self.log.clock.now().duration_since(self.started) >= REVEALED_AFTER;
-        if !self.revealed && (so_far.changed > 0 || lasts()) {
-            self.reveal()?;
+        let mut started = self.lock();
+        if so_far.changed > 0 || started.lasts() {
+            started.reveal()?;
         }
         Ok(())
     }
 
-    /// Whether the run's `pump-started` stands in the log.
-    pub fn revealed(&self) -> bool {
-        self.revealed
+    /// Whether the log tells of the run: it does, or it is `worth` it. Otherwise nothing will be
+    /// written any more.
+    pub fn is_told(&mut self, worth: impl FnOnce() -> bool) -> bool {
+        // Not under the lock: it may read the log.
+        let worth = self.lock().is_revealed() || worth();
+        let mut started = self.lock();
+        let told = worth || started.is_revealed();
+        started.over = !told;
+        told
     }
 
     /// Writes the run's `pump-started`, dated back to its beginning, unless it is there.
     pub fn reveal(&mut self) -> Result<(), Failure> {
-        if self.revealed {
-            return Ok(());
-        }
-        let mut properties = self.common();
-        // It stands before everything that the run did.
-        properties.push(("metrics", Summary::default().metrics()));
-        if let Some(user) = &self.user {
-            properties.push(("user", user_value(user)));
-        }
-        let entry = self.log.entry("pump-started", "pump-started", properties);
-        self.location = self.log.append(vec![entry], &[])?;
-        self.revealed = true;
-        Ok(())
-    }
-
-    fn common(&self) -> Vec<(&'static str, Value)> {
-        vec![
-            (
-                "pump_definition",
-                Value::string(format!("pump:{}", self.log.pipe)),
-            ),
-            ("start_time", iso(self.started)),
-            ("sync_type", Value::string(self.kind.sync_type())),
-        ]
+        self.lock().reveal()
     }
 
     /// Writes a failed read.
@@ -387,11 +399,14 @@ impl<'a> RunLog<'a> {
         state: &[StateWrite],
     ) -> Result<(), Failure> {
         self.reveal()?;
-        let mut properties = self.common();
+        let (mut properties, location) = {
+            let started = self.lock();
+            (started.common(), started.location())
+        };
         if let Some(seconds) = next_interval {
             properties.push(("next_interval", Value::float(round6(seconds))));
         }
-        if let Some(location) = self.location.and_then(|seq| i64::try_from(seq).ok()) {
+        if let Some(location) = location.and_then(|seq| i64::try_from(seq).ok()) {
             properties.push(("pump_started_location", Value::Int(location)));
         }
         properties.extend(summary.properties());

@@ -26,6 +26,8 @@ pub enum Class {
     Waiting,
     /// The run was stopped on request.
     Cancelled,
+    /// The run trips the circuit breaker of the sink's dataset.
+    Tripped,
 }
 
 /// Why a step of a run did not succeed.
@@ -138,6 +140,11 @@ impl Failure {
     /// The run was stopped on request.
     pub fn cancelled() -> Failure {
         Failure::new(Class::Cancelled, "the run was stopped on request")
+    }
+
+    /// The run trips the circuit breaker of the sink's dataset.
+    pub fn tripped(message: impl Into<String>) -> Failure {
+        Failure::new(Class::Tripped, message)
     }
 
     /// The same failure with the entity at fault.

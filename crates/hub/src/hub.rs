@@ -6,7 +6,7 @@ mod place;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock, Weak};
 
-use tahini_store::{Backend, Commit, Dataset, Rule, StateWrite};
+use tahini_store::{Backend, Commit, Dataset, Rule, Show, StateWrite};
 
 use crate::config::{Component, Configuration, Props, diff};
 use crate::execution_log::{self, Summary};
@@ -15,7 +15,7 @@ use crate::pipe::{Pipe, World};
 use crate::progress;
 use crate::pump::{self, Request};
 use crate::secrets::SecretSource;
-use crate::{Cancel, Clock, Failure, Registry, Services, compaction, indexes};
+use crate::{Cancel, Clock, Failure, Registry, Services, breaker, compaction, indexes};
 
 pub use live::{LivePipe, LiveState, Refusal};
 
@@ -66,6 +66,7 @@ impl Hub {
         );
         let world = World {
             store,
+            known: Arc::default(),
             systems: systems.clone(),
             services,
             clock,
@@ -136,6 +137,9 @@ impl Hub {
         let ended = prepared.ended.iter().filter_map(|id| pipes.get(id));
         ended.for_each(|live| live.retire());
         self.systems.apply(&prepared.configuration);
+        let written = prepared.configuration.pipes();
+        let written = written.filter_map(|pipe| pipe.sink_dataset().map(str::to_owned));
+        self.world.known.set_written(written);
         *pipes = prepared.pipes;
         drop(pipes);
         *self
@@ -203,7 +207,8 @@ impl Hub {
             return Ok(());
         };
         let dataset = self.world.store.open(name, true)?;
-        if !dataset.snapshot()?.head().populated {
+        let head = dataset.snapshot()?.head().clone();
+        if !head.populated && !head.holds {
             commit_state(dataset.as_ref(), &[], true, self.world.clock.as_ref())?;
         }
         Ok(())
@@ -254,6 +259,12 @@ impl Hub {
     pub fn begin_by_hand(&self, live: &LivePipe) -> Result<Cancel, Refusal> {
         // Whoever sets the place by hand is let finish first.
         let _held = live.hold_place();
+        // A dataset that cannot be read is the run's to tell.
+        if let (Some(name), Ok(Some(tripped))) = (live.component.sink_dataset(), self.tripped(live))
+        {
+            let words = breaker::stands_still(name, &tripped);
+            return Err(Refusal::Tripped(live.id().to_owned(), words));
+        }
         let mut state = live.lock();
         if live.is_retired() {
             return Err(Refusal::Missing(live.id().to_owned()));
@@ -329,6 +340,8 @@ pub(crate) fn commit_state(
         state,
         populated,
         now: clock.micros(),
+        show: Show::Now,
+        note: None,
     };
     dataset.commit(commit)?.1.wait()?;
     Ok(())

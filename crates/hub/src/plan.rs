@@ -5,13 +5,13 @@ use std::sync::Arc;
 use tahini_entity::Offset;
 use tahini_store::Dataset;
 
-use crate::Failure;
 use crate::execution_log::ExecutionLog;
 use crate::pipe::{Pipe, World};
 use crate::progress::{self, Place};
 use crate::pump::Request;
 use crate::sink::RunKind;
 use crate::source::{Continuation, From};
+use crate::{Failure, breaker};
 
 /// How a run will go, decided before anything is opened.
 pub(crate) struct Plan {
@@ -33,15 +33,20 @@ impl Plan {
             Some(dataset) => world.store.open(dataset, true)?,
             None => log.dataset().clone(),
         };
+        breaker::make_ready(home.as_ref())?;
         let place = Place::load(home.snapshot()?.as_ref(), &pipe.id)?;
         let due = pipe
             .rescan_run_count
             .is_some_and(|every| place.runs + 1 >= every);
+        let partial = pipe
+            .partial_rescan
+            .is_some_and(|(every, _)| place.partials + 1 >= every);
         let (kind, resumed) = match (&place.offset, place.unfinished) {
             _ if pipe.continuation == Continuation::None => (RunKind::Full, false),
             (Some(_), Some(RunKind::Rescan)) => (RunKind::Rescan, false),
             (Some(_), Some(_)) if !request.rescan => (RunKind::Full, true),
             (Some(_), _) if request.rescan || due => (RunKind::Rescan, false),
+            (Some(_), _) if partial => (RunKind::Partial, false),
             (Some(_), _) => (RunKind::Incremental, false),
             // A first run that is told where to begin does not see everything.
             (None, _) if pipe.initial_since.is_some() => (RunKind::Incremental, false),
@@ -50,6 +55,7 @@ impl Plan {
         let since = match kind {
             RunKind::Rescan => None,
             RunKind::Full if !resumed => None,
+            RunKind::Partial => back(pipe, place.offset.as_ref())?,
             _ => place.offset.clone().or_else(|| pipe.initial_since.clone()),
         };
         let from = From {
@@ -66,6 +72,11 @@ impl Plan {
         })
     }
 
+    /// Whether the run would leave out what an earlier one read.
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.kind.reads_everything() || self.resumed
+    }
+
     /// The offset means nothing any more: start over.
     pub(crate) fn start_over(&mut self) {
         self.kind = RunKind::Full;
@@ -80,6 +91,9 @@ impl Plan {
 
     /// Where the offset stands before the run: a max offset never goes down, in a rescan neither.
     pub(crate) fn known_offset(&self, pipe: &Pipe) -> Option<Offset> {
+        if self.kind == RunKind::Partial {
+            return self.place.offset.clone();
+        }
         let from = self.from.since.clone();
         from.or_else(|| {
             let kept = pipe.continuation == Continuation::Max;
@@ -101,4 +115,18 @@ impl Plan {
         let marker = [progress::save_unfinished(&pipe.id, Some(RunKind::Rescan))];
         crate::hub::commit_state(self.home.as_ref(), &marker, false, world.clock.as_ref())
     }
+}
+
+/// Where a partial rescan begins.
+fn back(pipe: &Pipe, offset: Option<&Offset>) -> Result<Option<Offset>, Failure> {
+    let (Some(offset), Some((_, delta))) = (offset, pipe.partial_rescan) else {
+        return Ok(None);
+    };
+    let moved = progress::moved_back(offset, delta).map(Some);
+    moved.ok_or_else(|| {
+        Failure::config(format!(
+            "expected the offset to be a number or a time, so that a partial rescan can begin \
+             before it (`partial_rescan_delta`), found \"{offset}\""
+        ))
+    })
 }

@@ -265,7 +265,7 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 pub fn verdict(failure: &Failure, doing: Doing, standing: Standing, policy: &Policy) -> Verdict {
     if matches!(
         failure.class,
-        Class::Config | Class::Fatal | Class::Cancelled | Class::Waiting
+        Class::Config | Class::Fatal | Class::Cancelled | Class::Waiting | Class::Tripped
     ) {
         return Verdict::Stop;
     }
@@ -412,6 +412,7 @@ mod tests {
             Class::Fatal,
             Class::Cancelled,
             Class::Waiting,
+            Class::Tripped,
         ] {
             let failure = Failure::new(class, "x");
             for doing in [

@@ -4,6 +4,7 @@ use tahini_entity::{Batch, Offset};
 use tahini_store::{Snapshot, StateWrite, StoreError};
 
 use crate::Failure;
+use crate::reprocessing::SYNC;
 use crate::sink::RunKind;
 use crate::source::Continuation;
 
@@ -17,6 +18,7 @@ const OFFSET: &[u8] = b"offset";
 pub(crate) const BOUNDARY: &[u8] = b"boundary";
 const UNFINISHED: &[u8] = b"unfinished";
 const RUNS: &[u8] = b"runs";
+const PARTIALS: &[u8] = b"partials";
 /// Prefix of the keys that hold the ids seen in an unfinished full run, as sequence bitmaps.
 pub(crate) const SEEN: &[u8] = b"seen/";
 /// Prefix of the keys that belong to the source.
@@ -31,8 +33,12 @@ pub struct Place {
     pub unfinished: Option<RunKind>,
     /// Completed runs since the last full run or rescan.
     pub runs: u64,
+    /// Completed runs since the last partial or other rescan.
+    pub partials: u64,
     /// What was processed at the offset itself, as saved.
     pub boundary: Vec<u8>,
+    /// What the output was made of, as saved (see `reprocessing`).
+    pub sync: Vec<u8>,
     /// State of the source, keys without their prefix.
     pub source: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -44,6 +50,7 @@ impl Place {
         for (key, value) in snapshot.state(&space(pipe), b"")? {
             match key.as_slice() {
                 OFFSET => place.offset = decode(&value),
+                SYNC => place.sync = value,
                 BOUNDARY => place.boundary = value,
                 UNFINISHED => {
                     place.unfinished = match value.as_slice() {
@@ -52,9 +59,8 @@ impl Place {
                         _ => None,
                     };
                 }
-                RUNS => {
-                    place.runs = value.try_into().map(u64::from_le_bytes).unwrap_or_default();
-                }
+                RUNS => place.runs = counted(value),
+                PARTIALS => place.partials = counted(value),
                 key if key.starts_with(SOURCE) => {
                     place.source.push((key[SOURCE.len()..].to_vec(), value));
                 }
@@ -91,7 +97,7 @@ pub fn save_offset(pipe: &str, offset: Option<&Offset>) -> StateWrite {
 pub fn save_unfinished(pipe: &str, kind: Option<RunKind>) -> StateWrite {
     let value = kind.map(|kind| match kind {
         RunKind::Rescan => b"rescan".to_vec(),
-        RunKind::Full | RunKind::Incremental => b"full".to_vec(),
+        RunKind::Full | RunKind::Partial | RunKind::Incremental => b"full".to_vec(),
     });
     write(pipe, UNFINISHED, value)
 }
@@ -99,6 +105,15 @@ pub fn save_unfinished(pipe: &str, kind: Option<RunKind>) -> StateWrite {
 /// The write that saves how many runs completed since the last full one.
 pub fn save_runs(pipe: &str, runs: u64) -> StateWrite {
     write(pipe, RUNS, Some(runs.to_le_bytes().to_vec()))
+}
+
+/// The write that saves how many runs completed since the last partial or other rescan.
+pub fn save_partials(pipe: &str, runs: u64) -> StateWrite {
+    write(pipe, PARTIALS, Some(runs.to_le_bytes().to_vec()))
+}
+
+fn counted(value: Vec<u8>) -> u64 {
+    value.try_into().map(u64::from_le_bytes).unwrap_or_default()
 }
 
 /// The writes that reset a pipe: the next run is a full one from the start.
@@ -139,6 +154,63 @@ fn decode(bytes: &[u8]) -> Option<Offset> {
         ("i", number) => number.parse().ok().map(Offset::Int),
         ("s", text) => Some(Offset::Text(text.into())),
         _ => None,
+    }
+}
+
+/// The offset `delta` before this one: a number less, or seconds where it is a time. What it is
+/// written like stays. `None` where it is neither.
+pub(crate) fn moved_back(offset: &Offset, delta: u64) -> Option<Offset> {
+    let text = match offset {
+        Offset::Int(number) => {
+            let moved = i128::from(*number) - i128::from(delta);
+            return Some(Offset::Int(moved.max(0.min(i128::from(*number))) as i64));
+        }
+        Offset::Text(text) => text.as_str(),
+    };
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let moved = text.parse::<u128>().ok()?.saturating_sub(u128::from(delta));
+        return Some(Offset::Text(
+            format!("{moved:0width$}", width = text.len()).into(),
+        ));
+    }
+    let (prefix, time) = match text.strip_prefix("~t") {
+        Some(time) => ("~t", time),
+        None => ("", text),
+    };
+    let (civil, zone) = time.split_at(zone_at(time));
+    let parsed: jiff::civil::DateTime = civil.parse().ok()?;
+    let delta = jiff::SignedDuration::from_secs(i64::try_from(delta).ok()?);
+    let moved = parsed.checked_sub(delta).ok()?;
+    let (date, clock) = match civil.find(['T', ' ', 't']) {
+        Some(at) => (
+            moved.date().to_string(),
+            Some((&civil[at..=at], &civil[at + 1..])),
+        ),
+        None => (moved.date().to_string(), None),
+    };
+    let clock =
+        clock.map(|(between, clock)| format!("{between}{}", as_long_as(moved.time(), clock)));
+    let clock = clock.unwrap_or_default();
+    Some(Offset::Text(format!("{prefix}{date}{clock}{zone}").into()))
+}
+
+/// Where the zone of a time begins.
+fn zone_at(time: &str) -> usize {
+    let clock = time.find(['T', ' ', 't']).map_or(time.len(), |at| at + 1);
+    let zone = time[clock..].find(['Z', 'z', '+', '-']);
+    zone.map_or(time.len(), |zone| clock + zone)
+}
+
+/// A time of day with as many digits as `like` has: 12:30, 12:30:00 or 12:30:00.000.
+fn as_long_as(time: jiff::civil::Time, like: &str) -> String {
+    let whole = time.strftime("%H:%M:%S").to_string();
+    match like.find(['.', ',']) {
+        Some(point) => {
+            let nanos = format!("{:09}", time.subsec_nanosecond());
+            let digits = (like.len() - point - 1).min(9);
+            format!("{whole}{}{}", &like[point..=point], &nanos[..digits])
+        }
+        None => whole[..like.len().min(whole.len())].to_owned(),
     }
 }
 
@@ -269,5 +341,47 @@ fn describe(offset: &Offset) -> String {
     match offset {
         Offset::Int(number) => format!("the number {number}"),
         Offset::Text(text) => format!("the string {text:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_go_back_and_look_the_same() {
+        let text = |text: &str| Offset::Text(text.into());
+        for (offset, delta, expected) in [
+            (Offset::Int(12_637), 100, Some(Offset::Int(12_537))),
+            (Offset::Int(5), 100, Some(Offset::Int(0))),
+            (Offset::Int(-5), 100, Some(Offset::Int(-5))),
+            (text("0012"), 5, Some(text("0007"))),
+            (
+                text("~t2018-04-27T15:46:40Z"),
+                3600,
+                Some(text("~t2018-04-27T14:46:40Z")),
+            ),
+            (
+                text("2018-01-01T00:00:00.250Z"),
+                1,
+                Some(text("2017-12-31T23:59:59.250Z")),
+            ),
+            (
+                text("2018-04-27T15:46:40.1234567+02:00"),
+                60,
+                Some(text("2018-04-27T15:45:40.1234567+02:00")),
+            ),
+            (
+                text("2018-04-27 15:46:40"),
+                1,
+                Some(text("2018-04-27 15:46:39")),
+            ),
+            (text("2018-04-27T15:46"), 60, Some(text("2018-04-27T15:45"))),
+            (text("2018-04-27"), 86_400, Some(text("2018-04-26"))),
+            (text("opaque"), 1, None),
+            (text(""), 1, None),
+        ] {
+            assert_eq!(moved_back(&offset, delta), expected, "{offset}");
+        }
     }
 }

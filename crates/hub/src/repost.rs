@@ -1,7 +1,7 @@
 //! Entities that a person writes to a dataset, and entities that a person removes from one for good.
 
 use tahini_entity::{Batch, Dict, Offset, Value};
-use tahini_store::{Commit, Compacted, Compaction, Dataset, Rule};
+use tahini_store::{Commit, Compacted, Compaction, Dataset, Rule, Show};
 
 use crate::execution_log::User;
 use crate::hub::{Hub, LivePipe, Refusal};
@@ -73,6 +73,8 @@ impl Hub {
             state: &retracts.unwrap_or_default(),
             populated: false,
             now: self.world.clock.micros(),
+            show: Show::Now,
+            note: None,
         };
         let (outcome, ticket) = dataset.commit(commit).map_err(Failure::from)?;
         ticket.wait().map_err(Failure::from)?;

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use tahini_entity::{Batch, Entity, Offset, Str, Value};
-use tahini_store::{Backend, Commit, Dataset, Rule, StateWrite};
+use tahini_store::{Backend, Commit, Dataset, Rule, Show, StateWrite};
 
 use crate::execution_log::{ExecutionLog, RunLog, WriteError, entity_of};
 use crate::policy::Policy;
@@ -269,6 +269,8 @@ impl Letters<'_> {
             state: &[],
             populated: true,
             now: self.clock.micros(),
+            show: Show::Now,
+            note: None,
         };
         dataset.commit(commit)?.1.wait()?;
         Ok(())

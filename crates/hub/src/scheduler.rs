@@ -509,7 +509,7 @@ impl Scheduler {
         loop {
             let rescan = request.rescan;
             let refusal = match self.start_run(id, request.clone()) {
-                Ok(()) | Err(Refusal::Disabled(..)) => return,
+                Ok(()) | Err(Refusal::Disabled(..) | Refusal::Tripped(..)) => return,
                 Err(refusal) => refusal,
             };
             let running = matches!(refusal, Refusal::Running(_));

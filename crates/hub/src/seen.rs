@@ -4,9 +4,11 @@
 //! What came since the last save is saved as a chunk of its own, so that a save costs its own
 //! size; many chunks are put together into one, so that their number has a limit.
 
+use std::ops::RangeInclusive;
+
 use roaring::RoaringTreemap;
 use tahini_entity::{Batch, Record, hash};
-use tahini_store::{Limit, Seq, Snapshot, StateWrite, StoreError};
+use tahini_store::{Limit, Note, Seq, Snapshot, StateWrite, StoreError};
 
 use crate::{Failure, progress};
 
@@ -18,10 +20,33 @@ const DELETIONS: Limit = Limit {
     bytes: 16 << 20,
 };
 
+/// The record of what came since the last save.
+pub(crate) struct Chunk {
+    space: String,
+    key: Vec<u8>,
+    with: RoaringTreemap,
+    /// What has to be written with it.
+    pub(crate) writes: Vec<StateWrite>,
+    chunks: u64,
+}
+
+impl Chunk {
+    /// What a commit notes.
+    pub(crate) fn note(&self) -> Note<'_> {
+        Note {
+            space: &self.space,
+            key: &self.key,
+            with: &self.with,
+        }
+    }
+}
+
 /// The ids that came.
 pub(crate) struct Seen {
     /// The space of the state records.
     space: String,
+    /// What the keys of the records begin with.
+    prefix: &'static [u8],
     all: RoaringTreemap,
     /// What the next save has to save.
     fresh: RoaringTreemap,
@@ -31,8 +56,14 @@ pub(crate) struct Seen {
 impl Seen {
     /// Nothing came yet.
     pub(crate) fn nothing(space: String) -> Seen {
+        Seen::nothing_under(progress::SEEN, space)
+    }
+
+    /// The same for records whose keys begin with `prefix`.
+    pub(crate) fn nothing_under(prefix: &'static [u8], space: String) -> Seen {
         Seen {
             space,
+            prefix,
             all: RoaringTreemap::new(),
             fresh: RoaringTreemap::new(),
             chunks: 0,
@@ -41,8 +72,17 @@ impl Seen {
 
     /// What was saved in `space`.
     pub(crate) fn load(space: String, snapshot: &dyn Snapshot) -> Result<Seen, Failure> {
-        let mut seen = Seen::nothing(space);
-        for (_, bits) in snapshot.state(&seen.space, progress::SEEN)? {
+        Seen::load_under(progress::SEEN, space, snapshot)
+    }
+
+    /// The same for records whose keys begin with `prefix`.
+    pub(crate) fn load_under(
+        prefix: &'static [u8],
+        space: String,
+        snapshot: &dyn Snapshot,
+    ) -> Result<Seen, Failure> {
+        let mut seen = Seen::nothing_under(prefix, space);
+        for (_, bits) in snapshot.state(&seen.space, prefix)? {
             seen.all |= RoaringTreemap::deserialize_from(bits.as_slice()).map_err(unreadable)?;
             seen.chunks += 1;
         }
@@ -51,11 +91,63 @@ impl Seen {
 
     /// Takes note of latest versions.
     pub(crate) fn note(&mut self, seqs: impl IntoIterator<Item = Seq>) {
+        let mut run: Option<RangeInclusive<Seq>> = None;
         for seq in seqs {
-            if self.all.insert(seq) {
-                self.fresh.insert(seq);
-            }
+            // Most come one after the other, and those are put in together.
+            run = match run {
+                Some(known) if known.end().checked_add(1) == Some(seq) => {
+                    Some(*known.start()..=seq)
+                }
+                known => {
+                    self.note_run(known);
+                    Some(seq..=seq)
+                }
+            };
         }
+        self.note_run(run);
+    }
+
+    fn note_run(&mut self, run: Option<RangeInclusive<Seq>>) {
+        let Some(run) = run else {
+            return;
+        };
+        // What is known already may be saved once more, unless all of it is.
+        if self.all.insert_range(run.clone()) > 0 {
+            self.fresh.insert_range(run);
+        }
+    }
+
+    /// What a commit needs to save what came since the last save, and what comes with it.
+    pub(crate) fn chunk(&self) -> Result<Chunk, Failure> {
+        let mut chunk = Chunk {
+            space: self.space.clone(),
+            key: key(self.prefix, self.chunks),
+            with: self.fresh.clone(),
+            writes: Vec::new(),
+            chunks: self.chunks + 1,
+        };
+        if self.chunks >= MAX_CHUNKS {
+            chunk.key = key(self.prefix, 0);
+            chunk.with = self.all.clone();
+            chunk.with.optimize();
+            for gone in 1..self.chunks {
+                chunk.writes.push(self.write(gone, None)?);
+            }
+            chunk.chunks = 1;
+        }
+        Ok(chunk)
+    }
+
+    /// Takes note of latest versions that were saved with `chunk`.
+    pub(crate) fn saved(&mut self, chunk: &Chunk, seqs: impl IntoIterator<Item = Seq>) {
+        self.fresh.clear();
+        self.all.extend(seqs);
+        self.chunks = chunk.chunks;
+    }
+
+    /// Whether there is nothing to save.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.fresh.is_empty()
     }
 
     /// The writes that save what came since the last save.
@@ -92,7 +184,7 @@ impl Seen {
         }
         Ok(StateWrite {
             space: self.space.clone(),
-            key: [progress::SEEN, format!("{chunk:08}").as_bytes()].concat(),
+            key: key(self.prefix, chunk),
             value: bits.is_some().then_some(bytes),
         })
     }
@@ -101,23 +193,36 @@ impl Seen {
     pub(crate) fn each_unseen<E: From<StoreError>>(
         &self,
         snapshot: &dyn Snapshot,
-        mut delete: impl FnMut(&Batch) -> Result<(), E>,
+        delete: impl FnMut(&Batch) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut after = None;
-        loop {
-            let (mut gone, mut rows) = (Batch::new(), Batch::new());
-            let next = snapshot.unseen(&self.all, after.as_deref(), DELETIONS, &mut gone)?;
-            gone.iter()
-                .for_each(|record| push_deleted(&mut rows, record));
-            if !rows.is_empty() {
-                delete(&rows)?;
-            }
-            match next {
-                Some(id) => after = Some(id),
-                None => return Ok(()),
-            }
+        each_other(&self.all, snapshot, delete)
+    }
+}
+
+/// Hands what is live and not among `known` to `delete`, as deleted versions, some at a time.
+pub(crate) fn each_other<E: From<StoreError>>(
+    known: &RoaringTreemap,
+    snapshot: &dyn Snapshot,
+    mut delete: impl FnMut(&Batch) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut after = None;
+    loop {
+        let (mut gone, mut rows) = (Batch::new(), Batch::new());
+        let next = snapshot.unseen(known, after, DELETIONS, &mut gone)?;
+        gone.iter()
+            .for_each(|record| push_deleted(&mut rows, record));
+        if !rows.is_empty() {
+            delete(&rows)?;
+        }
+        match next {
+            Some(seq) => after = Some(seq),
+            None => return Ok(()),
         }
     }
+}
+
+fn key(prefix: &[u8], chunk: u64) -> Vec<u8> {
+    [prefix, format!("{chunk:08}").as_bytes()].concat()
 }
 
 /// Appends the same content as a deleted version.

@@ -12,6 +12,8 @@ pub enum RunKind {
     Full,
     /// Only what came after the offset is read.
     Incremental,
+    /// What came after a place before the offset is read, some of it again.
+    Partial,
     /// Everything is read again on schedule or request; the offset goes on from there.
     Rescan,
 }
@@ -22,12 +24,13 @@ impl RunKind {
         match self {
             RunKind::Full | RunKind::Rescan => "full",
             RunKind::Incremental => "incremental",
+            RunKind::Partial => "partial",
         }
     }
 
     /// Whether the run sees everything that the source has.
     pub fn reads_everything(self) -> bool {
-        self != RunKind::Incremental
+        matches!(self, RunKind::Full | RunKind::Rescan)
     }
 }
 
@@ -77,6 +80,9 @@ pub struct End {
     pub populated: bool,
     /// The last progress of the run.
     pub progress: Progress,
+    /// What goes along in the last commit of a run that changed something, and causes none where
+    /// nothing did.
+    pub along: Vec<StateWrite>,
 }
 
 /// An open sink in the middle of a run.
@@ -115,6 +121,11 @@ pub trait Sink: Send {
     fn takes_checkpoints(&self, kind: RunKind) -> bool {
         let _ = kind;
         true
+    }
+
+    /// Whether nobody sees what this run writes before `finish`, and after `abort` nobody ever does.
+    fn shows_at_end(&self) -> bool {
+        false
     }
 
     /// Whether filtered entities (`_filtered`) mean something here; otherwise they are dropped.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use tahini_entity::{Batch, Record, Str};
+use tahini_entity::{Batch, Entity, Record, Str};
 
 use crate::execution_log::RunLog;
 use crate::policy::{Doing, Policy, Standing, Verdict, verdict};
@@ -34,6 +34,8 @@ pub struct Writer<'a> {
     pub consecutive: u64,
     /// Seconds spent in the sink.
     pub seconds: f64,
+    /// What got through in a run that nobody sees before its end: it is told then.
+    pub resolved: Vec<(At, Entity)>,
 }
 
 impl Writer<'_> {
@@ -101,7 +103,7 @@ impl Writer<'_> {
     }
 
     /// Ends a run that was read to its end. What the sink sends last is sent again as a batch is.
-    pub fn finish(&mut self, end: &End) -> Result<(), Failure> {
+    pub fn finish(&mut self, log: &mut RunLog<'_>, end: &End) -> Result<(), Failure> {
         let mut attempt = 0;
         loop {
             self.cancel.check()?;
@@ -111,6 +113,9 @@ impl Writer<'_> {
             let failure = match outcome {
                 Ok(written) => {
                     self.written += written;
+                    for (at, entity) in std::mem::take(&mut self.resolved) {
+                        self.ledger.resolve(&self.letters, log, at, &entity)?;
+                    }
                     return Ok(());
                 }
                 Err(failure) => failure,
@@ -269,6 +274,8 @@ impl Writer<'_> {
         let Some(id) = record.id else {
             return Ok(());
         };
+        self.resolved
+            .retain(|(place, entity)| (*place, entity.id.as_deref()) != (at, Some(id)));
         self.tried.insert((at, id.into()), record.meta.hash);
         self.sink.seen(&[id])
     }
@@ -283,8 +290,12 @@ impl Writer<'_> {
                 .id
                 .is_some_and(|id| self.ledger.get(at, id).is_some())
             {
-                self.ledger
-                    .resolve(&self.letters, log, at, &record.to_entity())?;
+                let entity = record.to_entity();
+                if self.sink.shows_at_end() {
+                    self.resolved.push((at, entity));
+                } else {
+                    self.ledger.resolve(&self.letters, log, at, &entity)?;
+                }
             }
         }
         Ok(())

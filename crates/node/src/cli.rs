@@ -74,6 +74,9 @@ enum Command {
     /// Print what a dataset holds, or what a pipe would give.
     #[command(after_long_help = examples::ENTITIES)]
     Entities(Entities),
+    /// Commit or roll back a dataset's tripped circuit breaker.
+    #[command(after_long_help = examples::BREAKER)]
+    Breaker(Breaker),
     /// Remove entities from a dataset for good, with all their versions.
     #[command(after_long_help = examples::ERASE)]
     Erase(Erase),
@@ -303,6 +306,9 @@ pub struct Entities {
     /// All versions, not only the latest.
     #[arg(long)]
     pub history: bool,
+    /// Also what a tripped circuit breaker holds back.
+    #[arg(long)]
+    pub uncommitted: bool,
     /// Only what came after this offset.
     #[arg(long)]
     pub since: Option<String>,
@@ -315,6 +321,30 @@ pub struct Entities {
     /// Variables and secrets.
     #[command(flatten)]
     pub setting: Setting,
+}
+
+/// Options of `breaker`.
+#[derive(Args, Clone)]
+pub struct Breaker {
+    /// What to do.
+    #[arg(value_enum)]
+    pub action: BreakerAction,
+    /// The dataset.
+    pub dataset: String,
+    /// Where datasets are kept.
+    #[command(flatten)]
+    pub store: Store,
+}
+
+/// What is done about a circuit breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum BreakerAction {
+    /// Say whether it is tripped, and why.
+    Show,
+    /// Show readers what is held back.
+    Commit,
+    /// Take back what is held back; the pipe's place is that before the run.
+    Rollback,
 }
 
 /// Options of `erase`.
@@ -445,6 +475,7 @@ pub fn main() -> ExitCode {
         Command::Fmt(options) => commands::fmt::fmt(&options),
         Command::Schema(options) => commands::schema::schema(&options),
         Command::Entities(options) => commands::entities::entities(&options),
+        Command::Breaker(options) => commands::breaker::breaker(&options),
         Command::Erase(options) => commands::erase::erase(&options),
         Command::Trace(options) => commands::trace::trace(&options),
         Command::Backup(options) => commands::backup::backup(&options),

@@ -14,7 +14,7 @@ use tahini_hub::config::{Component, Configuration, Input, Problem};
 use tahini_hub::scheduler::Scheduler;
 use tahini_hub::secrets::{MemorySecrets, SecretChain, SecretSource};
 use tahini_hub::{Clock, Failure};
-use tahini_store::{Backend, Commit, Limit, Rule, View};
+use tahini_store::{Backend, Commit, Limit, Rule, Show, View};
 
 use crate::assembly::{Assembly, Loaded, REGISTRY};
 
@@ -236,6 +236,8 @@ impl Stored {
             state: &[],
             populated: true,
             now,
+            show: Show::Now,
+            note: None,
         };
         dataset.commit(commit)?.1.wait()?;
         Ok(())

@@ -47,6 +47,9 @@ pub fn text(node: &Node) -> Result<String, StoreError> {
         let is_damaged = damaged.iter().any(|(name, _)| *name == head.name);
         dataset(&head, is_damaged, &mut page);
     }
+    let help = "How often the disk was asked to make something of the store durable.";
+    let syncs = tahini_store::syncs() as f64;
+    page.counter("tahini_store_syncs_total", help, &[], syncs);
     for id in node.assembly.host.ids() {
         if let Some(now) = node.assembly.host.snapshot(&id) {
             microservice(&id, &now, &mut page);
@@ -112,6 +115,12 @@ fn pipe(node: &Node, live: &LivePipe, page: &mut Page) -> Result<(), StoreError>
             "tahini_pipe_valid",
             "Whether its configuration has no errors.",
             live.component.is_valid(),
+        ),
+        (
+            "sesam_pipe_circuit_breaker_tripped",
+            "Whether its circuit breaker is tripped.",
+            // A dataset that cannot be read is told by its own metrics.
+            matches!(node.assembly.hub.tripped(live), Ok(Some(_))),
         ),
     ];
     for (name, help, on) in flags {
@@ -219,7 +228,7 @@ fn last_run(pipe: &str, state: &LiveState, page: &mut Page) {
 
 /// How many versions wait in the dataset that a pipe reads.
 fn lag(node: &Node, live: &LivePipe) -> Result<Option<u64>, StoreError> {
-    crate::api::queue(node, live, node.offset(live)?.as_ref())
+    crate::api::queue(node, live)
 }
 
 /// The page under way: a family of samples has its name, its help and its kind once.

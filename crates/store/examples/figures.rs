@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use tahini_entity::json::{Numbers, Parser};
 use tahini_entity::{Batch, Offset, Record, Value, order};
 use tahini_store::{
-    Ask, Backend, Commit, Compaction, Dataset, Files, IndexDef, Limit, Options, Rule, Snapshot,
-    Ticket, View,
+    Ask, Backend, Commit, Compaction, Dataset, Files, IndexDef, Limit, Options, Rule, Show,
+    Snapshot, Ticket, View,
 };
 
 const BATCH: u64 = 10_000;
@@ -149,6 +149,8 @@ impl Writing {
             state: &[],
             populated: false,
             now: NOW,
+            show: Show::Now,
+            note: None,
         };
         let ticket = dataset.commit(commit).unwrap().1;
         if let Some(before) = self.last.replace(ticket) {

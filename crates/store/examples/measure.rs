@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tahini_entity::Batch;
 use tahini_entity::json::{Elements, Layout, Numbers, Parser};
-use tahini_store::{Backend, Commit, Compaction, Dataset, Files, Limit, Options, Rule, View};
+use tahini_store::{Backend, Commit, Compaction, Dataset, Files, Limit, Options, Rule, Show, View};
 
 const BATCH: usize = 10_000;
 
@@ -86,6 +86,8 @@ fn load(what: &str, file: &str, dataset: &Arc<dyn Dataset>, changed: fn(u64) -> 
             state: &[],
             populated: false,
             now,
+            show: Show::Now,
+            note: None,
         };
         dataset.commit(commit).unwrap().1.wait().unwrap();
         let took = start.elapsed();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roaring::RoaringTreemap;
-use tahini_entity::{Batch, Str};
+use tahini_entity::Batch;
 
 use crate::{Ask, Compacted, Compaction, Declared, Hit, IndexState, StoreError};
 
@@ -74,6 +74,12 @@ pub trait Dataset: Send + Sync {
     /// # Errors
     /// When the disk refused to make them durable, or the dataset was removed.
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+    /// The same with what the dataset holds back (`Show::Later`). It answers until that is rolled
+    /// back, and with `Refused` from then on.
+    ///
+    /// # Errors
+    /// As `snapshot`.
+    fn uncommitted(&self) -> Result<Box<dyn Snapshot>, StoreError>;
     /// Writes rows and state in one atomic step and tells what came of each row.
     /// The ticket says when it is durable; it becomes that also without being waited for.
     ///
@@ -103,6 +109,13 @@ pub trait Dataset: Send + Sync {
     /// `Refused` for rules that make no sense; otherwise as `commit`. A damaged file is left as
     /// it is.
     fn compact(&self, rules: &Compaction<'_>) -> Result<Compacted, StoreError>;
+    /// Takes back all that the dataset holds back, rows, state and flags, durably; their numbers
+    /// are given again. Snapshots go on. Without anything held back it does nothing.
+    ///
+    /// # Errors
+    /// As `commit`. Where it ends in the middle, with the power, some of the newest commits that
+    /// were held back may be gone already: to call it again is right then.
+    fn roll_back(&self) -> Result<(), StoreError>;
     /// How far the declared indexes are, by their numbers.
     ///
     /// # Errors
@@ -135,6 +148,9 @@ pub struct Head {
     pub bytes: u64,
     /// `_ts` of the newest version, 0 when empty.
     pub last_ts: i64,
+    /// Whether commits are held back (`Show::Later`); the other fields do not tell of those, but
+    /// for `bytes` and in a view of `Dataset::uncommitted`.
+    pub holds: bool,
     /// Whose versions the dataset began with, oldest first, where it was restored from a backup.
     pub past: Vec<Past>,
 }
@@ -201,16 +217,16 @@ pub trait Snapshot: Send {
     ) -> Result<Option<Seq>, StoreError>;
     /// All versions of one id, oldest first.
     fn versions(&self, id: &str, out: &mut Batch) -> Result<(), StoreError>;
-    /// Appends the latest versions that are not deleted and whose sequence is not in `seen`,
-    /// at most `limit` of them, ids after `after`; returns the last id looked at, `None` at the end.
-    /// A call may append nothing and still not be at the end.
+    /// Appends the latest versions that are not deleted and whose sequence is not in `seen`, in
+    /// order, at most `limit` of them, those after `after`; returns the last one looked at, `None`
+    /// at the end.
     fn unseen(
         &self,
         seen: &RoaringTreemap,
-        after: Option<&str>,
+        after: Option<Seq>,
         limit: Limit,
         out: &mut Batch,
-    ) -> Result<Option<Str>, StoreError>;
+    ) -> Result<Option<Seq>, StoreError>;
     /// Appends the versions at these sequences that are there, in the order of `seqs`;
     /// `found[i]` tells whether `seqs[i]` was. Ascending ones are read best.
     fn at(&self, seqs: &[Seq], out: &mut Batch) -> Result<Vec<bool>, StoreError>;
@@ -249,6 +265,7 @@ pub struct Limit {
 }
 
 /// One atomic step.
+#[derive(Clone, Copy)]
 pub struct Commit<'a> {
     /// The versions to write, in order. Every row needs an id. `meta.hash` decides what changed.
     pub rows: &'a Batch,
@@ -260,6 +277,57 @@ pub struct Commit<'a> {
     pub populated: bool,
     /// Microseconds since 1970 UTC; `_ts` becomes max(this, last + 1) a row.
     pub now: i64,
+    /// When readers see it.
+    pub show: Show,
+    /// Which versions the rows met is to be remembered in the same step.
+    pub note: Option<Note<'a>>,
+}
+
+/// A state record that remembers versions: the latest ones of a commit's rows after it, written or
+/// not, and others. It holds their sequences as a serialized `RoaringTreemap`; where there are
+/// none it is left as it is.
+#[derive(Clone, Copy)]
+pub struct Note<'a> {
+    /// Whose record it is.
+    pub space: &'a str,
+    /// Its key.
+    pub key: &'a [u8],
+    /// What else it holds.
+    pub with: &'a RoaringTreemap,
+}
+
+impl Note<'_> {
+    /// The write that remembers `seqs`.
+    pub(crate) fn write(&self, seqs: impl Iterator<Item = Seq>) -> Option<StateWrite> {
+        let mut all = self.with.clone();
+        all.extend(seqs);
+        if all.is_empty() {
+            return None;
+        }
+        let mut value = Vec::with_capacity(all.serialized_size());
+        all.serialize_into(&mut value)
+            .expect("a vector takes every write");
+        Some(StateWrite {
+            space: self.space.to_owned(),
+            key: self.key.to_vec(),
+            value: Some(value),
+        })
+    }
+}
+
+/// When readers see a commit. What is judged and counted is the same: rows are compared with the
+/// newest versions, held back or not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Show {
+    /// As soon as it is durable. Refused while the dataset holds commits back.
+    #[default]
+    Now,
+    /// Not before a commit with `All`. Until then the dataset holds it back, also when it is closed
+    /// and opened again, and nothing is compacted; `Dataset::roll_back` takes it back.
+    Later,
+    /// As soon as it is durable, in one step with everything that was held back. A commit without
+    /// content shows what was held back.
+    All,
 }
 
 /// Rules of a commit.

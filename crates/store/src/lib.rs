@@ -16,10 +16,10 @@ mod rule;
 
 pub use compaction::{Compacted, Compaction};
 pub use dataset::{
-    Backend, Backup, Commit, Dataset, Head, Limit, Outcome, Past, Rule, Seq, Snapshot, StateRows,
-    StateWrite, Ticket, View,
+    Backend, Backup, Commit, Dataset, Head, Limit, Note, Outcome, Past, Rule, Seq, Show, Snapshot,
+    StateRows, StateWrite, Ticket, View,
 };
 pub use error::StoreError;
-pub use files::{Disk, DiskFile, Files, Options, RealDisk, StoreLock, Verified};
+pub use files::{Disk, DiskFile, Files, Options, RealDisk, StoreLock, Verified, syncs};
 pub use indexes::{Ask, Declared, Hit, IndexDef, IndexState, Keys};
 pub use memory::Memory;

@@ -3,7 +3,6 @@
 mod keyed;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use roaring::RoaringTreemap;
@@ -15,7 +14,7 @@ use crate::keys::{index_key, state_key};
 use crate::rule::{self, Prior, Verdict};
 use crate::{
     Ask, Backend, Commit, Compacted, Compaction, Dataset, Declared, Head, Hit, IndexState, Limit,
-    Outcome, Seq, Snapshot, StateRows, StateWrite, StoreError, Ticket, View,
+    Outcome, Seq, Show, Snapshot, StateRows, StateWrite, StoreError, Ticket, View,
 };
 use keyed::Keyed;
 
@@ -69,7 +68,7 @@ impl Backend for Memory {
         let datasets = self.datasets.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(datasets
             .values()
-            .map(|dataset| dataset.read().head.clone())
+            .map(|dataset| dataset.read().visible().0.clone())
             .collect())
     }
 
@@ -115,6 +114,16 @@ struct All {
     readers: Readers,
     keyed: Keyed,
     removed: bool,
+    /// What readers see while commits are held back.
+    held: Option<Held>,
+    /// How often what was held back was taken back.
+    cuts: u64,
+}
+
+/// A dataset before what it holds back.
+struct Held {
+    head: Head,
+    commits: u64,
 }
 
 /// The next sequence of living snapshots, and how many there are of each.
@@ -143,6 +152,7 @@ impl MemoryDataset {
             populated: false,
             bytes: 0,
             last_ts: 0,
+            holds: false,
             past: Vec::new(),
         };
         let all = All {
@@ -154,6 +164,8 @@ impl MemoryDataset {
             readers: Readers::default(),
             keyed: Keyed::default(),
             removed: false,
+            held: None,
+            cuts: 0,
         };
         MemoryDataset {
             name: name.to_owned(),
@@ -167,6 +179,18 @@ impl MemoryDataset {
 
     fn write(&self) -> RwLockWriteGuard<'_, All> {
         write(&self.all)
+    }
+
+    fn at(&self, all: &All, head: &Head, commits: u64, uncommitted: bool) -> MemorySnapshot {
+        let mut readers = all.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        *readers.entry(head.next).or_default() += 1;
+        MemorySnapshot {
+            cuts: (uncommitted && head.holds).then_some(all.cuts),
+            head: head.clone(),
+            commits,
+            all: Arc::clone(&self.all),
+            readers: Arc::clone(&all.readers),
+        }
     }
 
     fn present(&self) -> Result<RwLockWriteGuard<'_, All>, StoreError> {
@@ -189,26 +213,40 @@ impl Dataset for MemoryDataset {
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         let all = self.read();
-        let mut readers = all.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        *readers.entry(all.head.next).or_default() += 1;
-        Ok(Box::new(MemorySnapshot {
-            head: all.head.clone(),
-            commits: all.commits,
-            all: Arc::clone(&self.all),
-            readers: Arc::clone(&all.readers),
-        }))
+        let (head, commits) = all.visible();
+        Ok(Box::new(self.at(&all, head, commits, false)))
+    }
+
+    fn uncommitted(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        let all = self.read();
+        Ok(Box::new(self.at(&all, &all.head, all.commits, true)))
     }
 
     fn commit(&self, commit: Commit<'_>) -> Result<(Outcome, Ticket), StoreError> {
         rule::check_state(commit.state)?;
         let mut all = self.present()?;
+        if all.held.is_some() && commit.show == Show::Now {
+            return Err(rule::held_back(&self.name));
+        }
         let verdicts = all.judge(&commit)?;
+        let changes = verdicts.contains(&Verdict::Write)
+            || !commit.state.is_empty()
+            || commit.note.is_some()
+            || commit.populated && !all.head.populated;
+        match commit.show {
+            Show::Later if changes => all.hold(),
+            Show::All => all.show(),
+            _ => {}
+        }
         let outcome = all.apply(&commit, &verdicts);
         Ok((outcome, Ticket::new(|| Ok(()))))
     }
 
     fn compact(&self, rules: &Compaction<'_>) -> Result<Compacted, StoreError> {
         let mut all = self.present()?;
+        if all.held.is_some() {
+            return Err(rule::held_back(&self.name));
+        }
         let done = all.compact(rules)?;
         all.index_what_is_left();
         Ok(done)
@@ -223,9 +261,62 @@ impl Dataset for MemoryDataset {
     fn rebuild_index(&self, number: u32) -> Result<bool, StoreError> {
         Ok(self.present()?.keyed.rebuild(number))
     }
+
+    fn roll_back(&self) -> Result<(), StoreError> {
+        let mut all = self.write();
+        if all.removed {
+            return Err(StoreError::Missing(self.name.clone()));
+        }
+        all.roll_back();
+        Ok(())
+    }
 }
 
 impl All {
+    /// What readers see.
+    fn visible(&self) -> (&Head, u64) {
+        match &self.held {
+            Some(held) => (&held.head, held.commits),
+            None => (&self.head, self.commits),
+        }
+    }
+
+    fn hold(&mut self) {
+        self.head.holds = true;
+        let (head, commits) = (self.head.clone(), self.commits);
+        self.held.get_or_insert(Held { head, commits });
+    }
+
+    fn show(&mut self) {
+        self.head.holds = false;
+        self.held = None;
+    }
+
+    fn roll_back(&mut self) {
+        let Some(held) = self.held.take() else {
+            return;
+        };
+        self.head = Head {
+            holds: false,
+            ..held.head
+        };
+        self.commits = held.commits;
+        self.cuts += 1;
+        let next = self.head.next;
+        self.versions.truncate(next as usize);
+        for version in self.versions.iter_mut().flatten() {
+            version.successor = version.successor.filter(|seq| *seq < next);
+        }
+        self.ids.retain(|_, seqs| {
+            seqs.retain(|seq| *seq < next);
+            !seqs.is_empty()
+        });
+        self.state.retain(|_, values| {
+            values.retain(|(commit, _)| *commit <= held.commits);
+            !values.is_empty()
+        });
+    }
+
     /// Judges every row before any is written, so that a refusal leaves nothing behind.
     fn judge(&self, commit: &Commit<'_>) -> Result<Vec<Verdict>, StoreError> {
         let mut fresh: HashMap<&str, Prior> = HashMap::new();
@@ -277,7 +368,9 @@ impl All {
         }
         self.commits += 1;
         self.head.populated |= commit.populated;
-        for write in commit.state {
+        let seqs = outcome.seqs.iter().flatten().copied();
+        let noted = commit.note.and_then(|note| note.write(seqs));
+        for write in commit.state.iter().chain(&noted) {
             self.set_state(write);
         }
         outcome
@@ -391,6 +484,7 @@ impl All {
     fn set_state(&mut self, write: &StateWrite) {
         let readers = self.readers.lock();
         let watched = !readers.unwrap_or_else(PoisonError::into_inner).is_empty();
+        let watched = watched || self.held.is_some();
         let values = self
             .state
             .entry(state_key(&write.space, &write.key))
@@ -427,6 +521,8 @@ struct MemorySnapshot {
     commits: u64,
     all: Arc<RwLock<All>>,
     readers: Readers,
+    /// In a view with what is held back: how often that had been taken back before.
+    cuts: Option<u64>,
 }
 
 impl Drop for MemorySnapshot {
@@ -442,8 +538,12 @@ impl Drop for MemorySnapshot {
 }
 
 impl MemorySnapshot {
-    fn all(&self) -> RwLockReadGuard<'_, All> {
-        self.all.read().unwrap_or_else(PoisonError::into_inner)
+    fn all(&self) -> Result<RwLockReadGuard<'_, All>, StoreError> {
+        let all = self.all.read().unwrap_or_else(PoisonError::into_inner);
+        match self.cuts {
+            Some(cuts) if cuts != all.cuts => Err(rule::rolled_back(&self.head.name)),
+            _ => Ok(all),
+        }
     }
 
     /// The newest of these sequences that this view knows.
@@ -464,13 +564,13 @@ impl MemorySnapshot {
         view: View,
         limit: Limit,
         out: &mut Batch,
-    ) -> Option<Seq> {
-        let all = self.all();
+    ) -> Result<Option<Seq>, StoreError> {
+        let all = self.all()?;
         let (rows, bytes) = (out.len(), out.bytes());
         let mut last = None;
         for seq in seqs {
             if out.len() - rows >= limit.rows.max(1) || out.bytes() - bytes >= limit.bytes.max(1) {
-                return last;
+                return Ok(last);
             }
             let Some(version) = all.at(seq) else {
                 continue;
@@ -480,7 +580,7 @@ impl MemorySnapshot {
             }
             last = Some(seq);
         }
-        None
+        Ok(None)
     }
 }
 
@@ -504,7 +604,7 @@ impl Snapshot for MemorySnapshot {
     }
 
     fn latest(&self, ids: &[&str], out: &mut Batch) -> Result<Vec<bool>, StoreError> {
-        let all = self.all();
+        let all = self.all()?;
         let mut found = Vec::with_capacity(ids.len());
         for id in ids {
             let seqs = all.ids.get(index_key(id.as_bytes()).as_ref());
@@ -526,7 +626,7 @@ impl Snapshot for MemorySnapshot {
         out: &mut Batch,
     ) -> Result<Option<Seq>, StoreError> {
         let from = after.map_or(0, |after| after.saturating_add(1));
-        Ok(self.take(from..self.head.next, view, limit, out))
+        self.take(from..self.head.next, view, limit, out)
     }
 
     fn changes_reversed(
@@ -537,11 +637,11 @@ impl Snapshot for MemorySnapshot {
         out: &mut Batch,
     ) -> Result<Option<Seq>, StoreError> {
         let until = before.unwrap_or(Seq::MAX).min(self.head.next);
-        Ok(self.take((0..until).rev(), view, limit, out))
+        self.take((0..until).rev(), view, limit, out)
     }
 
     fn versions(&self, id: &str, out: &mut Batch) -> Result<(), StoreError> {
-        let all = self.all();
+        let all = self.all()?;
         let seqs = all.ids.get(index_key(id.as_bytes()).as_ref());
         for seq in seqs
             .into_iter()
@@ -558,41 +658,35 @@ impl Snapshot for MemorySnapshot {
     fn unseen(
         &self,
         seen: &RoaringTreemap,
-        after: Option<&str>,
+        after: Option<Seq>,
         limit: Limit,
         out: &mut Batch,
-    ) -> Result<Option<Str>, StoreError> {
-        let all = self.all();
-        let from = match after {
-            None => Bound::Unbounded,
-            Some(id) => Bound::Excluded(index_key(id.as_bytes()).into_owned()),
-        };
+    ) -> Result<Option<Seq>, StoreError> {
+        let all = self.all()?;
+        let newest = all.ids.values().filter_map(|seqs| self.newest(seqs));
+        let mut newest: Vec<Seq> = newest
+            .filter(|seq| after.is_none_or(|after| *seq > after))
+            .collect();
+        newest.sort_unstable();
         let (rows, bytes) = (out.len(), out.bytes());
         let mut last = None;
-        for seqs in all
-            .ids
-            .range((from, Bound::Unbounded))
-            .map(|(_, seqs)| seqs)
-        {
+        for seq in newest {
             if out.len() - rows >= limit.rows.max(1) || out.bytes() - bytes >= limit.bytes.max(1) {
                 return Ok(last);
             }
-            let Some(seq) = self.newest(seqs) else {
-                continue;
-            };
             let Some(version) = all.at(seq) else {
                 continue;
             };
             if !version.meta.deleted && !seen.contains(seq) {
                 version.push_to(out);
             }
-            last = Some(version.id.clone());
+            last = Some(seq);
         }
         Ok(None)
     }
 
     fn at(&self, seqs: &[Seq], out: &mut Batch) -> Result<Vec<bool>, StoreError> {
-        let all = self.all();
+        let all = self.all()?;
         let found = seqs.iter().map(|seq| {
             let version = all.at(*seq).filter(|_| *seq < self.head.next);
             version.map(|version| version.push_to(out)).is_some()
@@ -607,11 +701,11 @@ impl Snapshot for MemorySnapshot {
         ask: &Ask,
         out: &mut Vec<Hit>,
     ) -> Result<bool, StoreError> {
-        Ok(self.look_up(fingerprint, keys, ask, out))
+        self.look_up(fingerprint, keys, ask, out)
     }
 
     fn state(&self, space: &str, prefix: &[u8]) -> Result<StateRows, StoreError> {
-        let all = self.all();
+        let all = self.all()?;
         let start = state_key(space, prefix);
         let mut rows = Vec::new();
         for (key, values) in all.state.range(start.clone()..) {

@@ -120,3 +120,18 @@ pub(crate) fn check_state(state: &[StateWrite]) -> Result<(), StoreError> {
         ))),
     }
 }
+
+/// Refuses what is not possible while commits are held back.
+pub(crate) fn held_back(dataset: &str) -> StoreError {
+    StoreError::Refused(format!(
+        "expected dataset {dataset:?} to hold no changes back, found some: a run that is not \
+         finished or a tripped circuit breaker; commit them or roll them back first"
+    ))
+}
+
+/// Says that a view of what was held back has ended.
+pub(crate) fn rolled_back(dataset: &str) -> StoreError {
+    StoreError::Refused(format!(
+        "expected the changes that dataset {dataset:?} held back to be there, found them rolled back"
+    ))
+}

@@ -1,19 +1,23 @@
 //! The `dataset` sink: writes real changes, tracks deletions, and keeps the pipe's place.
 //!
-//! Rows are gathered up to a checkpoint and committed with the place in one atomic step.
-//! A commit's sync overlaps the work on the next one.
+//! Rows are gathered up to a checkpoint and committed with the place in one atomic step. Where
+//! many come, that is done on a thread of its own while the next ones are gathered, and a commit's
+//! sync overlaps the work on the next one.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use tahini_entity::{Batch, Offset, Record};
-use tahini_store::{Commit, Dataset, Outcome, Rule, StateWrite, Ticket};
+use tahini_entity::{Batch, Offset, Record, Value};
+use tahini_store::{Commit, Dataset, Head, Outcome, Rule, Show, StateWrite, StoreError, Ticket};
 
+use super::committing::{Committing, Order};
+use crate::breaker::{self, Breaker};
 use crate::config::{Kind, Property};
 use crate::registry::SinkDef;
-use crate::seen::{Seen, push_deleted};
+use crate::seen::{Chunk, Seen, push_deleted};
 use crate::sink::{End, Progress, Run, Written};
 use crate::terms::{Terms, refused};
-use crate::{Clock, Ctx, Failure, Sink, compaction, progress};
+use crate::{Class, Clock, Ctx, Failure, Sink, children, compaction, progress};
 
 pub(super) const DEF: SinkDef = SinkDef {
     name: "dataset",
@@ -57,16 +61,21 @@ pub(super) const DEF: SinkDef = SinkDef {
         Property::new(
             "mark_deletion_tracked",
             Kind::Boolean,
-            "Marks tracked deletions.",
+            "Adds `\"$deletion_tracked\": true` to entities that deletion tracking deletes.",
         )
-        .withheld(),
+        .or("false"),
         Property::new(
             "indexes",
             Kind::Any,
             "Index expressions to maintain, such as `[\"_S.category\"]`, or `\"$ids\"`; each also \
              makes the API give subsets by it.",
         ),
-        Property::new("track_children", Kind::Boolean, "Tracks `$children`.").withheld(),
+        Property::new(
+            "track_children",
+            Kind::Boolean,
+            "Children that are gone from an entity's `$children` stay there as deleted ones; true \
+             by itself where rules use `create-child`.",
+        ),
         Property::new(
             "suppress_filtered",
             Kind::Boolean,
@@ -89,15 +98,14 @@ pub(super) const DEF: SinkDef = SinkDef {
         Property::new(
             "circuit_breaker_threshold_factor",
             Kind::Number,
-            "Limit of changes by share.",
-        )
-        .withheld(),
+            "How many entities a run may write, as a factor of the ids in the dataset; a run that \
+             writes more is held back from readers until it is committed or rolled back.",
+        ),
         Property::new(
             "circuit_breaker_threshold_count",
             Kind::Integer(0),
-            "Limit of changes by number.",
-        )
-        .withheld(),
+            "How many entities a run may write; with a factor the larger one counts.",
+        ),
     ],
     open,
 };
@@ -111,14 +119,30 @@ struct DatasetSink {
     dataset: Arc<dyn Dataset>,
     clock: Arc<dyn Clock>,
     deletion_tracking: bool,
+    marks_deletions: bool,
     terms: Terms,
+    tracks_children: bool,
     retracts: bool,
     populate: Populate,
+    breaker: Option<Breaker>,
     pipe: String,
     gathered: Batch,
+    /// The memory of a batch that was committed.
+    spare: Batch,
+    committing: Option<Committing>,
     seen: Option<Seen>,
     durable: Option<Ticket>,
     changed: bool,
+    armed: Option<Armed>,
+}
+
+/// A circuit breaker that may trip in this run.
+struct Armed {
+    breaker: Breaker,
+    /// The dataset before the run.
+    head: Head,
+    limit: Option<u64>,
+    changes: u64,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -141,79 +165,188 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Sink>, Failure> {
         dataset: ctx.store.open(name, true)?,
         clock: Arc::clone(ctx.clock),
         deletion_tracking: ctx.props.bool("deletion_tracking", true)?,
+        marks_deletions: ctx.props.bool("mark_deletion_tracked", false)?,
         terms: Terms::of(ctx.props)?,
+        tracks_children: ctx.props.bool("track_children", false)?,
         retracts: compaction::retracts(ctx.whole.get("compaction")),
         populate,
+        breaker: Breaker::of(ctx.props, ctx.whole.get("transform"))?,
         pipe: ctx.owner.to_owned(),
         gathered: Batch::new(),
+        spare: Batch::new(),
+        committing: None,
         seen: None,
         durable: None,
         changed: false,
+        armed: None,
     }))
 }
 
 impl DatasetSink {
     /// Commits what was gathered with `state` in one step; waits for the commit before. Nothing
-    /// to commit costs nothing: a thousand idle pipes run every half minute.
-    fn commit(&mut self, state: &[StateWrite], populated: bool) -> Result<Written, Failure> {
-        if self.gathered.is_empty() && state.is_empty() && !populated {
-            return Ok(Written::default());
+    /// to commit costs nothing: a thousand idle pipes run every half minute. The last commit of a
+    /// run shows what was held back.
+    fn commit(
+        &mut self,
+        state: &[StateWrite],
+        populated: bool,
+        last: bool,
+    ) -> Result<Written, Failure> {
+        let mut written = self.collect()?;
+        let shows = last && self.holds()?;
+        if self.gathered.is_empty() && state.is_empty() && !populated && !shows {
+            return Ok(written);
         }
+        // What came is saved together with a place, never behind it: an id that was passed and is
+        // not remembered would be deleted.
+        let wanted =
+            |seen: &&Seen| !(state.is_empty() || self.gathered.is_empty() && seen.is_settled());
+        let seen = self.seen.as_ref().filter(wanted).filter(|_| !last);
+        let chunk = seen.map(Seen::chunk).transpose()?;
+        let with_chunk;
+        let state = match &chunk {
+            Some(chunk) if !chunk.writes.is_empty() => {
+                with_chunk = [state, &chunk.writes].concat();
+                &with_chunk
+            }
+            _ => state,
+        };
         let rows = std::mem::take(&mut self.gathered);
-        let outcome = self.commit_rows(&rows, state, populated, self.terms.rule())?;
+        let tracked = match self.tracks_children {
+            true => children::tracked(&rows, self.dataset.uncommitted()?.as_ref())?,
+            false => None,
+        };
+        let outcome = self.commit_rows(Step {
+            rows: tracked.as_ref().unwrap_or(&rows),
+            state,
+            populated,
+            rule: self.terms.rule(),
+            note: chunk.as_ref(),
+            last,
+        })?;
         self.gathered = rows;
         self.gathered.clear();
+        let seqs = outcome.seqs.iter().flatten().copied();
+        match (&mut self.seen, &chunk) {
+            (Some(seen), Some(chunk)) => seen.saved(chunk, seqs),
+            (Some(seen), None) => seen.note(seqs),
+            (None, _) => {}
+        }
+        written += told(&outcome);
+        Ok(written)
+    }
+
+    /// Begins to commit what was gathered with `state`; tells what came of the commit before.
+    fn hand_over(&mut self, state: &[StateWrite]) -> Result<Written, Failure> {
+        let written = self.collect()?;
+        let rows = std::mem::replace(&mut self.gathered, std::mem::take(&mut self.spare));
+        let state = self.with_retracted(state, &rows).into_owned();
+        let committing = match &mut self.committing {
+            Some(committing) => committing,
+            none => none.insert(Committing::start(&self.dataset).map_err(|error| {
+                Failure::transient(format!(
+                    "expected a thread to commit on, found none: {error}"
+                ))
+            })?),
+        };
+        committing.begin(Order {
+            rows,
+            rule: self.terms.rule(),
+            state,
+            now: self.clock.micros(),
+        })?;
+        Ok(written)
+    }
+
+    /// Ends the commit under way, if there is one.
+    fn collect(&mut self) -> Result<Written, Failure> {
+        let Some(done) = self.committing.as_mut().and_then(Committing::end) else {
+            return Ok(Written::default());
+        };
+        let done = done?;
+        self.spare = done.rows;
+        self.spare.clear();
+        let outcome = self.committed(done.outcome)?;
         if let Some(seen) = &mut self.seen {
             seen.note(outcome.seqs.iter().flatten().copied());
         }
         Ok(told(&outcome))
     }
 
-    fn commit_rows(
-        &mut self,
-        rows: &Batch,
-        state: &[StateWrite],
-        populated: bool,
-        rule: Rule<'_>,
-    ) -> Result<Outcome, Failure> {
-        let with_retracted;
-        let state = match self.retracts {
-            true => {
-                with_retracted = [state, &compaction::to_retract(&self.pipe, rows)].concat();
-                &with_retracted
-            }
-            false => state,
-        };
+    fn commit_rows(&mut self, step: Step<'_>) -> Result<Outcome, Failure> {
+        let state = self.with_retracted(step.state, step.rows);
         let commit = Commit {
-            rows,
-            rule,
-            state,
-            populated,
+            rows: step.rows,
+            rule: step.rule,
+            state: &state,
+            populated: step.populated,
             now: self.clock.micros(),
+            show: match &self.armed {
+                None => Show::Now,
+                Some(_) if step.last => Show::All,
+                Some(_) => Show::Later,
+            },
+            note: step.note.map(Chunk::note),
         };
         let outcome = self.dataset.commit(commit);
+        self.committed(outcome)
+    }
+
+    fn with_retracted<'s>(&self, state: &'s [StateWrite], rows: &Batch) -> Cow<'s, [StateWrite]> {
+        match self.retracts {
+            true => Cow::Owned([state, &compaction::to_retract(&self.pipe, rows)].concat()),
+            false => Cow::Borrowed(state),
+        }
+    }
+
+    /// Takes a commit in; waits for the sync of the one before.
+    fn committed(
+        &mut self,
+        outcome: Result<(Outcome, Ticket), StoreError>,
+    ) -> Result<Outcome, Failure> {
         let (outcome, ticket) = outcome.map_err(|error| refused(&self.terms, error))?;
         if let Some(before) = self.durable.replace(ticket) {
             before.wait()?;
         }
         self.changed |= outcome.written + outcome.deleted > 0;
+        self.count(&outcome)?;
         Ok(outcome)
     }
 
-    /// Commits with the place. In a full run the place goes into a second commit, with the ids
-    /// seen so far: sequences are known only once the rows are in, and a place that runs ahead
-    /// of the seen set would delete entities after a crash. In between, a crash reads again.
-    fn checkpoint(&mut self, progress: &Progress) -> Result<Written, Failure> {
-        if self.seen.is_none() {
-            return self.commit(&progress.state, false);
+    /// Counts what a run under an armed breaker changed.
+    fn count(&mut self, outcome: &Outcome) -> Result<(), Failure> {
+        let Some(armed) = &mut self.armed else {
+            return Ok(());
+        };
+        armed.changes += outcome.written + outcome.deleted;
+        match armed.limit {
+            Some(limit) if armed.changes > limit => {
+                let name = self.dataset.name();
+                Err(armed.breaker.tripped(name, &armed.head, limit))
+            }
+            _ => Ok(()),
         }
-        let written = self.commit(&[], false)?;
-        let mut state = progress.state.clone();
-        if let Some(seen) = &mut self.seen {
-            state.extend(seen.save()?);
-        }
-        self.commit(&state, false)?;
-        Ok(written)
+    }
+
+    /// Whether this run wrote something that is held back.
+    fn holds(&self) -> Result<bool, Failure> {
+        Ok(self.armed.is_some() && self.dataset.snapshot()?.head().holds)
+    }
+
+    /// Leaves what the run wrote held back, with a record that says why.
+    fn trip(&mut self, why: &Failure) -> Result<(), Failure> {
+        let rows = Batch::new();
+        let commit = Commit {
+            rows: &rows,
+            rule: Rule::IfChanged,
+            state: &[breaker::record(&self.pipe, self.clock.as_ref(), why)],
+            populated: false,
+            now: self.clock.micros(),
+            show: Show::Later,
+            note: None,
+        };
+        self.dataset.commit(commit)?.1.wait()?;
+        Ok(())
     }
 
     /// Deletes what is live and did not come, a batch at a time.
@@ -222,14 +355,47 @@ impl DatasetSink {
         let Some(seen) = self.seen.take() else {
             return Ok(written);
         };
-        let snapshot = self.dataset.snapshot()?;
+        let snapshot = self.dataset.uncommitted()?;
         seen.each_unseen(snapshot.as_ref(), |gone| {
-            let rule = self.terms.rule_of_deletions();
-            written += told(&self.commit_rows(gone, &[], false, rule)?);
+            let marked = self.marks_deletions.then(|| marked(gone)).transpose()?;
+            let outcome = self.commit_rows(Step {
+                rows: marked.as_ref().unwrap_or(gone),
+                state: &[],
+                populated: false,
+                rule: self.terms.rule_of_deletions(),
+                note: None,
+                last: false,
+            })?;
+            written += told(&outcome);
             Ok::<(), Failure>(())
         })?;
         Ok(written)
     }
+}
+
+/// What goes into one commit.
+struct Step<'a> {
+    rows: &'a Batch,
+    state: &'a [StateWrite],
+    populated: bool,
+    rule: Rule<'static>,
+    note: Option<&'a Chunk>,
+    /// It is the run's last one.
+    last: bool,
+}
+
+/// The same deleted entities, each with `$deletion_tracked`.
+fn marked(gone: &Batch) -> Result<Batch, Failure> {
+    let mut rows = Batch::new();
+    for record in gone.iter() {
+        let mut entity = record.to_entity();
+        entity
+            .properties
+            .set("$deletion_tracked", Value::Bool(true));
+        rows.push_entity(&entity)
+            .map_err(|error| Failure::fatal(error.to_string()))?;
+    }
+    Ok(rows)
 }
 
 /// Appends an entity as a dataset stores it: without reserved names, filtered ones as deleted.
@@ -275,44 +441,67 @@ impl Sink for DatasetSink {
         }
         let populated = self.populate == Populate::AtStart && !snapshot.head().populated;
         if !state.is_empty() || populated {
-            self.commit(&state, populated)?;
+            self.commit(&state, populated, false)?;
         }
+        let head = snapshot.head();
+        let breaker = self.breaker.filter(|_| head.populated);
+        self.armed = breaker.map(|breaker| Armed {
+            breaker,
+            limit: breaker.limit(head),
+            head: head.clone(),
+            changes: 0,
+        });
         Ok(())
     }
 
     fn write(&mut self, batch: &Batch, progress: Option<&Progress>) -> Result<Written, Failure> {
         self.terms.push(&mut self.gathered, batch)?;
-        let full = self.gathered.len() >= COMMIT_ROWS
-            || self.gathered.bytes() >= COMMIT_BYTES
-            || self.terms.one_by_one();
+        let many = self.gathered.len() >= COMMIT_ROWS || self.gathered.bytes() >= COMMIT_BYTES;
+        // A refusal must stay with its batch, and a breaker trips where its limit is passed: then
+        // nothing may be under way.
+        let together = self.terms.one_by_one() || (many && self.armed.is_some());
+        let full = many && !together;
         match progress {
-            Some(progress) => self.checkpoint(progress),
-            None if full => self.commit(&[], false),
+            Some(progress) if full && self.seen.is_none() => self.hand_over(&progress.state),
+            Some(progress) => self.commit(&progress.state, false, false),
+            None if full => self.hand_over(&[]),
+            None if together => self.commit(&[], false, false),
             None => Ok(Written::default()),
         }
     }
 
     fn finish(&mut self, end: &End) -> Result<Written, Failure> {
-        let mut written = self.commit(&[], false)?;
+        let mut written = self.collect()?;
         let mut state = end.progress.state.clone();
-        if end.complete && self.deletion_tracking {
-            if let Some(seen) = &self.seen {
-                state.extend(seen.forget()?);
-            }
-            written += self.track_deletions()?;
-        }
         let populated = match self.populate {
             Populate::Always => true,
             Populate::IfSourcePopulated => end.populated,
             Populate::Never | Populate::AtStart => false,
         };
+        // What is deleted or counted comes before the place. Without either the last rows and the
+        // place are one commit.
+        if end.complete && self.deletion_tracking {
+            written += self.commit(&[], false, false)?;
+            if let Some(seen) = &self.seen {
+                state.extend(seen.forget()?);
+            }
+            written += self.track_deletions()?;
+        } else if self.armed.is_some() {
+            written += self.commit(&[], false, false)?;
+        }
         let head = self.dataset.snapshot()?;
-        let news = state
-            .iter()
-            .any(|write| !progress::is_saved(head.as_ref(), write));
+        let news = !self.gathered.is_empty()
+            || self.holds()?
+            || state
+                .iter()
+                .any(|write| !progress::is_saved(head.as_ref(), write));
         if news || (populated && !head.head().populated) {
             self.seen = None;
-            written += self.commit(&state, populated)?;
+            written += self.commit(&state, populated, true)?;
+        }
+        // Whether the last rows changed something is known only now.
+        if self.changed && !end.along.is_empty() {
+            written += self.commit(&end.along, false, true)?;
         }
         if let Some(ticket) = self.durable.take() {
             ticket.wait()?;
@@ -320,11 +509,25 @@ impl Sink for DatasetSink {
         Ok(written)
     }
 
-    fn abort(&mut self, _why: &Failure) {
+    fn abort(&mut self, why: &Failure) {
+        let _ = self.collect();
         self.gathered.clear();
         if let Some(ticket) = self.durable.take() {
             let _ = ticket.wait();
         }
+        let done = match why.class {
+            Class::Tripped => self.trip(why),
+            _ if self.armed.is_some() => self.dataset.roll_back().map_err(Failure::from),
+            _ => Ok(()),
+        };
+        if let Err(failure) = done {
+            // The next run takes back what no record says to keep.
+            tracing::warn!(pipe = %self.pipe, %failure, "what the run wrote is held back");
+        }
+    }
+
+    fn shows_at_end(&self) -> bool {
+        self.armed.is_some()
     }
 
     fn seen(&mut self, ids: &[&str]) -> Result<(), Failure> {
@@ -332,7 +535,7 @@ impl Sink for DatasetSink {
             return Ok(());
         };
         let mut latest = Batch::new();
-        self.dataset.snapshot()?.latest(ids, &mut latest)?;
+        self.dataset.uncommitted()?.latest(ids, &mut latest)?;
         seen.note(
             latest
                 .iter()

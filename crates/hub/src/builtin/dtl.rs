@@ -137,7 +137,8 @@ impl Dtl {
             let class = match error.class {
                 EvalClass::Lookup => Class::Transient,
                 // The rules say that the pump fails, not that this entity does.
-                EvalClass::Fail | EvalClass::Trip => Class::Fatal,
+                EvalClass::Fail => Class::Fatal,
+                EvalClass::Trip => Class::Tripped,
                 EvalClass::Cancelled => Class::Cancelled,
                 EvalClass::Id | EvalClass::Limit => Class::Entity,
             };

@@ -70,6 +70,11 @@ fn pipe(map: &Map<String, Json>, root: &JsonPath, problems: &mut Vec<Problem>) {
     }
 }
 
+const BREAKER: [&str; 2] = [
+    "circuit_breaker_threshold_factor",
+    "circuit_breaker_threshold_count",
+];
+
 /// A pipe with an endpoint at one end never pumps.
 fn endpoints(
     map: &Map<String, Json>,
@@ -84,6 +89,14 @@ fn endpoints(
             let path = root.name("source").name("auto_populate_dataset");
             let message = "auto_populate_dataset needs a sink of type \"dataset\"";
             problems.push(Problem::error(path, message).at_name());
+        }
+        for name in BREAKER {
+            if object(map, "sink").is_some_and(|sink| sink.get(name).is_some_and(|v| !v.is_null()))
+            {
+                let path = root.name("sink").name(name);
+                let message = "posts trip no circuit breaker: each is a commit of its own";
+                problems.push(Problem::warning(path, message).at_name());
+            }
         }
         if sink_kind.ends_with("_endpoint") {
             let message = "entities that are posted to this pipe are never kept: its sink gives \

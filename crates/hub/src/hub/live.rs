@@ -37,6 +37,9 @@ pub enum Refusal {
     /// `disable_set_last_seen` is set.
     #[error("pipe {0:?} is protected by `disable_set_last_seen`")]
     Protected(String),
+    /// The circuit breaker of its sink's dataset is tripped.
+    #[error("pipe {0:?} stands still: {1}")]
+    Tripped(String, String),
     /// The operation failed.
     #[error("{0}")]
     Failed(#[from] Failure),
@@ -110,7 +113,7 @@ impl LivePipe {
     }
 
     /// Keeps runs from beginning, until the guard is dropped.
-    pub(super) fn hold_place(&self) -> MutexGuard<'_, ()> {
+    pub(crate) fn hold_place(&self) -> MutexGuard<'_, ()> {
         lock(&self.shared.place)
     }
 

@@ -244,3 +244,35 @@ fn when_it_was_compacted_last_is_known_after_a_restart() {
     write(&world, [5]);
     assert_eq!(left(&world), [4, 5]);
 }
+
+#[test]
+fn read_errors_leave_the_log_after_thirty_days() {
+    for mut world in World::both() {
+        let mut pipe = json!({"_id": "p", "pump": {"max_read_retries": 1}});
+        pipe["batch_size"] = json!(1);
+        world.pipe(pipe);
+        world.records("p", crate::script::records(&[("a", 1)]));
+        let errors = |world: &World| {
+            let kinds = world.log_kinds("p");
+            kinds.iter().filter(|kind| *kind == "read-error").count()
+        };
+        let break_off = |world: &World| {
+            world.upstream("p", |upstream| {
+                let failure = tahini_hub::Failure::transient("broke off");
+                upstream.failures.push_back((0, failure));
+            });
+            world.succeed("p");
+        };
+        break_off(&world);
+        world.clock.set(BEGINNING + 29 * 24 * HOUR);
+        break_off(&world);
+        assert_eq!(errors(&world), 2);
+        world.clock.set(BEGINNING + 31 * 24 * HOUR);
+        world.succeed("p");
+        assert_eq!(errors(&world), 1, "the younger one stays");
+        world.clock.set(BEGINNING + 62 * 24 * HOUR);
+        world.succeed("p");
+        assert_eq!(errors(&world), 0);
+        assert_eq!(world.succeed("p").warnings, [""; 0]);
+    }
+}

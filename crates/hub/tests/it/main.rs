@@ -17,8 +17,11 @@
 #![allow(clippy::unwrap_used)]
 
 mod apply;
+mod breaker;
 mod check;
+mod children;
 mod compaction;
+mod completeness;
 mod continuation;
 mod datasets;
 mod entity_types;
@@ -30,13 +33,16 @@ mod lookup;
 #[allow(dead_code, reason = "the store's tests use more of it")]
 #[path = "../../../store/tests/it/lying_disk.rs"]
 mod lying_disk;
+mod many_datasets;
 mod middle;
 mod moments;
 mod namespaces;
+mod partial_rescans;
 mod power;
 mod preview;
 mod receivers;
 mod refusals;
+mod reprocessing;
 mod scheduler;
 mod script;
 mod secrets;

@@ -414,6 +414,12 @@ impl Sink for ScriptedSink {
         }
     }
 
+    fn shows_at_end(&self) -> bool {
+        self.inner
+            .as_ref()
+            .is_some_and(|inner| inner.shows_at_end())
+    }
+
     fn finish(&mut self, end: &End) -> Result<Written, Failure> {
         let mut sinks = self.script.sinks.lock().unwrap();
         let target = sinks.entry(self.pipe.clone()).or_default();

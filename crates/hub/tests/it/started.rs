@@ -137,3 +137,25 @@ fn an_error_tells_that_the_run_began_before_it() {
         (0..3).for_each(|_| keeper.open.send(()).unwrap());
     });
 }
+
+#[test]
+fn a_run_in_the_middle_of_a_read_is_told_of_after_ten_seconds() {
+    let (world, keeper) = world(json!({}));
+    meanwhile(&world, || {
+        keeper.wait();
+        assert_eq!(world.log("p"), [Json::Null; 0]);
+        world.clock.set(BEGINNING + 12 * SECOND);
+        let patience = std::time::Instant::now() + crate::script::PATIENCE;
+        while world.log("p").is_empty() {
+            assert!(std::time::Instant::now() < patience, "nobody tells of it");
+            std::thread::yield_now();
+        }
+        assert_eq!(world.log_kinds("p"), ["pump-started"]);
+        assert_eq!(
+            (seconds(&world.log("p")[0], "start_time"), written(&world)),
+            (0, 12)
+        );
+        (0..3).for_each(|_| keeper.open.send(()).unwrap());
+    });
+    assert_eq!(world.log_kinds("p"), ["pump-started", "pump-completed"]);
+}

@@ -81,6 +81,14 @@ impl Dataset for WatchedDataset {
         self.inner.name()
     }
 
+    fn uncommitted(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.inner.uncommitted()
+    }
+
+    fn roll_back(&self) -> Result<(), StoreError> {
+        self.inner.roll_back()
+    }
+
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         self.inner.snapshot()
     }

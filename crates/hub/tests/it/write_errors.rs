@@ -6,7 +6,7 @@ use tahini_entity::json::{Fields, Numbers, entity_from_config};
 use tahini_hub::execution_log::dataset_id;
 use tahini_hub::policy::Retries;
 use tahini_hub::{Class, Failure};
-use tahini_store::{Commit, Rule, StateWrite};
+use tahini_store::{Commit, Rule, Show, StateWrite};
 
 use crate::refusals::{errors, pipe, retrying, sent, world_of};
 use crate::script::{gate, records};
@@ -566,6 +566,8 @@ fn what_waits_in_a_store_of_an_earlier_version_is_retried() {
         }],
         populated: true,
         now: BEGINNING,
+        show: Show::Now,
+        note: None,
     };
     dataset.commit(commit).unwrap().1.wait().unwrap();
     let summary = world.succeed("p");

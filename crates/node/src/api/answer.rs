@@ -109,7 +109,7 @@ impl From<Failure> for Problem {
             Class::Entity => StatusCode::BAD_REQUEST,
             Class::Config => StatusCode::CONFLICT,
             Class::Transient | Class::Waiting | Class::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
-            Class::Fatal => StatusCode::INTERNAL_SERVER_ERROR,
+            Class::Fatal | Class::Tripped => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Problem::new(status, failure.to_string())
     }
@@ -142,6 +142,7 @@ impl From<Refusal> for Problem {
             Refusal::Running(_)
             | Refusal::Disabled(..)
             | Refusal::Unusable(..)
+            | Refusal::Tripped(..)
             | Refusal::Protected(_) => Problem::conflict(words),
         }
     }

@@ -7,12 +7,13 @@ use serde_json::{Value as Json, json};
 use tahini_dtl::Subset;
 use tahini_entity::Batch;
 use tahini_entity::json::{Elements, Fields, Layout, Numbers, Parser, write_record};
+use tahini_hub::breaker::Reset;
 use tahini_hub::hub::LivePipe;
 use tahini_store::{Head, Limit, Snapshot, View};
 
 use super::answer::json_answer;
 use super::entities::{self, json_body};
-use super::runtime::moment;
+use super::runtime::{breaker_json, moment};
 use super::{Answer, Call, Node, Problem, indexes};
 
 /// Versions of one entity that are shown together, the newest ones.
@@ -31,7 +32,7 @@ pub fn list(node: &Node, call: &Call) -> Answer {
     };
     let shown = heads.iter().map(|head| {
         let damage = damaged.get(&head.name).map(String::as_str);
-        let mut dataset = dataset_json(head, damage);
+        let mut dataset = dataset_json(node, head, damage);
         if verbose {
             let ids = |names: &dyn Fn(&LivePipe) -> bool| -> Vec<&str> {
                 let found = pipes.iter().filter(|live| names(live));
@@ -58,20 +59,30 @@ pub fn one(node: &Node, call: &Call) -> Answer {
         // One that cannot be opened has no head; what is wrong with it is what one wants to know.
         let heads = node.store.list()?;
         if let Some(head) = heads.iter().find(|head| head.name == id) {
-            return json_answer(&dataset_json(head, Some(found)));
+            return json_answer(&dataset_json(node, head, Some(found)));
         }
     }
     match node.head(id)? {
         Some(head) => {
-            let mut json = dataset_json(&head, None);
+            let mut json = dataset_json(node, &head, None);
             json["runtime"]["indexes"] = indexes::of_dataset(node, id)?;
+            json["runtime"]["completeness"] = json!(node.completeness(id)?);
             json_answer(&json)
         }
         None => Err(Problem::missing("dataset", id)),
     }
 }
 
-fn dataset_json(head: &Head, damaged: Option<&str>) -> Json {
+fn dataset_json(node: &Node, head: &Head, damaged: Option<&str>) -> Json {
+    let tripped = match head.holds {
+        true => node.tripped(&head.name).ok().flatten(),
+        false => None,
+    };
+    let writers = node.assembly.hub.pipes();
+    let mut writers = writers
+        .iter()
+        .filter(|live| live.component.sink_dataset() == Some(head.name.as_str()));
+    let has_breaker = tripped.is_some() || writers.any(|live| live.has_breaker());
     let changed = Timestamp::from_microsecond(head.last_ts)
         .ok()
         .filter(|_| head.last_ts > 0);
@@ -92,10 +103,36 @@ fn dataset_json(head: &Head, damaged: Option<&str>) -> Json {
             "generation": head.generation.to_string(),
             "max-updated": head.next.checked_sub(1),
             "damaged": damaged,
-            "has-circuit-breaker": false,
+            "has-circuit-breaker": has_breaker,
+            "circuit-breaker": breaker_json(tripped.as_ref()),
             "origin": origin,
         },
     })
+}
+
+/// Commits or rolls back a dataset's tripped circuit breaker, and shows the dataset as it is then.
+pub fn operate(node: &Node, call: &Call) -> Answer {
+    let id = call.id("dataset_id");
+    if node.store.find(id)?.is_none() {
+        return Err(Problem::missing("dataset", id));
+    }
+    let form = call.form();
+    let how = match form.get("operation") {
+        Some("commit-circuit-breaker") => Reset::Commit,
+        Some("rollback-circuit-breaker") => Reset::RollBack,
+        other => {
+            let found = other.unwrap_or("none");
+            return Err(Problem::bad(format!(
+                "expected a form with the field `operation`, commit-circuit-breaker or \
+                 rollback-circuit-breaker, found {found}"
+            )));
+        }
+    };
+    node.assembly.hub.reset_breaker(id, how, &call.user)?;
+    if how == Reset::Commit {
+        node.scheduler.signal(id);
+    }
+    one(node, call)
 }
 
 /// Deletes a dataset with all its versions, and the place of the pipe that writes it.
@@ -220,7 +257,10 @@ fn entity_of(node: &Node, call: &Call, id: &str) -> Answer {
         .store
         .find(name)?
         .ok_or_else(|| Problem::missing("dataset", name))?;
-    let snapshot = dataset.snapshot()?;
+    let snapshot = match call.flag("uncommitted", false)? {
+        true => dataset.uncommitted()?,
+        false => dataset.snapshot()?,
+    };
     let mut batch = Batch::new();
     match call.number("offset")? {
         Some(offset) => version_at(snapshot.as_ref(), id, offset, &mut batch)?,

@@ -74,7 +74,13 @@ pub(super) const ENTITIES: &str = "\
 Examples:
   tahini entities greetings --data my-data
   tahini entities greetings --data my-data --history --since 41 --limit 10
+  tahini entities greetings --data my-data --uncommitted
   tahini entities greetings --project my-project --stage before-transforms";
+
+pub(super) const BREAKER: &str = "\
+Examples:
+  tahini breaker show orders --data my-data
+  tahini breaker rollback orders --data my-data";
 
 pub(super) const ERASE: &str = "\
 Examples:

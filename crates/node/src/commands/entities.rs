@@ -49,7 +49,10 @@ fn of_dataset(options: &Entities) -> anyhow::Result<u8> {
             options.name
         )
     })?;
-    let snapshot = dataset.snapshot()?;
+    let snapshot = match options.uncommitted {
+        true => dataset.uncommitted()?,
+        false => dataset.snapshot()?,
+    };
     let since = options.since.as_deref().map(str::parse::<u64>).transpose();
     let mut after = since.map_err(|_| anyhow!("expected --since to be a whole number"))?;
     let view = View {

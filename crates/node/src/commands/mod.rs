@@ -1,6 +1,7 @@
 //! The commands; all but `backup --node` work without a running node.
 
 pub mod backup;
+pub mod breaker;
 pub mod entities;
 pub mod erase;
 pub mod explain;

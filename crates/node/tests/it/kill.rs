@@ -16,7 +16,7 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-const ENTITIES: u64 = 200_000;
+pub const ENTITIES: u64 = 200_000;
 const KILLS: usize = 20;
 /// Entities between two saves of the offset.
 const CHECKPOINT: u64 = 10_000;
@@ -26,21 +26,21 @@ const PAUSE: Duration = Duration::from_millis(8);
 
 /// What the server does with the next answers.
 #[derive(Default)]
-struct Orders {
+pub struct Orders {
     /// Entities after which the server says that it is time for the kill.
-    report_after: Option<u64>,
+    pub report_after: Option<u64>,
     /// The `since` of every request.
     asked: Vec<u64>,
 }
 
-struct SlowSource {
-    port: u16,
-    orders: Arc<Mutex<Orders>>,
-    reached: Receiver<()>,
+pub struct SlowSource {
+    pub port: u16,
+    pub orders: Arc<Mutex<Orders>>,
+    pub reached: Receiver<()>,
 }
 
 impl SlowSource {
-    fn start() -> SlowSource {
+    pub fn start() -> SlowSource {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let orders: Arc<Mutex<Orders>> = Arc::default();
@@ -120,7 +120,7 @@ fn chunk(out: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
     out.write_all(b"\r\n")
 }
 
-fn project(folder: &Path, port: u16, chronological: bool) {
+pub fn project(folder: &Path, port: u16, chronological: bool) {
     std::fs::create_dir_all(folder.join("pipes")).unwrap();
     std::fs::create_dir_all(folder.join("systems")).unwrap();
     let system = format!(
@@ -134,7 +134,7 @@ fn project(folder: &Path, port: u16, chronological: bool) {
     std::fs::write(folder.join("pipes/things.conf.json"), pipe).unwrap();
 }
 
-fn run(project: &Path, data: &Path) -> Child {
+pub fn run(project: &Path, data: &Path) -> Child {
     Command::new(env!("CARGO_BIN_EXE_tahini"))
         .arg("run")
         .arg(project)
@@ -147,7 +147,7 @@ fn run(project: &Path, data: &Path) -> Child {
         .unwrap()
 }
 
-fn finish(project: &Path, data: &Path) -> serde_json::Value {
+pub fn finish(project: &Path, data: &Path) -> serde_json::Value {
     let output = run(project, data).wait_with_output().unwrap();
     let words = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{words}");
@@ -155,7 +155,7 @@ fn finish(project: &Path, data: &Path) -> serde_json::Value {
 }
 
 /// All versions of the dataset in order, without `_ts`, which no two runs share.
-fn versions(data: &Path) -> Vec<String> {
+pub fn versions(data: &Path) -> Vec<String> {
     let output = Command::new(env!("CARGO_BIN_EXE_tahini"))
         .args(["entities", "things", "--history", "--data"])
         .arg(data)

@@ -8,6 +8,7 @@
 mod api;
 mod commands;
 mod kill;
+mod killed_breaker;
 mod large;
 mod microservices;
 mod scale;

@@ -10,6 +10,7 @@ use super::dataset::{OpenDataset, io_error};
 use super::disk::{Disk, DiskFile};
 use super::manifest::{self, BadManifest, Manifest};
 use super::segment::Segment;
+use super::writer::Writer;
 use super::{Files, StoreLock, check_format};
 use crate::{Backup, Seq, StoreError};
 
@@ -89,18 +90,36 @@ fn freeze(files: &Files, saved: &mut Backup, kept: &mut Vec<OsString>) -> Vec<Fr
             Err(_) => skip(&dataset.name, &dataset.dir),
         }
     }
-    let frozen = writers.iter().map(|(dataset, writer)| Frozen {
-        dataset: Arc::clone(dataset),
-        manifest: writer.manifest.clone(),
-        segments: dataset.all_segments(),
-        end: writer.end,
-        commit: writer.commit,
-        next: writer.head.next,
-    });
+    let frozen = writers
+        .iter()
+        .map(|(dataset, writer)| Frozen::at(dataset, writer));
     frozen.collect()
 }
 
 impl Frozen {
+    /// A dataset as readers see it: what is held back is not saved.
+    fn at(dataset: &Arc<OpenDataset>, writer: &Writer) -> Frozen {
+        let mut frozen = Frozen {
+            dataset: Arc::clone(dataset),
+            manifest: writer.manifest.clone(),
+            segments: dataset.all_segments(),
+            end: writer.end,
+            commit: writer.commit,
+            next: writer.head.next,
+        };
+        if writer.head.holds {
+            let visible = dataset.durable.shown();
+            let number = visible.segment.opening.number;
+            let listed = &mut frozen.manifest.segments;
+            let place = listed.iter().position(|listed| *listed == number);
+            listed.truncate(place.map_or(listed.len(), |place| place + 1));
+            frozen.end = visible.end;
+            frozen.commit = visible.commit;
+            frozen.next = visible.head.next;
+        }
+        frozen
+    }
+
     /// Brings the dataset's copy in `dir` up to now. Whenever this ends, what `MANIFEST` lists
     /// there is whole.
     fn save(&self, disk: &dyn Disk, dir: &Path, saved: &mut Backup) -> Result<(), StoreError> {

@@ -2,17 +2,19 @@
 //! it anew, one manifest a group.
 
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use super::dataset::OpenDataset;
 use super::durable::View;
-use super::fetch::{Fetch, key_order, look_up};
+use super::fetch::{Fetch, look_up};
 use super::remove::{self, Wanted};
 use super::rewrite;
 use super::segment::Segment;
 use super::survey::{Found, Survey};
 use crate::compaction::Line;
-use crate::keys::index_key;
+use crate::keys::{index_key, key_order};
+use crate::rule::held_back;
 use crate::{Compacted, Compaction, Seq, StoreError};
 
 /// How many ids are collected before they are removed.
@@ -49,6 +51,12 @@ pub(crate) fn run(
 ) -> Result<Compacted, StoreError> {
     let memo = dataset.compacting.lock();
     let mut memo = memo.unwrap_or_else(PoisonError::into_inner);
+    // Whoever wants to hold commits back waits for this, but not for long.
+    let stop = || (rules.stop)() || dataset.holding_up.load(Ordering::Acquire) > 0;
+    let rules = &Compaction {
+        stop: &stop,
+        ..*rules
+    };
     let done = pass(dataset, rules, &mut memo)?;
     dataset.keyed.tidy(!rules.erase.is_empty())?;
     if done.finished && dataset.index.condense()? {
@@ -65,7 +73,13 @@ fn pass(
     rules: &Compaction<'_>,
     memo: &mut Memo,
 ) -> Result<Compacted, StoreError> {
-    dataset.check_writable(&mut dataset.writer())?;
+    {
+        let mut writer = dataset.writer();
+        dataset.check_writable(&mut writer)?;
+        if writer.head.holds {
+            return Err(held_back(&dataset.name));
+        }
+    }
     dataset.durable.reach_all()?;
     let (_, oldest) = dataset.durable.standing();
     let line = Line::new(rules, oldest)?;
@@ -164,7 +178,11 @@ fn expire(
 /// The latest versions of ids that exist in the view.
 fn latest(dataset: &OpenDataset, ids: &[&str], next: Seq) -> Result<Vec<Seq>, StoreError> {
     let keys: Vec<_> = ids.iter().map(|id| index_key(id.as_bytes())).collect();
-    let priors = look_up(dataset, &keys, &key_order(&keys))?;
+    let priors = look_up(
+        dataset,
+        &keys,
+        &key_order(keys.len(), |at| keys[at].as_ref()),
+    )?;
     let mut fetch = Fetch::new(dataset);
     let mut seqs = Vec::new();
     for (prior, id) in priors.into_iter().zip(ids) {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -20,17 +20,26 @@ use super::recovery::{self, Place};
 use super::segment::{End, FORMAT, Opening, Segment, ShapePool};
 use super::snapshot::FileSnapshot;
 use super::writer::Writer;
-use super::{Options, StoreLock, commit};
+use super::{Options, StoreLock, commit, hold};
 use crate::{
     Commit, Compacted, Compaction, Dataset, Declared, Head, IndexState, Outcome, Seq, Snapshot,
     StoreError, Ticket,
 };
+
+/// Of an index up to this size every page may be changed by one write. In a larger one each key
+/// may need a page of its own, all of which are in memory until the write is done.
+const EVERY_PAGE: u64 = 96 << 20;
+
+/// Declared indexes are written when this many of their keys have changed.
+const KEYS_AT_ONCE: usize = 65_536;
 
 /// What a dataset shares with its store.
 pub(crate) struct Home {
     pub options: Options,
     pub indexes: Arc<OpenIndexes>,
     pub committer: Arc<Queue>,
+    /// Keys that wait for their indexes.
+    pub waiting: Arc<AtomicUsize>,
     pub indexer: Arc<indexer::Queue>,
     /// Numbers of segments, never given twice.
     pub numbers: Arc<AtomicU32>,
@@ -53,6 +62,12 @@ pub(crate) struct OpenDataset {
     writer: Mutex<Writer>,
     /// Held by the one compaction that runs.
     pub compacting: Mutex<Memo>,
+    /// How many wait for that compaction, which then ends early, to hold commits back.
+    pub holding_up: AtomicU32,
+    /// Read by whoever reads versions; written while what was held back is taken out of the log.
+    pub cutting: RwLock<()>,
+    /// How often that was done: a view of what was held back ends with it.
+    pub cuts: AtomicU64,
     damage: OnceLock<String>,
     removed: AtomicBool,
     committer: Arc<Queue>,
@@ -69,7 +84,11 @@ impl Dataset for FileDataset {
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        Ok(Box::new(FileSnapshot::take(&self.0)?))
+        Ok(Box::new(FileSnapshot::take(&self.0, false)?))
+    }
+
+    fn uncommitted(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(FileSnapshot::take(&self.0, true)?))
     }
 
     fn commit(&self, commit: Commit<'_>) -> Result<(Outcome, Ticket), StoreError> {
@@ -91,15 +110,19 @@ impl Dataset for FileDataset {
         compact::run(&self.0, rules)
     }
 
+    fn roll_back(&self) -> Result<(), StoreError> {
+        hold::roll_back(&self.0)
+    }
+
     fn indexes(&self) -> Result<Vec<IndexState>, StoreError> {
-        self.0.keyed.states(&FileSnapshot::take(&self.0)?)
+        self.0.keyed.states(&FileSnapshot::take(&self.0, false)?)
     }
 
     fn rebuild_index(&self, number: u32) -> Result<bool, StoreError> {
         let found = self
             .0
             .keyed
-            .rebuild(&FileSnapshot::take(&self.0)?, number)?;
+            .rebuild(&FileSnapshot::take(&self.0, false)?, number)?;
         self.0.indexer.push(&self.0);
         Ok(found)
     }
@@ -120,13 +143,7 @@ impl OpenDataset {
         let index = index_at("index");
         index.clear();
         let pool = ShapePool::default();
-        let place = Place {
-            disk: &*options.disk,
-            dir,
-            manifest: &manifest,
-            pool: &pool,
-            overlay_keys: options.overlay_keys,
-        };
+        let place = Place::of(&options, dir, &manifest, &pool);
         let (mut found, index) = recovery::recover(&place, &index, &|| index_at("index-damaged"))?;
         if found.segments.is_empty() {
             return Err(StoreError::Damaged {
@@ -143,11 +160,21 @@ impl OpenDataset {
         if damage.get().is_none() {
             clear_unlisted(&*options.disk, dir, &manifest);
         }
-        let keyed = Keyed::new(index_at("keys"), options.overlay_keys, options.idle_keys);
+        let keyed = Keyed::new(
+            index_at("keys"),
+            options.overlay_keys.min(KEYS_AT_ONCE),
+            options.idle_keys,
+        );
         let segments = Arc::new(std::mem::take(&mut found.segments));
-        let overlay = std::mem::take(&mut found.told.overlay);
+        let mut overlay = std::mem::take(&mut found.told.overlay);
+        overlay.join(&home.waiting);
+        let visible = found.told.visible.take();
         let bytes = index.bytes() + keyed.bytes();
-        let writer = Writer::recovered(found, &segments, manifest, home.numbers, bytes);
+        let mut writer = Writer::recovered(found, &segments, manifest, home.numbers, bytes);
+        let visible = visible.map(|visible| {
+            writer.head.holds = true;
+            visible.view(&writer, &segments)
+        });
         Ok(Arc::new(OpenDataset {
             name: writer.head.name.clone(),
             dir: dir.to_owned(),
@@ -157,9 +184,12 @@ impl OpenDataset {
             pool,
             segments: RwLock::new(segments),
             overlay: RwLock::new(overlay),
-            durable: Durable::new(writer.view()),
+            durable: Durable::new(writer.view(), visible),
             writer: Mutex::new(writer),
             compacting: Mutex::default(),
+            holding_up: AtomicU32::new(0),
+            cutting: RwLock::default(),
+            cuts: AtomicU64::new(0),
             damage,
             removed: AtomicBool::new(false),
             committer: home.committer,
@@ -225,7 +255,7 @@ impl OpenDataset {
     /// The dataset's head, as a snapshot taken now would have it.
     pub fn head(&self) -> Result<Head, StoreError> {
         self.durable.reach_all()?;
-        Ok(self.durable.published().head.clone())
+        Ok(self.durable.visible().head.clone())
     }
 
     /// The segment that holds `seq`, as far as there is one.
@@ -361,14 +391,19 @@ impl OpenDataset {
         writer.dirty.clear();
         writer.witnessed = writer.commit;
         writer.index_bytes = self.index.bytes() + self.keyed.bytes();
+        writer.index_held = writer.head.holds;
         Ok(())
     }
 
     /// Whether the index has to be written before more may be committed.
-    pub fn overlay_full(&self) -> bool {
+    pub fn overlay_full(&self, writer: &Writer) -> bool {
         let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
-        overlay.len() >= self.options.overlay_keys
-            || overlay.state_bytes >= self.options.overlay_state_bytes
+        let all = self.options.overlay_keys;
+        let most = match writer.index_bytes <= EVERY_PAGE {
+            true => all,
+            false => all / 16,
+        };
+        overlay.is_full(most, all) || overlay.state_bytes >= self.options.overlay_state_bytes
     }
 
     pub fn segment_full(&self, writer: &Writer) -> bool {
@@ -393,7 +428,7 @@ impl OpenDataset {
 
     /// Has declared indexes brought up to the log, where they miss more than `most` versions.
     pub fn index_on(self: &Arc<OpenDataset>, most: u64) {
-        if self.keyed.behind(self.durable.published().head.next) > most {
+        if self.keyed.behind(self.durable.visible().head.next) > most {
             self.indexer.push(self);
         }
     }
@@ -402,12 +437,16 @@ impl OpenDataset {
     /// A failure is left to the next commit, which meets it again and reports it.
     pub fn rest(&self) {
         let mut writer = self.writer();
-        if self.check_writable(&mut writer).is_ok() && self.worth_an_index() {
+        if self.check_writable(&mut writer).is_ok() && self.worth_an_index(&writer) {
             let _ = self.write_index(&mut writer);
         }
     }
 
-    fn worth_an_index(&self) -> bool {
+    /// An index of what is held back would have to be built anew.
+    fn worth_an_index(&self, writer: &Writer) -> bool {
+        if writer.head.holds {
+            return false;
+        }
         let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
         overlay.len() >= self.options.idle_keys
     }
@@ -421,7 +460,7 @@ impl OpenDataset {
         }
         self.check_writable(&mut writer)?;
         self.durable.reach(writer.commit)?;
-        if self.worth_an_index() {
+        if self.worth_an_index(&writer) {
             self.write_index(&mut writer)?;
         } else if writer.witnessed < writer.commit {
             self.mark(&mut writer)?;
@@ -454,6 +493,8 @@ impl OpenDataset {
             previous: writer.sum,
             behind: writer.commit - self.durable.published().commit,
             populated: false,
+            held: writer.head.holds,
+            shows: false,
             state: Vec::new(),
             removals,
         });

@@ -18,6 +18,22 @@ pub(crate) struct View {
     pub end: u64,
 }
 
+impl View {
+    /// The same, from where commits are held back.
+    pub fn before_held(&self) -> View {
+        View {
+            commit: self.commit,
+            head: Head {
+                holds: true,
+                ..self.head.clone()
+            },
+            superseded: self.superseded.clone(),
+            segment: Arc::clone(&self.segment),
+            end: self.end,
+        }
+    }
+}
+
 /// The newest durable view, and those that wait for the disk.
 pub(crate) struct Durable {
     state: Mutex<State>,
@@ -25,7 +41,10 @@ pub(crate) struct Durable {
 }
 
 struct State {
+    /// The newest durable view.
     published: Arc<View>,
+    /// The newest durable view that is not held back: what readers see.
+    visible: Arc<View>,
     pending: VecDeque<Arc<View>>,
     syncing: bool,
     failed: Option<Failed>,
@@ -53,9 +72,12 @@ impl Failed {
 }
 
 impl Durable {
-    pub fn new(view: View) -> Durable {
+    /// `visible` is what readers see where it is not `view`.
+    pub fn new(view: View, visible: Option<View>) -> Durable {
+        let published = Arc::new(view);
         let state = State {
-            published: Arc::new(view),
+            visible: visible.map_or_else(|| Arc::clone(&published), Arc::new),
+            published,
             pending: VecDeque::new(),
             syncing: false,
             failed: None,
@@ -118,10 +140,15 @@ impl Durable {
         self.reach(newest)
     }
 
-    /// The newest durable view, counted as read until `leave`.
-    pub fn enter(&self) -> Arc<View> {
+    /// The newest durable view, counted as read until `leave`; with what is held back where
+    /// `uncommitted` says so.
+    pub fn enter(&self, uncommitted: bool) -> Arc<View> {
         let mut state = self.lock();
-        let view = Arc::clone(&state.published);
+        let view = Arc::clone(if uncommitted {
+            &state.published
+        } else {
+            &state.visible
+        });
         let standing = state.readers.entry(view.commit).or_default();
         *standing = (standing.0 + 1, view.head.next);
         view
@@ -143,22 +170,42 @@ impl Durable {
         Arc::clone(&self.lock().published)
     }
 
+    /// The newest durable view that readers see.
+    pub fn visible(&self) -> Arc<View> {
+        Arc::clone(&self.lock().visible)
+    }
+
+    /// The newest view that readers see or will see when it is durable.
+    pub fn shown(&self) -> Arc<View> {
+        let state = self.lock();
+        let shown = state.pending.iter().rev().find(|view| !view.head.holds);
+        Arc::clone(shown.unwrap_or(&state.visible))
+    }
+
+    /// Begins anew at `view`, after what was held back is gone.
+    pub fn restart(&self, view: View) {
+        let mut state = self.lock();
+        state.pending.clear();
+        state.published = Arc::new(view);
+        state.visible = Arc::clone(&state.published);
+    }
+
     /// The oldest commit at which somebody reads or may begin to.
     pub fn oldest(&self) -> u64 {
         let state = self.lock();
-        let published = state.published.commit;
+        let visible = state.visible.commit;
         state
             .readers
             .keys()
             .next()
-            .map_or(published, |oldest| published.min(*oldest))
+            .map_or(visible, |oldest| visible.min(*oldest))
     }
 
     /// The newest durable view, and the next sequence of the oldest view that somebody reads or
     /// may begin to read.
     pub fn standing(&self) -> (Arc<View>, Seq) {
         let state = self.lock();
-        let next = state.published.head.next;
+        let next = state.visible.head.next;
         let oldest = state.readers.values().next();
         let oldest = oldest.map_or(next, |(_, oldest)| next.min(*oldest));
         (Arc::clone(&state.published), oldest)
@@ -168,7 +215,7 @@ impl Durable {
     pub fn refresh(&self, view: View) {
         let mut state = self.lock();
         if state.pending.is_empty() && state.published.commit == view.commit {
-            state.published = Arc::new(view);
+            state.publish(Arc::new(view));
         }
     }
 
@@ -200,7 +247,15 @@ impl State {
             .front()
             .is_some_and(|waiting| waiting.commit <= view.commit)
         {
-            self.pending.pop_front();
+            let passed = self.pending.pop_front();
+            self.visible = passed
+                .filter(|passed| !passed.head.holds)
+                .unwrap_or_else(|| Arc::clone(&self.visible));
+        }
+        if !view.head.holds {
+            self.visible = Arc::clone(&view);
+        } else if !self.visible.head.holds {
+            self.visible = Arc::new(self.visible.before_held());
         }
         self.published = view;
     }

@@ -21,6 +21,10 @@ const STATE_TO_COMPRESS: usize = 256;
 
 const POPULATED: u32 = 1;
 const STATE_COMPRESSED: u32 = 2;
+/// Readers do not see it before a later frame comes without this mark.
+const HELD: u32 = 4;
+/// It shows what stands before it and was held back.
+const SHOWS: u32 = 8;
 
 /// The fixed part of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,11 +110,16 @@ impl Header {
         self.marks & POPULATED != 0
     }
 
+    /// Whether it is held back from readers.
+    pub fn held(&self) -> bool {
+        self.marks & HELD != 0
+    }
+
     /// The newest commit that needs nobody else to vouch for it: those that were durable, and
     /// this one too where it holds nothing.
     pub fn vouches(&self) -> u64 {
         let content = [self.rows, self.state_len, self.removals_len];
-        let empty = content == [0; 3] && !self.populated();
+        let empty = content == [0; 3] && self.marks & (POPULATED | SHOWS) == 0;
         if empty && self.behind == 0 {
             self.commit
         } else {
@@ -273,6 +282,10 @@ pub(crate) struct Closing<'a> {
     pub previous: u32,
     pub behind: u64,
     pub populated: bool,
+    /// It is held back.
+    pub held: bool,
+    /// It shows what was held back before it.
+    pub shows: bool,
     /// State as `put_state` writes it, not compressed yet.
     pub state: Vec<u8>,
     pub removals: &'a [Removal],
@@ -333,6 +346,8 @@ impl FrameWriter {
         if compressed {
             marks |= STATE_COMPRESSED;
         }
+        marks |= if closing.held { HELD } else { 0 };
+        marks |= if closing.shows { SHOWS } else { 0 };
         let header = Header {
             commit: closing.commit,
             first_seq: closing.first_seq,

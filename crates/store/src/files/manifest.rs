@@ -218,10 +218,10 @@ mod tests {
 
     #[test]
     fn another_format_is_named() {
-        let text = manifest("orders").text().replace("format 2", "format 3");
+        let text = manifest("orders").text().replace("format 3", "format 4");
         assert!(matches!(
             Manifest::parse(text.as_bytes()),
-            Err(BadManifest::Format(3))
+            Err(BadManifest::Format(4))
         ));
     }
 }

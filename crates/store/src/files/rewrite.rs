@@ -316,6 +316,9 @@ impl<'d> Anew<'d> {
             previous: self.sum,
             behind: 0,
             populated: together.populated,
+            // Nothing is compacted while something is held back.
+            held: false,
+            shows: false,
             state,
             removals: &together.removals,
         });

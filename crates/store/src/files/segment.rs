@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -16,11 +17,13 @@ use super::wire::{Reader, crc};
 use crate::{Seq, StoreError};
 
 /// The format that this code writes.
-pub(crate) const FORMAT: u32 = 2;
+pub(crate) const FORMAT: u32 = 3;
 /// The oldest format that it reads.
 pub(crate) const OLDEST: u32 = 1;
 /// The first format whose frames may remove ids and whose segments may be compacted.
 pub(crate) const REMOVING: u32 = 2;
+/// The first format whose frames may be held back.
+pub(crate) const HOLDING: u32 = 3;
 
 const MAGIC: [u8; 8] = *b"TAHINILG";
 const FOOTER: [u8; 4] = *b"TFT1";
@@ -317,6 +320,15 @@ impl Segment {
         places
             .partition_point(|place| place.seq <= seq)
             .checked_sub(1)
+    }
+
+    /// The sequences that block `number` is there for, those of rows that are gone included: up to
+    /// the next block, or for the last one without end. `None` beyond the last one.
+    pub fn span(&self, number: usize) -> Option<Range<Seq>> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let seq = |place: &Place| self.opening.first_seq + u64::from(place.seq);
+        let first = seq(places.get(number)?);
+        Some(first..places.get(number + 1).map_or(Seq::MAX, seq))
     }
 
     /// Reads block `number`; `None` beyond the last one.

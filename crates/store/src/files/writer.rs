@@ -41,10 +41,12 @@ pub(crate) struct Writer {
     pub index_bytes: u64,
     /// The number of the next segment, the same for all handles that the dataset ever had: one
     /// that failed may still be at work on a file.
-    numbers: Arc<AtomicU32>,
+    pub numbers: Arc<AtomicU32>,
     sealed_bytes: u64,
     /// What a failed sync may have left behind was cut off.
     pub cut: bool,
+    /// The index was written with commits that are held back.
+    pub index_held: bool,
 }
 
 impl Writer {
@@ -73,6 +75,7 @@ impl Writer {
             populated: told.populated,
             bytes: 0,
             last_ts: told.last_ts,
+            holds: false,
             past: manifest.past.clone(),
         };
         let mut writer = Writer {
@@ -95,6 +98,7 @@ impl Writer {
                 .sum(),
             index_bytes,
             cut: false,
+            index_held: told.index_held,
         };
         writer.head.bytes = writer.bytes();
         writer
@@ -182,6 +186,7 @@ impl Writer {
             deleted: self.head.deleted,
             populated: self.head.populated,
             last_ts: self.head.last_ts,
+            held: self.head.holds,
         }
     }
 }

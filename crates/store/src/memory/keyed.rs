@@ -6,7 +6,7 @@ use tahini_entity::Batch;
 
 use super::{All, MemorySnapshot};
 use crate::indexes::{Before, UNKNOWN, marks, merge};
-use crate::{Ask, Hit, IndexDef, IndexState, Seq};
+use crate::{Ask, Hit, IndexDef, IndexState, Seq, StoreError};
 
 /// The declared indexes of a dataset.
 #[derive(Default)]
@@ -79,12 +79,14 @@ impl Keyed {
 impl All {
     /// Brings the indexes up to the newest version.
     pub(super) fn index(&mut self) {
+        // What is held back may be taken back.
+        let next = self.visible().0.next;
         let mut keyed = std::mem::take(&mut self.keyed);
         for known in &mut keyed.known {
-            for seq in known.next..self.head.next {
+            for seq in known.next..next {
                 self.index_one(known, seq);
             }
-            known.next = self.head.next;
+            known.next = next;
         }
         self.keyed = keyed;
     }
@@ -134,18 +136,19 @@ impl MemorySnapshot {
         keys: &[u128],
         ask: &Ask,
         out: &mut Vec<Hit>,
-    ) -> bool {
+    ) -> Result<bool, StoreError> {
         super::write(&self.all).index();
-        let all = self.all();
+        let all = self.all()?;
         let mut known = all.keyed.known.iter();
-        let Some(known) = known.find(|known| known.def.fingerprint == fingerprint) else {
-            return false;
+        let known = known.find(|known| known.def.fingerprint == fingerprint);
+        let Some(known) = known.filter(|known| known.next >= self.head.next) else {
+            return Ok(false);
         };
         if ask
             .leaves_from()
             .is_some_and(|from| from < known.gone_until)
         {
-            return false;
+            return Ok(false);
         }
         for (of, key) in keys.iter().enumerate() {
             let mut hits = self.hits(&all, known, *key, of, ask);
@@ -155,7 +158,7 @@ impl MemorySnapshot {
             merge(&mut hits, ask);
             out.extend(hits);
         }
-        true
+        Ok(true)
     }
 
     fn hits(&self, all: &All, known: &Known, key: u128, of: usize, ask: &Ask) -> Vec<Hit> {

@@ -7,6 +7,7 @@ mod contract;
 mod crash;
 mod format;
 mod gate;
+mod hold;
 mod keyed;
 mod lying_disk;
 mod model;

@@ -541,7 +541,7 @@ fn other_formats_are_refused_with_both_numbers() {
     let three = Three::new();
     let (root, _) = three.again();
     for (text, number) in [
-        ("tahini store 3\n", 3),
+        ("tahini store 4\n", 4),
         ("tahini store 0\n", 0),
         ("something else", 0),
     ] {
@@ -551,7 +551,7 @@ fn other_formats_are_refused_with_both_numbers() {
             .unwrap_err();
         let StoreError::Format {
             path,
-            expected: 2,
+            expected: 3,
             found,
         } = refused
         else {
@@ -567,13 +567,13 @@ fn other_formats_are_refused_with_both_numbers() {
     let (root, log) = three.again();
     let manifest = folder(&root, "d").join("MANIFEST");
     let text = fs::read_to_string(&manifest).unwrap();
-    fs::write(&manifest, text.replace("format 2", "format 9")).unwrap();
+    fs::write(&manifest, text.replace("format 3", "format 9")).unwrap();
     let files = Files::open(&root, Options::default()).unwrap();
     let refused = files.open("d", true).map(|_| ());
     assert!(matches!(
         refused,
         Err(StoreError::Format {
-            expected: 2,
+            expected: 3,
             found: 9,
             ..
         })
@@ -583,14 +583,14 @@ fn other_formats_are_refused_with_both_numbers() {
 
     fs::write(&manifest, text).unwrap();
     let file = fs::File::options().write(true).open(&log).unwrap();
-    file.write_all_at(&3u32.to_le_bytes(), 8).unwrap();
+    file.write_all_at(&4u32.to_le_bytes(), 8).unwrap();
     let files = Files::open(&root, Options::default()).unwrap();
     let refused = files.open("d", true).map(|_| ());
     assert!(matches!(
         refused,
         Err(StoreError::Format {
-            expected: 2,
-            found: 3,
+            expected: 3,
+            found: 4,
             ..
         })
     ));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tahini_entity::{Batch, Dict, Entity, Str, Value};
 use tahini_store::{
-    Commit, Dataset, Limit, Outcome, Rule, Seq, Snapshot, StateWrite, StoreError, View,
+    Commit, Dataset, Limit, Outcome, Rule, Seq, Show, Snapshot, StateWrite, StoreError, View,
 };
 
 pub const ALL: Limit = Limit {
@@ -58,6 +58,8 @@ pub fn commit(rows: &Batch) -> Commit<'_> {
         state: &[],
         populated: false,
         now: 1_000,
+        show: Show::Now,
+        note: None,
     }
 }
 

@@ -437,3 +437,93 @@ fn populated_asks_for_a_complete_dataset() {
     node.get(&format!("{path}?populated=true"))
         .is_problem(404, "not populated");
 }
+
+/// A node whose pipe `a` changed more than it may: two of its three entities.
+fn tripped() -> TestNode {
+    let mut pipe = super::embedded("a", &["1", "2", "3"]);
+    pipe["sink"] = json!({"type": "dataset", "circuit_breaker_threshold_count": 1});
+    let node = TestNode::of(json!([pipe]));
+    assert!(succeeds(&node));
+    pipe["source"]["entities"][0]["name"] = json!("one");
+    pipe["source"]["entities"][1]["name"] = json!("two");
+    node.put("/api/config", json!([pipe])).ok();
+    assert!(!succeeds(&node));
+    node
+}
+
+/// Runs the pipe `a`.
+fn succeeds(node: &TestNode) -> bool {
+    let hub = &node.running().node().assembly.hub;
+    let live = hub.pipe("a").unwrap();
+    hub.run(&live, &Default::default()).unwrap().success()
+}
+
+const COMMIT: &[(&str, &str)] = &[("operation", "commit-circuit-breaker")];
+const ROLL_BACK: &[(&str, &str)] = &[("operation", "rollback-circuit-breaker")];
+
+#[test]
+fn a_tripped_circuit_breaker_is_shown_and_committed() {
+    let mut node = tripped();
+    node.restart();
+    let names = |query: &str| {
+        let all = node.json(&format!("/api/datasets/a/entities?history=false{query}"));
+        let all = all.as_array().unwrap().clone();
+        let mut names: Vec<String> = all
+            .iter()
+            .map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(""), ["1", "2", "3"]);
+    assert_eq!(names("&uncommitted=true"), ["3", "one", "two"]);
+    let entity = node.json("/api/datasets/a/entity?entity_id=1&uncommitted=true");
+    assert_eq!(entity["name"], "one");
+    let runtime = node.json("/api/pipes/a")["runtime"].clone();
+    assert_eq!(runtime["has-circuit-breaker"], true);
+    assert_eq!(runtime["circuit-breaker"]["tripped"], true);
+    assert_eq!(runtime["circuit-breaker"]["uncommitted"], 2);
+    assert_eq!(
+        node.json("/api/datasets/a")["runtime"]["circuit-breaker"]["pipe"],
+        "a"
+    );
+    let metric = "sesam_pipe_circuit_breaker_tripped{pipe=\"a\"}";
+    assert!(
+        node.get("/api/metrics")
+            .text
+            .contains(&format!("{metric} 1"))
+    );
+    node.pump("a", &[("operation", "start")])
+        .is_problem(409, "circuit breaker");
+    node.form("/api/datasets/a", &[("operation", "explode")])
+        .is_problem(400, "explode");
+    node.form("/api/datasets/nowhere", COMMIT)
+        .is_problem(404, "nowhere");
+
+    let shown = node.form("/api/datasets/a", COMMIT).ok();
+    assert_eq!(
+        shown["runtime"]["circuit-breaker"],
+        json!({"tripped": false})
+    );
+    assert_eq!(names(""), ["3", "one", "two"]);
+    assert!(
+        node.get("/api/metrics")
+            .text
+            .contains(&format!("{metric} 0"))
+    );
+    node.form("/api/datasets/a", COMMIT)
+        .is_problem(409, "is not");
+    assert!(succeeds(&node));
+}
+
+#[test]
+fn a_tripped_circuit_breaker_is_rolled_back() {
+    let node = tripped();
+    node.form("/api/datasets/a", ROLL_BACK).ok();
+    let all = node.json("/api/datasets/a/entities");
+    assert_eq!(offsets(&all), [0, 1, 2]);
+    assert_eq!(node.json("/api/datasets/a/entities?uncommitted=true"), all);
+    let log = node.json("/api/pipes/a/log?reverse=true&limit=1");
+    assert_eq!(log[0]["event_type"], "circuit-breaker-rollback");
+    assert!(!succeeds(&node), "its source is as it was");
+}

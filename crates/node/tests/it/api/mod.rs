@@ -12,6 +12,7 @@ mod receivers;
 mod secrets;
 mod status;
 mod systems;
+mod upstream;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -173,13 +174,17 @@ impl TestNode {
 
     /// An operation of a pipe's pump.
     pub fn pump(&self, pipe: &str, fields: &[(&str, &str)]) -> Answered {
-        let path = format!("/api/pipes/{pipe}/pump");
+        self.form(&format!("/api/pipes/{pipe}/pump"), fields)
+    }
+
+    /// Posts a form.
+    pub fn form(&self, path: &str, fields: &[(&str, &str)]) -> Answered {
         let kind = "application/x-www-form-urlencoded";
         let mut url = reqwest::Url::parse("http://form/").unwrap();
         url.query_pairs_mut().extend_pairs(fields);
         let form = url.query().unwrap_or_default().to_owned();
         self.send(
-            self.request(Method::POST, &path)
+            self.request(Method::POST, path)
                 .header(CONTENT_TYPE, kind)
                 .body(form),
         )

@@ -62,7 +62,7 @@ impl Keyed {
     /// # Errors
     /// When the dataset or the disk refuses; the next call tries again.
     pub fn advance(&self, dataset: &Arc<OpenDataset>) -> Result<bool, StoreError> {
-        let snapshot = FileSnapshot::take(dataset)?;
+        let snapshot = FileSnapshot::take(dataset, false)?;
         let mut work = self.work();
         self.adopt(&mut work, &snapshot)?;
         match self.do_one(&mut work, &snapshot) {
@@ -98,7 +98,7 @@ impl Keyed {
     pub fn close(&self, dataset: &Arc<OpenDataset>) -> Result<(), StoreError> {
         let mut work = self.work();
         if work.loaded && (self.read().fresh.len() >= self.limits.idle.max(1) || work.unnoted) {
-            self.flush(&mut work, &FileSnapshot::take(dataset)?)?;
+            self.flush(&mut work, &FileSnapshot::take(dataset, false)?)?;
         }
         self.index.close_summed();
         Ok(())
@@ -367,7 +367,7 @@ impl Keyed {
         let Some(newest) = going.filter_map(RoaringTreemap::max).max() else {
             return Ok(());
         };
-        let snapshot = FileSnapshot::take(dataset)?;
+        let snapshot = FileSnapshot::take(dataset, false)?;
         let mut work = self.work();
         self.adopt(&mut work, &snapshot)?;
         if !work.loaded {

@@ -2,6 +2,7 @@
 //! so small that segments roll, indexes are written and environments are closed all the time.
 
 pub mod compaction;
+mod hold;
 pub mod indexes;
 mod reads;
 mod writes;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use tahini_store::{Backend, Dataset, Files, Memory, Options};
 
 use compaction::*;
+use hold::*;
 use indexes::*;
 use reads::*;
 use writes::*;
@@ -53,6 +55,7 @@ contract!(
     one_version_of_an_id_may_be_all,
     what_did_not_change_can_be_written_once_more,
     touched_versions_are_left_alone,
+    a_commit_may_remember_which_versions_it_met,
     rows_need_an_id,
     order_of_names_is_no_change,
     types_and_digits_are_changes,
@@ -86,6 +89,10 @@ contract!(
     a_snapshot_holds_back_what_it_needs,
     a_stopped_compaction_goes_on,
     compaction_runs_beside_writers_and_readers,
+    what_is_held_back_is_seen_when_it_is_shown,
+    what_is_held_back_may_be_taken_back,
+    beside_what_is_held_back_nothing_else_is_written,
+    a_commit_that_changes_nothing_holds_nothing_back,
     an_index_leads_to_the_latest_versions,
     an_index_tells_what_left_a_key,
     an_index_is_read_in_pages_both_ways,

@@ -2,7 +2,7 @@
 
 use roaring::RoaringTreemap;
 use tahini_entity::{Batch, Dict, Entity, Offset, Str, Value};
-use tahini_store::{Backend, Commit, Dataset, Rule, StoreError};
+use tahini_store::{Backend, Commit, Dataset, Note, Rule, StoreError};
 
 use super::orders;
 use crate::rows::*;
@@ -531,4 +531,40 @@ pub fn many_shapes_and_wide_shapes_are_kept(backend: &dyn Backend) {
             (expected.id, expected.shape.names(), expected.body)
         );
     }
+}
+
+pub fn a_commit_may_remember_which_versions_it_met(backend: &dyn Backend) {
+    let dataset = orders(backend);
+    write(&dataset, [entity("a", 1), entity("b", 1)]);
+    let rows = batch([entity("b", 1), entity("c", 1), deleted("x", 1)]);
+    let with = roaring::RoaringTreemap::from_iter([77]);
+    let note = |with| {
+        Some(Note {
+            space: "s",
+            key: b"seen",
+            with,
+        })
+    };
+    let remember = Commit {
+        note: note(&with),
+        state: &[set("s", b"offset", b"3")],
+        ..commit(&rows)
+    };
+    run(&dataset, remember).unwrap();
+    let seen = || {
+        let snapshot = dataset.snapshot().unwrap();
+        let rows = snapshot.state("s", b"").unwrap();
+        assert_eq!(rows[0].0, b"offset");
+        let bits = roaring::RoaringTreemap::deserialize_from(rows[1].1.as_slice()).unwrap();
+        bits.iter().collect::<Vec<_>>()
+    };
+    assert_eq!(seen(), [1, 2, 77], "met without a change, written, others");
+    let nothing = roaring::RoaringTreemap::new();
+    let rows = batch([deleted("y", 1)]);
+    let remember = Commit {
+        note: note(&nothing),
+        ..commit(&rows)
+    };
+    run(&dataset, remember).unwrap();
+    assert_eq!(seen(), [1, 2, 77], "there is nothing to remember");
 }
