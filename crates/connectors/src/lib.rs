@@ -9,7 +9,7 @@ pub mod microservice;
 use tahini_hub::registry::{SinkDef, SourceDef, SystemDef, TransformDef};
 
 /// Source types, by name.
-pub const SOURCES: &[SourceDef] = &[json::PULL];
+pub const SOURCES: &[SourceDef] = &[json::BINARY, json::PULL];
 
 /// Sink types, by name.
 pub const SINKS: &[SinkDef] = &[json::PUSH];

@@ -8,6 +8,7 @@ mod entity;
 pub mod hash;
 pub mod json;
 pub mod order;
+pub mod packed;
 mod value;
 
 pub use batch::{Batch, Meta, Record, Shape};

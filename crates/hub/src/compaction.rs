@@ -12,8 +12,10 @@ use tahini_entity::{Batch, Offset, Value};
 use tahini_store::{Compacted, Compaction, Dataset, Limit, Seq, StateWrite, StoreError, View};
 
 use crate::config::Props;
+use crate::config::known::keeps_places;
 use crate::execution_log::{self, Summary};
 use crate::hub::{Hub, LivePipe, commit_state};
+use crate::places::Places;
 use crate::{Cancel, Failure, Pipe, progress};
 
 const HOUR: i64 = 3_600_000_000;
@@ -373,8 +375,8 @@ impl Readers {
                 pipe.kind("sink").ends_with("_endpoint"),
             ) {
                 // Whoever asks there says where to go on.
-                ("dataset", true) => continue,
-                ("dataset", false) => first_unread(hub, pipe)?,
+                (kind, true) if keeps_places(kind) => continue,
+                (kind, false) if keeps_places(kind) => first_unread(hub, pipe, dataset)?,
                 // Nobody here can tell how far it has read.
                 _ => Some(0),
             };
@@ -384,7 +386,7 @@ impl Readers {
                 continue;
             };
             readers.latest = Some(readers.latest.map_or(first, |known| known.min(first)));
-            if all || !source["subset"].is_null() || pipe.kind("source") != "dataset" {
+            if all || !source["subset"].is_null() || !keeps_places(pipe.kind("source")) {
                 readers.history = Some(readers.history.map_or(first, |known| known.min(first)));
             }
         }
@@ -392,20 +394,17 @@ impl Readers {
     }
 }
 
-/// The first version that a pipe with a dataset source has not read; `None` when it has to read
-/// everything anyway.
-fn first_unread(hub: &Hub, pipe: &Pipe) -> Result<Option<Seq>, StoreError> {
+/// The first version of `dataset` that a pipe which reads it has not read; `None` when it has to
+/// read everything anyway.
+fn first_unread(hub: &Hub, pipe: &Pipe, dataset: &str) -> Result<Option<Seq>, StoreError> {
     let log = execution_log::dataset_id(&pipe.id);
     let home = pipe.sink_dataset().unwrap_or(&log);
     let Some(home) = hub.world.store.find(home)? else {
         return Ok(None);
     };
     let offset = progress::offset(home.snapshot()?.as_ref(), &pipe.id)?;
-    Ok(match offset {
-        Some(Offset::Int(seq)) => Some(u64::try_from(seq).map_or(0, |seq| seq + 1)),
-        Some(Offset::Text(_)) => Some(0),
-        None => None,
-    })
+    let read = |offset: &Offset| Places::read(offset, dataset).map_or(0, |seq| seq + 1);
+    Ok(offset.as_ref().map(read))
 }
 
 /// The space of the ids whose earlier versions are to be removed.

@@ -66,6 +66,7 @@ impl Hub {
         );
         let world = World {
             store,
+            known: Arc::default(),
             systems: systems.clone(),
             services,
             clock,
@@ -136,6 +137,9 @@ impl Hub {
         let ended = prepared.ended.iter().filter_map(|id| pipes.get(id));
         ended.for_each(|live| live.retire());
         self.systems.apply(&prepared.configuration);
+        let written = prepared.configuration.pipes();
+        let written = written.filter_map(|pipe| pipe.sink_dataset().map(str::to_owned));
+        self.world.known.set_written(written);
         *pipes = prepared.pipes;
         drop(pipes);
         *self

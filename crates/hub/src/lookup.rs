@@ -7,16 +7,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tahini_dtl::{By, Index, Lookup, LookupError, Need};
-use tahini_entity::{Batch, Entity, Offset, Value, order};
+use tahini_entity::{Batch, Datetime, Dict, Entity, Offset, Value, order};
 use tahini_store::{Ask, Backend, Limit, Snapshot, StoreError, View};
 
-use crate::{Cancel, Ctx, indexes};
+use crate::{Cancel, Ctx, Failure, Known, completeness, indexes};
 
 /// The datasets of a store, as the rules of one pipe see them.
 pub(crate) struct Datasets {
     store: Arc<dyn Backend>,
     /// The dataset that the pipe reads, if it reads one.
     source: Option<String>,
+    known: Arc<Known>,
     cancel: Cancel,
 }
 
@@ -33,6 +34,8 @@ struct Asked<'a> {
     /// By the fingerprint of the index.
     joins: BTreeMap<&'a str, Join<'a>>,
     previous: Vec<(&'a str, u64, usize)>,
+    /// The datasets whose completeness is asked for.
+    completeness: Vec<(&'a str, usize)>,
 }
 
 /// All values that one index is asked for, by their hash.
@@ -51,6 +54,7 @@ impl Datasets {
         Datasets {
             store: Arc::clone(ctx.store),
             source: dataset.map(str::to_owned),
+            known: Arc::clone(ctx.known),
             cancel: ctx.cancel.clone(),
         }
     }
@@ -78,26 +82,13 @@ impl Datasets {
                         previous.push((id, version, at));
                     }
                 }
-                // A dataset that does not exist has no completeness.
-                By::Completeness(_) if !self.exists(need.dataset)? => {}
                 By::Completeness(of) => {
-                    return Err(LookupError {
-                        message: format!(
-                            "expected rules without `completeness`, found one that asks for that \
-                             of {of:?}: it is not there yet"
-                        ),
-                    });
+                    let all = &mut asked.entry(need.dataset).or_default().completeness;
+                    all.push((of, at));
                 }
             }
         }
         Ok(asked)
-    }
-
-    fn exists(&self, dataset: &str) -> Result<bool, LookupError> {
-        let found = self.store.find(dataset).map_err(|error| LookupError {
-            message: format!("dataset {dataset:?} cannot be read: {error}"),
-        })?;
-        Ok(found.is_some())
     }
 
     fn answer(
@@ -105,7 +96,10 @@ impl Datasets {
         dataset: &str,
         asked: &mut Asked<'_>,
         answers: &mut Answers,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), Failure> {
+        if !asked.completeness.is_empty() {
+            self.answer_completeness(dataset, &asked.completeness, answers)?;
+        }
         let Some(dataset) = self.store.find(dataset)? else {
             return Ok(());
         };
@@ -122,6 +116,30 @@ impl Datasets {
         }
         if !unindexed.is_empty() {
             self.join(snapshot.as_ref(), &unindexed, answers)?;
+        }
+        Ok(())
+    }
+
+    /// Others may have heard of a dataset that is gone; it has no completeness all the same.
+    fn answer_completeness(
+        &self,
+        via: &str,
+        asked: &[(&str, usize)],
+        answers: &mut Answers,
+    ) -> Result<(), Failure> {
+        let values = completeness::of(self.store.as_ref(), &self.known, via)?;
+        for (of, at) in asked {
+            let is_there = via == *of || self.store.find(of)?.is_some();
+            let value = values.get(*of).filter(|_| is_there).copied();
+            let nanosecond = value.map(|micros| i128::from(micros) * 1_000);
+            if let Some(moment) = nanosecond.and_then(Datetime::from_nanosecond) {
+                let mut properties = Dict::new();
+                properties.push_new("completeness", Value::Datetime(moment));
+                answers[*at].push(Arc::new(Entity {
+                    properties,
+                    ..Entity::default()
+                }));
+            }
         }
         Ok(())
     }

@@ -129,6 +129,8 @@ impl Systems for OpenSystems {
             place: &tahini_dtl::JsonPath::default(),
             whole: props,
             store: &self.store,
+            known: &Arc::default(),
+            joined: &[],
             systems: &this,
             services: &self.services,
             clock: &self.clock,

@@ -1,11 +1,12 @@
 //! A pipe as its configuration says it, ready to be opened for runs.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
-use tahini_dtl::JsonPath;
+use tahini_dtl::{JsonPath, Read};
 use tahini_entity::Offset;
 use tahini_store::Backend;
 
@@ -15,13 +16,17 @@ use crate::policy::Policy;
 use crate::registry::ContinuationDef;
 use crate::secrets::SecretSource;
 use crate::source::{Continuation, From};
-use crate::{Cancel, Clock, Ctx, Failure, Registry, Services, Sink, Source, Systems, Transform};
+use crate::{
+    Cancel, Clock, Ctx, Failure, Known, Registry, Services, Sink, Source, Systems, Transform,
+};
 
 /// Everything outside a pipe that its runs need.
 #[derive(Clone)]
 pub struct World {
     /// The datasets.
     pub store: Arc<dyn Backend>,
+    /// What is known of datasets beside what the store holds.
+    pub known: Arc<Known>,
     /// The open systems.
     pub systems: Arc<dyn Systems>,
     /// The hosted services.
@@ -45,6 +50,8 @@ pub struct Pipe {
     moves: Moves,
     /// The folder of its project.
     pub folder: Option<PathBuf>,
+    /// The datasets that its rules read.
+    pub reads: Vec<Read>,
     /// How failures are answered.
     pub policy: Policy,
     /// Source entities a batch.
@@ -114,6 +121,7 @@ impl Pipe {
             effective: effective.clone(),
             moves: component.moves.clone(),
             folder: component.folder.clone(),
+            reads: component.reads.clone(),
             policy: Policy::of(id, pump, &component.original["pump"])?,
             batch_size,
             checkpoint_interval: interval,
@@ -155,6 +163,13 @@ impl Pipe {
                     .map_or(name, |(dataset, _alias)| dataset)
             })
             .collect()
+    }
+
+    /// The datasets that the source and the rules read.
+    pub fn inputs(&self) -> BTreeSet<String> {
+        let sources = self.source_datasets().into_iter().map(str::to_owned);
+        let joined = self.reads.iter().map(|read| read.dataset.clone());
+        sources.chain(joined).collect()
     }
 
     /// The systems that runs of this pipe touch, each once; none when they stay in the store.
@@ -309,6 +324,8 @@ impl Pipe {
             props: Props::new(&path, filled.as_object().unwrap_or(&empty)),
             whole: Props::new("$", self.effective.as_object().unwrap_or(&empty)),
             store: &world.store,
+            known: &world.known,
+            joined: &self.reads,
             systems: &world.systems,
             services: &world.services,
             clock: &world.clock,

@@ -72,6 +72,11 @@ impl Plan {
         })
     }
 
+    /// Whether the run would leave out what an earlier one read.
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.kind.reads_everything() || self.resumed
+    }
+
     /// The offset means nothing any more: start over.
     pub(crate) fn start_over(&mut self) {
         self.kind = RunKind::Full;

@@ -4,6 +4,7 @@ use tahini_entity::{Batch, Offset};
 use tahini_store::{Snapshot, StateWrite, StoreError};
 
 use crate::Failure;
+use crate::reprocessing::SYNC;
 use crate::sink::RunKind;
 use crate::source::Continuation;
 
@@ -36,6 +37,8 @@ pub struct Place {
     pub partials: u64,
     /// What was processed at the offset itself, as saved.
     pub boundary: Vec<u8>,
+    /// What the output was made of, as saved (see `reprocessing`).
+    pub sync: Vec<u8>,
     /// State of the source, keys without their prefix.
     pub source: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -47,6 +50,7 @@ impl Place {
         for (key, value) in snapshot.state(&space(pipe), b"")? {
             match key.as_slice() {
                 OFFSET => place.offset = decode(&value),
+                SYNC => place.sync = value,
                 BOUNDARY => place.boundary = value,
                 UNFINISHED => {
                     place.unfinished = match value.as_slice() {

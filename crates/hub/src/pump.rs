@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use tahini_store::StateWrite;
 
 use crate::boundary::Boundary;
+use crate::completeness::{self, Leaving};
 use crate::entity_type::Watch;
 use crate::execution_log::{ExecutionLog, RunLog, Summary, User};
 use crate::flow::Flow;
@@ -20,7 +21,9 @@ use crate::intake::Intake;
 use crate::pipe::{Pipe, World};
 use crate::plan::Plan;
 use crate::policy::{Doing, Standing, Verdict, verdict};
+use crate::populated;
 use crate::progress::{self, Tracker};
+use crate::reprocessing::Sync;
 use crate::retry::{Ledger, Letters};
 use crate::sink::{End, Progress, Run, RunKind};
 use crate::source::{Continuation, Step};
@@ -122,13 +125,11 @@ fn run_planned(
     summary: &mut Summary,
     cancel: &Cancel,
 ) -> Result<(), Failure> {
+    let started = run_log.started().as_microsecond();
+    let input = Input::open(pipe, world, plan, started, cancel)?;
+    summary.warnings.extend(input.sync.told());
+    let source = input.source;
     run_log.set_kind(plan.kind);
-    let mut source = pipe.open_source(world, cancel, plan.from.clone());
-    if source.as_ref().is_ok_and(|source| !source.continues()) {
-        plan.start_over();
-        run_log.set_kind(plan.kind);
-        source = pipe.open_source(world, cancel, plan.from.clone());
-    }
     plan.mark_rescan(pipe, world)?;
     let mut sink = pipe.open_sink(world, cancel)?;
     let transforms = pipe.open_way(world, cancel)?;
@@ -172,6 +173,8 @@ fn run_planned(
         tracker,
         boundary,
         read_attempts: 0,
+        leaving: input.leaving,
+        sync: input.sync,
         cancel,
         summary,
     };
@@ -184,9 +187,49 @@ fn run_planned(
     outcome
 }
 
+/// What a run reads, and what has to be known of it before it is read.
+struct Input {
+    leaving: Option<Leaving>,
+    sync: Sync,
+    source: Result<Box<dyn Source>, Failure>,
+}
+
+impl Input {
+    /// Opens the source; where the place means nothing any more, the plan starts over.
+    fn open(
+        pipe: &Pipe,
+        world: &World,
+        plan: &mut Plan,
+        started: i64,
+        cancel: &Cancel,
+    ) -> Result<Input, Failure> {
+        populated::wait(pipe, world)?;
+        let mut sync = Sync::of(pipe, world, &plan.place)?;
+        if plan.goes_on() && sync.resets(pipe) {
+            plan.start_over();
+        }
+        // What the inputs promise is read before what they hold.
+        let leaving = completeness::leaving(pipe, world, started)?;
+        let mut source = pipe.open_source(world, cancel, plan.from.clone());
+        if source.as_ref().is_ok_and(|source| !source.continues()) {
+            plan.start_over();
+            source = pipe.open_source(world, cancel, plan.from.clone());
+        }
+        Ok(Input {
+            leaving,
+            sync,
+            source,
+        })
+    }
+}
+
 /// What a full run tells when entities failed in its transforms.
 const HELD: &str = "entities did not get through the transforms, so that nobody knows what they \
                     would have become: the run counts as incomplete and deletes nothing";
+
+/// What a run tells whose source is not the one that the place belongs to.
+const OTHER: &str = "expected the source that the offset belongs to, found one that was created or \
+                     restored since; the next run reads it from its start";
 
 /// A run in full flow.
 struct Work<'a, 'b> {
@@ -201,6 +244,8 @@ struct Work<'a, 'b> {
     /// Reads that were begun again; they count over the whole run, so that a source that always
     /// breaks at the same place ends it.
     read_attempts: u64,
+    leaving: Option<Leaving>,
+    sync: Sync,
     cancel: &'a Cancel,
     summary: &'a mut Summary,
 }
@@ -300,7 +345,8 @@ impl Work<'_, '_> {
             }
             self.intake.opened(from.since.clone());
             match self.pipe.open_source(self.world, self.cancel, from) {
-                Ok(source) => return Ok(source),
+                Ok(source) if source.continues() => return Ok(source),
+                Ok(_) => failure = Failure::transient(OTHER),
                 Err(again) => failure = again,
             }
         }
@@ -337,7 +383,7 @@ impl Work<'_, '_> {
     }
 
     fn finish(&mut self, source: &mut dyn Source) -> Result<(), Failure> {
-        if self.pipe.fail_if_empty && self.plan.kind.reads_everything() && self.summary.read == 0 {
+        if self.is_empty() && source.held_back().is_none() {
             return Err(Failure::transient(
                 "expected the source to give at least one entity (`if_source_empty` is \"fail\"), \
                  found none",
@@ -371,10 +417,16 @@ impl Work<'_, '_> {
             state.push(progress::save_partials(id, partials));
         }
         state.extend(self.source_state(source));
-        let whole = self.plan.kind.reads_everything() && self.plan.from.full;
+        let everything = self.plan.kind.reads_everything();
+        state.push(self.sync.write(&self.pipe.id, everything));
+        self.summary.held_back = source.held_back();
+        let whole = self.plan.kind.reads_everything()
+            && self.plan.from.full
+            && self.summary.held_back.is_none();
         if whole && self.flow.held {
             self.summary.warnings.push(HELD.to_owned());
         }
+        let along = self.promise(source.completeness(), &mut state)?;
         if let Some(watch) = &mut self.flow.watch {
             let saw_all = whole && !self.flow.held && !self.plan.resumed;
             let (writes, changes) = watch.finish(saw_all, self.world.clock.now())?;
@@ -385,6 +437,7 @@ impl Work<'_, '_> {
             complete: whole && !self.flow.held,
             populated: source.populated(),
             progress: Progress { state },
+            along,
         };
         self.flow.writer.finish(self.run_log, &end)?;
         if !self.flow.writer.sink.keeps_progress() && !self.is_settled(&end.progress) {
@@ -394,7 +447,36 @@ impl Work<'_, '_> {
                 .log
                 .append(Vec::new(), &end.progress.state)?;
         }
+        if let Some(leaving) = &self.leaving {
+            leaving.tell(self.world, self.plan.home.snapshot()?.as_ref())?;
+        }
         Ok(())
+    }
+
+    /// The completeness that the sink's dataset gets: among `state` where it is worth a commit of
+    /// its own, otherwise what goes along with one.
+    fn promise(
+        &mut self,
+        of_peer: Option<i64>,
+        state: &mut Vec<StateWrite>,
+    ) -> Result<Vec<StateWrite>, Failure> {
+        let Some(leaving) = &mut self.leaving else {
+            return Ok(Vec::new());
+        };
+        if let Some(of_peer) = of_peer {
+            leaving.cap(of_peer);
+        }
+        let (write, due) = leaving.write(self.plan.home.snapshot()?.as_ref())?;
+        if due {
+            state.push(write);
+            return Ok(Vec::new());
+        }
+        Ok(vec![write])
+    }
+
+    /// Whether the run read everything, found nothing, and that is a failure.
+    fn is_empty(&self) -> bool {
+        self.pipe.fail_if_empty && self.plan.kind.reads_everything() && self.summary.read == 0
     }
 
     /// Whether saving `progress` would change nothing, so that an idle run costs no write.

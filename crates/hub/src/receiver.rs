@@ -18,6 +18,8 @@ use tahini_entity::Batch;
 use tahini_entity::json::{Elements, Layout, Numbers, Parser, ReadError};
 use tahini_store::{Commit, Dataset, Outcome, Rule, Show, Snapshot, StateWrite, StoreError};
 
+use crate::children;
+use crate::completeness::{self, Leaving, Promised};
 use crate::hub::{Hub, LivePipe, Refusal};
 use crate::intake::id_found;
 use crate::pipe::Pipe;
@@ -47,6 +49,8 @@ pub struct Push {
     pub is_first: bool,
     /// `is_last`.
     pub is_last: bool,
+    /// The header `X-Dataset-Completeness`: what the dataset's completeness is after this request.
+    pub completeness: Option<i64>,
 }
 
 /// Why a post was not taken.
@@ -109,6 +113,11 @@ pub fn receive(
         .receiving
         .lock()
         .unwrap_or_else(|lock| lock.into_inner());
+    // What the inputs promise is read before what they hold.
+    let leaving = match push.is_full && !push.is_last {
+        true => None,
+        false => completeness::leaving(pipe, &hub.world, push.completeness.unwrap_or(i64::MAX))?,
+    };
     let mut look = look::begin(&mut receiving, hub, pipe, &batch)?;
     let entities = transform(hub, pipe, batch)?;
     let mut written = None;
@@ -118,7 +127,15 @@ pub fn receive(
             let mut rows = Batch::new();
             terms.push(&mut rows, &entities).map_err(unfit)?;
             let dataset = hub.world.store.open(name, true)?;
-            let receiver = Receiver {
+            if pipe.effective["sink"]["track_children"] == true
+                && let Some(tracked) = children::tracked(&rows, dataset.snapshot()?.as_ref())?
+            {
+                rows = tracked;
+            }
+            let mut receiver = Receiver {
+                leaving,
+                promised: None,
+                now: hub.world.clock.micros(),
                 terms,
                 hub,
                 pipe,
@@ -127,6 +144,9 @@ pub fn receive(
                 push,
             };
             let changed = receiver.take(&rows)?;
+            if let Some(promised) = receiver.promised.take() {
+                promised.keep(&hub.world);
+            }
             if terms.is_locked() {
                 written = Some(receiver.latest(&rows)?);
             }
@@ -202,6 +222,12 @@ fn unfit(failure: Failure) -> PostError {
 }
 
 struct Receiver<'a> {
+    /// The completeness that the dataset gets, where this request is one whole step.
+    leaving: Option<Leaving>,
+    /// What readers know of it when the request is done.
+    promised: Option<Promised>,
+    /// The time of the request, microseconds since 1970 UTC.
+    now: i64,
     terms: Terms,
     hub: &'a Hub,
     pipe: &'a Pipe,
@@ -216,13 +242,14 @@ impl Receiver<'_> {
         format!("receiver:{}", self.pipe.id)
     }
 
-    fn take(&self, rows: &Batch) -> Result<u64, PostError> {
+    fn take(&mut self, rows: &Batch) -> Result<u64, PostError> {
         let snapshot = self.dataset.snapshot()?;
+        let promise = self.promise(rows.len(), snapshot.as_ref())?;
         let known = self.sequence(snapshot.as_ref())?;
         // An incremental request leaves the active sequence alone, whatever its parameters say.
         if !self.push.is_full {
             let open = known.is_some_and(|known| known.open);
-            return self.take_incremental(rows, open.then_some(snapshot.as_ref()));
+            return self.take_incremental(rows, &promise, open.then_some(snapshot.as_ref()));
         }
         let turn = Sequence::turn(known.as_ref(), self.push)?;
         let kept = Seen::load(self.space(), snapshot.as_ref())?;
@@ -240,6 +267,7 @@ impl Receiver<'_> {
         } else {
             state.extend(seen.save()?);
         }
+        state.extend(promise);
         state.push(self.write(b"sequence", Some(Sequence::after(self.push).to_bytes())));
         self.commit(&Batch::new(), &state)?;
         Ok(changed)
@@ -250,9 +278,10 @@ impl Receiver<'_> {
     fn take_incremental(
         &self,
         rows: &Batch,
+        promise: &[StateWrite],
         open: Option<&dyn Snapshot>,
     ) -> Result<u64, PostError> {
-        let outcome = self.commit(rows, &[])?;
+        let outcome = self.commit(rows, promise)?;
         if let Some(before) = open {
             let mut seen = Seen::load(self.space(), before)?;
             seen.note(outcome.seqs.iter().flatten().copied());
@@ -262,6 +291,25 @@ impl Receiver<'_> {
             }
         }
         Ok(changes(&outcome))
+    }
+
+    /// The completeness that goes along. Without a word of the poster it is the time of the
+    /// request: not before the `_ts` of the last row, since all of them are in then.
+    fn promise(
+        &mut self,
+        rows: usize,
+        before: &dyn Snapshot,
+    ) -> Result<Vec<StateWrite>, PostError> {
+        let Some(leaving) = &mut self.leaving else {
+            return Ok(Vec::new());
+        };
+        if self.push.completeness.is_none() {
+            let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+            let first = self.now.max(before.head().last_ts.saturating_add(1));
+            leaving.cap(first.saturating_add(rows));
+        }
+        self.promised = Some(leaving.promised(&self.hub.world, before)?);
+        Ok(vec![leaving.write(before)?.0])
     }
 
     /// What the dataset has of these ids.
@@ -296,7 +344,7 @@ impl Receiver<'_> {
         state: &[StateWrite],
         rule: Rule<'_>,
     ) -> Result<Outcome, PostError> {
-        let now = self.hub.world.clock.micros();
+        let now = self.now;
         let mut state = Cow::Borrowed(state);
         if compaction::retracts(self.pipe.effective.get("compaction")) {
             let retracted = compaction::to_retract(&self.pipe.id, rows);

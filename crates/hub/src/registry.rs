@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tahini_dtl::JsonPath;
+use tahini_dtl::{JsonPath, Read};
 use tahini_store::Backend;
 
 use crate::config::{Property, Props};
 use crate::source::From;
-use crate::{Cancel, Clock, Failure, Services, Sink, Source, System, Systems, Transform};
+use crate::{Cancel, Clock, Failure, Known, Services, Sink, Source, System, Systems, Transform};
 
 /// What a component gets when it is opened.
 pub struct Ctx<'a> {
@@ -22,6 +22,10 @@ pub struct Ctx<'a> {
     pub whole: Props<'a>,
     /// The store.
     pub store: &'a Arc<dyn Backend>,
+    /// What is known of datasets beside what the store holds.
+    pub known: &'a Arc<Known>,
+    /// The datasets that the pipe's rules read.
+    pub joined: &'a [Read],
     /// The other systems.
     pub systems: &'a Arc<dyn Systems>,
     /// The services that the node hosts.

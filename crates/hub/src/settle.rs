@@ -9,7 +9,7 @@ use tahini_store::{Limit, Seq, View};
 use crate::execution_log::{NAMED, Summary};
 use crate::hub::{Hub, LivePipe};
 use crate::pump::Request;
-use crate::{Cancel, Class, Failure};
+use crate::{Cancel, Class, Failure, completeness};
 
 /// What to run, and how long.
 #[derive(Clone, Debug)]
@@ -102,6 +102,9 @@ pub fn settle(
         seen: BTreeMap::new(),
         failed: BTreeSet::new(),
         waiting: BTreeMap::new(),
+        held: BTreeMap::new(),
+        again: false,
+        released: true,
         changed: Vec::new(),
     };
     for pass in 1..=options.max_passes {
@@ -113,7 +116,13 @@ pub fn settle(
         // Whoever waits is asked again only after something ran that may have ended the wait.
         let may_go_on = ran > 0 && !work.waiting.is_empty();
         if news.is_empty() && !may_go_on {
-            return Ok(work.rest(Ending::AtRest, &[]));
+            // What is held back may be let through once the pipes before have said that nothing
+            // more came.
+            if work.held.is_empty() || !work.released {
+                return Ok(work.rest(Ending::AtRest, &[]));
+            }
+            work.again = true;
+            completeness::nothing_is_posted(hub)?;
         }
         if pass == options.max_passes {
             return Ok(work.rest(Ending::OutOfPasses, &news));
@@ -131,6 +140,12 @@ struct Work<'a> {
     failed: BTreeSet<String>,
     /// Why pipes wait, by pipe.
     waiting: BTreeMap<String, String>,
+    /// Why pipes hold back entities that they could read, by pipe.
+    held: BTreeMap<String, String>,
+    /// The next pass runs all pipes, also those that read from outside.
+    again: bool,
+    /// Something that was held back came through in the last such pass, or there was none yet.
+    released: bool,
     /// What the pipes of the last pass changed.
     changed: Vec<(Arc<LivePipe>, Vec<String>)>,
 }
@@ -145,11 +160,17 @@ impl Work<'_> {
     ) -> Result<usize, Failure> {
         let mut ran = 0;
         self.changed.clear();
+        let again = std::mem::take(&mut self.again);
+        self.released &= !again;
         for live in self.pipes.clone() {
             if cancel.is_cancelled() {
                 return Ok(ran);
             }
-            if pass > 1 && !self.waiting.contains_key(live.id()) && !self.has_news(&live)? {
+            if pass > 1
+                && !again
+                && !self.waiting.contains_key(live.id())
+                && !self.has_news(&live)?
+            {
                 continue;
             }
             if let Some(summary) = self.run(&live)? {
@@ -185,6 +206,10 @@ impl Work<'_> {
             None => self.failed.remove(&id),
         };
         self.waiting.remove(&id);
+        self.released |= self.held.remove(&id).is_some() && summary.read > 0;
+        if let Some(why) = &summary.held_back {
+            self.held.insert(id.clone(), format!("pipe {id:?}: {why}"));
+        }
         for (dataset, next) in inputs {
             self.seen.insert((id.clone(), dataset), next);
         }
@@ -275,7 +300,11 @@ impl Work<'_> {
                 .map(|(live, ids)| (live.id().to_owned(), ids.clone()))
                 .collect(),
             failed: self.failed.into_iter().collect(),
-            waits: self.waiting.into_values().collect(),
+            waits: self
+                .waiting
+                .into_values()
+                .chain(self.held.into_values())
+                .collect(),
         }
     }
 

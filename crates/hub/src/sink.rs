@@ -80,6 +80,9 @@ pub struct End {
     pub populated: bool,
     /// The last progress of the run.
     pub progress: Progress,
+    /// What goes along in the last commit of a run that changed something, and causes none where
+    /// nothing did.
+    pub along: Vec<StateWrite>,
 }
 
 /// An open sink in the middle of a run.

@@ -92,6 +92,17 @@ pub trait Source: Send {
         None
     }
 
+    /// Why entities that are there were not given, if the source holds some back: the run did not
+    /// see everything then.
+    fn held_back(&self) -> Option<String> {
+        None
+    }
+
+    /// What the peer says of its own completeness, microseconds since 1970 UTC.
+    fn completeness(&self) -> Option<i64> {
+        None
+    }
+
     /// How many entities are known to be left, for progress.
     fn remaining(&self) -> Option<u64> {
         None

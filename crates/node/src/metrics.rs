@@ -225,7 +225,7 @@ fn last_run(pipe: &str, state: &LiveState, page: &mut Page) {
 
 /// How many versions wait in the dataset that a pipe reads.
 fn lag(node: &Node, live: &LivePipe) -> Result<Option<u64>, StoreError> {
-    crate::api::queue(node, live, node.offset(live)?.as_ref())
+    crate::api::queue(node, live)
 }
 
 /// The page under way: a family of samples has its name, its help and its kind once.

@@ -7,5 +7,5 @@ mod upstream;
 
 pub use sink::PUSH;
 pub(crate) use sink::array;
-pub use source::PULL;
+pub use source::{BINARY, PULL};
 pub use upstream::Upstream;

@@ -4,15 +4,17 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use reqwest::Method;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tahini_entity::json::{Elements, Layout, Numbers, Parser, ReadError};
+use tahini_entity::packed::{self, Blocks, PackedError};
 use tahini_entity::{Batch, Offset};
 use tahini_hub::config::{Kind, Property, Props};
 use tahini_hub::registry::{ContinuationDef, SourceDef};
 use tahini_hub::source::{From, Source, Step};
 use tahini_hub::{Cancel, Class, Ctx, Failure};
+use tahini_store::StateWrite;
 
-use super::upstream::Upstream;
+use super::upstream::{Origin, Upstream};
 use crate::http::{Ask, Body, HttpSystem, Response, failure_of, headers, positive};
 
 /// Encoded bytes after which a step is over even if fewer entities came than it may take.
@@ -99,11 +101,66 @@ pub const PULL: SourceDef = SourceDef {
         is_chronological: false,
         configurable: true,
     },
-    open: |ctx, from| Ok(Box::new(JsonSource::open(ctx, from)?)),
+    open: |ctx, from| Ok(Box::new(JsonSource::open(ctx, from, Form::Json)?)),
 };
+
+/// The row of the `binary` source.
+pub const BINARY: SourceDef = SourceDef {
+    name: "binary",
+    summary: "Entities from another Tahini node, in the encoding in which datasets hold them.",
+    properties: &[
+        Property::required("system", Kind::System, "The url system to ask."),
+        Property::required(
+            "url",
+            Kind::String,
+            "A dataset's or a publisher's entities there, relative to the system's base or \
+             absolute.",
+        ),
+        Property::new(
+            "supports_signalling",
+            Kind::Boolean,
+            "Whether changes of the dataset behind the URL start the pipe.",
+        )
+        .or("false")
+        .not_yet(),
+        Property::new(
+            "page_size",
+            Kind::Integer(1),
+            "How many entities to ask for at once; all in one request by default.",
+        ),
+        Property::new(
+            "subset",
+            Kind::List,
+            "An eq expression; only entities of that subset are asked for. The other node must \
+             have its index.",
+        ),
+        Property::new(
+            "if_source_empty",
+            Kind::Enum(&["fail", "accept"]),
+            "Whether a run that reads everything and finds nothing fails, so that nothing is \
+             deleted.",
+        )
+        .or("\"accept\""),
+    ],
+    continuation: ContinuationDef {
+        supports_since: true,
+        is_since_comparable: true,
+        is_chronological: true,
+        configurable: false,
+    },
+    open: |ctx, from| Ok(Box::new(JsonSource::open(ctx, from, Form::Packed)?)),
+};
+
+/// What answers are made of.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Json,
+    Packed,
+}
 
 /// An open source; it asks when the first entity is wanted.
 struct JsonSource {
+    form: Form,
     pipe: String,
     system: HttpSystem,
     url: String,
@@ -117,7 +174,11 @@ struct JsonSource {
     parser: Parser,
     page: Option<Page>,
     /// What the first answer said of the dataset behind it.
-    upstream: Upstream,
+    upstream: Option<Upstream>,
+    /// The dataset that the offset belongs to.
+    origin: Option<Origin>,
+    /// Whether the offset still means something there.
+    continues: bool,
     /// Entities of all pages so far.
     found: usize,
     ended: bool,
@@ -153,18 +214,32 @@ impl Carrier {
 struct Page {
     /// The request, as messages name it.
     request: String,
-    elements: Elements<Body>,
+    entities: Entities,
     found: usize,
     last: Option<Offset>,
 }
 
+/// The entities of an answer that were not read yet.
+enum Entities {
+    Json(Box<Elements<Body>>),
+    Packed(Box<Packed>),
+}
+
+/// Blocks, and what the last one held, as far as it was taken.
+struct Packed {
+    blocks: Blocks<Body>,
+    block: Batch,
+    at: usize,
+}
+
 impl JsonSource {
-    fn open(ctx: &Ctx<'_>, from: From) -> Result<JsonSource, Failure> {
+    fn open(ctx: &Ctx<'_>, from: From, form: Form) -> Result<JsonSource, Failure> {
         let props = ctx.props;
         let system = HttpSystem::of(ctx)?;
-        let supports_since = props.bool("supports_since", false)?;
-        let comparable = props.bool("is_since_comparable", true)?;
-        let chronological = props.bool("is_chronological", false)?;
+        let packed = form == Form::Packed;
+        let supports_since = packed || props.bool("supports_since", false)?;
+        let comparable = packed || props.bool("is_since_comparable", true)?;
+        let chronological = packed || props.bool("is_chronological", false)?;
         let page_size = positive(props, "page_size")?;
         if page_size.is_some() && !(supports_since && comparable && chronological) {
             return Err(Failure::config(format!(
@@ -174,10 +249,11 @@ impl JsonSource {
                 props.path()
             )));
         }
-        Ok(JsonSource {
+        let mut source = JsonSource {
+            form,
             pipe: ctx.owner.to_owned(),
             url: props.str("url")?.to_owned(),
-            headers: headers(props)?,
+            headers: sent(props, form)?,
             subset: props.get("subset").map(ToString::to_string),
             page_size,
             since: from.since,
@@ -186,10 +262,27 @@ impl JsonSource {
             cancel: ctx.cancel.clone(),
             parser: Parser::new(Numbers::FLOATS),
             page: None,
-            upstream: Upstream::default(),
+            upstream: None,
+            origin: Origin::load(&from.state),
+            continues: true,
             found: 0,
             ended: false,
-        })
+        };
+        source.look_at_origin()?;
+        Ok(source)
+    }
+
+    /// Asks at once when the offset may belong to a dataset that is gone.
+    fn look_at_origin(&mut self) -> Result<(), Failure> {
+        let (Some(origin), Some(since)) = (self.origin.clone(), self.since.clone()) else {
+            return Ok(());
+        };
+        let page = self.next_page();
+        let page = page.map_err(|failure| failure.context(format_args!("pipe {:?}", self.pipe)))?;
+        let said = self.upstream.as_ref();
+        self.continues = said.is_none_or(|said| said.continues(&origin, &since));
+        self.page = Some(page);
+        Ok(())
     }
 
     /// Reads until `limit` entities were appended, the step's bytes are used up, or the end.
@@ -206,21 +299,7 @@ impl JsonSource {
             let start = out.len();
             let mut whole = false;
             while !whole && out.len() - rows < limit && out.bytes() - bytes < STEP_BYTES {
-                match page.elements.next_element() {
-                    Ok(Some(element)) => self
-                        .parser
-                        .push_json(out, element)
-                        .map_err(|error| page.wrong(Failure::entity(error.to_string())))?,
-                    Ok(None) => whole = true,
-                    Err(ReadError::Io(error)) => return Err(failure_of(&error)),
-                    Err(ReadError::Split(error)) => {
-                        let failure = Failure::transient(error.to_string());
-                        return Err(page.wrong(Failure {
-                            reached: true,
-                            ..failure
-                        }));
-                    }
-                }
+                whole = !page.next(&mut self.parser, out)?;
             }
             if out.len() > start {
                 page.found += out.len() - start;
@@ -269,10 +348,17 @@ impl JsonSource {
         let response = self.ask().map_err(refused)?;
         let upstream = Upstream::of(&response.headers);
         tracing::debug!(request = response.body.request(), ?upstream, "reading");
-        if self.found == 0 {
-            self.upstream = upstream;
+        let page = Page::of(response, self.form)?;
+        match &self.upstream {
+            None => self.upstream = Some(upstream),
+            Some(first) if first.origin() != upstream.origin() => {
+                let words = "expected the dataset that the first page came from, found another \
+                             one or one that was restored; the next run looks at it anew";
+                return Err(page.wrong(Failure::transient(words)));
+            }
+            Some(_) => {}
         }
-        Ok(Page::of(response))
+        Ok(page)
     }
 
     fn ask(&self) -> Result<Response, Failure> {
@@ -310,6 +396,14 @@ impl JsonSource {
     }
 }
 
+/// The peer answered, and not what it should.
+fn broken(error: &dyn std::error::Error) -> Failure {
+    Failure {
+        reached: true,
+        ..Failure::transient(error.to_string())
+    }
+}
+
 /// Whatever the status, the pump may read again: `max_read_retries` is for every read error.
 fn refused(mut failure: Failure) -> Failure {
     if failure.class == Class::Entity {
@@ -318,14 +412,79 @@ fn refused(mut failure: Failure) -> Failure {
     failure
 }
 
+/// The headers of requests.
+fn sent(props: Props<'_>, form: Form) -> Result<HeaderMap, Failure> {
+    let mut headers = headers(props)?;
+    if form == Form::Packed {
+        headers.insert(ACCEPT, HeaderValue::from_static(packed::MEDIA_TYPE));
+    }
+    Ok(headers)
+}
+
+impl Packed {
+    fn next(&mut self, out: &mut Batch) -> Result<bool, PackedError> {
+        while self.at == self.block.len() {
+            self.block.clear();
+            self.at = 0;
+            if !self.blocks.next_block(&mut self.block)? {
+                return Ok(false);
+            }
+        }
+        out.push(self.block.get(self.at));
+        self.at += 1;
+        Ok(true)
+    }
+}
+
 impl Page {
-    fn of(response: Response) -> Page {
-        Page {
-            request: response.body.request().to_owned(),
-            elements: Elements::new(response.body, Layout::Array),
+    fn of(response: Response, form: Form) -> Result<Page, Failure> {
+        let request = response.body.request().to_owned();
+        let kind = response.headers.get(CONTENT_TYPE);
+        let kind = kind
+            .and_then(|kind| kind.to_str().ok())
+            .unwrap_or("nothing");
+        if form == Form::Packed && kind != packed::MEDIA_TYPE {
+            let words = format!(
+                "expected an answer of the type {}, which only a Tahini node gives, found {kind}; \
+                 a json source reads from any server that speaks the JSON pull protocol",
+                packed::MEDIA_TYPE
+            );
+            return Err(Failure::config(words).context(request));
+        }
+        Ok(Page {
+            request,
+            entities: match form {
+                Form::Json => Entities::Json(Box::new(Elements::new(response.body, Layout::Array))),
+                Form::Packed => Entities::Packed(Box::new(Packed {
+                    blocks: Blocks::new(response.body),
+                    block: Batch::new(),
+                    at: 0,
+                })),
+            },
             found: 0,
             last: None,
-        }
+        })
+    }
+
+    /// Reads the next entities; `false` at the end of the answer.
+    fn next(&mut self, parser: &mut Parser, out: &mut Batch) -> Result<bool, Failure> {
+        let failure = match &mut self.entities {
+            Entities::Json(elements) => match elements.next_element() {
+                Ok(Some(element)) => match parser.push_json(out, element) {
+                    Ok(()) => return Ok(true),
+                    Err(error) => Failure::entity(error.to_string()),
+                },
+                Ok(None) => return Ok(false),
+                Err(ReadError::Io(error)) => return Err(failure_of(&error)),
+                Err(ReadError::Split(error)) => broken(&error),
+            },
+            Entities::Packed(packed) => match packed.next(out) {
+                Ok(more) => return Ok(more),
+                Err(PackedError::Io(error)) => return Err(failure_of(&error)),
+                Err(error) => broken(&error),
+            },
+        };
+        Err(self.wrong(failure))
     }
 
     fn wrong(&self, failure: Failure) -> Failure {
@@ -342,8 +501,26 @@ impl Source for JsonSource {
         })
     }
 
+    fn state(&mut self) -> Vec<StateWrite> {
+        let said = self.upstream.as_ref().and_then(Upstream::origin);
+        if said.is_none() || said == self.origin {
+            return Vec::new();
+        }
+        self.origin = said;
+        self.origin.iter().map(Origin::save).collect()
+    }
+
+    fn continues(&self) -> bool {
+        self.continues
+    }
+
     fn populated(&self) -> bool {
         // Servers that say nothing have no such notion.
-        self.upstream.populated != Some(false)
+        let said = self.upstream.as_ref();
+        said.and_then(|said| said.populated) != Some(false)
+    }
+
+    fn completeness(&self) -> Option<i64> {
+        self.upstream.as_ref()?.completeness
     }
 }

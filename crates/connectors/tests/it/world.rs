@@ -120,6 +120,8 @@ impl World {
             place: &Default::default(),
             whole: Props::new("$", whole.as_object().unwrap()),
             store: &self.store,
+            known: &Arc::default(),
+            joined: &[],
             systems: &self.systems,
             services: &self.services,
             clock: &self.clock,
@@ -236,5 +238,6 @@ pub fn end() -> End {
         complete: true,
         populated: true,
         progress: Progress::default(),
+        along: Vec::new(),
     }
 }

@@ -14,7 +14,7 @@ use crate::registry::SinkDef;
 use crate::seen::{Chunk, Seen, push_deleted};
 use crate::sink::{End, Progress, Run, Written};
 use crate::terms::{Terms, refused};
-use crate::{Class, Clock, Ctx, Failure, Sink, compaction, progress};
+use crate::{Class, Clock, Ctx, Failure, Sink, children, compaction, progress};
 
 pub(super) const DEF: SinkDef = SinkDef {
     name: "dataset",
@@ -67,7 +67,12 @@ pub(super) const DEF: SinkDef = SinkDef {
             "Index expressions to maintain, such as `[\"_S.category\"]`, or `\"$ids\"`; each also \
              makes the API give subsets by it.",
         ),
-        Property::new("track_children", Kind::Boolean, "Tracks `$children`.").withheld(),
+        Property::new(
+            "track_children",
+            Kind::Boolean,
+            "Children that are gone from an entity's `$children` stay there as deleted ones; true \
+             by itself where rules use `create-child`.",
+        ),
         Property::new(
             "suppress_filtered",
             Kind::Boolean,
@@ -113,6 +118,7 @@ struct DatasetSink {
     deletion_tracking: bool,
     marks_deletions: bool,
     terms: Terms,
+    tracks_children: bool,
     retracts: bool,
     populate: Populate,
     breaker: Option<Breaker>,
@@ -120,6 +126,7 @@ struct DatasetSink {
     gathered: Batch,
     seen: Option<Seen>,
     durable: Option<Ticket>,
+    changed: bool,
     armed: Option<Armed>,
 }
 
@@ -154,6 +161,7 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Sink>, Failure> {
         deletion_tracking: ctx.props.bool("deletion_tracking", true)?,
         marks_deletions: ctx.props.bool("mark_deletion_tracked", false)?,
         terms: Terms::of(ctx.props)?,
+        tracks_children: ctx.props.bool("track_children", false)?,
         retracts: compaction::retracts(ctx.whole.get("compaction")),
         populate,
         breaker: Breaker::of(ctx.props, ctx.whole.get("transform"))?,
@@ -161,6 +169,7 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Sink>, Failure> {
         gathered: Batch::new(),
         seen: None,
         durable: None,
+        changed: false,
         armed: None,
     }))
 }
@@ -194,8 +203,12 @@ impl DatasetSink {
             _ => state,
         };
         let rows = std::mem::take(&mut self.gathered);
+        let tracked = match self.tracks_children {
+            true => children::tracked(&rows, self.dataset.uncommitted()?.as_ref())?,
+            false => None,
+        };
         let outcome = self.commit_rows(Step {
-            rows: &rows,
+            rows: tracked.as_ref().unwrap_or(&rows),
             state,
             populated,
             rule: self.terms.rule(),
@@ -241,6 +254,7 @@ impl DatasetSink {
         if let Some(before) = self.durable.replace(ticket) {
             before.wait()?;
         }
+        self.changed |= outcome.written + outcome.deleted > 0;
         self.count(&outcome)?;
         Ok(outcome)
     }
@@ -426,6 +440,10 @@ impl Sink for DatasetSink {
         if news || (populated && !head.head().populated) {
             self.seen = None;
             written += self.commit(&state, populated, true)?;
+        }
+        // Whether the last rows changed something is known only now.
+        if self.changed && !end.along.is_empty() {
+            written += self.commit(&end.along, false, true)?;
         }
         if let Some(ticket) = self.durable.take() {
             ticket.wait()?;

@@ -5,6 +5,7 @@ use tahini_entity::{Batch, Offset, Record, Value};
 use tahini_store::{Head, Limit, Seq, Snapshot, StateWrite, View};
 
 use super::IF_SOURCE_EMPTY;
+use crate::completeness::Bound;
 use crate::config::{Kind, Property, dtl_options};
 use crate::registry::{ContinuationDef, SourceDef};
 use crate::source::{From, Step};
@@ -47,15 +48,16 @@ pub(super) const DEF: SourceDef = SourceDef {
         Property::new(
             "completeness",
             Kind::Any,
-            "Holds back what is not complete.",
+            "Entities newer than this wait: `true` is the completeness of the dataset itself, a \
+             list the smallest one of these datasets upstream, `{\"expression\": …}` a datetime in \
+             DTL, evaluated when a run begins.",
         )
-        .withheld(),
+        .or("false"),
         Property::new(
             "initial_completeness",
             Kind::Strings,
-            "Datasets that must have a completeness.",
-        )
-        .withheld(),
+            "Datasets that must have a completeness, whatever it is, before anything is read.",
+        ),
         IF_SOURCE_EMPTY,
     ],
     continuation: ContinuationDef {
@@ -79,10 +81,17 @@ struct DatasetSource {
     include_replaced: bool,
     continues: bool,
     known_generation: Option<Vec<u8>>,
+    dataset: String,
+    /// A pipe writes it: where it does not exist, it will.
+    is_written: bool,
+    bound: Option<Bound>,
+    /// The sequence of the first version that the bound held back.
+    held: Option<Seq>,
 }
 
 fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
     let name = ctx.props.str("dataset")?;
+    let bound = Bound::of(ctx, name)?;
     let snapshot = match ctx.store.find(name)? {
         Some(dataset) => Some(dataset.snapshot()?),
         None => None,
@@ -118,6 +127,10 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
         continues,
         known_generation,
         snapshot,
+        dataset: name.to_owned(),
+        is_written: ctx.known.is_written(name),
+        bound,
+        held: None,
     }))
 }
 
@@ -161,6 +174,13 @@ fn wrong_offset(found: &dyn std::fmt::Display) -> Failure {
     ))
 }
 
+fn seq_of(record: Record<'_>) -> Option<Seq> {
+    match record.meta.updated {
+        Some(Offset::Int(seq)) => Seq::try_from(seq).ok(),
+        _ => None,
+    }
+}
+
 fn is_replaced(record: Record<'_>) -> bool {
     matches!(record.value("$replaced"), Some(Value::Bool(true)))
 }
@@ -170,21 +190,35 @@ impl Source for DatasetSource {
         let Some(snapshot) = &self.snapshot else {
             return Ok(Step::End);
         };
+        if let Some(Bound { until: None, .. }) = &self.bound {
+            let next = self.after.map_or(0, |after| after + 1);
+            self.held = (next < snapshot.head().next).then_some(next);
+            return Ok(Step::End);
+        }
         let want = Limit {
             rows: limit,
             bytes: READ_BYTES,
         };
         let mut all = Batch::new();
-        let read = match self.include_replaced {
-            true => &mut *out,
-            false => &mut all,
+        let looked_at = self.bound.is_some() || !self.include_replaced;
+        let read = match looked_at {
+            false => &mut *out,
+            true => &mut all,
         };
         let next = match &mut self.part {
             Some(part) => part.changes(snapshot.as_ref(), self.after, self.view, want, read)?,
             None => snapshot.changes(self.after, self.view, want, read)?,
         };
-        let kept = all.iter().filter(|record| !is_replaced(*record));
-        kept.for_each(|record| out.push(record));
+        for record in all.iter() {
+            if self.bound.as_ref().is_some_and(|bound| bound.holds(record)) {
+                // `_ts` never goes down in a dataset: what follows is newer still.
+                self.held = seq_of(record);
+                return Ok(Step::End);
+            }
+            if self.include_replaced || !is_replaced(record) {
+                out.push(record);
+            }
+        }
         match next {
             Some(seq) => {
                 self.after = Some(seq);
@@ -221,6 +255,10 @@ impl Source for DatasetSource {
 
     /// What was left out was read, too, and is not to be read again.
     fn offset(&self) -> Option<Offset> {
+        if let Some(held) = self.held {
+            let before = held.checked_sub(1)?;
+            return i64::try_from(before).ok().map(Offset::Int);
+        }
         if self.part.is_none() && self.include_replaced {
             return None;
         }
@@ -229,8 +267,16 @@ impl Source for DatasetSource {
     }
 
     fn populated(&self) -> bool {
-        self.snapshot
-            .as_ref()
-            .is_none_or(|snapshot| snapshot.head().populated)
+        let is_closed = |bound: &Bound| bound.until.is_none();
+        match &self.snapshot {
+            Some(_) if self.bound.as_ref().is_some_and(is_closed) => false,
+            Some(snapshot) => snapshot.head().populated,
+            None => !self.is_written,
+        }
+    }
+
+    fn held_back(&self) -> Option<String> {
+        let bound = self.bound.as_ref().filter(|_| self.held.is_some())?;
+        Some(bound.told(&self.dataset))
     }
 }

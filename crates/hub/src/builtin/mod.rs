@@ -2,8 +2,10 @@
 
 pub(crate) mod dataset_sink;
 mod dataset_source;
+mod datasets;
 pub(crate) mod dtl;
 mod embedded;
+mod emit_children;
 mod endpoint;
 pub(crate) mod namespaces;
 
@@ -27,13 +29,16 @@ const IF_SOURCE_EMPTY: Property = Property::new(
 /// The built-in sources, by name.
 pub const SOURCES: &[SourceDef] = &[
     dataset_source::DEF,
+    datasets::DIFF,
     embedded::EMBEDDED,
     embedded::EMPTY,
     endpoint::SOURCE,
+    datasets::MERGE,
+    datasets::UNION,
 ];
 
 /// The built-in sinks, by name.
 pub const SINKS: &[SinkDef] = &[dataset_sink::DEF, endpoint::SINK, endpoint::NULL];
 
 /// The built-in transforms, by name.
-pub const TRANSFORMS: &[TransformDef] = &[dtl::DEF];
+pub const TRANSFORMS: &[TransformDef] = &[dtl::DEF, emit_children::DEF];

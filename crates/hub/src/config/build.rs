@@ -1,10 +1,11 @@
 //! Building a configuration: split, resolve, judge, fill in, place the problems.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
-use tahini_dtl::{JsonPath, Segment};
+use tahini_dtl::{JsonPath, Read, Segment};
 
 use super::checks::Judged;
 use super::model::{Component, ComponentKind, Configuration, Input};
@@ -169,6 +170,7 @@ fn split(
                 problems,
                 moves: resolved.moves.clone(),
                 unsupported: None,
+                reads: Vec::new(),
                 folder: input.folder.clone(),
                 file: origin.file.clone(),
             };
@@ -262,9 +264,30 @@ fn judge(
         checks::compaction(pipe, &mut problems);
         let checked = rules::check(pipe);
         problems.extend(checked.problems);
-        *reads = checked.reads;
+        component.reads = distinct(&checked.reads);
+        *reads = checked
+            .reads
+            .into_iter()
+            .map(|(read, path)| (read.dataset, path))
+            .collect();
+        if checked.creates_children {
+            defaults::track_children(&mut component.effective);
+        }
     }
     component.problems.extend(problems);
+}
+
+/// What rules read, by dataset: one that one place of them needs populated has to be.
+fn distinct(reads: &[(Read, JsonPath)]) -> Vec<Read> {
+    let mut distinct: BTreeMap<&str, Read> = BTreeMap::new();
+    for (read, _) in reads {
+        let known = distinct
+            .entry(&read.dataset)
+            .or_insert_with(|| read.clone());
+        known.tracked |= read.tracked;
+        known.populated |= read.populated;
+    }
+    distinct.into_values().collect()
 }
 
 /// Gives every problem its component and its place, and puts them in the order of the text.

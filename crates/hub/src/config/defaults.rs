@@ -128,6 +128,17 @@ fn fill_sink(id: &str, sink: &mut Object, globals: &Globals<'_>, registry: &Regi
     fill(sink, SINK_COMMON);
 }
 
+/// The sink of an effective pipe whose rules create children tracks them, if it is a dataset and
+/// nothing else was said.
+pub fn track_children(pipe: &mut Json) {
+    if let Some(Json::Object(sink)) = pipe.get_mut("sink")
+        && text(sink, "type") == "dataset"
+        && absent(sink, "track_children")
+    {
+        sink.insert("track_children".to_owned(), json!(true));
+    }
+}
+
 fn fill_transforms(transform: &mut Json, registry: &Registry) {
     match transform {
         Json::Array(list) => list

@@ -123,6 +123,11 @@ pub const DATASET_SOURCES: &[&str] = &[
     "union_datasets",
 ];
 
+/// Whether the offset of a source of that type tells how far it has read each of its datasets.
+pub fn keeps_places(source: &str) -> bool {
+    DATASET_SOURCES.contains(&source) && source != "merge"
+}
+
 /// Sources for which a pipe with namespaces adds them unless told otherwise.
 pub const ADDS_NAMESPACES: &[&str] = &[
     "csv",
@@ -162,9 +167,9 @@ const SQL: &[&str] = &[
 /// The types of system that a component type can use; `None` when anything goes.
 pub fn systems_for(role: Role, kind: &str) -> Option<&'static [&'static str]> {
     match (role, kind) {
-        (Role::Source | Role::Sink, "json") | (Role::Transform, "http" | "json_schema") => {
-            Some(HTTP)
-        }
+        (Role::Source, "binary")
+        | (Role::Source | Role::Sink, "json")
+        | (Role::Transform, "http" | "json_schema") => Some(HTTP),
         (_, "rest") => Some(REST),
         (_, "sql") => Some(SQL),
         (_, "ldap") => Some(&["system:ldap"]),

@@ -4,7 +4,7 @@ mod build;
 mod checks;
 mod defaults;
 mod diff;
-mod known;
+pub(crate) mod known;
 mod model;
 mod nearest;
 mod problem;
@@ -20,7 +20,7 @@ mod text;
 mod validate;
 
 pub use diff::{Changes, diff};
-pub use known::Role;
+pub use known::{Role, keeps_places};
 pub use model::{Component, ComponentKind, Configuration, Input};
 pub use nearest::nearest;
 pub use problem::{Level, Problem, Spot};

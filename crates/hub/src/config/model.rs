@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
-use tahini_dtl::JsonPath;
+use tahini_dtl::{JsonPath, Read};
 
 use super::problem::Problem;
 use super::resolve::Moves;
@@ -69,6 +69,8 @@ pub struct Component {
     pub(crate) moves: Moves,
     /// Why it cannot run although it is valid: it uses what is not built yet.
     pub unsupported: Option<String>,
+    /// The datasets that a pipe's rules read, each once.
+    pub reads: Vec<Read>,
     /// The folder of the project that it came from.
     pub folder: Option<PathBuf>,
     /// The file that it came from.

@@ -96,14 +96,12 @@ pub const PIPE: &[Property] = &[
         "rescan_when_config_changes",
         Boolean,
         "A changed configuration resets the pipe.",
-    )
-    .not_yet(),
+    ),
     row(
         "reprocessing_policy",
         Enum(&["continue", "automatic"]),
         "Whether a pipe that is out of step with its input resets itself.",
-    )
-    .not_yet(),
+    ),
     row(
         "infer_pipe_entity_types",
         Boolean,
@@ -124,16 +122,15 @@ pub const PIPE: &[Property] = &[
     row(
         "exclude_completeness",
         Strings,
-        "Datasets that completeness does not wait for.",
+        "Datasets whose completeness does not count for the sink's dataset.",
     )
-    .or("[]")
-    .not_yet(),
+    .or("[]"),
     row(
         "include_completeness",
         Strings,
-        "The only datasets that completeness waits for.",
-    )
-    .not_yet(),
+        "The datasets whose completeness counts for the sink's dataset; all that source and rules \
+         read by default.",
+    ),
     row(
         "namespaced_identifiers",
         Boolean,
@@ -664,15 +661,13 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         Enum(&["continue", "automatic"]),
         "The default of the pipes' property.",
     )
-    .or("\"continue\"")
-    .not_yet(),
+    .or("\"continue\""),
     row(
         "rescan_when_config_changes",
         Boolean,
         "The default of the pipes' property.",
     )
-    .or("false")
-    .not_yet(),
+    .or("false"),
     row(
         "enable_background_rescan",
         Boolean,

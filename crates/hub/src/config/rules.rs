@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value as Json};
 use tahini_dtl::{
-    Index, JsonPath, Namespaces, Options, Program, Severity, SourceKind, Subset, TriggerOn, Why,
-    compile,
+    Index, JsonPath, Namespaces, Options, Program, Read, Severity, SourceKind, Subset, TriggerOn,
+    Why, compile,
 };
 use tahini_entity::json::{self, Numbers};
 
@@ -12,6 +12,7 @@ use super::known::DATASET_SOURCES;
 use super::model;
 use super::problem::Problem;
 use super::secret::{misplaced, without_secrets};
+use crate::completeness;
 
 /// What the language has to know of a pipe: namespaces and source of the effective `pipe`,
 /// `id_required` of the effective `transform`. For its `trigger_on` there is [`trigger_on`].
@@ -89,7 +90,9 @@ pub(crate) struct Checked {
     /// Everything that is wrong.
     pub(crate) problems: Vec<Problem>,
     /// The datasets that the rules read, and where they say so.
-    pub(crate) reads: Vec<(String, JsonPath)>,
+    pub(crate) reads: Vec<(Read, JsonPath)>,
+    /// Whether some of them create children.
+    pub(crate) creates_children: bool,
     /// Whether another transform was there before.
     behind: bool,
 }
@@ -98,6 +101,7 @@ pub(crate) struct Checked {
 pub(crate) fn check(pipe: &Map<String, Json>) -> Checked {
     let mut checked = Checked::default();
     check_subset(pipe, &mut checked.problems);
+    check_completeness(pipe, &mut checked.problems);
     check_indexes(pipe, &mut checked.problems);
     for (path, transform) in model::transforms(pipe) {
         check_transform(pipe, &path, transform, &mut checked);
@@ -128,6 +132,44 @@ fn check_subset(pipe: &Map<String, Json>, problems: &mut Vec<Problem>) {
             }
         }));
     }
+}
+
+/// Compiles the expression that bounds what a dataset source reads.
+fn check_completeness(pipe: &Map<String, Json>, problems: &mut Vec<Problem>) {
+    let Some(Json::Object(source)) = pipe.get("source") else {
+        return;
+    };
+    if source.get("type").and_then(Json::as_str) != Some("dataset") {
+        return;
+    }
+    let path = JsonPath::default().name("source").name("completeness");
+    let json = match source.get("completeness") {
+        None | Some(Json::Null | Json::Bool(_)) => return,
+        Some(Json::Array(list)) if list.iter().all(Json::is_string) => return,
+        Some(Json::Object(map)) if map.is_empty() => return,
+        Some(Json::Object(map)) if map.contains_key("expression") => &map["expression"],
+        Some(other) => {
+            let message = format!(
+                "expected true, false, a list of datasets, or an object with an \"expression\", \
+                 found {other}"
+            );
+            return problems.push(Problem::error(path, message));
+        }
+    };
+    let options = dtl_options(pipe, &Map::new());
+    let found = match completeness::expression(json, &options) {
+        Ok(program) => program.warnings().to_vec(),
+        Err(found) => found,
+    };
+    let path = path.name("expression");
+    problems.extend(found.into_iter().map(|problem| {
+        let inside = problem.path.0.get(completeness::EXPRESSION_DEPTH..);
+        let place = join(&path, inside.unwrap_or_default());
+        match problem.severity {
+            Severity::Error => Problem::error(place, problem.message),
+            Severity::Warning => Problem::warning(place, problem.message),
+        }
+    }));
 }
 
 /// Compiles the index expressions of a dataset sink.
@@ -206,12 +248,10 @@ fn check_transform(
                     checked.problems.extend(found);
                     let reads = program.reads().iter().map(|read| {
                         let place = mention(rules, &read.dataset, &path.name("rules"));
-                        (
-                            read.dataset.clone(),
-                            place.unwrap_or_else(|| path.name("rules")),
-                        )
+                        (read.clone(), place.unwrap_or_else(|| path.name("rules")))
                     });
                     checked.reads.extend(reads);
+                    checked.creates_children |= program.creates_children();
                     program.warnings().to_vec()
                 }
                 Err(found) => found,

@@ -51,6 +51,8 @@ pub struct Summary {
     pub offset: Option<Offset>,
     /// Failed entities wait for a later run.
     pub waiting: bool,
+    /// Why entities that are there were not read yet, where the source holds some back.
+    pub held_back: Option<String>,
     /// How much changed about what the entities look like.
     pub drift: u64,
     /// The first of these changes in words, at most `DRIFT_TOLD`.
@@ -252,6 +254,7 @@ fn told_by(entry: &Entity) -> Summary {
             properties.get("retry_entities_exist"),
             Some(Value::Bool(true))
         ),
+        held_back: None,
         failure: failed.then(|| failure_of(entry)),
         drift: counted("entity_type_changes"),
         drift_told: texts(properties, "entity_type_changes_first"),

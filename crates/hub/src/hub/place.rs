@@ -6,10 +6,13 @@ use tahini_entity::Offset;
 use tahini_store::{Dataset, StoreError};
 
 use super::{Hub, LivePipe, Refusal, commit_state};
+use crate::config::known::keeps_places;
 use crate::entity_type::{self, Kept};
 use crate::execution_log::{ExecutionLog, User};
 use crate::pipe::Pipe;
+use crate::places::Places;
 use crate::progress::{self, Place};
+use crate::reprocessing::SYNC;
 use crate::retry::Ledger;
 use crate::source::Continuation;
 use crate::{Failure, breaker};
@@ -65,13 +68,15 @@ impl Hub {
             state.push(progress::save_unfinished(id, None));
         }
         state.push(progress::write(id, progress::BOUNDARY, None));
+        // Only a run that reads everything is in sync with its input again.
+        let kept = |key: &[u8]| key == b"offset" || (key == SYNC && offset.is_some());
+        state.retain(|write| !kept(&write.key));
         state.retain(|write| !write.key.starts_with(entity_type::PREFIX));
         // As documented: without a continuation every run begins anew, and says nothing by that.
         if offset.is_none() && pipe.continuation != Continuation::None {
             let types = entity_type::forget(snapshot.as_ref(), id);
             state.extend(types.map_err(Failure::from)?);
         }
-        state.retain(|write| write.key != b"offset");
         state.push(progress::save_offset(id, offset.as_ref()));
         commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;
         let log = self.log(id)?;
@@ -91,22 +96,28 @@ impl Hub {
     pub fn set_offset_to_end(&self, id: &str, user: &User) -> Result<Option<Offset>, Refusal> {
         let live = self.pipe(id)?;
         let pipe = live.usable()?;
-        let datasets = pipe.source_datasets();
-        let ([name], "dataset") = (datasets.as_slice(), pipe.kind("source")) else {
+        if !keeps_places(pipe.kind("source")) {
             let words = format!(
                 "the pump of pipe {id:?} doesn't support the operation \
-                 \"set-last-seen-to-end\": only a dataset source knows its end"
+                 \"set-last-seen-to-end\": only a source of datasets knows its end"
             );
             return Err(Refusal::Failed(Failure::config(words)));
+        }
+        let mut ends = Places::default();
+        for name in pipe.source_datasets() {
+            if let Some(last) = self.next(name).map_err(Failure::from)?.checked_sub(1) {
+                ends.0.insert(name.to_owned(), last);
+            }
+        }
+        let offset = match pipe.kind("source") {
+            "dataset" => ends
+                .0
+                .into_values()
+                .next()
+                .and_then(|seq| i64::try_from(seq).ok())
+                .map(Offset::Int),
+            _ => ends.offset(),
         };
-        let head = match self.world.store.find(name).map_err(Failure::from)? {
-            Some(dataset) => dataset.snapshot().map_err(Failure::from)?.head().next,
-            None => 0,
-        };
-        let offset = head
-            .checked_sub(1)
-            .and_then(|seq| i64::try_from(seq).ok())
-            .map(Offset::Int);
         self.set_offset(id, offset.clone(), user)?;
         Ok(offset)
     }
@@ -200,20 +211,29 @@ impl Hub {
         let Ok(pipe) = live.usable() else {
             return Ok(None);
         };
-        let datasets = pipe.source_datasets();
-        let ([name], "dataset") = (datasets.as_slice(), pipe.kind("source")) else {
+        if !keeps_places(pipe.kind("source")) {
             return Ok(None);
-        };
-        let Some(dataset) = self.world.store.find(name)? else {
-            return Ok(Some(0));
-        };
-        let next = dataset.snapshot()?.head().next;
+        }
         let log = crate::execution_log::dataset_id(&pipe.id);
         let home = pipe.sink_dataset().unwrap_or(&log);
         let offset = match self.world.store.find(home)? {
             Some(home) => progress::offset(home.snapshot()?.as_ref(), &pipe.id)?,
             None => None,
         };
-        Ok(Some(progress::unread(next, offset.as_ref())))
+        let mut unread = 0;
+        for name in pipe.source_datasets() {
+            let read = offset.as_ref().and_then(|it| Places::read(it, name));
+            let read = read.map_or(0, |seq| seq + 1);
+            unread += self.next(name)?.saturating_sub(read);
+        }
+        Ok(Some(unread))
+    }
+
+    /// How many versions a dataset ever had.
+    fn next(&self, dataset: &str) -> Result<u64, StoreError> {
+        Ok(match self.world.store.find(dataset)? {
+            Some(dataset) => dataset.snapshot()?.head().next,
+            None => 0,
+        })
     }
 }

@@ -19,7 +19,9 @@
 mod apply;
 mod breaker;
 mod check;
+mod children;
 mod compaction;
+mod completeness;
 mod continuation;
 mod datasets;
 mod entity_types;
@@ -31,6 +33,7 @@ mod lookup;
 #[allow(dead_code, reason = "the store's tests use more of it")]
 #[path = "../../../store/tests/it/lying_disk.rs"]
 mod lying_disk;
+mod many_datasets;
 mod middle;
 mod moments;
 mod namespaces;
@@ -39,6 +42,7 @@ mod power;
 mod preview;
 mod receivers;
 mod refusals;
+mod reprocessing;
 mod scheduler;
 mod script;
 mod secrets;

@@ -285,3 +285,45 @@ fn a_stopped_settle_says_so() {
     let rest = settle(world.hub(), &Options::default(), &cancel, |_| {}).unwrap();
     assert_eq!(rest.ending, Ending::Stopped);
 }
+
+#[test]
+fn what_is_held_back_is_let_through_once_nothing_more_comes() {
+    let mut world = World::new();
+    world.pipe(json!({"_id": "in"}));
+    world.pipe(json!({"_id": "posted", "source": {"type": "http_endpoint"}}));
+    for (id, dataset) in [
+        ("a", "in"),
+        ("b", "a"),
+        ("c", "b"),
+        ("d", "posted"),
+        ("e", "d"),
+    ] {
+        world.pipe(json!({
+            "_id": id,
+            "source": {"type": "dataset", "dataset": dataset, "completeness": true},
+        }));
+    }
+    world.records("in", vec![json!({"_id": "x"})]);
+    let live = world.live_pipe("posted");
+    let push = tahini_hub::receiver::Push::default();
+    tahini_hub::receiver::receive(world.hub(), &live, &push, &b"{\"_id\": \"y\"}"[..]).unwrap();
+    let rest = settle(world.hub(), &Options::default(), &Cancel::new(), |_| {}).unwrap();
+    assert!(rest.is_settled(), "{rest:?}");
+    assert_eq!(
+        (world.living("c"), world.living("e")),
+        (vec!["x".to_owned()], vec!["y".to_owned()])
+    );
+}
+
+#[test]
+fn what_is_held_back_for_good_is_told() {
+    let mut world = World::new();
+    world.pipe(json!({"_id": "in"}));
+    world.pipe(json!({"_id": "a", "source": {
+        "type": "dataset", "dataset": "in", "initial_completeness": ["never"]
+    }}));
+    world.records("in", vec![json!({"_id": "x"})]);
+    let rest = settle(world.hub(), &Options::default(), &Cancel::new(), |_| {}).unwrap();
+    assert_eq!(rest.waits.len(), 1, "{rest:?}");
+    assert!(rest.waits[0].contains("\"never\""), "{}", rest.waits[0]);
+}

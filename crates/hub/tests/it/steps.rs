@@ -115,6 +115,7 @@ fn a_post_is_one_commit_that_is_durable_before_the_answer() {
         is_full: true,
         is_first: first,
         is_last: false,
+        ..Push::default()
     };
     store.take();
     for (push, ids) in [

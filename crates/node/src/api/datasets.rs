@@ -66,6 +66,7 @@ pub fn one(node: &Node, call: &Call) -> Answer {
         Some(head) => {
             let mut json = dataset_json(node, &head, None);
             json["runtime"]["indexes"] = indexes::of_dataset(node, id)?;
+            json["runtime"]["completeness"] = json!(node.completeness(id)?);
             json_answer(&json)
         }
         None => Err(Problem::missing("dataset", id)),

@@ -9,7 +9,6 @@ use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tahini_dtl::Subset;
-use tahini_entity::json::{Fields, write_record};
 use tahini_entity::{Batch, Offset};
 use tahini_hub::hub::LivePipe;
 use tahini_hub::source::From;
@@ -20,6 +19,7 @@ use tahini_store::{Head, Limit, Snapshot, View};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::listing::{Form, Listing};
 use super::{Answer, Call, Node, Problem};
 
 /// Entities of one chunk of an answer.
@@ -84,9 +84,12 @@ async fn read_dataset(
     };
     let (since, left) = (call.number("since")?, call.number("limit")?);
     let reverse = call.flag("reverse", false)?;
+    let form = Form::wanted(&call);
     let must_be_populated = call.flag("populated", false)?;
     let uncommitted = call.flag("uncommitted", false)?;
-    let open = move |node: &Node| -> Result<Result<Reader, Response>, Problem> {
+    let open = move |node: &Node| -> Result<Result<(Reader, Said), Response>, Problem> {
+        // What the dataset promises is read before what it holds.
+        let completeness = node.completeness(&name)?;
         let Some(dataset) = node.store.find(&name)? else {
             return Ok(Err(absent(node)?));
         };
@@ -99,7 +102,11 @@ async fn read_dataset(
             return Err(Problem::new(axum::http::StatusCode::NOT_FOUND, words));
         }
         let left = left.unwrap_or(u64::MAX);
-        Ok(Ok(Reader {
+        let said = Said {
+            head: snapshot.head().clone(),
+            completeness,
+        };
+        let reader = Reader {
             snapshot,
             view,
             part: subset.map(|subset| Part::new(subset, since.filter(|_| !reverse))),
@@ -107,14 +114,14 @@ async fn read_dataset(
             at: since,
             left,
             more: left > 0,
-            first: true,
-        }))
+            out: Listing::new(form),
+        };
+        Ok(Ok((reader, said)))
     };
-    let reader = match node.work(open).await?? {
-        Ok(reader) => reader,
+    let (reader, said) = match node.work(open).await?? {
+        Ok(opened) => opened,
         Err(response) => return Ok(response),
     };
-    let head = reader.snapshot.head().clone();
     // The first chunk is read before the answer begins, so that what fails at once has a status.
     let (first, reader) = next_chunk(&node, reader).await?;
     let rest = stream::unfold(Some((node, reader)), |state| async {
@@ -125,8 +132,8 @@ async fn read_dataset(
             Err(problem) => Some((Err(io::Error::other(problem.detail)), None)),
         }
     });
-    let mut response = stream_body(stream::once(async { Ok(first) }).chain(rest));
-    dataset_headers(&head, &mut response);
+    let mut response = stream_body(stream::once(async { Ok(first) }).chain(rest), form);
+    said.put(&mut response);
     Ok(response)
 }
 
@@ -139,7 +146,7 @@ struct Reader {
     at: Option<u64>,
     left: u64,
     more: bool,
-    first: bool,
+    out: Listing,
 }
 
 /// Reads on; without a reader, that was the end.
@@ -148,24 +155,20 @@ async fn next_chunk(
     mut reader: Reader,
 ) -> Result<(Bytes, Option<Reader>), Problem> {
     node.work(move |_| {
-        let mut text = Vec::new();
-        if reader.first {
-            text.push(b'[');
-        }
-        while reader.more && text.len() < BYTES {
-            reader.step(&mut text)?;
+        while reader.more && reader.out.len() < BYTES {
+            reader.step()?;
         }
         if reader.more {
-            return Ok((Bytes::from(text), Some(reader)));
+            return Ok((reader.out.take(), Some(reader)));
         }
-        text.push(b']');
-        Ok((Bytes::from(text), None))
+        reader.out.end();
+        Ok((reader.out.take(), None))
     })
     .await?
 }
 
 impl Reader {
-    fn step(&mut self, text: &mut Vec<u8>) -> Result<(), Problem> {
+    fn step(&mut self) -> Result<(), Problem> {
         let mut batch = Batch::new();
         let rows = usize::try_from(self.left).unwrap_or(ROWS).min(ROWS);
         let limit = Limit { rows, bytes: BYTES };
@@ -176,7 +179,7 @@ impl Reader {
             (Some(part), false) => part.changes(snapshot, at, view, limit, &mut batch)?,
             (Some(part), true) => part.changes_reversed(snapshot, at, view, limit, &mut batch)?,
         };
-        put(&batch, &mut self.first, text);
+        self.out.put(&batch);
         self.left -= (batch.len() as u64).min(self.left);
         self.at = next;
         self.more = next.is_some() && self.left > 0;
@@ -184,37 +187,58 @@ impl Reader {
     }
 }
 
-fn put(batch: &Batch, first: &mut bool, text: &mut Vec<u8>) {
-    for record in batch.iter() {
-        if !std::mem::replace(first, false) {
-            text.extend_from_slice(b",\n");
-        }
-        write_record(record, Fields::ALL, text);
-    }
-}
-
 /// What the headers of the pull protocol say of a dataset.
-pub fn dataset_headers(head: &Head, response: &mut Response) {
-    let mut set = |name: &'static str, value: String| {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            response.headers_mut().insert(name, value);
+pub struct Said {
+    /// What it is like.
+    pub head: Head,
+    /// Its completeness, microseconds since 1970 UTC, as it was before it was read.
+    pub completeness: Option<i64>,
+}
+
+impl Said {
+    /// Sets the headers.
+    pub fn put(&self, response: &mut Response) {
+        let mut set = |name: &'static str, value: String| {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                response.headers_mut().insert(name, value);
+            }
+        };
+        let head = &self.head;
+        set("x-dataset-populated", head.populated.to_string());
+        if let Some(last) = head.next.checked_sub(1) {
+            set("x-dataset-max-updated", last.to_string());
         }
-    };
-    set("x-dataset-populated", head.populated.to_string());
-    set("x-dataset-generation", head.generation.to_string());
-    if let Some(last) = head.next.checked_sub(1) {
-        set("x-dataset-max-updated", last.to_string());
+        if let Some(completeness) = self.completeness {
+            set("x-dataset-completeness", completeness.to_string());
+        }
+        // In the protocol a dataset that is restored stays the one that it was, and gets another
+        // UUID beside its own; here it is a new generation with a past.
+        let first = head.past.first().map(|past| past.generation);
+        let generation = first.unwrap_or(head.generation);
+        set("x-dataset-generation", generation.to_string());
+        // A reader that missed an earlier restore has to go back to where that one began.
+        if let Some(cut) = head.past.iter().map(|past| past.next).min() {
+            set("x-dataset-restore-uuid", head.generation.to_string());
+            let last = i128::from(cut) - 1;
+            set("x-dataset-restore-offset", last.to_string());
+        }
     }
 }
 
-/// What a pipe would give, from `since`, as JSON; the sink is never touched.
-pub async fn of_pipe(
-    node: Arc<Node>,
-    live: Arc<LivePipe>,
-    wanted: (Stage, Purpose),
-    since: Option<Offset>,
-    limit: Option<u64>,
-) -> Answer {
+/// What is asked of a pipe.
+pub struct Wanted {
+    /// Where on its way, and what for.
+    pub stage: (Stage, Purpose),
+    /// The offset behind which it begins.
+    pub since: Option<Offset>,
+    /// The most entities.
+    pub limit: Option<u64>,
+    /// How they are written.
+    pub form: Form,
+}
+
+/// What a pipe would give; the sink is never touched.
+pub async fn of_pipe(node: Arc<Node>, live: Arc<LivePipe>, wanted: Wanted) -> Answer {
     live.usable()?;
     let cancel = Cancel::new();
     let (send, receive) = mpsc::channel::<Result<Bytes, Failure>>(QUEUE);
@@ -225,25 +249,20 @@ pub async fn of_pipe(
         gone.0.closed().await;
         gone.1.cancel();
     });
+    let form = wanted.form;
     let job = {
         let (node, runtime) = (Arc::clone(&node), tokio::runtime::Handle::current());
         move || {
-            let from = From {
-                full: since.is_none(),
-                since,
-                state: Vec::new(),
-            };
             let mut out = Outgoing {
                 send,
                 runtime,
-                text: vec![b'['],
-                first: true,
+                listing: Listing::new(form),
             };
-            let outcome = read_pipe(&node, &live, wanted, from, limit, &cancel, &mut out);
+            let outcome = read_pipe(&node, &live, wanted, &cancel, &mut out);
             let last = match outcome {
                 Ok(()) => {
-                    out.text.push(b']');
-                    Ok(Bytes::from(std::mem::take(&mut out.text)))
+                    out.listing.end();
+                    Ok(out.listing.take())
                 }
                 Err(failure) => Err(failure.hiding(node.assembly.secrets.as_ref())),
             };
@@ -253,10 +272,13 @@ pub async fn of_pipe(
     };
     let pool = Arc::clone(&node.pool);
     tokio::spawn(async move { super::run_within(&pool, job).await });
-    first_then_rest(receive).await
+    first_then_rest(receive, form).await
 }
 
-async fn first_then_rest(mut receive: mpsc::Receiver<Result<Bytes, Failure>>) -> Answer {
+async fn first_then_rest(
+    mut receive: mpsc::Receiver<Result<Bytes, Failure>>,
+    form: Form,
+) -> Answer {
     let first = match receive.recv().await {
         Some(Ok(first)) => first,
         Some(Err(failure)) => return Err(failure.into()),
@@ -269,30 +291,36 @@ async fn first_then_rest(mut receive: mpsc::Receiver<Result<Bytes, Failure>>) ->
             receive,
         ))
     });
-    Ok(stream_body(stream::once(async { Ok(first) }).chain(rest)))
+    Ok(stream_body(
+        stream::once(async { Ok(first) }).chain(rest),
+        form,
+    ))
 }
 
 fn read_pipe(
     node: &Node,
     live: &LivePipe,
-    wanted: (Stage, Purpose),
-    from: From,
-    limit: Option<u64>,
+    wanted: Wanted,
     cancel: &Cancel,
     out: &mut Outgoing,
 ) -> Result<(), Failure> {
+    let from = From {
+        full: wanted.since.is_none(),
+        since: wanted.since,
+        state: Vec::new(),
+    };
     let pipe = live
         .pipe
         .as_ref()
         .map_err(|why| Failure::config(why.clone()))?;
-    let mut left = limit.unwrap_or(u64::MAX);
+    let mut left = wanted.limit.unwrap_or(u64::MAX);
     if left == 0 {
         return Ok(());
     }
     stage::read(
         pipe,
         &node.assembly.hub.world,
-        wanted,
+        wanted.stage,
         from,
         cancel,
         |batch| {
@@ -303,8 +331,8 @@ fn read_pipe(
                 .take(count)
                 .for_each(|record| wanted.push(record));
             left -= wanted.len() as u64;
-            put(&wanted, &mut out.first, &mut out.text);
-            left > 0 && (out.text.len() < BYTES / 4 || out.flush())
+            out.listing.put(&wanted);
+            left > 0 && (out.listing.len() < BYTES / 4 || out.flush())
         },
     )
 }
@@ -313,14 +341,13 @@ fn read_pipe(
 struct Outgoing {
     send: mpsc::Sender<Result<Bytes, Failure>>,
     runtime: tokio::runtime::Handle,
-    text: Vec<u8>,
-    first: bool,
+    listing: Listing,
 }
 
 impl Outgoing {
     fn flush(&mut self) -> bool {
-        let text = std::mem::take(&mut self.text);
-        self.send(Ok(text.into()))
+        let text = self.listing.take();
+        self.send(Ok(text))
     }
 
     /// `false` when nobody takes it any more.
@@ -330,9 +357,12 @@ impl Outgoing {
     }
 }
 
-fn stream_body(chunks: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static) -> Response {
+fn stream_body(
+    chunks: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
+    form: Form,
+) -> Response {
     let mut response = Response::new(Body::from_stream(chunks));
-    let kind = HeaderValue::from_static("application/json");
+    let kind = HeaderValue::from_static(form.media_type());
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }

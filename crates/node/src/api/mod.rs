@@ -18,6 +18,7 @@ mod env;
 mod gate;
 mod indexes;
 mod language;
+mod listing;
 mod page;
 mod pipes;
 mod preview;

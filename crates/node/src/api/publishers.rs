@@ -7,7 +7,8 @@ use tahini_entity::Offset;
 use tahini_hub::hub::LivePipe;
 use tahini_hub::stage::{Purpose, Stage};
 
-use super::entities::{dataset_headers, of_pipe};
+use super::entities::{Wanted, of_pipe};
+use super::listing::Form;
 use super::pipes::named;
 use super::runtime::is_dataset_source;
 use super::{Answer, Call, Node, Problem};
@@ -24,7 +25,13 @@ pub async fn look(node: Arc<Node>, call: Call) -> Answer {
     })?;
     let since = read_since(&live, &call)?;
     let limit = call.number("limit")?;
-    of_pipe(node, live, (stage, Purpose::Look), since, limit).await
+    let wanted = Wanted {
+        stage: (stage, Purpose::Look),
+        since,
+        limit,
+        form: Form::wanted(&call),
+    };
+    of_pipe(node, live, wanted).await
 }
 
 /// What a pipe publishes (JSON pull protocol).
@@ -44,8 +51,8 @@ pub async fn publish(node: Arc<Node>, call: Call) -> Answer {
         .source_datasets()
         .first()
         .map(|name| (*name).to_owned());
-    let head = match dataset.filter(|_| is_dataset_source(&live)) {
-        Some(name) => node.work(move |node| node.head(&name)).await??,
+    let said = match dataset.filter(|_| is_dataset_source(&live)) {
+        Some(name) => node.work(move |node| node.said(&name)).await??,
         None => None,
     };
     let filtered = live
@@ -54,10 +61,15 @@ pub async fn publish(node: Arc<Node>, call: Call) -> Answer {
         .is_ok_and(|pipe| !pipe.transforms().is_empty());
     let disposition = disposition(&live, call.id("filename"));
     // Being read is how such a pipe runs, so that this is no look: every transform is run.
-    let wanted = (Stage::Sink, Purpose::Output);
-    let mut response = of_pipe(node, live, wanted, since, limit).await?;
-    if let Some(head) = head {
-        dataset_headers(&head, &mut response);
+    let wanted = Wanted {
+        stage: (Stage::Sink, Purpose::Output),
+        since,
+        limit,
+        form: Form::wanted(&call),
+    };
+    let mut response = of_pipe(node, live, wanted).await?;
+    if let Some(said) = said {
+        said.put(&mut response);
     }
     if filtered {
         let yes = HeaderValue::from_static("true");

@@ -78,7 +78,22 @@ fn push_of(call: &Call) -> Result<Push, Problem> {
         previous_request_id: text("previous_request_id"),
         is_first: call.flag("is_first", false)?,
         is_last: call.flag("is_last", false)?,
+        completeness: completeness(call)?,
     })
+}
+
+/// What the poster says of the completeness of the dataset after this request.
+fn completeness(call: &Call) -> Result<Option<i64>, Problem> {
+    let text = call.header("x-dataset-completeness").trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    match text.parse::<i64>() {
+        Ok(number) if number > 0 => Ok(Some(number)),
+        _ => Err(Problem::bad(format!(
+            "expected the header X-Dataset-Completeness to be a whole number above 0, found {text:?}"
+        ))),
+    }
 }
 
 /// The places of posts that are taken or wait.

@@ -4,13 +4,16 @@ use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 use tahini_entity::Offset;
 use tahini_hub::breaker::{self, Tripped};
-use tahini_hub::config::Problem;
+use tahini_hub::config::{Problem, keeps_places};
 use tahini_hub::execution_log::{self, Summary};
 use tahini_hub::hub::{LivePipe, LiveState};
-use tahini_hub::{Pipe, progress};
-use tahini_store::StoreError;
+use tahini_hub::progress::Place;
+use tahini_hub::reprocessing::{self, Reason};
+use tahini_hub::{Failure, Pipe, completeness, progress};
+use tahini_store::{Snapshot, StoreError};
 
 use super::Node;
+use super::entities::Said;
 use crate::commands::run::summary_json;
 
 /// Which parts of a pipe's JSON are wanted (`fields`): `runtime,config` or `-graph`.
@@ -116,7 +119,7 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
     set("last-run-summary", last.map_or(Json::Null, summary_json));
     set("average-process-time", average(last));
     // A place that cannot be read was told above.
-    let waiting = queue(node, live, offset.as_ref()).ok().flatten();
+    let waiting = queue(node, live).ok().flatten();
     set("queues", json!({ "source": waiting, "dependencies": {} }));
     set("last-seen", offset.as_ref().map_or(Json::Null, offset_json));
     set("progress", progress_json(last));
@@ -128,14 +131,29 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
     set("dependencies", json!([]));
     set("origin", json!("user"));
     set("version", json!(1));
-    let tripped = node.assembly.hub.tripped(live).ok().flatten();
-    let has_breaker = tripped.is_some() || live.has_breaker();
-    set("has-circuit-breaker", json!(has_breaker));
-    set("circuit-breaker", breaker_json(tripped.as_ref()));
-    for (name, value) in config_facts(live) {
+    let facts = config_facts(live).into_iter();
+    let facts = facts.chain(flow_facts(node, live, last));
+    for (name, value) in facts {
         set(name, value);
     }
     Json::Object(runtime)
+}
+
+/// What flows, and what does not.
+fn flow_facts(node: &Node, live: &LivePipe, last: Option<&Summary>) -> Vec<(&'static str, Json)> {
+    let held = last.and_then(|summary| summary.held_back.as_deref());
+    // A place that cannot be read is told elsewhere.
+    let reasons = node.place(live).ok().flatten();
+    let reasons = reasons.map_or_else(Vec::new, |place| reprocessing::reasons(&place));
+    let reasons = reasons.iter().map(Reason::to_json);
+    let tripped = node.assembly.hub.tripped(live).ok().flatten();
+    let has_breaker = tripped.is_some() || live.has_breaker();
+    vec![
+        ("has-circuit-breaker", json!(has_breaker)),
+        ("circuit-breaker", breaker_json(tripped.as_ref())),
+        ("held-back", json!(held)),
+        ("out-of-sync", Json::Array(reasons.collect())),
+    ]
 }
 
 /// A circuit breaker: whether it is tripped and, if so, by which pipe, since when, why, and how
@@ -221,7 +239,7 @@ pub fn operations(live: &LivePipe) -> Vec<&'static str> {
         "discard-retries",
         "discard-inferred-schema",
     ];
-    if live.component.source_datasets().len() == 1 && is_dataset_source(live) {
+    if reads_datasets(live) {
         all.push("set-last-seen-to-end");
     }
     all
@@ -236,20 +254,18 @@ pub fn is_dataset_source(live: &LivePipe) -> bool {
         .is_some_and(|kind| kind == "dataset")
 }
 
-/// How many versions wait in the source's dataset; `None` where nobody can know.
-pub fn queue(
-    node: &Node,
-    live: &LivePipe,
-    offset: Option<&Offset>,
-) -> Result<Option<u64>, StoreError> {
-    if live.component.is_endpoint() || !is_dataset_source(live) {
-        return Ok(None);
+/// Whether the offsets of the source are sequence numbers of datasets.
+fn reads_datasets(live: &LivePipe) -> bool {
+    let kind = live.component.source().map().get("type");
+    kind.and_then(Json::as_str).is_some_and(keeps_places)
+}
+
+/// How many versions wait in the source's datasets; `None` where nobody can know.
+pub fn queue(node: &Node, live: &LivePipe) -> Result<Option<u64>, StoreError> {
+    match live.component.is_endpoint() {
+        true => Ok(None),
+        false => node.assembly.hub.unread(live),
     }
-    let Some(name) = live.component.source_datasets().first().copied() else {
-        return Ok(None);
-    };
-    let next = node.head(name)?.map_or(0, |head| head.next);
-    Ok(Some(progress::unread(next, offset)))
 }
 
 fn average(last: Option<&Summary>) -> Json {
@@ -278,6 +294,19 @@ pub fn moment(at: Option<Timestamp>) -> Json {
 }
 
 impl Node {
+    /// The completeness of a dataset, microseconds since 1970 UTC.
+    pub fn completeness(&self, name: &str) -> Result<Option<i64>, Failure> {
+        let known = &self.assembly.hub.world.known;
+        completeness::value(self.store.as_ref(), known, name, name)
+    }
+
+    /// What the headers of the pull protocol say of a dataset, without making one.
+    pub fn said(&self, name: &str) -> Result<Option<Said>, Failure> {
+        let completeness = self.completeness(name)?;
+        let head = self.head(name)?;
+        Ok(head.map(|head| Said { head, completeness }))
+    }
+
     /// The head of a dataset, without making one.
     pub fn head(&self, name: &str) -> Result<Option<tahini_store::Head>, StoreError> {
         match self.store.find(name)? {
@@ -296,6 +325,20 @@ impl Node {
 
     /// A pipe's offset, without making the dataset that keeps it.
     pub fn offset(&self, live: &LivePipe) -> Result<Option<Offset>, StoreError> {
+        match self.home(live)? {
+            Some(home) => progress::offset(home.as_ref(), live.id()),
+            None => Ok(None),
+        }
+    }
+
+    /// A pipe's place, without making the dataset that keeps it.
+    fn place(&self, live: &LivePipe) -> Result<Option<Place>, StoreError> {
+        let home = self.home(live)?;
+        home.map(|home| Place::load(home.as_ref(), live.id()))
+            .transpose()
+    }
+
+    fn home(&self, live: &LivePipe) -> Result<Option<Box<dyn Snapshot>>, StoreError> {
         let log = execution_log::dataset_id(live.id());
         let home = live
             .pipe
@@ -303,9 +346,9 @@ impl Node {
             .ok()
             .and_then(Pipe::sink_dataset)
             .unwrap_or(&log);
-        match self.store.find(home)? {
-            Some(dataset) => progress::offset(dataset.snapshot()?.as_ref(), live.id()),
-            None => Ok(None),
-        }
+        self.store
+            .find(home)?
+            .map(|dataset| dataset.snapshot())
+            .transpose()
     }
 }

@@ -12,6 +12,7 @@ mod receivers;
 mod secrets;
 mod status;
 mod systems;
+mod upstream;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
