@@ -1,7 +1,9 @@
 """A node to measure: started on loopback, asked over its API, watched through /proc."""
 
+import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -13,6 +15,8 @@ from pathlib import Path
 
 READY_WITHIN_SECONDS = 60
 RUN_WITHIN_SECONDS = 900
+QUIET_WITHIN_SECONDS = 60
+QUIET_SECONDS = 2.5
 LOOK_EVERY_SECONDS = 0.02
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
@@ -71,15 +75,18 @@ class Node:
         raise SystemExit(f"the node did not become ready; its log: {self.log.name}\n{Path(self.log.name).read_text()[-2000:]}")
 
     def ask(self, path, form=None):
+        text = self.text(path, form)
+        return json.loads(text) if path.startswith("/api/") else text
+
+    def text(self, path, form=None):
         data = urllib.parse.urlencode(form).encode() if form else None
         with OPENER.open(self.url + path, data, timeout=60) as answer:
-            text = answer.read()
-        return json.loads(text) if path.startswith("/api/") else text
+            return answer.read().decode()
 
     def run(self, pipe):
         """One run, measured: its summary, the node's processor seconds and its peaks of memory."""
         self.memory.taken()
-        cpu, path = self.cpu_seconds(), f"/api/pipes/{pipe}/pump"
+        spent, path = self.spent(), f"/api/pipes/{pipe}/pump"
         before = self.ask(path)["runtime"].get("last-run")
         begun = time.monotonic()
         self.ask(path, {"operation": "start"})
@@ -93,7 +100,42 @@ class Node:
         summary = runtime["last-run-summary"]
         if not summary["success"]:
             raise SystemExit(f"{pipe} failed: {summary['message']}")
-        return {**summary, "wall": time.monotonic() - begun, "cpu": self.cpu_seconds() - cpu, **self.memory.taken()}
+        run = {**summary, "wall": time.monotonic() - begun, **self.since(spent)}
+        # What the run leaves to be done behind it, the index above all, is its cost as well.
+        self.wait_until_quiet()
+        return {**run, "cpu_whole": self.since(spent)["cpu"], **self.memory.taken()}
+
+    def wait_until_quiet(self):
+        """Waits until the node has done nothing for longer than a store waits before it writes an index."""
+        deadline = time.monotonic() + QUIET_WITHIN_SECONDS
+        since, known = time.monotonic(), self.cpu_seconds()
+        while time.monotonic() - since < QUIET_SECONDS and time.monotonic() < deadline:
+            time.sleep(LOOK_EVERY_SECONDS)
+            now = self.cpu_seconds()
+            if now - known > 0.03:
+                since, known = time.monotonic(), now
+
+    def read(self, path):
+        """Reads an answer to its end: its length, seconds, and what the node spent on it."""
+        self.memory.taken()
+        spent, begun, length = self.spent(), time.monotonic(), 0
+        connection = http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=RUN_WITHIN_SECONDS)
+        connection.request("GET", path)
+        answer, into = connection.getresponse(), bytearray(1 << 20)
+        while got := answer.readinto(into):
+            length += got
+        seconds = time.monotonic() - begun
+        connection.close()
+        return {"status": answer.status, "bytes": length, "total_time": seconds, **self.since(spent), **self.memory.taken()}
+
+    def spent(self):
+        """What the process has used so far: processor seconds, syncs of the store, bytes that went to the disk."""
+        syncs = re.search(r"^tahini_store_syncs_total (\S+)$", self.text("/api/metrics"), flags=re.MULTILINE)
+        io = dict(line.split(": ") for line in Path(f"/proc/{self.process.pid}/io").read_text().splitlines())
+        return {"cpu": self.cpu_seconds(), "syncs": int(float(syncs.group(1))), "written": int(io["write_bytes"])}
+
+    def since(self, before):
+        return {name: now - before[name] for name, now in self.spent().items()}
 
     def cpu_seconds(self):
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()

@@ -14,6 +14,7 @@ pub struct Shape {
     seeds: Box<[u64]>,
     /// Of all seeds in order, so that looking up a shape does not hash every name again.
     fingerprint: u64,
+    reserved: bool,
 }
 
 impl PartialEq for Shape {
@@ -41,10 +42,12 @@ impl Shape {
         let fingerprint = seeds.iter().fold(0u64, |sum, seed| {
             sum.rotate_left(5).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed
         });
+        let reserved = names.iter().any(|name| name.starts_with('_'));
         Shape {
             names,
             seeds,
             fingerprint,
+            reserved,
         }
     }
 
@@ -56,6 +59,11 @@ impl Shape {
     /// The hash seeds of the names, in the same order (see the `hash` module).
     pub fn seeds(&self) -> &[u64] {
         &self.seeds
+    }
+
+    /// Whether a name starts with `_`: those do not count in the content hash.
+    pub fn has_reserved(&self) -> bool {
+        self.reserved
     }
 
     /// The place of `name`, if the shape has it.
@@ -204,6 +212,34 @@ impl Batch {
     /// Appends a copy of `record`.
     pub fn push(&mut self, record: Record<'_>) {
         self.push_encoded(record.id, record.shape, record.body, record.meta.clone());
+    }
+
+    /// Appends copies of all entities of `other`.
+    pub fn push_all(&mut self, other: &Batch) {
+        let base = self.bytes.len();
+        self.bytes.extend_from_slice(&other.bytes);
+        self.rows.reserve(other.rows.len());
+        let moved = |span: Span| Span {
+            start: base + span.start,
+            ..span
+        };
+        for row in &other.rows {
+            let shape = self.intern(&other.shapes[row.shape as usize]);
+            self.rows.push(Row {
+                id: row.id.map(moved),
+                body: moved(row.body),
+                shape,
+                meta: row.meta.clone(),
+            });
+        }
+    }
+
+    /// What travels with each entity, and how many bytes its id and content take, in order.
+    pub fn sizes(&self) -> impl Iterator<Item = (&Meta, usize)> {
+        self.rows.iter().map(|row| {
+            let id = row.id.map_or(0, |id| id.len);
+            (&row.meta, id + row.body.len)
+        })
     }
 
     /// Encodes and appends an entity tree; the hash is computed here.

@@ -35,7 +35,7 @@ pub fn content(id: Option<&str>, deleted: bool, shape: &Arc<Shape>, body: &[u8])
     let mut rest = body;
     for (name, &seed) in shape.names().iter().zip(shape.seeds()) {
         let value = encoding::take(&mut rest);
-        if !name.starts_with('_') {
+        if !shape.has_reserved() || !name.starts_with('_') {
             sum.add(seed, value);
         }
     }

@@ -4,6 +4,8 @@
 //! What came since the last save is saved as a chunk of its own, so that a save costs its own
 //! size; many chunks are put together into one, so that their number has a limit.
 
+use std::ops::RangeInclusive;
+
 use roaring::RoaringTreemap;
 use tahini_entity::{Batch, Record, hash};
 use tahini_store::{Limit, Note, Seq, Snapshot, StateWrite, StoreError};
@@ -89,10 +91,29 @@ impl Seen {
 
     /// Takes note of latest versions.
     pub(crate) fn note(&mut self, seqs: impl IntoIterator<Item = Seq>) {
+        let mut run: Option<RangeInclusive<Seq>> = None;
         for seq in seqs {
-            if self.all.insert(seq) {
-                self.fresh.insert(seq);
-            }
+            // Most come one after the other, and those are put in together.
+            run = match run {
+                Some(known) if known.end().checked_add(1) == Some(seq) => {
+                    Some(*known.start()..=seq)
+                }
+                known => {
+                    self.note_run(known);
+                    Some(seq..=seq)
+                }
+            };
+        }
+        self.note_run(run);
+    }
+
+    fn note_run(&mut self, run: Option<RangeInclusive<Seq>>) {
+        let Some(run) = run else {
+            return;
+        };
+        // What is known already may be saved once more, unless all of it is.
+        if self.all.insert_range(run.clone()) > 0 {
+            self.fresh.insert_range(run);
         }
     }
 
@@ -187,14 +208,14 @@ pub(crate) fn each_other<E: From<StoreError>>(
     let mut after = None;
     loop {
         let (mut gone, mut rows) = (Batch::new(), Batch::new());
-        let next = snapshot.unseen(known, after.as_deref(), DELETIONS, &mut gone)?;
+        let next = snapshot.unseen(known, after, DELETIONS, &mut gone)?;
         gone.iter()
             .for_each(|record| push_deleted(&mut rows, record));
         if !rows.is_empty() {
             delete(&rows)?;
         }
         match next {
-            Some(id) => after = Some(id),
+            Some(seq) => after = Some(seq),
             None => return Ok(()),
         }
     }

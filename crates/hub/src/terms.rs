@@ -1,6 +1,6 @@
 //! What a dataset sink's configuration demands of the rows that it is to write.
 
-use tahini_entity::{Batch, Record};
+use tahini_entity::{Batch, Meta, Record};
 use tahini_store::{Rule, StoreError};
 
 use crate::builtin::dataset_sink::push_row;
@@ -112,6 +112,13 @@ impl Terms {
     /// # Errors
     /// Entity, with the entity, when it is larger than allowed.
     pub(crate) fn push(&self, out: &mut Batch, batch: &Batch) -> Result<(), Failure> {
+        let as_it_is = |meta: &Meta, bytes: usize| {
+            !meta.reserved && !meta.filtered && bytes as u64 <= self.max_bytes
+        };
+        if batch.sizes().all(|(meta, bytes)| as_it_is(meta, bytes)) {
+            out.push_all(batch);
+            return Ok(());
+        }
         let before = out.len();
         for record in batch.iter() {
             if record.meta.filtered && self.suppress_filtered {

@@ -47,6 +47,9 @@ pub fn text(node: &Node) -> Result<String, StoreError> {
         let is_damaged = damaged.iter().any(|(name, _)| *name == head.name);
         dataset(&head, is_damaged, &mut page);
     }
+    let help = "How often the disk was asked to make something of the store durable.";
+    let syncs = tahini_store::syncs() as f64;
+    page.counter("tahini_store_syncs_total", help, &[], syncs);
     for id in node.assembly.host.ids() {
         if let Some(now) = node.assembly.host.snapshot(&id) {
             microservice(&id, &now, &mut page);

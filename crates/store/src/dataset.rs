@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roaring::RoaringTreemap;
-use tahini_entity::{Batch, Str};
+use tahini_entity::Batch;
 
 use crate::{Ask, Compacted, Compaction, Declared, Hit, IndexState, StoreError};
 
@@ -217,16 +217,16 @@ pub trait Snapshot: Send {
     ) -> Result<Option<Seq>, StoreError>;
     /// All versions of one id, oldest first.
     fn versions(&self, id: &str, out: &mut Batch) -> Result<(), StoreError>;
-    /// Appends the latest versions that are not deleted and whose sequence is not in `seen`,
-    /// at most `limit` of them, ids after `after`; returns the last id looked at, `None` at the end.
-    /// A call may append nothing and still not be at the end.
+    /// Appends the latest versions that are not deleted and whose sequence is not in `seen`, in
+    /// order, at most `limit` of them, those after `after`; returns the last one looked at, `None`
+    /// at the end.
     fn unseen(
         &self,
         seen: &RoaringTreemap,
-        after: Option<&str>,
+        after: Option<Seq>,
         limit: Limit,
         out: &mut Batch,
-    ) -> Result<Option<Str>, StoreError>;
+    ) -> Result<Option<Seq>, StoreError>;
     /// Appends the versions at these sequences that are there, in the order of `seqs`;
     /// `found[i]` tells whether `seqs[i]` was. Ascending ones are read best.
     fn at(&self, seqs: &[Seq], out: &mut Batch) -> Result<Vec<bool>, StoreError>;

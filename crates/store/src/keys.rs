@@ -43,6 +43,41 @@ pub(crate) fn state_key(space: &str, key: &[u8]) -> Vec<u8> {
     whole
 }
 
+/// The places of `count` keys in the order of the keys; equal ones in the order of their places.
+///
+/// Ids of a dataset begin alike, so that comparing them whole walks over the same bytes again and
+/// again. What all have in common is left out, and the eight bytes behind it are compared as a
+/// number.
+pub(crate) fn key_order<'k>(count: usize, key: impl Fn(usize) -> &'k [u8]) -> Vec<u32> {
+    let in_order = (1..count).all(|at| key(at - 1) <= key(at));
+    if in_order {
+        return (0..count as u32).collect();
+    }
+    let first = key(0);
+    let common = (1..count).fold(first.len(), |common, at| {
+        let pairs = first[..common].iter().zip(key(at));
+        pairs.take_while(|(one, two)| one == two).count()
+    });
+    let mut heads: Vec<(u64, u32)> = (0..count)
+        .map(|at| (head(&key(at)[common..]), at as u32))
+        .collect();
+    heads.sort_unstable_by(|(one, at), (two, other)| {
+        one.cmp(two).then_with(|| {
+            let rest = |at: u32| &key(at as usize)[common..];
+            rest(*at).cmp(rest(*other)).then(at.cmp(other))
+        })
+    });
+    heads.into_iter().map(|(_, at)| at).collect()
+}
+
+/// The first eight bytes as a number that sorts as they do.
+fn head(key: &[u8]) -> u64 {
+    let mut bytes = [0; 8];
+    let len = key.len().min(8);
+    bytes[..len].copy_from_slice(&key[..len]);
+    u64::from_be_bytes(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,6 +87,35 @@ mod tests {
         let id = "x".repeat(400);
         assert_eq!(index_key(id.as_bytes()).as_ref(), id.as_bytes());
         assert!(!is_cut(&index_key(id.as_bytes())));
+    }
+
+    #[test]
+    fn keys_are_ordered_as_whole_ones_are_and_equal_ones_stay() {
+        let all: [&[&str]; 5] = [
+            &[],
+            &["b", "a", "a", "", "a\0", "b"],
+            &[
+                "id:2",
+                "id:10",
+                "id:1",
+                "id:",
+                "id:1",
+                "id:12345678",
+                "id:123456789",
+            ],
+            &["same", "same", "other"],
+            &[
+                "prefix:12345678:b",
+                "prefix:12345678:a",
+                "prefix:1234567",
+                "prefix:12345678",
+            ],
+        ];
+        for keys in all {
+            let mut expected: Vec<u32> = (0..keys.len() as u32).collect();
+            expected.sort_by_key(|at| keys[*at as usize].as_bytes());
+            assert_eq!(key_order(keys.len(), |at| keys[at].as_bytes()), expected);
+        }
     }
 
     #[test]

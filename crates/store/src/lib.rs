@@ -20,6 +20,6 @@ pub use dataset::{
     StateRows, StateWrite, Ticket, View,
 };
 pub use error::StoreError;
-pub use files::{Disk, DiskFile, Files, Options, RealDisk, StoreLock, Verified};
+pub use files::{Disk, DiskFile, Files, Options, RealDisk, StoreLock, Verified, syncs};
 pub use indexes::{Ask, Declared, Hit, IndexDef, IndexState, Keys};
 pub use memory::Memory;

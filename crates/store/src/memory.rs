@@ -3,7 +3,6 @@
 mod keyed;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use roaring::RoaringTreemap;
@@ -659,35 +658,29 @@ impl Snapshot for MemorySnapshot {
     fn unseen(
         &self,
         seen: &RoaringTreemap,
-        after: Option<&str>,
+        after: Option<Seq>,
         limit: Limit,
         out: &mut Batch,
-    ) -> Result<Option<Str>, StoreError> {
+    ) -> Result<Option<Seq>, StoreError> {
         let all = self.all()?;
-        let from = match after {
-            None => Bound::Unbounded,
-            Some(id) => Bound::Excluded(index_key(id.as_bytes()).into_owned()),
-        };
+        let newest = all.ids.values().filter_map(|seqs| self.newest(seqs));
+        let mut newest: Vec<Seq> = newest
+            .filter(|seq| after.is_none_or(|after| *seq > after))
+            .collect();
+        newest.sort_unstable();
         let (rows, bytes) = (out.len(), out.bytes());
         let mut last = None;
-        for seqs in all
-            .ids
-            .range((from, Bound::Unbounded))
-            .map(|(_, seqs)| seqs)
-        {
+        for seq in newest {
             if out.len() - rows >= limit.rows.max(1) || out.bytes() - bytes >= limit.bytes.max(1) {
                 return Ok(last);
             }
-            let Some(seq) = self.newest(seqs) else {
-                continue;
-            };
             let Some(version) = all.at(seq) else {
                 continue;
             };
             if !version.meta.deleted && !seen.contains(seq) {
                 version.push_to(out);
             }
-            last = Some(version.id.clone());
+            last = Some(seq);
         }
         Ok(None)
     }

@@ -31,6 +31,34 @@ fn an_entity_that_nests_too_deep_leaves_the_batch_as_it_was() {
 }
 
 #[test]
+fn whole_batches_are_gathered_as_their_entities_one_by_one() {
+    let (mut gathered, mut expected) = (Batch::new(), Batch::new());
+    let mut parser = Parser::new(Numbers::FLOATS);
+    for texts in [
+        [r#"{"_id":"a","x":1}"#, r#"{"y":[1,2],"x":2,"_id":"b"}"#],
+        [
+            r#"{"z":1}"#,
+            r#"{"_id":"a","x":1,"_deleted":true,"_updated":7}"#,
+        ],
+        [r#"{"_id":"","x":"é"}"#, r#"{"_id":"a","x":3,"_other":4}"#],
+    ] {
+        let mut batch = Batch::new();
+        for text in texts {
+            parser.push_json(&mut batch, text.as_bytes()).unwrap();
+        }
+        let sizes: Vec<usize> = batch.sizes().map(|(_, bytes)| bytes).collect();
+        let records = batch.iter();
+        let longs = records.map(|record| record.id.unwrap_or("").len() + record.body.len());
+        assert_eq!(sizes, longs.collect::<Vec<_>>());
+        batch.iter().for_each(|record| expected.push(record));
+        gathered.push_all(&batch);
+    }
+    assert_eq!(lines(&gathered, Fields::ALL), lines(&expected, Fields::ALL));
+    assert!(gathered.get(5).meta.reserved);
+    assert!(gathered.get(2).id.is_none());
+}
+
+#[test]
 fn deleting_changes_the_hash_and_back() {
     let mut batch = Batch::new();
     let mut parser = Parser::new(Numbers::FLOATS);

@@ -1,13 +1,16 @@
 //! The `dataset` sink: writes real changes, tracks deletions, and keeps the pipe's place.
 //!
-//! Rows are gathered up to a checkpoint and committed with the place in one atomic step.
-//! A commit's sync overlaps the work on the next one.
+//! Rows are gathered up to a checkpoint and committed with the place in one atomic step. Where
+//! many come, that is done on a thread of its own while the next ones are gathered, and a commit's
+//! sync overlaps the work on the next one.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tahini_entity::{Batch, Offset, Record, Value};
-use tahini_store::{Commit, Dataset, Head, Outcome, Rule, Show, StateWrite, Ticket};
+use tahini_store::{Commit, Dataset, Head, Outcome, Rule, Show, StateWrite, StoreError, Ticket};
 
+use super::committing::{Committing, Order};
 use crate::breaker::{self, Breaker};
 use crate::config::{Kind, Property};
 use crate::registry::SinkDef;
@@ -124,6 +127,9 @@ struct DatasetSink {
     breaker: Option<Breaker>,
     pipe: String,
     gathered: Batch,
+    /// The memory of a batch that was committed.
+    spare: Batch,
+    committing: Option<Committing>,
     seen: Option<Seen>,
     durable: Option<Ticket>,
     changed: bool,
@@ -167,6 +173,8 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Sink>, Failure> {
         breaker: Breaker::of(ctx.props, ctx.whole.get("transform"))?,
         pipe: ctx.owner.to_owned(),
         gathered: Batch::new(),
+        spare: Batch::new(),
+        committing: None,
         seen: None,
         durable: None,
         changed: false,
@@ -184,9 +192,10 @@ impl DatasetSink {
         populated: bool,
         last: bool,
     ) -> Result<Written, Failure> {
+        let mut written = self.collect()?;
         let shows = last && self.holds()?;
         if self.gathered.is_empty() && state.is_empty() && !populated && !shows {
-            return Ok(Written::default());
+            return Ok(written);
         }
         // What came is saved together with a place, never behind it: an id that was passed and is
         // not remembered would be deleted.
@@ -223,23 +232,53 @@ impl DatasetSink {
             (Some(seen), None) => seen.note(seqs),
             (None, _) => {}
         }
+        written += told(&outcome);
+        Ok(written)
+    }
+
+    /// Begins to commit what was gathered with `state`; tells what came of the commit before.
+    fn hand_over(&mut self, state: &[StateWrite]) -> Result<Written, Failure> {
+        let written = self.collect()?;
+        let rows = std::mem::replace(&mut self.gathered, std::mem::take(&mut self.spare));
+        let state = self.with_retracted(state, &rows).into_owned();
+        let committing = match &mut self.committing {
+            Some(committing) => committing,
+            none => none.insert(Committing::start(&self.dataset).map_err(|error| {
+                Failure::transient(format!(
+                    "expected a thread to commit on, found none: {error}"
+                ))
+            })?),
+        };
+        committing.begin(Order {
+            rows,
+            rule: self.terms.rule(),
+            state,
+            now: self.clock.micros(),
+        })?;
+        Ok(written)
+    }
+
+    /// Ends the commit under way, if there is one.
+    fn collect(&mut self) -> Result<Written, Failure> {
+        let Some(done) = self.committing.as_mut().and_then(Committing::end) else {
+            return Ok(Written::default());
+        };
+        let done = done?;
+        self.spare = done.rows;
+        self.spare.clear();
+        let outcome = self.committed(done.outcome)?;
+        if let Some(seen) = &mut self.seen {
+            seen.note(outcome.seqs.iter().flatten().copied());
+        }
         Ok(told(&outcome))
     }
 
     fn commit_rows(&mut self, step: Step<'_>) -> Result<Outcome, Failure> {
-        let with_retracted;
-        let state = match self.retracts {
-            true => {
-                let retracted = compaction::to_retract(&self.pipe, step.rows);
-                with_retracted = [step.state, &retracted].concat();
-                &with_retracted
-            }
-            false => step.state,
-        };
+        let state = self.with_retracted(step.state, step.rows);
         let commit = Commit {
             rows: step.rows,
             rule: step.rule,
-            state,
+            state: &state,
             populated: step.populated,
             now: self.clock.micros(),
             show: match &self.armed {
@@ -250,6 +289,21 @@ impl DatasetSink {
             note: step.note.map(Chunk::note),
         };
         let outcome = self.dataset.commit(commit);
+        self.committed(outcome)
+    }
+
+    fn with_retracted<'s>(&self, state: &'s [StateWrite], rows: &Batch) -> Cow<'s, [StateWrite]> {
+        match self.retracts {
+            true => Cow::Owned([state, &compaction::to_retract(&self.pipe, rows)].concat()),
+            false => Cow::Borrowed(state),
+        }
+    }
+
+    /// Takes a commit in; waits for the sync of the one before.
+    fn committed(
+        &mut self,
+        outcome: Result<(Outcome, Ticket), StoreError>,
+    ) -> Result<Outcome, Failure> {
         let (outcome, ticket) = outcome.map_err(|error| refused(&self.terms, error))?;
         if let Some(before) = self.durable.replace(ticket) {
             before.wait()?;
@@ -402,18 +456,22 @@ impl Sink for DatasetSink {
 
     fn write(&mut self, batch: &Batch, progress: Option<&Progress>) -> Result<Written, Failure> {
         self.terms.push(&mut self.gathered, batch)?;
-        let full = self.gathered.len() >= COMMIT_ROWS
-            || self.gathered.bytes() >= COMMIT_BYTES
-            || self.terms.one_by_one();
+        let many = self.gathered.len() >= COMMIT_ROWS || self.gathered.bytes() >= COMMIT_BYTES;
+        // A refusal must stay with its batch, and a breaker trips where its limit is passed: then
+        // nothing may be under way.
+        let together = self.terms.one_by_one() || (many && self.armed.is_some());
+        let full = many && !together;
         match progress {
+            Some(progress) if full && self.seen.is_none() => self.hand_over(&progress.state),
             Some(progress) => self.commit(&progress.state, false, false),
-            None if full => self.commit(&[], false, false),
+            None if full => self.hand_over(&[]),
+            None if together => self.commit(&[], false, false),
             None => Ok(Written::default()),
         }
     }
 
     fn finish(&mut self, end: &End) -> Result<Written, Failure> {
-        let mut written = Written::default();
+        let mut written = self.collect()?;
         let mut state = end.progress.state.clone();
         let populated = match self.populate {
             Populate::Always => true,
@@ -452,6 +510,7 @@ impl Sink for DatasetSink {
     }
 
     fn abort(&mut self, why: &Failure) {
+        let _ = self.collect();
         self.gathered.clear();
         if let Some(ticket) = self.durable.take() {
             let _ = ticket.wait();

@@ -1,5 +1,6 @@
 //! The parts that need no driver.
 
+mod committing;
 pub(crate) mod dataset_sink;
 mod dataset_source;
 mod datasets;

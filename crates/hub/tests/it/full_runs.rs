@@ -51,6 +51,32 @@ fn a_complete_full_run_deletes_what_did_not_come() {
     }
 }
 
+/// So many that commits are made while the run reads on: every entity is counted once, an id that
+/// comes again in a later commit is judged against the earlier one, and deletions see them all.
+#[test]
+fn a_run_of_many_commits_counts_and_deletes_as_a_short_one_does() {
+    for mut world in World::both() {
+        world.pipe(json!({"_id": "p", "batch_size": 1000}));
+        let ids: Vec<String> = (0..25_000).map(|at| format!("id{at}")).collect();
+        let mut rows: Vec<(&str, i64)> = ids.iter().map(|id| (id.as_str(), 1)).collect();
+        rows.extend([("id0", 1), ("id1", 2)]);
+        world.records("p", records(&rows));
+        let summary = world.succeed("p");
+        assert_eq!((summary.read, summary.deleted), (25_002, 0));
+        assert_eq!(world.living("p").len(), 25_000);
+        let versions = world.version_count("p");
+        assert_eq!(summary.changed, versions as u64);
+        assert_eq!(summary.unchanged, 25_002 - versions as u64);
+        rows.retain(|(id, _)| !["id7", "id12345", "id24999"].contains(id));
+        world.records("p", records(&rows));
+        let summary = world.succeed("p");
+        assert_eq!((summary.read, summary.deleted), (24_999, 3));
+        let mut deleted = world.deleted("p");
+        deleted.sort();
+        assert_eq!(deleted, ["id12345", "id24999", "id7"]);
+    }
+}
+
 #[test]
 fn an_incremental_run_deletes_nothing() {
     let mut world = World::new();

@@ -17,7 +17,7 @@ use tahini_hub::subset::{self, Part};
 use tahini_hub::{Cancel, Failure};
 use tahini_store::{Head, Limit, Snapshot, View};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::listing::{Form, Listing};
 use super::{Answer, Call, Node, Problem};
@@ -114,6 +114,7 @@ async fn read_dataset(
             at: since,
             left,
             more: left > 0,
+            batch: Batch::new(),
             out: Listing::new(form),
         };
         Ok(Ok((reader, said)))
@@ -124,12 +125,16 @@ async fn read_dataset(
     };
     // The first chunk is read before the answer begins, so that what fails at once has a status.
     let (first, reader) = next_chunk(&node, reader).await?;
-    let rest = stream::unfold(Some((node, reader)), |state| async {
-        let (node, reader) = state?;
-        let reader = reader?;
-        match next_chunk(&node, reader).await {
-            Ok((chunk, reader)) => Some((Ok(chunk), Some((node, reader)))),
-            Err(problem) => Some((Err(io::Error::other(problem.detail)), None)),
+    let ahead = reader.map(|reader| read_ahead(&node, reader));
+    let rest = stream::unfold(ahead, move |ahead| {
+        let node = Arc::clone(&node);
+        async move {
+            let (chunk, reader) = match ahead?.await {
+                Ok(Ok((chunk, reader))) => (Ok(chunk), reader),
+                Ok(Err(problem)) => (Err(io::Error::other(problem.detail)), None),
+                Err(broken) => (Err(io::Error::other(broken)), None),
+            };
+            Some((chunk, reader.map(|reader| read_ahead(&node, reader))))
         }
     });
     let mut response = stream_body(stream::once(async { Ok(first) }).chain(rest), form);
@@ -147,13 +152,21 @@ struct Reader {
     left: u64,
     more: bool,
     out: Listing,
+    /// Its memory is used again.
+    batch: Batch,
 }
 
+/// Reads the next chunk while the one before is sent.
+fn read_ahead(node: &Arc<Node>, reader: Reader) -> JoinHandle<Result<Chunk, Problem>> {
+    let node = Arc::clone(node);
+    tokio::spawn(async move { next_chunk(&node, reader).await })
+}
+
+/// A chunk and what reads on behind it.
+type Chunk = (Bytes, Option<Reader>);
+
 /// Reads on; without a reader, that was the end.
-async fn next_chunk(
-    node: &Arc<Node>,
-    mut reader: Reader,
-) -> Result<(Bytes, Option<Reader>), Problem> {
+async fn next_chunk(node: &Arc<Node>, mut reader: Reader) -> Result<Chunk, Problem> {
     node.work(move |_| {
         while reader.more && reader.out.len() < BYTES {
             reader.step()?;
@@ -169,7 +182,8 @@ async fn next_chunk(
 
 impl Reader {
     fn step(&mut self) -> Result<(), Problem> {
-        let mut batch = Batch::new();
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.clear();
         let rows = usize::try_from(self.left).unwrap_or(ROWS).min(ROWS);
         let limit = Limit { rows, bytes: BYTES };
         let (snapshot, at, view) = (self.snapshot.as_ref(), self.at, self.view);
@@ -183,6 +197,7 @@ impl Reader {
         self.left -= (batch.len() as u64).min(self.left);
         self.at = next;
         self.more = next.is_some() && self.left > 0;
+        self.batch = batch;
         Ok(())
     }
 }

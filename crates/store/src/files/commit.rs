@@ -8,13 +8,13 @@ use tahini_entity::Shape;
 
 use super::block::{Row, RowShape};
 use super::dataset::OpenDataset;
-use super::fetch::{Fetch, key_order, look_up};
+use super::fetch::{Fetch, look_up};
 use super::frame::{self, Closing, Finished, FrameWriter, StateChange, put_state};
 use super::hold;
 use super::segment::HOLDING;
 use super::writer::Writer;
 use crate::content::Content;
-use crate::keys::{index_key, is_cut, state_key};
+use crate::keys::{index_key, is_cut, key_order, state_key};
 use crate::rule::{self, Prior, Verdict};
 use crate::{Commit, Outcome, Seq, Show, StateWrite, StoreError};
 
@@ -36,13 +36,11 @@ pub(crate) fn run(
     if writer.head.holds && commit.show == Show::Now {
         return Err(rule::held_back(&dataset.name));
     }
-    if dataset.overlay_full() {
+    if dataset.overlay_full(&writer) {
         dataset.write_index(&mut writer)?;
     }
     let plan = Plan::make(dataset, &writer, commit)?;
-    let noted = commit
-        .note
-        .and_then(|_| noted(commit, plan.outcome(commit).seqs));
+    let noted = commit.note.and_then(|_| noted(commit, plan.outcome().seqs));
     let commit = &Commit {
         state: noted.as_deref().unwrap_or(commit.state),
         ..*commit
@@ -51,7 +49,7 @@ pub(crate) fn run(
     let shows = commit.show == Show::All && writer.head.holds;
     if plan.written() == 0 && commit.state.is_empty() && !populates && !shows {
         // What was equal may have been written a moment ago: it holds when that is durable.
-        return Ok((plan.outcome(commit), writer.commit));
+        return Ok((plan.outcome(), writer.commit));
     }
     // Whoever knows an older format alone must not take what is held back for the rest.
     let old = commit.show == Show::Later && writer.segment.opening.format < HOLDING;
@@ -69,7 +67,7 @@ pub(crate) fn run(
         let _ = dataset.write_index(&mut writer);
     }
     drop(still);
-    Ok((plan.outcome(commit), writer.commit))
+    Ok((plan.outcome(), writer.commit))
 }
 
 /// The state of a commit that remembers the versions which its rows met.
@@ -116,7 +114,7 @@ impl<'a> Plan<'a> {
             let id = rule::row_id(at, &commit.rows.get(at))?;
             keys.push(index_key(id.as_bytes()));
         }
-        let order = key_order(&keys);
+        let order = key_order(keys.len(), |at| keys[at].as_ref());
         let priors = look_up(dataset, &keys, &order)?;
         check_cut_keys(dataset, commit, &keys, &order, &priors)?;
         let earlier = earlier_rows(&keys, &order);
@@ -160,13 +158,14 @@ impl<'a> Plan<'a> {
         self.next - self.first
     }
 
-    fn outcome(&self, commit: &Commit<'_>) -> Outcome {
+    fn outcome(&self) -> Outcome {
         let mut outcome = Outcome::default();
-        for (planned, record) in self.rows.iter().zip(commit.rows.iter()) {
+        outcome.seqs.reserve(self.rows.len());
+        for planned in &self.rows {
             outcome.seqs.push(planned.latest().map(|latest| latest.seq));
             match planned {
                 Planned::Leave(_) => outcome.unchanged += 1,
-                Planned::Write { .. } if record.meta.deleted => outcome.deleted += 1,
+                Planned::Write { version, .. } if version.deleted => outcome.deleted += 1,
                 Planned::Write { .. } => outcome.written += 1,
             }
         }
@@ -406,6 +405,7 @@ fn publish(
         overlay.set_state(key, write.value.clone());
     }
     overlay.forget(dataset.durable.oldest());
+    overlay.count();
     drop(overlay);
     if plan.written() > 0 {
         writer.head.last_ts = last_ts(writer, commit, plan);

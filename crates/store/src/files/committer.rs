@@ -9,6 +9,9 @@ use super::dataset::OpenDataset;
 
 /// How long a dataset must be quiet before its index is written.
 const IDLE: Duration = Duration::from_secs(1);
+/// How long one that is never quiet goes without: what the index lacks is read again after a crash,
+/// and whoever commits waits while it is written.
+const LONGEST: Duration = Duration::from_secs(10);
 /// A busy dataset's declared indexes are brought up to its log when they miss more versions.
 const BEHIND: u64 = 16_384;
 
@@ -108,21 +111,39 @@ impl Queue {
     }
 }
 
+/// A dataset whose index may be behind.
+struct Restless {
+    dataset: Weak<OpenDataset>,
+    /// The first and the last commit that its index may lack.
+    since: Instant,
+    last: Instant,
+}
+
 fn run(queue: &Queue) {
-    let mut restless: HashMap<usize, (Weak<OpenDataset>, Instant)> = HashMap::new();
+    let mut restless: HashMap<usize, Restless> = HashMap::new();
     while let Some(written) = queue.take((!restless.is_empty()).then_some(IDLE / 2)) {
         for (key, dataset) in written {
             if let Some(open) = dataset.upgrade() {
                 open.sync();
                 open.index_on(BEHIND);
-                restless.insert(key, (dataset, Instant::now()));
+                let now = Instant::now();
+                let since = restless.get(&key).map_or(now, |known| known.since);
+                let last = now;
+                restless.insert(
+                    key,
+                    Restless {
+                        dataset,
+                        since,
+                        last,
+                    },
+                );
             }
         }
-        restless.retain(|_, (dataset, since)| {
-            if since.elapsed() < IDLE {
+        restless.retain(|_, known| {
+            if known.last.elapsed() < IDLE && known.since.elapsed() < LONGEST {
                 return true;
             }
-            if let Some(open) = dataset.upgrade() {
+            if let Some(open) = known.dataset.upgrade() {
                 open.rest();
                 open.index_on(0);
             }

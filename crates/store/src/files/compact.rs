@@ -7,13 +7,13 @@ use std::sync::{Arc, PoisonError};
 
 use super::dataset::OpenDataset;
 use super::durable::View;
-use super::fetch::{Fetch, key_order, look_up};
+use super::fetch::{Fetch, look_up};
 use super::remove::{self, Wanted};
 use super::rewrite;
 use super::segment::Segment;
 use super::survey::{Found, Survey};
 use crate::compaction::Line;
-use crate::keys::index_key;
+use crate::keys::{index_key, key_order};
 use crate::rule::held_back;
 use crate::{Compacted, Compaction, Seq, StoreError};
 
@@ -178,7 +178,11 @@ fn expire(
 /// The latest versions of ids that exist in the view.
 fn latest(dataset: &OpenDataset, ids: &[&str], next: Seq) -> Result<Vec<Seq>, StoreError> {
     let keys: Vec<_> = ids.iter().map(|id| index_key(id.as_bytes())).collect();
-    let priors = look_up(dataset, &keys, &key_order(&keys))?;
+    let priors = look_up(
+        dataset,
+        &keys,
+        &key_order(keys.len(), |at| keys[at].as_ref()),
+    )?;
     let mut fetch = Fetch::new(dataset);
     let mut seqs = Vec::new();
     for (prior, id) in priors.into_iter().zip(ids) {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -26,11 +26,20 @@ use crate::{
     StoreError, Ticket,
 };
 
+/// Of an index up to this size every page may be changed by one write. In a larger one each key
+/// may need a page of its own, all of which are in memory until the write is done.
+const EVERY_PAGE: u64 = 96 << 20;
+
+/// Declared indexes are written when this many of their keys have changed.
+const KEYS_AT_ONCE: usize = 65_536;
+
 /// What a dataset shares with its store.
 pub(crate) struct Home {
     pub options: Options,
     pub indexes: Arc<OpenIndexes>,
     pub committer: Arc<Queue>,
+    /// Keys that wait for their indexes.
+    pub waiting: Arc<AtomicUsize>,
     pub indexer: Arc<indexer::Queue>,
     /// Numbers of segments, never given twice.
     pub numbers: Arc<AtomicU32>,
@@ -151,9 +160,14 @@ impl OpenDataset {
         if damage.get().is_none() {
             clear_unlisted(&*options.disk, dir, &manifest);
         }
-        let keyed = Keyed::new(index_at("keys"), options.overlay_keys, options.idle_keys);
+        let keyed = Keyed::new(
+            index_at("keys"),
+            options.overlay_keys.min(KEYS_AT_ONCE),
+            options.idle_keys,
+        );
         let segments = Arc::new(std::mem::take(&mut found.segments));
-        let overlay = std::mem::take(&mut found.told.overlay);
+        let mut overlay = std::mem::take(&mut found.told.overlay);
+        overlay.join(&home.waiting);
         let visible = found.told.visible.take();
         let bytes = index.bytes() + keyed.bytes();
         let mut writer = Writer::recovered(found, &segments, manifest, home.numbers, bytes);
@@ -382,10 +396,14 @@ impl OpenDataset {
     }
 
     /// Whether the index has to be written before more may be committed.
-    pub fn overlay_full(&self) -> bool {
+    pub fn overlay_full(&self, writer: &Writer) -> bool {
         let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
-        overlay.len() >= self.options.overlay_keys
-            || overlay.state_bytes >= self.options.overlay_state_bytes
+        let all = self.options.overlay_keys;
+        let most = match writer.index_bytes <= EVERY_PAGE {
+            true => all,
+            false => all / 16,
+        };
+        overlay.is_full(most, all) || overlay.state_bytes >= self.options.overlay_state_bytes
     }
 
     pub fn segment_full(&self, writer: &Writer) -> bool {

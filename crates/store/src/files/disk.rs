@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What the log needs of a file system. The index is not under it: it is derived from the log.
 pub trait Disk: Send + Sync {
@@ -43,6 +44,19 @@ pub trait DiskFile: Send + Sync {
 
 /// The operating system's disk.
 pub struct RealDisk;
+
+static SYNCS: AtomicU64 = AtomicU64::new(0);
+
+/// How often this process has asked the operating system to make something of a store durable,
+/// logs and indexes together.
+pub fn syncs() -> u64 {
+    SYNCS.load(Ordering::Relaxed)
+}
+
+/// Counts one more.
+pub(super) fn count_sync() {
+    SYNCS.fetch_add(1, Ordering::Relaxed);
+}
 
 struct RealFile(File);
 
@@ -86,6 +100,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        count_sync();
         File::open(dir)?.sync_all()
     }
 }
@@ -115,6 +130,7 @@ impl DiskFile for RealFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        count_sync();
         self.0.sync_data()
     }
 }

@@ -23,10 +23,10 @@ pub(crate) fn look_up(
         .overlay
         .read()
         .unwrap_or_else(PoisonError::into_inner);
-    let mut misses = Vec::with_capacity(order.len());
+    let mut misses = Vec::new();
     for at in order {
-        match overlay.latest.get(keys[*at as usize].as_ref()) {
-            Some(prior) => priors[*at as usize] = *prior,
+        match overlay.latest.get(&keys[*at as usize]) {
+            Some(prior) => priors[*at as usize] = prior,
             None => misses.push(*at as usize),
         }
     }
@@ -39,16 +39,6 @@ pub(crate) fn look_up(
         })?;
     }
     Ok(priors)
-}
-
-/// The order in which keys are looked up.
-pub(crate) fn key_order(keys: &[Cow<'_, [u8]>]) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..keys.len() as u32).collect();
-    let key = |at: &u32| &keys[*at as usize];
-    if !order.is_sorted_by(|one, two| key(one) <= key(two)) {
-        order.sort_by(|one, two| key(one).cmp(key(two)));
-    }
-    order
 }
 
 /// Reads versions from the log and keeps the block that it read last.

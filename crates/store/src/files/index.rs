@@ -1,18 +1,17 @@
 //! The index: an LMDB environment per dataset, derived from the log and thrown away when in doubt.
 
 use std::io::Read as _;
-use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::{fs, io};
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
 use uuid::Uuid;
 
 use super::dense;
-use super::disk::private_dir;
+use super::disk::{self, private_dir};
 use super::overlay::Overlay;
 use super::superseded::Superseded;
 use super::wire::{Reader, put_bytes};
@@ -190,6 +189,7 @@ impl Index {
         loop {
             let full = self.with(|tables| {
                 let mut txn = tables.env.write_txn()?;
+                disk::count_sync();
                 match change(tables, &mut txn).and_then(|()| txn.commit()) {
                     Err(heed::Error::Mdb(heed::MdbError::MapFull)) => Ok(true),
                     changed => changed.map(|()| false),
@@ -434,9 +434,17 @@ impl Tables {
     }
 
     fn write(&self, txn: &mut RwTxn<'_>, flush: &Flush<'_>, dirty: &[u32]) -> heed::Result<()> {
-        for (key, prior) in &flush.overlay.latest {
+        // What goes into an empty table is put at its end, page by full page.
+        let flags = match self.latest.is_empty(txn)? {
+            true => PutFlags::APPEND,
+            false => PutFlags::empty(),
+        };
+        for (key, prior) in flush.overlay.latest.sorted() {
             match prior {
-                Some(prior) => self.latest.put(txn, key, &encode_prior(prior))?,
+                Some(prior) => {
+                    let row = encode_prior(&prior);
+                    self.latest.put_with_flags(txn, flags, key, &row)?;
+                }
                 None => self.latest.delete(txn, key).map(|_| ())?,
             }
         }
@@ -476,17 +484,6 @@ impl Tables {
     /// The latest version under an index key.
     pub fn prior(&self, txn: &RoTxn<'_, WithoutTls>, key: &[u8]) -> heed::Result<Option<Prior>> {
         self.latest.get(txn, key)?.map(decode_prior).transpose()
-    }
-
-    /// Index keys after `after` with their latest versions.
-    pub fn priors<'t>(
-        &self,
-        txn: &'t RoTxn<'_, WithoutTls>,
-        after: Option<&[u8]>,
-    ) -> heed::Result<impl Iterator<Item = heed::Result<(&'t [u8], Prior)>>> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let rows = self.latest.range(txn, &(from, Bound::Unbounded))?;
-        Ok(rows.map(|row| row.and_then(|(key, value)| Ok((key, decode_prior(value)?)))))
     }
 
     /// State under a key.

@@ -10,6 +10,7 @@
 
 mod backup;
 mod block;
+mod changed;
 mod commit;
 mod committer;
 mod compact;
@@ -37,7 +38,7 @@ mod verify;
 mod wire;
 mod writer;
 
-pub use disk::{Disk, DiskFile, RealDisk};
+pub use disk::{Disk, DiskFile, RealDisk, syncs};
 pub use verify::Verified;
 
 use std::collections::BTreeMap;
@@ -45,7 +46,7 @@ use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use committer::Committer;
@@ -63,7 +64,8 @@ use crate::{Backend, Backup, Dataset, Declared, Head, StoreError};
 pub struct Options {
     /// A segment that has reached this length is sealed before the next commit.
     pub segment_bytes: u64,
-    /// The index is written when this many ids and state keys have changed since.
+    /// The index is written when this many ids and state keys have changed since, in a dataset or
+    /// in all together; a sixteenth of them where the index is large.
     pub overlay_keys: usize,
     /// The index is written when this many bytes of state have changed since.
     pub overlay_state_bytes: usize,
@@ -82,7 +84,7 @@ impl Default for Options {
     fn default() -> Options {
         Options {
             segment_bytes: 64 << 20,
-            overlay_keys: 65_536,
+            overlay_keys: 1 << 20,
             overlay_state_bytes: 64 << 20,
             idle_keys: 1024,
             open_indexes: 256,
@@ -98,6 +100,7 @@ pub struct Files {
     options: Options,
     names: Mutex<BTreeMap<String, Arc<Slot>>>,
     indexes: Arc<OpenIndexes>,
+    waiting: Arc<AtomicUsize>,
     committer: Committer,
     indexer: Indexer,
     /// What was declared last, for datasets that are opened later.
@@ -144,6 +147,7 @@ impl Files {
         Ok(Files {
             root: dir.to_owned(),
             indexes: OpenIndexes::new(options.open_indexes),
+            waiting: Arc::default(),
             options,
             names: Mutex::new(names),
             committer,
@@ -193,6 +197,7 @@ impl Files {
             options: self.options.clone(),
             indexes: Arc::clone(&self.indexes),
             committer: Arc::clone(&self.committer.queue),
+            waiting: Arc::clone(&self.waiting),
             indexer: Arc::clone(&self.indexer.queue),
             numbers: Arc::clone(&slot.numbers),
             lock: Arc::clone(&self.lock),

@@ -4,11 +4,11 @@
 use std::sync::{Arc, PoisonError};
 
 use super::dataset::OpenDataset;
-use super::fetch::{Fetch, key_order, look_up};
+use super::fetch::{Fetch, look_up};
 use super::frame::Removal;
 use super::segment::REMOVING;
 use super::writer::Writer;
-use crate::keys::{index_key, is_cut};
+use crate::keys::{index_key, is_cut, key_order};
 use crate::{Seq, StoreError};
 
 /// An id to remove, and the version that has to be its latest one if that matters.
@@ -36,7 +36,7 @@ pub(crate) fn run(dataset: &Arc<OpenDataset>, mut ids: &[Wanted]) -> Result<u64,
 fn together(dataset: &Arc<OpenDataset>, ids: &[Wanted]) -> Result<u64, StoreError> {
     let mut writer = dataset.writer();
     dataset.check_writable(&mut writer)?;
-    if dataset.overlay_full() {
+    if dataset.overlay_full(&writer) {
         dataset.write_index(&mut writer)?;
     }
     let removals = known(dataset, ids)?;
@@ -56,7 +56,7 @@ fn together(dataset: &Arc<OpenDataset>, ids: &[Wanted]) -> Result<u64, StoreErro
 /// The latest versions of those that exist, each id once.
 fn known(dataset: &Arc<OpenDataset>, ids: &[Wanted]) -> Result<Vec<Removal>, StoreError> {
     let keys: Vec<_> = ids.iter().map(|(id, _)| index_key(id.as_bytes())).collect();
-    let order = key_order(&keys);
+    let order = key_order(keys.len(), |at| keys[at].as_ref());
     let priors = look_up(dataset, &keys, &order)?;
     let mut fetch = Fetch::new(dataset);
     let mut removals: Vec<Removal> = Vec::new();
@@ -95,4 +95,5 @@ fn publish(dataset: &OpenDataset, writer: &mut Writer, removals: &[Removal]) {
         writer.dirty.insert(writer.superseded.insert(removal.seq));
         overlay.set_latest(&index_key(removal.id.as_bytes()), None);
     }
+    overlay.count();
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -321,11 +322,13 @@ impl Segment {
             .checked_sub(1)
     }
 
-    /// Whether block `number`, if there is one, begins before `next`.
-    pub fn begins_before(&self, number: usize, next: Seq) -> bool {
+    /// The sequences that block `number` is there for, those of rows that are gone included: up to
+    /// the next block, or for the last one without end. `None` beyond the last one.
+    pub fn span(&self, number: usize) -> Option<Range<Seq>> {
         let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
-        let begins = |place: &Place| self.opening.first_seq + u64::from(place.seq) < next;
-        places.get(number).is_none_or(begins)
+        let seq = |place: &Place| self.opening.first_seq + u64::from(place.seq);
+        let first = seq(places.get(number)?);
+        Some(first..places.get(number + 1).map_or(Seq::MAX, seq))
     }
 
     /// Reads block `number`; `None` beyond the last one.

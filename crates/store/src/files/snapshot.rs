@@ -2,25 +2,21 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use roaring::RoaringTreemap;
-use tahini_entity::{Batch, Str};
+use tahini_entity::Batch;
 
 use super::block::Stored;
 use super::dataset::OpenDataset;
 use super::durable::View as Published;
-use super::fetch::{Fetch, key_order, look_up};
+use super::fetch::{Fetch, look_up};
 use super::segment::Segment;
-use crate::keys::{index_key, is_cut, state_key, sure_prefix};
-use crate::rule::{Prior, rolled_back};
+use crate::keys::{index_key, is_cut, key_order, state_key, sure_prefix};
+use crate::rule::rolled_back;
 use crate::{Ask, Head, Hit, Limit, Seq, Snapshot, StateRows, StoreError, View};
-
-/// How many index keys one call of `unseen` looks at, found or not: readers of the overlay
-/// keep writers waiting.
-const SCAN: usize = 65_536;
 
 /// A view of what was durable when it was taken. The index may be newer: a version that it names
 /// and this view does not know leads back, by `_previous`, to the one that was the latest then.
@@ -114,7 +110,11 @@ impl FileSnapshot {
     /// The version of each id that was the latest in this view.
     fn seqs(&self, ids: &[&str]) -> Result<(Vec<Option<Seq>>, Fetch<'_>), StoreError> {
         let keys: Vec<Cow<'_, [u8]>> = ids.iter().map(|id| index_key(id.as_bytes())).collect();
-        let priors = look_up(&self.dataset, &keys, &key_order(&keys))?;
+        let priors = look_up(
+            &self.dataset,
+            &keys,
+            &key_order(keys.len(), |at| keys[at].as_ref()),
+        )?;
         let mut newer = None;
         let mut seqs = Vec::with_capacity(ids.len());
         for prior in priors {
@@ -129,16 +129,6 @@ impl FileSnapshot {
     /// Reads what this view knows.
     fn fetch(&self) -> Fetch<'_> {
         Fetch::over(&self.dataset, Arc::clone(&self.segments))
-    }
-
-    /// The id of a version, known to this view or newer.
-    fn id_of(&self, seq: Seq) -> Result<Str, StoreError> {
-        let mut fetch = if seq < self.next() {
-            self.fetch()
-        } else {
-            Fetch::new(&self.dataset)
-        };
-        fetch.with(seq, |row, _| Str::from(row.id))
     }
 
     /// The newest version that this view knows in the chain that begins at `seq`. `newer` reads
@@ -187,74 +177,62 @@ impl FileSnapshot {
         })
     }
 
-    /// Index keys after `after` with their latest versions, overlay and index together, up to
-    /// `limit` that may be unseen; whether there may be more, and the last one looked at.
-    fn candidates(
+    /// Appends the versions from `from` on that `wanted` wants, in order; where to go on after,
+    /// `None` at the end. Blocks all of whose versions `passed` knows are not read.
+    fn walk(
         &self,
-        seen: &RoaringTreemap,
-        after: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<Candidates, StoreError> {
-        let mut found = Candidates {
-            seqs: Vec::new(),
-            last: None,
-            more: false,
+        from: Seq,
+        limit: Limit,
+        out: &mut Batch,
+        mut passed: impl FnMut(Range<Seq>) -> bool,
+        wanted: impl Fn(&Stored<'_>) -> bool,
+    ) -> Result<Option<Seq>, StoreError> {
+        let taken = Taken::new(limit, out);
+        let mut fetch = self.fetch();
+        let mut last = None;
+        if from >= self.next() {
+            return Ok(None);
+        }
+        let Some((first, mut number)) = fetch.place(from) else {
+            return Ok(None);
         };
-        let mut looked = 0;
-        let mut look = |prior: Option<Prior>| {
-            looked += 1;
-            let Some(prior) = prior else {
-                return true;
-            };
-            found.last = Some(prior.seq);
-            let current = prior.seq < self.next();
-            if !(current && (prior.deleted || seen.contains(prior.seq))) {
-                found.seqs.push(prior.seq);
-            }
-            found.more = found.seqs.len() >= limit || looked >= SCAN;
-            !found.more
-        };
-        let overlay = self
-            .dataset
-            .overlay
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut fresh = overlay
-            .latest
-            .range::<[u8], _>((from, Bound::Unbounded))
-            .peekable();
-        let going = self.dataset.index.read(|tables, txn| {
-            for row in tables.priors(txn, after)? {
-                let (key, prior) = row?;
-                while let Some((_, prior)) = fresh.next_if(|(other, _)| other.as_ref() < key) {
-                    if !look(*prior) {
-                        return Ok(false);
-                    }
+        for segment in first..fetch.segments.len() {
+            while let Some(span) = fetch.segments[segment].span(number) {
+                let span = span.start.max(from)..span.end.min(self.next());
+                if span.is_empty() {
+                    return Ok(None);
                 }
-                let newer = fresh.next_if(|(other, _)| other.as_ref() == key);
-                if !look(newer.map_or(Some(prior), |(_, prior)| *prior)) {
-                    return Ok(false);
+                if passed(span.clone()) {
+                    last = Some(span.end - 1);
+                    number += 1;
+                    continue;
                 }
-            }
-            Ok(true)
-        })?;
-        if going != Some(false) {
-            for (_, prior) in fresh {
-                if !look(*prior) {
+                if !fetch.load(segment, number)? {
                     break;
                 }
+                let mut rows = fetch.block().rows();
+                while let Some(row) = rows.next().map_err(|found| fetch.malformed(&found))? {
+                    if row.seq < from {
+                        continue;
+                    }
+                    if row.seq >= self.next() {
+                        return Ok(None);
+                    }
+                    if taken.enough(out) {
+                        return Ok(last);
+                    }
+                    if wanted(&row) {
+                        let pushed = row.push_to(fetch.shapes(), out);
+                        pushed.map_err(|found| fetch.malformed(&found))?;
+                    }
+                    last = Some(row.seq);
+                }
+                number += 1;
             }
+            number = 0;
         }
-        Ok(found)
+        Ok(None)
     }
-}
-
-/// Sequences, newest of their ids, that may be unseen.
-struct Candidates {
-    seqs: Vec<Seq>,
-    last: Option<Seq>,
-    more: bool,
 }
 
 impl Snapshot for FileSnapshot {
@@ -299,42 +277,8 @@ impl Snapshot for FileSnapshot {
     ) -> Result<Option<Seq>, StoreError> {
         let _reading = self.reading()?;
         let from = after.map_or(0, |after| after.saturating_add(1));
-        let taken = Taken::new(limit, out);
-        let mut fetch = self.fetch();
-        let mut last = None;
-        if from >= self.next() {
-            return Ok(None);
-        }
-        let Some((first, mut number)) = fetch.place(from) else {
-            return Ok(None);
-        };
-        for segment in first..fetch.segments.len() {
-            // What was held back behind this view may be cut off by now.
-            while fetch.segments[segment].begins_before(number, self.next())
-                && fetch.load(segment, number)?
-            {
-                let mut rows = fetch.block().rows();
-                while let Some(row) = rows.next().map_err(|found| fetch.malformed(&found))? {
-                    if row.seq < from {
-                        continue;
-                    }
-                    if row.seq >= self.next() {
-                        return Ok(None);
-                    }
-                    if taken.enough(out) {
-                        return Ok(last);
-                    }
-                    if self.wanted(&row, view) {
-                        let pushed = row.push_to(fetch.shapes(), out);
-                        pushed.map_err(|found| fetch.malformed(&found))?;
-                    }
-                    last = Some(row.seq);
-                }
-                number += 1;
-            }
-            number = 0;
-        }
-        Ok(None)
+        let wanted = |row: &Stored<'_>| self.wanted(row, view);
+        self.walk(from, limit, out, |_| false, wanted)
     }
 
     fn changes_reversed(
@@ -407,36 +351,26 @@ impl Snapshot for FileSnapshot {
     fn unseen(
         &self,
         seen: &RoaringTreemap,
-        after: Option<&str>,
+        after: Option<Seq>,
         limit: Limit,
         out: &mut Batch,
-    ) -> Result<Option<Str>, StoreError> {
+    ) -> Result<Option<Seq>, StoreError> {
         let _reading = self.reading()?;
-        let taken = Taken::new(limit, out);
-        let after = after.map(|id| index_key(id.as_bytes()));
-        let found = self.candidates(seen, after.as_deref(), limit.rows.max(1))?;
-        let (mut fetch, mut newer) = (self.fetch(), None);
-        for (at, newest) in found.seqs.iter().enumerate() {
-            if let Some(seq) = self.as_of(*newest, &mut newer)? {
-                let pushed = fetch.with(seq, |row, shapes| {
-                    let known = row.deleted || seen.contains(seq);
-                    if known {
-                        Ok(())
-                    } else {
-                        row.push_to(shapes, out)
-                    }
-                })?;
-                pushed.map_err(|found| fetch.malformed(&found))?;
-            }
-            let behind = at + 1 < found.seqs.len();
-            if behind && taken.enough(out) {
-                return self.id_of(*newest).map(Some);
-            }
-        }
-        match found.last {
-            Some(last) if found.more => self.id_of(last).map(Some),
-            _ => Ok(None),
-        }
+        let from = after.map_or(0, |after| after.saturating_add(1));
+        let superseded = &self.view.superseded;
+        // After a run that saw everything this passes over every block without a look at it.
+        let passed = |span: Range<Seq>| {
+            span.end - span.start == seen.range_cardinality(span.clone())
+                || span
+                    .into_iter()
+                    .all(|seq| superseded.contains(seq) || seen.contains(seq))
+        };
+        let latest = View {
+            history: false,
+            deleted: false,
+        };
+        let wanted = |row: &Stored<'_>| self.wanted(row, latest) && !seen.contains(row.seq);
+        self.walk(from, limit, out, passed, wanted)
     }
 
     fn at(&self, seqs: &[Seq], out: &mut Batch) -> Result<Vec<bool>, StoreError> {

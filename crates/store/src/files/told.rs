@@ -249,7 +249,7 @@ impl Told {
 
     fn latest(&self, key: &[u8], index: &Arc<Index>) -> Result<Option<Prior>, StoreError> {
         match self.overlay.latest.get(key) {
-            Some(latest) => Ok(*latest),
+            Some(latest) => Ok(latest),
             None => Ok(index.read(|tables, txn| tables.prior(txn, key))?.flatten()),
         }
     }

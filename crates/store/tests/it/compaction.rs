@@ -43,9 +43,7 @@ fn shown(snapshot: &dyn Snapshot) -> Shown {
     let (mut unseen, mut after) = (Vec::new(), None);
     loop {
         let mut page = Batch::new();
-        after = snapshot
-            .unseen(&seen, after.as_deref(), PAGE, &mut page)
-            .unwrap();
+        after = snapshot.unseen(&seen, after, PAGE, &mut page).unwrap();
         unseen.extend(short(&page));
         if after.is_none() {
             break;

@@ -107,7 +107,7 @@ impl Model {
         loop {
             let mut out = Batch::new();
             after = snapshot
-                .unseen(&seen, after.as_deref(), Limit { rows: 4, ..ALL }, &mut out)
+                .unseen(&seen, after, Limit { rows: 4, ..ALL }, &mut out)
                 .unwrap();
             unseen.extend(short(&out));
             if after.is_none() {

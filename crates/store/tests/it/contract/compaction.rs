@@ -363,7 +363,7 @@ pub fn a_snapshot_holds_back_what_it_needs(backend: &dyn Backend) {
     out.clear();
     let seen = roaring::RoaringTreemap::from_iter([8, 39]);
     snapshot.unseen(&seen, None, ALL, &mut out).unwrap();
-    assert_eq!(seqs_of(&out), [9, 7]);
+    assert_eq!(seqs_of(&out), [7, 9]);
     let latest: Vec<u64> = changes(&*snapshot, LATEST, ALL)
         .into_iter()
         .map(|version| version.0)
