@@ -110,8 +110,25 @@ class AfterARestore(Backups):
         self.assertEqual(node.latest("copy"), {"a": 1, "b": 2})
         self.put(node, "box", b=5)
         again = node.run("copy")["last-run-summary"]
-        self.assertEqual(again["changed"], 1)
+        self.assertEqual((again["entities_read"], again["changed"]), (1, 1), "it goes on where it was, and reads nothing anew")
         self.assertEqual(node.latest("copy"), {"a": 1, "b": 5})
+
+    def test_a_pipe_that_has_read_more_than_there_is_starts_over(self):
+        """The reader on another node has read what the restored node does not have any more."""
+        publisher = {"_id": "out", "type": "pipe", "source": {"type": "dataset", "dataset": "box"}, "sink": {"type": "http_endpoint"}}
+        node = self.node([inbox("box"), publisher]).start()
+        system = {"_id": "other", "type": "system:url", "url_pattern": f"{node.url}/%s"}
+        pull = {"_id": "pull", "type": "pipe", "source": {"type": "json", "system": "other", "url": "api/publishers/out/entities", "supports_since": True, "is_chronological": True}, "pump": {"mode": "manual"}}
+        down = self.node([system, pull]).start()
+        self.put(node, "box", a=1, b=1)
+        node.command("backup", "own", "--node", node.url)
+        self.put(node, "box", a=2, b=2, c=2)
+        self.assertTrue(down.run("pull")["success"])
+        self.assertEqual(down.latest("pull"), {"a": 2, "b": 2, "c": 2})
+        self.restored(node)
+        self.put(node, "box", a=3, d=3)
+        self.assertTrue(down.run("pull")["success"])
+        self.assertEqual(down.latest("pull") | {"c": 0}, {"a": 3, "b": 1, "c": 0, "d": 3}, "it has read anew what is there now")
 
     def test_what_is_read_from_outside_is_read_again_since_the_backup(self):
         source = self.node([inbox("box")]).start()

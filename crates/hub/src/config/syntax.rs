@@ -74,7 +74,7 @@ fn expected(kind: &Kind) -> &'static str {
         Kind::String(_) => "text with escapes of JSON (\\\" \\\\ \\/ \\b \\f \\n \\r \\t \\u0000)",
         Kind::UnaryPlusNumbersNotAllowed => "a number without a plus",
         Kind::UnterminatedCommentBlock => "a comment that ends with */",
-        Kind::NestingDepthExceeded => "fewer lists and objects inside each other",
+        Kind::NestingDepthExceeded => "lists and objects nested at most 512 levels deep",
         _ => "a value (text, a number, true, false, null, a list or an object)",
     }
 }
