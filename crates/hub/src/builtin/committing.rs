@@ -72,8 +72,8 @@ impl Committing {
 
     /// Begins a commit; the one before was ended.
     pub(super) fn begin(&mut self, order: Order) -> Result<(), Failure> {
-        let taken = self.orders.as_ref().map(|orders| orders.send(order));
-        self.under_way = matches!(taken, Some(Ok(())));
+        let orders = self.orders.as_ref();
+        self.under_way = orders.is_some_and(|orders| orders.send(order).is_ok());
         if self.under_way { Ok(()) } else { Err(lost()) }
     }
 
