@@ -102,10 +102,8 @@ async fn read_dataset(
             return Err(Problem::new(axum::http::StatusCode::NOT_FOUND, words));
         }
         let left = left.unwrap_or(u64::MAX);
-        let said = Said {
-            head: snapshot.head().clone(),
-            completeness,
-        };
+        let head = snapshot.head().clone();
+        let said = Said { head, completeness };
         let reader = Reader {
             snapshot,
             view,
