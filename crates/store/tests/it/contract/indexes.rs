@@ -26,7 +26,7 @@ pub fn keys_of(id: &str, v: i64) -> Vec<u128> {
     if v != 2 {
         keys.push(v as u128);
     }
-    if id.len() % 2 == 0 {
+    if id.len().is_multiple_of(2) {
         keys.push(100 + v as u128 % 2);
     }
     keys
