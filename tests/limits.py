@@ -223,6 +223,7 @@ def statements():
     yield "many children", [["create-child", ["map", ["dict", "_id", ["string", "_."]], ["range", 0, 1_000]]]] * 2_000
     yield "one text in many properties", [["add", "p", ["ljust", 32_000_000, "x", ""]], *[["add", f"p{at}", "_T.p"] for at in range(20)]]
     yield "names in a text", [["add", "x", ["dict", ["map", ["list", ["concat", "c", ["string", "_."]], "y"], ["range", 0, 50_000]]]], ["add", "r", ["count", ["map", ["replace", "_T.x", TEXT], ["range", 0, 1_000]]]], ["remove", "x"]]
+    yield "as many names as may be", [["add", "x", ["dict", ["map", ["list", ["concat", "c", ["string", "_."]], "y"], ["range", 0, 10_000]]]], ["add", "r", ["count", ["map", ["replace", "_T.x", TEXT], ["range", 0, 1_000]]]], ["remove", "x"]]
     yield "a long name in a text", [["add", "r", ["count", ["map", ["replace", ["ljust", 1_000_000, "c", "cd"], "_.", TEXT], ["range", 0, 1_000]]]]]
     yield "a long part in a pattern", [["add", "r", ["matches", ["concat", "*", ["ljust", 1_000_000, "c", "c"], "?d*"], TEXT]]]
     yield "a long path", [["add", "r", ["path", ["map", ["string", "_."], ["range", 0, 1_000_000]], ["list", {"a": 1}]]]]
@@ -291,12 +292,22 @@ def run(tahini, case, *, timeout=120, more=()):
         file.write_text(rules_of(case), "utf-8")
         entity = Path(folder) / "entity.json"
         entity.write_text(json.dumps({"_id": "1", **(case.source or {})}) + "\n", "utf-8")
-        with entity.open("rb") as source, open(Path(folder) / "said", "w+b") as said:
-            process = subprocess.Popen(["timeout", str(timeout), tahini, "transform", *more, str(file)], stdin=source, stdout=subprocess.DEVNULL, stderr=said)
+        # A trace tells on stdout what an evaluation ended with.
+        result = Path(folder) / "result" if more else Path(os.devnull)
+        with entity.open("rb") as source, result.open("wb") as out, open(Path(folder) / "said", "w+b") as said:
+            process = subprocess.Popen(["timeout", str(timeout), tahini, "transform", *more, str(file)], stdin=source, stdout=out, stderr=said)
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             said.seek(0)
-            return Ended(process.returncode, said.read().decode("utf-8", "replace"), used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+            words = said.read().decode("utf-8", "replace") + (last(result) if more else "")
+            return Ended(process.returncode, words, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+
+
+def last(file, most=20_000):
+    """The end of a file."""
+    with file.open("rb") as text:
+        text.seek(max(0, file.stat().st_size - most))
+        return text.read().decode("utf-8", "replace")
 
 
 def wrong(case, ended, seconds, megabytes=MEGABYTES):

@@ -16,6 +16,8 @@ pub const MAX_STEPS: u64 = 10_000_000;
 pub const MAX_LIST: usize = 1_000_000;
 /// How many bytes the names may have in all that one `replace` looks for.
 pub const MAX_REPLACED: usize = 1024 * 1024;
+/// How many names one `replace` looks for at most; preparing that takes the square of their number.
+pub const MAX_REPLACED_NAMES: usize = 10_000;
 /// How many bytes one string may have.
 pub const MAX_STRING: usize = 32 * 1024 * 1024;
 /// How many bytes of texts, lists and dicts one source entity's evaluation may make in all, the

@@ -9,7 +9,7 @@ use super::lists::index;
 use super::{Call, Function, Kind, VALUES, eg, of, one, optional, some};
 use crate::eval::{Env, Machine, Stop};
 use crate::expr::{Cost, Expr, Item, ItemResult};
-use crate::limits::{self, Limit, MAX_LIST, MAX_REPLACED};
+use crate::limits::{self, Limit, MAX_LIST, MAX_REPLACED, MAX_REPLACED_NAMES};
 use crate::pattern::Pattern;
 use crate::text;
 use crate::values::{Items, first, items, sequence};
@@ -450,6 +450,10 @@ fn replace_many(pairs: Vec<(Str, Str)>) -> Result<Item, String> {
     let bytes: usize = pairs.iter().map(|(old, _)| old.len()).sum();
     if bytes > MAX_REPLACED {
         let limit = Limit("bytes of names to replace", MAX_REPLACED as u64);
+        return Ok(Arc::new(move |_: &Value| Err(limit)));
+    }
+    if pairs.len() > MAX_REPLACED_NAMES {
+        let limit = Limit("names to replace", MAX_REPLACED_NAMES as u64);
         return Ok(Arc::new(move |_: &Value| Err(limit)));
     }
     let names = AhoCorasick::builder()

@@ -348,6 +348,10 @@ fn names_and_patterns_in_long_texts() {
         r#"["replace", ["dict", ["ljust", 2000000, "c", ""], "a", "b", "c"], "abc"]"#,
         "bytes of names to replace",
     );
+    hits(
+        r#"["replace", ["dict", ["map", ["list", ["string", "_."], "y"], ["range", 0, 10001]]], "abc"]"#,
+        "names to replace",
+    );
 }
 
 /// A comma takes less memory than the value after it.
