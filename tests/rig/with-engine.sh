@@ -99,6 +99,10 @@ until_ok "the private registry" $private_pid "$RIG/private-registry.log" \
   curl -sf -u reader:open-sesame "http://$TEST_PRIVATE_REGISTRY/v2/"
 until_ok "the engine" $engine_pid "$RIG/dockerd.log" engine -f http://engine/_ping
 
+# Tests that were cut off left networks, of which there are only so many.
+engine -f -o /dev/null -X POST http://engine/containers/prune
+engine -f -o /dev/null -X POST http://engine/networks/prune
+
 if ! engine -f -o /dev/null "http://engine/images/$TEST_IMAGE/json" 2>/dev/null; then
   engine -f -o /dev/null -X POST -H 'Content-Type: application/x-tar' --data-binary "@$RIG/base.tar" \
     "http://engine/images/create?fromSrc=-&repo=${TEST_IMAGE%:*}&tag=${TEST_IMAGE##*:}&changes=ENV%20PYTHONUNBUFFERED%3D1"

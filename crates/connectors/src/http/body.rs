@@ -158,7 +158,10 @@ fn silent(received: u64, expected: Option<u64>, idle: Duration) -> Failure {
 /// A failure of a connection, with what became of the peer behind its words.
 pub(super) fn explained(mut failure: Failure, explain: Option<&Explain>) -> Failure {
     let unexplained = failure.class == Class::Transient && failure.status.is_none();
-    if let Some(words) = explain.filter(|_| unexplained).and_then(|explain| explain()) {
+    if let Some(words) = explain
+        .filter(|_| unexplained)
+        .and_then(|explain| explain())
+    {
         failure.message = format!("{}; {words}", failure.message);
     }
     failure

@@ -167,7 +167,8 @@ impl DockerRuntime {
             container::describe(launch, spec, &self.node_id, engine.address, &engine.network);
         let wanted = wanted.labels?.remove(LAUNCH_LABEL)?;
         if label(&found, LAUNCH_LABEL) != Some(&wanted) {
-            let words = "a container that an earlier node left is not as it should be now: replacing it";
+            let words =
+                "a container that an earlier node left is not as it should be now: replacing it";
             launch.log.note(words);
             return None;
         }
@@ -195,7 +196,9 @@ impl DockerRuntime {
         };
         let engine = self.engine().await?;
         let here = image::pull(&engine.docker, spec, &launch.pulled, &launch.log).await?;
-        Ok(running.image_id().is_some_and(|runs| here.id.as_deref() != Some(runs)))
+        Ok(running
+            .image_id()
+            .is_some_and(|runs| here.id.as_deref() != Some(runs)))
     }
 
     /// Removes the container of this name if it is this node's.

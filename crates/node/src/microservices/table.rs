@@ -125,4 +125,3 @@ fn free_port(taken: &[u16]) -> u16 {
         .find(|port| !taken.contains(port))
         .unwrap_or(0)
 }
-

@@ -83,10 +83,16 @@ fn the_proxy_has_a_permission_of_its_own() {
         let asked = node.request(method, "/api/systems/none/proxy/x");
         node.send(asked).is_problem(404, "none");
     }
-    for path in ["/api/systems", "/api/pipes", "/api/config", "/api/systems/none/logs"] {
+    for path in [
+        "/api/systems",
+        "/api/pipes",
+        "/api/config",
+        "/api/systems/none/logs",
+    ] {
         node.get(path).is_problem(403, "found proxy");
     }
-    node.put("/api/config", json!([])).is_problem(403, "found proxy");
+    node.put("/api/config", json!([]))
+        .is_problem(403, "found proxy");
 }
 
 #[test]

@@ -73,7 +73,10 @@ fn a_service_of_a_project_runs_and_can_be_reached() {
     node.get("/api/systems/one/logs?since=noon")
         .is_problem(400, "a moment");
     let answer = node.send(node.request(Method::POST, "/api/systems/one/reload"));
-    assert_eq!((answer.status, answer.value()), (202, json!({"status": "restarting"})));
+    assert_eq!(
+        (answer.status, answer.value()),
+        (202, json!({"status": "restarting"}))
+    );
     let reloaded = until("the restart", || {
         let now = node.json("/api/systems/one/status");
         (now["running"] == true && now["pid"] != status["pid"]).then_some(now)

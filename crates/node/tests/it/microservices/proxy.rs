@@ -64,8 +64,7 @@ fn a_gigabyte_passes_both_ways_in_little_memory() {
     }
     assert_eq!(came, GIGABYTE);
 
-    let post =
-        format!("POST {path}/swallow HTTP/1.0\r\nContent-Length: {GIGABYTE}\r\n\r\n");
+    let post = format!("POST {path}/swallow HTTP/1.0\r\nContent-Length: {GIGABYTE}\r\n\r\n");
     let mut stream = connect(&node, &post);
     for _ in 0..GIGABYTE / chunk.len() as u64 {
         stream.write_all(&chunk).unwrap();

@@ -29,7 +29,10 @@ fn a_node_that_was_killed_finds_its_own_again() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let both = [system("kept", json!({"A": "1"})), system("dropped", json!({}))];
+    let both = [
+        system("kept", json!({"A": "1"})),
+        system("dropped", json!({})),
+    ];
     write_project(folder.path(), &both);
     let mut node = Served::start(folder.path());
     let (before, _) = (node.running("kept"), node.running("dropped"));
@@ -45,7 +48,10 @@ fn a_node_that_was_killed_finds_its_own_again() {
     let after = node.running("kept");
     assert_eq!(after["container_id"], before["container_id"]);
     assert_eq!(node.ask("kept", "/born"), born);
-    assert_eq!((&after["url"], &after["restarts"]), (&before["url"], &json!(0)));
+    assert_eq!(
+        (&after["url"], &after["restarts"]),
+        (&before["url"], &json!(0))
+    );
     let moment = |status: &Value| -> jiff::Timestamp {
         status["started"].as_str().unwrap().parse().unwrap()
     };
@@ -57,7 +63,10 @@ fn a_node_that_was_killed_finds_its_own_again() {
     until("the end of what nobody wants", || {
         (containers_of(&node_id(&node)).len() == 1).then_some(())
     });
-    assert_eq!(containers_of("somebody-else"), std::slice::from_ref(&foreign));
+    assert_eq!(
+        containers_of("somebody-else"),
+        std::slice::from_ref(&foreign)
+    );
     remove(foreign);
 
     // It is kept like any other from here on.
@@ -79,7 +88,10 @@ fn one_that_should_be_otherwise_by_now_is_replaced() {
     let folder = tempfile::tempdir().unwrap();
     write_project(
         folder.path(),
-        &[system("changed", json!({"A": "1"})), system("ended", json!({}))],
+        &[
+            system("changed", json!({"A": "1"})),
+            system("ended", json!({})),
+        ],
     );
     let mut node = Served::start(folder.path());
     let (changed, ended) = (node.running("changed"), node.running("ended"));
@@ -87,14 +99,23 @@ fn one_that_should_be_otherwise_by_now_is_replaced() {
     try_get(ended["url"].as_str().unwrap(), "/exit?code=5");
     write_project(
         folder.path(),
-        &[system("changed", json!({"A": "2"})), system("ended", json!({}))],
+        &[
+            system("changed", json!({"A": "2"})),
+            system("ended", json!({})),
+        ],
     );
     let mut node = Served::start_on(folder.path(), node.port);
-    assert_ne!(node.running("changed")["container_id"], changed["container_id"]);
+    assert_ne!(
+        node.running("changed")["container_id"],
+        changed["container_id"]
+    );
     assert_eq!(node.ask("changed", "/env")["A"], "2");
     assert_ne!(node.running("ended")["container_id"], ended["container_id"]);
     let logs = node.get("/api/systems/ended/logs").unwrap();
-    assert!(logs.contains("while there was no node: exit code 5"), "{logs}");
+    assert!(
+        logs.contains("while there was no node: exit code 5"),
+        "{logs}"
+    );
     assert_eq!(containers_of(&node_id(&node)).len(), 2);
     node.stop();
 }

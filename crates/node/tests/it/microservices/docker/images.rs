@@ -242,9 +242,10 @@ fn a_schedule_brings_a_newer_image_and_leaves_the_others_alone() {
     on_engine(async |docker: Docker| tag(&docker, image(), &repo).await);
 
     let look = || {
-        let changed = node.host.snapshot("new").is_some_and(|now| {
-            now.restarts == 1 && now.state == State::Running
-        });
+        let changed = node
+            .host
+            .snapshot("new")
+            .is_some_and(|now| now.restarts == 1 && now.state == State::Running);
         let looked = node.log("old").contains("newer image and found none");
         (changed && looked).then_some(())
     };
@@ -293,8 +294,9 @@ fn a_pull_shows_how_far_it_is() {
             .unwrap();
     });
     let node = TestHost::new();
-    node.host
-        .apply(vec![spec(json!({"image": format!("{repo}:1"), "port": 80}))]);
+    node.host.apply(vec![spec(
+        json!({"image": format!("{repo}:1"), "port": 80}),
+    )]);
     let pull = until("the pull", || {
         let pull = node.status("one")["pull"].clone();
         (pull["bytes"].as_u64()? > 0).then_some(pull)
@@ -338,14 +340,16 @@ fn an_engine_behind_tls_is_reached_with_certificates_only() {
             options.docker_certificates = folder.map(Into::into);
         }
     };
-    let config = || {
-        json!({"image": image(), "port": CONTAINER_PORT, "skip_pull": true, "cpu_quota": 100})
-    };
+    let config =
+        || json!({"image": image(), "port": CONTAINER_PORT, "skip_pull": true, "cpu_quota": 100});
     let node = TestHost::with(at(Some(variable("TEST_ENGINE_CERTIFICATES"))));
     node.host.apply(vec![spec(config())]);
     assert!(node.get("one", "/born").is_string());
     let without = TestHost::with(at(None));
     without.host.apply(vec![spec(config())]);
     let message = without.try_url("one").unwrap_err();
-    assert!(message.contains("expected a container engine at tcp://"), "{message}");
+    assert!(
+        message.contains("expected a container engine at tcp://"),
+        "{message}"
+    );
 }

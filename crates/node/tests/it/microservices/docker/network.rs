@@ -53,7 +53,10 @@ fn the_node_is_reached_by_its_names_and_with_a_token_only() {
     }
     // Whether anybody is there, everybody may ask.
     assert_eq!(asks(&node, "path=/readyz").0, 200);
-    assert_eq!(asks(&node, &format!("path=/api/pipes&token={proxy}")).0, 403);
+    assert_eq!(
+        asks(&node, &format!("path=/api/pipes&token={proxy}")).0,
+        403
+    );
 
     // A process listens on loopback: the way there leads through the node.
     let beside = "base=SYSTEM_BESIDE_URL&path=/born";

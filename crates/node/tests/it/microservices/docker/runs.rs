@@ -19,10 +19,14 @@ fn a_run_says_that_its_service_was_killed_for_memory() {
             "pump": {"max_read_retries": 0}},
     ]));
     let hub = &node.running().node().assembly.hub;
-    let summary = hub.run(&hub.pipe("p").unwrap(), &Default::default()).unwrap();
+    let summary = hub
+        .run(&hub.pipe("p").unwrap(), &Default::default())
+        .unwrap();
     let words = summary.failure.unwrap().to_string();
     assert!(words.contains("more memory than its limit"), "{words}");
-    let log = node.get("/api/datasets/system:pump_execution:p/entities").text;
+    let log = node
+        .get("/api/datasets/system:pump_execution:p/entities")
+        .text;
     assert!(log.contains("more memory than its limit"), "{log}");
     let status = node.json("/api/systems/one/status");
     assert_eq!(status["last_exit"]["oom_killed"], true, "{status}");
