@@ -1,0 +1,206 @@
+//! What pipes and the proxy get of hosted services that speak HTTPS, ask who is there, or tell
+//! what they should not.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+
+use super::{TestNode, until};
+
+// A certificate for 127.0.0.1 and its key, which the tests of connectors have, too. They are good
+// for nothing but tests.
+const CERTIFICATE: &[u8] = include_bytes!("../../../../connectors/tests/data/server.der");
+const KEY: &[u8] = include_bytes!("../../../../connectors/tests/data/server-key.der");
+
+/// A service that answers every request with one entity, over HTTPS where it is given a
+/// certificate, to everybody or to one user.
+const SCRIPT: &str = r#"
+import http.server, json, os, ssl
+class Service(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        asked = self.headers.get("Authorization")
+        if "AUTHORIZATION" in os.environ and asked != os.environ["AUTHORIZATION"]:
+            status, value = 401, {"no": asked}
+        elif self.path == "/teapot":
+            status, value = 418, {"short": "and stout"}
+        else:
+            status, value = 200, [{"_id": "1", "path": self.path}]
+        body = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        print("asked", flush=True)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Service)
+if "PEM" in os.environ:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(os.environ["PEM"])
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+server.serve_forever()
+"#;
+
+/// A node with this service, whose system has more properties, and a pipe `p` that reads `url`.
+fn node_with(script: &str, environment: Value, more: Value, url: &str) -> TestNode {
+    let mut environment = environment;
+    let node = TestNode::with(|options, folder| {
+        let pem = folder.join("server.pem");
+        let part = |name: &str, bytes: &[u8]| {
+            format!(
+                "-----BEGIN {name}-----\n{}\n-----END {name}-----\n",
+                BASE64.encode(bytes)
+            )
+        };
+        let text = part("CERTIFICATE", CERTIFICATE) + &part("PRIVATE KEY", KEY);
+        std::fs::write(&pem, text).unwrap();
+        if more["use_https"] == true {
+            environment["PEM"] = json!(pem);
+        }
+        let mut system = json!({"_id": "one", "type": "system:microservice",
+            "process": {"command": ["python3", "-c", script], "environment": environment}});
+        for (name, value) in more.as_object().unwrap() {
+            system[name] = value.clone();
+        }
+        crate::microservices::served::write_project(folder, &[system]);
+        options.projects = vec![folder.join("project")];
+    });
+    let pipe = json!({"_id": "p", "type": "pipe", "pump": {"max_read_retries": 0},
+        "source": {"type": "json", "system": "one", "url": url}});
+    node.put("/api/pipes/p/config", pipe).ok();
+    node
+}
+
+fn until_running(node: &TestNode) {
+    until("the service", || {
+        let status = node.json("/api/systems/one/status");
+        (status["running"] == true).then_some(())
+    });
+}
+
+/// How a run of the pipe fails.
+fn run_failure(node: &TestNode) -> String {
+    let hub = &node.running().node().assembly.hub;
+    let live = hub.pipe("p").unwrap();
+    let summary = hub.run(&live, &Default::default()).unwrap();
+    summary.failure.unwrap().to_string()
+}
+
+#[test]
+fn a_service_over_https_is_reached_and_its_certificate_verified_on_demand() {
+    let node = node_with(SCRIPT, json!({}), json!({"use_https": true}), "things");
+    until_running(&node);
+    let url = node.json("/api/systems/one/status")["url"].clone();
+    assert!(url.as_str().unwrap().starts_with("https://127.0.0.1:"));
+    assert_eq!(node.run("p"), (1, 1));
+    assert_eq!(node.json("/api/systems/one/proxy/x")[0]["path"], "/x");
+
+    let more = json!({"use_https": true, "verify_ssl": true});
+    let node = node_with(SCRIPT, json!({}), more, "things");
+    until_running(&node);
+    let words = run_failure(&node);
+    assert!(words.contains("certificate"), "{words}");
+    node.get("/api/systems/one/proxy/x")
+        .is_problem(502, "did not answer");
+}
+
+#[test]
+fn a_service_that_asks_who_is_there_is_told() {
+    // The example of RFC 7617.
+    let expected = json!({"AUTHORIZATION": "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="});
+    let who = json!({"username": "Aladdin", "password": "open sesame"});
+    let mut basic = who.clone();
+    basic["authentication"] = json!("basic");
+    let node = node_with(SCRIPT, expected.clone(), basic, "things");
+    assert_eq!(node.run("p"), (1, 1));
+    // Nobody is told who asks unless the configuration says so.
+    let node = node_with(SCRIPT, expected, who, "things");
+    let words = run_failure(&node);
+    assert!(words.contains("401"), "{words}");
+}
+
+#[test]
+fn what_a_system_says_about_a_status_holds_for_its_service() {
+    let strategy =
+        json!({"retry_strategy": {"418": {"max_read_retries": 2, "read_retry_delay": 0}}});
+    for (more, requests) in [(json!({}), 1), (strategy, 3)] {
+        let node = node_with(SCRIPT, json!({}), more, "teapot");
+        // What the pump says itself would win.
+        let pipe = json!({"_id": "p", "type": "pipe",
+            "source": {"type": "json", "system": "one", "url": "teapot"}});
+        node.put("/api/pipes/p/config", pipe).ok();
+        let words = run_failure(&node);
+        assert!(words.contains("418"), "{words}");
+        let asked = until("the lines", || {
+            let count = node
+                .get("/api/systems/one/logs")
+                .text
+                .matches("asked")
+                .count();
+            (count >= requests).then_some(count)
+        });
+        assert_eq!(asked, requests);
+    }
+}
+
+/// A service that tells its secret in every way it can, and ends.
+const GOSSIP: &str = r#"
+import base64, json, os, sys, time, urllib.parse
+token = os.environ["TOKEN"]
+forms = [token, urllib.parse.quote(token, safe=""), base64.b64encode(token.encode()).decode(),
+    base64.b64encode(("user:" + token).encode()).decode(), json.dumps(token), json.dumps(json.dumps(token))]
+for form in forms:
+    print("said", form, "end", flush=True)
+    sys.stderr.write("said " + form[:7])
+    sys.stderr.flush()
+    time.sleep(0.05)
+    sys.stderr.write(form[7:] + " end\n")
+    sys.stderr.flush()
+sys.exit("all is said: " + token)
+"#;
+
+#[test]
+fn nothing_that_is_told_holds_a_secret_in_any_form() {
+    let secret = "p@ss \"wörd\" /1?&";
+    let environment = json!({"TOKEN": "$SECRET(token)"});
+    let node = node_with(GOSSIP, environment, json!({"use_https": false}), "things");
+    node.put("/api/secrets", json!({ "token": secret })).ok();
+    let logs = until("all that it says", || {
+        let text = node.get("/api/systems/one/logs").text;
+        text.contains("all is said").then_some(text)
+    });
+    let status = until("its end", || {
+        let status = node.get("/api/systems/one/status").text;
+        status.contains("all is said").then_some(status)
+    });
+    let failure = run_failure(&node);
+    assert!(failure.contains("all is said"), "{failure}");
+    let log = "/api/datasets/system:pump_execution:p/entities";
+    let told = [
+        logs.clone(),
+        status,
+        failure,
+        node.get(log).text,
+        node.get("/api/systems/one").text,
+        node.get("/api/systems").text,
+        node.get("/api/config").text,
+        node.get("/api/pipes/p").text,
+    ];
+    let forms = [
+        secret.to_owned(),
+        "p%40ss%20".to_owned(),
+        BASE64.encode(secret),
+        BASE64.encode(format!("user:{secret}"))[8..].to_owned(),
+        Value::from(secret).to_string().trim_matches('"').to_owned(),
+        "w\\u00f6rd".to_owned(),
+        "wörd".to_owned(),
+    ];
+    for text in &told {
+        for form in &forms {
+            assert!(!text.contains(form.as_str()), "{form} in {text}");
+        }
+    }
+    let first = logs.split("all is said").next().unwrap();
+    assert_eq!(first.matches("said ").count(), 12, "{first}");
+    assert_eq!(first.matches("***").count(), 12, "{first}");
+}
