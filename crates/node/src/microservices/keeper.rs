@@ -5,12 +5,12 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tahini_hub::cron::Cron;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::due::image_is_due;
 use super::host::Inner;
 use super::logs::Log;
 use super::runtime::{Exit, Instance, StartError};
@@ -29,8 +29,6 @@ const PROXY_SETTLES: Duration = Duration::from_millis(150);
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// So many ports are tried when others take them first.
 const PORT_ATTEMPTS: usize = 5;
-/// The longest sleep until an image is due: a clock that was set is noticed within it.
-const DUE_LOOK: Duration = Duration::from_secs(300);
 /// So many lines of the service's output stand in a message.
 const LINES_IN_MESSAGE: usize = 5;
 
@@ -408,44 +406,6 @@ async fn another(wish: &mut watch::Receiver<Wish>, turn: u64) {
     let _ = wish.wait_for(|wish| wish.turn != turn).await;
 }
 
-/// Returns at the next moment at which the image is to be looked at, as the spec says that is
-/// wanted now; never, when there is none.
-async fn image_is_due(wish: &mut watch::Receiver<Wish>) {
-    loop {
-        let due = next_look(wish.borrow_and_update().spec.as_deref(), Timestamp::now());
-        let Some(due) = due else {
-            if wish.changed().await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            continue;
-        };
-        // The clock of the wall may be set while this waits.
-        loop {
-            let left = Duration::try_from(due.duration_since(Timestamp::now()));
-            let Ok(left) = left.map(|left| left.min(DUE_LOOK)) else {
-                return;
-            };
-            if left.is_zero() {
-                return;
-            }
-            tokio::select! {
-                () = sleep(left) => {}
-                changed = wish.changed() => match changed {
-                    Ok(()) => break,
-                    Err(_) => std::future::pending().await,
-                },
-            }
-        }
-    }
-}
-
-/// When the image is to be looked at next; never, when it is never pulled.
-fn next_look(spec: Option<&ServiceSpec>, now: Timestamp) -> Option<Timestamp> {
-    let docker = spec?.docker.as_ref().filter(|docker| !docker.skip_pull)?;
-    let text = docker.pull_image_cron_expression.as_deref()?;
-    Cron::parse(text).ok()?.next_after(now)
-}
-
 /// Whether a connection is accepted, and by the service itself.
 async fn listens(instance: &dyn Instance) -> bool {
     if let Some(door) = instance.door() {
@@ -474,21 +434,6 @@ async fn listens(instance: &dyn Instance) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_image_is_looked_at_when_its_schedule_says_so() {
-        let now: Timestamp = "2024-05-01T11:59:30Z".parse().unwrap();
-        let next = |more: &str| {
-            let text = format!(r#"{{"docker": {{"image": "a", "port": 1{more}}}}}"#);
-            let config = serde_json::from_str(&text).unwrap();
-            let spec = ServiceSpec::from_config("one", &config, std::path::Path::new("/"));
-            next_look(Some(&spec.unwrap()), now).map(|at| at.to_string())
-        };
-        let daily = r#", "pull_image_cron_expression": "0 12 * * *""#;
-        assert_eq!(next(daily).as_deref(), Some("2024-05-01T12:00:00Z"));
-        assert_eq!(next(""), None);
-        assert_eq!(next(&format!(r#"{daily}, "skip_pull": true"#)), None);
-    }
 
     #[test]
     fn pauses_grow_to_a_limit() {

@@ -10,6 +10,7 @@
 
 mod container;
 mod docker;
+mod due;
 mod engine;
 mod environment;
 mod host;

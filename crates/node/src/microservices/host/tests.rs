@@ -1,0 +1,126 @@
+//! What holds for a host wherever its services run.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use super::*;
+use crate::microservices::runtime::{Instance, StartError, Task};
+
+/// A place with a bug.
+struct Broken;
+
+impl Runtime for Broken {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn start<'a>(&'a self, _: &'a Launch) -> Task<'a, Result<Arc<dyn Instance>, StartError>> {
+        Box::pin(async { panic!("a bug") })
+    }
+
+    fn clear<'a>(&'a self, _: &'a str) -> Task<'a, ()> {
+        Box::pin(async {})
+    }
+
+    fn tidy<'a>(&'a self, _: &'a [String]) -> Task<'a, ()> {
+        Box::pin(async {})
+    }
+
+    fn close(&self) -> Task<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+/// A place where the first start fails, and the next one takes forever.
+#[derive(Default)]
+struct Stubborn(std::sync::atomic::AtomicBool);
+
+impl Runtime for Stubborn {
+    fn name(&self) -> &'static str {
+        "process"
+    }
+
+    fn start<'a>(&'a self, _: &'a Launch) -> Task<'a, Result<Arc<dyn Instance>, StartError>> {
+        Box::pin(async {
+            if self.0.swap(true, std::sync::atomic::Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            Err(StartError::new("no such image"))
+        })
+    }
+
+    fn clear<'a>(&'a self, _: &'a str) -> Task<'a, ()> {
+        Box::pin(async {})
+    }
+
+    fn tidy<'a>(&'a self, _: &'a [String]) -> Task<'a, ()> {
+        Box::pin(async {})
+    }
+
+    fn close(&self) -> Task<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+#[test]
+fn why_it_failed_is_shown_while_it_is_tried_again() {
+    let runtime = runtime();
+    let pace = Pace {
+        first_pause: Duration::from_millis(1),
+        ..Pace::default()
+    };
+    let options = HostOptions {
+        pace,
+        ..HostOptions::default()
+    };
+    let place: Arc<dyn Runtime> = Arc::new(Stubborn::default());
+    let host = over(&runtime, options, place);
+    host.apply(vec![spec()]);
+    let mut shown = host.0.table().entries["one"].shown.clone();
+    let again = |now: &Snapshot| now.restarts == 1 && now.state == State::Starting;
+    runtime.block_on(async {
+        let waited = timeout(Duration::from_secs(60), shown.wait_for(again)).await;
+        let now = waited.unwrap().unwrap().clone();
+        assert_eq!(now.message.as_deref(), Some("no such image"));
+    });
+    let words = host.ready_url("one", Duration::from_millis(10), &|| false);
+    assert!(words.unwrap_err().contains("no such image"));
+    runtime.block_on(host.shutdown());
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn over(runtime: &tokio::runtime::Runtime, options: HostOptions, place: Arc<dyn Runtime>) -> Host {
+    let ledger = Arc::new(Ledger::open(None));
+    let places = [place.clone(), place];
+    let (_, gateway) = watch::channel(None);
+    Host::over(runtime.handle().clone(), options, places, ledger, gateway)
+}
+
+fn spec() -> ServiceSpec {
+    let config = json!({"process": {"command": ["x"]}});
+    ServiceSpec::from_config("one", &config, Path::new("/")).unwrap()
+}
+
+#[test]
+fn a_defect_does_not_leave_a_service_starting_forever() {
+    let runtime = runtime();
+    let host = over(&runtime, HostOptions::default(), Arc::new(Broken));
+    host.apply(vec![spec()]);
+    let words = host.ready_url("one", Duration::from_secs(60), &|| false);
+    assert!(words.unwrap_err().contains("defect"));
+    let status = runtime.block_on(host.status("one")).unwrap();
+    assert_eq!(status["state"], "failed");
+    // It is kept anew with the next configuration.
+    host.apply(vec![spec()]);
+    let words = host.ready_url("one", Duration::from_secs(60), &|| false);
+    assert!(words.unwrap_err().contains("defect"));
+    runtime.block_on(host.shutdown());
+}
