@@ -54,8 +54,8 @@ pub(super) fn describe(
         }),
         ..HostConfig::default()
     };
-    // In the node's own network the other services find this one by its id.
-    let networking_config = network.is_own.then(|| NetworkingConfig {
+    // The other services find this one by its id.
+    let networking_config = network.has_names.then(|| NetworkingConfig {
         endpoints_config: Some(HashMap::from([(
             network.mode.clone(),
             EndpointSettings {

@@ -42,15 +42,16 @@ impl DockerRuntime {
     /// in the network of its containers once there is one.
     pub fn new(options: &HostOptions, gateway: watch::Sender<Option<IpAddr>>) -> DockerRuntime {
         let variable = |name: &str| std::env::var(name).ok();
-        let place = Place::of(
-            options.docker_host.clone(),
-            options.docker_certificates.clone(),
-            variable,
-        );
+        let (host, certificates) = (&options.docker_host, &options.docker_certificates);
+        let place = Place::of(host.clone(), certificates.clone(), variable);
         DockerRuntime {
             place,
             node_id: options.node_id.clone(),
-            network: options.docker_network.clone(),
+            network: options
+                .docker_network
+                .clone()
+                .or_else(|| variable("TAHINI_DOCKER_NETWORK"))
+                .filter(|mode| !mode.is_empty()),
             gateway,
             engine: Mutex::new(None),
         }
@@ -64,7 +65,7 @@ impl DockerRuntime {
         }
         let (docker, address, left) = self.place.connect(&self.node_id).await?;
         let network = match &self.network {
-            Some(mode) => Network::named(mode),
+            Some(mode) => Network::named(&docker, mode).await,
             None => network::own(&docker, &self.node_id).await?,
         };
         self.gateway.send_replace(network.gateway);

@@ -54,7 +54,8 @@ pub struct HostOptions {
     /// The folder with `ca.pem`, `cert.pem` and `key.pem` for an engine behind TLS; `None` takes
     /// `DOCKER_CERT_PATH` when `DOCKER_TLS_VERIFY` is set.
     pub docker_certificates: Option<PathBuf>,
-    /// The network mode of containers; `None` makes a bridge network of the node's own.
+    /// The network of containers, or another mode of the engine; `None` takes
+    /// `TAHINI_DOCKER_NETWORK`, or else makes a bridge network of the node's own.
     pub docker_network: Option<String>,
     /// The file in which ports and processes are kept for the node's next life; `None` forgets
     /// them.

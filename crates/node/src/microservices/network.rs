@@ -11,6 +11,9 @@ use super::docker::NODE_LABEL;
 use super::image::status_of;
 use super::runtime::StartError;
 
+/// The engines' own bridges, in which no container is known by name.
+const NAMELESS: [&str; 2] = ["bridge", "podman"];
+
 /// The network that containers are started in.
 pub(super) struct Network {
     /// The engine's network mode: a network's name, or a word such as `slirp4netns`.
@@ -18,16 +21,22 @@ pub(super) struct Network {
     /// The node's address for its containers, when it is one of this machine, so that the node can
     /// listen there.
     pub gateway: Option<IpAddr>,
+    /// Containers find each other there by name.
+    pub has_names: bool,
     /// It is this node's and ends with it.
     pub is_own: bool,
 }
 
 impl Network {
-    /// A network that somebody else cares for.
-    pub fn named(mode: &str) -> Network {
+    /// A network that somebody else cares for, or another mode of the engine.
+    pub async fn named(docker: &Docker, mode: &str) -> Network {
+        let inspect = docker.inspect_network(mode, None::<InspectNetworkOptions>);
+        let found = inspect.await.unwrap_or_default();
+        let is_bridge = found.driver.as_deref() == Some("bridge");
         Network {
             mode: mode.to_owned(),
-            gateway: None,
+            has_names: is_bridge && !NAMELESS.contains(&mode),
+            gateway: gateway_of(found).filter(|address| is_bridge && is_here(*address)),
             is_own: false,
         }
     }
@@ -48,7 +57,7 @@ pub(super) async fn own(docker: &Docker, node_id: &str) -> Result<Network, Start
     let failed = |error: bollard::errors::Error| {
         StartError::new(format!(
             "expected the engine to have or make the bridge network {name}, found: {error}; a node \
-             without rights to make networks can be given the name of one"
+             without rights to make networks can be given the name of one in TAHINI_DOCKER_NETWORK"
         ))
     };
     let inspect = || docker.inspect_network(&name, None::<InspectNetworkOptions>);
@@ -69,6 +78,7 @@ pub(super) async fn own(docker: &Docker, node_id: &str) -> Result<Network, Start
     Ok(Network {
         gateway: gateway_of(found).filter(|address| is_here(*address)),
         mode: name,
+        has_names: true,
         is_own: true,
     })
 }

@@ -1,10 +1,14 @@
 //! How services in containers reach the node, and what it demands of them.
 
+use bollard::Docker;
+use bollard::models::NetworkCreateRequest;
 use serde_json::{Value, json};
 use tahini_node::auth::TokenKey;
 use tahini_node::cli::Role;
 
-use super::super::place::{CONTAINER_PORT, SCRIPT, engine_is_there, image};
+use super::super::place::{
+    CONTAINER_PORT, Place, SCRIPT, TestHost, engine_is_there, image, on_engine,
+};
 use crate::api::{TestNode, until};
 
 /// A node on loopback with a service in a container and one beside it, and a token of each role.
@@ -71,4 +75,33 @@ fn the_node_is_reached_by_its_names_and_with_a_token_only() {
     let variables = node.json("/api/systems/beside/proxy/env");
     let inside = node.json("/api/systems/inside/status")["url"].clone();
     assert_eq!(variables["SYSTEM_INSIDE_URL"], inside);
+}
+
+#[test]
+fn a_network_that_is_given_is_used_and_stays() {
+    if !engine_is_there() {
+        return;
+    }
+    let name = format!("given-{}", uuid::Uuid::new_v4());
+    let request = NetworkCreateRequest {
+        name: name.clone(),
+        driver: Some("bridge".to_owned()),
+        ..NetworkCreateRequest::default()
+    };
+    on_engine(async |docker: Docker| docker.create_network(request).await.unwrap());
+    let node = TestHost::with(|options| options.docker_network = Some(name.clone()));
+    node.host.apply(vec![
+        Place::Docker.spec("caller", json!({})),
+        Place::Docker.spec("called", json!({})),
+    ]);
+    let born = node.get("called", "/born");
+    let peer = "/peer?variable=SYSTEM_CALLED_URL";
+    assert_eq!(
+        node.get("caller", peer),
+        born,
+        "they find each other by name"
+    );
+    assert!(node.host.gateway().borrow().is_some());
+    node.shutdown();
+    on_engine(async |docker: Docker| docker.remove_network(&name).await.unwrap());
 }
