@@ -17,7 +17,8 @@ use crate::registry::ContinuationDef;
 use crate::secrets::SecretSource;
 use crate::source::{Continuation, From};
 use crate::{
-    Cancel, Clock, Ctx, Failure, Known, Registry, Services, Sink, Source, Systems, Transform,
+    Cancel, Clock, Ctx, Failure, Known, Registry, Services, Sink, Source, Systems, Traced,
+    Transform,
 };
 
 /// Everything outside a pipe that its runs need.
@@ -35,6 +36,8 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// The secrets.
     pub secrets: Arc<dyn SecretSource>,
+    /// What is told of the requests of a run.
+    pub traced: Arc<Traced>,
     /// The component types.
     pub registry: Registry,
 }
@@ -329,6 +332,8 @@ impl Pipe {
             systems: &world.systems,
             services: &world.services,
             clock: &world.clock,
+            secrets: &world.secrets,
+            traced: &world.traced,
             cancel,
             folder: self.folder.as_ref(),
             registry: &world.registry,

@@ -7,6 +7,7 @@
 //! read to its natural end.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -51,6 +52,11 @@ pub(crate) fn run(
     cancel: &Cancel,
     after: &dyn Fn(&mut Summary),
 ) -> Summary {
+    // Every run tells of its own requests.
+    let world = &World {
+        traced: Arc::default(),
+        ..world.clone()
+    };
     let log = match ExecutionLog::open(world.store.as_ref(), &pipe.id, world.clock.clone()) {
         Ok(log) => log.hiding(world.secrets.clone()),
         Err(failure) => return unlogged(world, failure),
@@ -73,6 +79,7 @@ pub(crate) fn run(
         summary.failure = guarded.err().map(|panic| panicked(panic.as_ref()));
     }
     summary.ended = world.clock.now();
+    summary.trace = world.traced.take();
     summary.offset = plan.and_then(|plan| plan.current_offset(pipe));
     if run_log.is_told(|| is_worth_telling(pipe, &log, &summary))
         && let Err(failure) = run_log.end(&summary, request.next_interval, &[])
@@ -388,6 +395,9 @@ impl Work<'_, '_> {
                 "expected the source to give at least one entity (`if_source_empty` is \"fail\"), \
                  found none",
             ));
+        }
+        for transform in &mut self.flow.transforms {
+            transform.end()?;
         }
         let id = &self.pipe.id;
         let mut state = Vec::new();
