@@ -74,7 +74,9 @@ impl Challenge {
         let second = self.hash(&format!("{method}:{target}"));
         let nonce = &self.nonce;
         let response = if self.counted {
-            self.hash(&format!("{first}:{nonce}:{count:08x}:{cnonce}:auth:{second}"))
+            self.hash(&format!(
+                "{first}:{nonce}:{count:08x}:{cnonce}:auth:{second}"
+            ))
         } else {
             self.hash(&format!("{first}:{nonce}:{second}"))
         };
@@ -178,7 +180,10 @@ mod tests {
                 1,
                 CNONCE,
             );
-            assert!(header.contains(&format!("response=\"{response}\"")), "{header}");
+            assert!(
+                header.contains(&format!("response=\"{response}\"")),
+                "{header}"
+            );
             assert!(header.contains("nc=00000001"), "{header}");
         }
     }

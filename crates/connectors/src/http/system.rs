@@ -143,9 +143,7 @@ impl HttpSystem {
                 .opt_str("custom_ca_pem_chain")?
                 .filter(|_| verify_ssl)
                 .map(str::to_owned),
-            identity_pem: props
-                .opt_str("client_certificate_pem")?
-                .map(str::to_owned),
+            identity_pem: props.opt_str("client_certificate_pem")?.map(str::to_owned),
             proxies: proxies(props)?,
             environment_proxies: !place.is_near(),
             secrets,

@@ -150,7 +150,9 @@ impl Tokens {
                 let all: Vec<&str> = all.iter().filter_map(Json::as_str).collect();
                 Some(all.join(" "))
             }
-            Some(other) => return Err(props.wrong("scope", "text or a list of texts", Some(other))),
+            Some(other) => {
+                return Err(props.wrong("scope", "text or a list of texts", Some(other)));
+            }
         };
         let user = match (optional("username")?, optional("password")?) {
             (Some(name), Some(password)) => Some((name, password)),
@@ -494,10 +496,7 @@ fn answered(request: Request, client: &Client, cancel: &Cancel) -> Result<Answer
     }
 }
 
-fn section<'a>(
-    props: Props<'a>,
-    name: &str,
-) -> Result<(String, &'a Map<String, Json>), Failure> {
+fn section<'a>(props: Props<'a>, name: &str) -> Result<(String, &'a Map<String, Json>), Failure> {
     let map = props
         .opt_object(name)?
         .ok_or_else(|| props.wrong(name, "an object", None))?;
@@ -526,4 +525,3 @@ fn expiry(token: &str) -> Option<Timestamp> {
     let claims: Json = serde_json::from_slice(&bytes).ok()?;
     Timestamp::from_second(claims["exp"].as_i64()?).ok()
 }
-

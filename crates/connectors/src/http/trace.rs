@@ -72,13 +72,7 @@ impl Trace {
     }
 
     /// Tells of a request and what came of it.
-    pub(crate) fn tell(
-        &self,
-        request: &Request,
-        came: &Came<'_>,
-        took: Duration,
-        client: &Client,
-    ) {
+    pub(crate) fn tell(&self, request: &Request, came: &Came<'_>, took: Duration, client: &Client) {
         let mut secrets = self.secrets.values();
         secrets.extend(client.secrets());
         // Longer ones first: they may hold shorter ones.
@@ -126,7 +120,10 @@ impl Trace {
                 continue;
             }
             let shown = self.redacted.and_then(|bytes| secret.get(bytes..));
-            text = text.replace(secret.as_str(), &format!("***{}", shown.unwrap_or_default()));
+            text = text.replace(
+                secret.as_str(),
+                &format!("***{}", shown.unwrap_or_default()),
+            );
         }
         text
     }

@@ -159,7 +159,9 @@ impl Caller {
             made.scope = made.scope.with_entity(entity);
             // What is sent in a request that asks for something is the operation's alone.
             let sends = !matches!(operation.method.as_str(), "GET" | "HEAD" | "OPTIONS");
-            let payload = entity.get("payload").filter(|payload| sends && !payload.is_null());
+            let payload = entity
+                .get("payload")
+                .filter(|payload| sends && !payload.is_null());
             made.payload = payload.cloned();
         }
         made
@@ -174,8 +176,10 @@ impl Caller {
         if let Some(custom) = &self.rest()?.custom {
             custom.bind(&mut made.scope, &self.system, &self.cancel)?;
         }
-        render(operation, &made, |url| self.system.address(url, &self.cancel))
-            .map_err(|failure| failure.context(format_args!("operation {:?}", operation.name)))
+        render(operation, &made, |url| {
+            self.system.address(url, &self.cancel)
+        })
+        .map_err(|failure| failure.context(format_args!("operation {:?}", operation.name)))
     }
 
     /// Sends a rendered request and reads the answer, whatever its status. `foreign` keeps the
@@ -232,12 +236,9 @@ impl Caller {
 
     /// The failure that an answer is whose status is not allowed.
     pub(super) fn refused(&self, operation: &Operation, answer: &Answer) -> Failure {
-        let failure = self.system.refused_with(
-            &answer.what,
-            answer.status,
-            &answer.headers,
-            &answer.bytes,
-        );
+        let failure =
+            self.system
+                .refused_with(&answer.what, answer.status, &answer.headers, &answer.bytes);
         failure.context(format_args!("operation {:?}", operation.name))
     }
 }

@@ -221,7 +221,10 @@ fn truncate(text: &str, arguments: Rest<Seen>) -> Result<String, Error> {
     if total <= length.saturating_add(leeway) {
         return Ok(text.to_owned());
     }
-    let kept: String = text.chars().take(length.saturating_sub(end_chars)).collect();
+    let kept: String = text
+        .chars()
+        .take(length.saturating_sub(end_chars))
+        .collect();
     let kept = match kept.rsplit_once(' ') {
         Some((words, _)) if !killwords => words.to_owned(),
         _ => kept,
@@ -240,7 +243,10 @@ fn format(pattern: &str, arguments: Rest<Seen>) -> Result<String, Error> {
             continue;
         }
         let mut flags = String::new();
-        while let Some(flag) = chars.peek().filter(|next| "0123456789.-+ ".contains(**next)) {
+        while let Some(flag) = chars
+            .peek()
+            .filter(|next| "0123456789.-+ ".contains(**next))
+        {
             flags.push(*flag);
             chars.next();
         }
@@ -261,7 +267,10 @@ fn formatted(kind: char, flags: &str, value: &Seen) -> Result<String, Error> {
     let (width, digits) = flags.split_once('.').unwrap_or((flags, ""));
     let left = width.starts_with('-');
     let zeros = width.starts_with('0');
-    let width: usize = width.trim_start_matches(['-', '+', ' ']).parse().unwrap_or(0);
+    let width: usize = width
+        .trim_start_matches(['-', '+', ' '])
+        .parse()
+        .unwrap_or(0);
     let text = match kind {
         's' => value.to_string(),
         'd' | 'i' => i64::try_from(value.clone())

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, dangerous, decode};
 use minijinja::value::Kwargs;
+use minijinja::{Error, ErrorKind, Value as Seen};
+use rsa::RsaPublicKey;
 use rsa::pkcs1::DecodeRsaPublicKey as _;
 use rsa::pkcs8::DecodePublicKey as _;
 use rsa::traits::PublicKeyParts as _;
-use rsa::RsaPublicKey;
-use minijinja::{Error, ErrorKind, Value as Seen};
 use serde_json::{Map, Value as Json};
 use tahini_entity::json::{Numbers, from_config};
 
@@ -82,7 +82,9 @@ pub(super) fn decode_jwt(token: &str, arguments: Kwargs) -> Result<Seen, Error> 
     let _ = arguments.get::<Option<bool>>("strict_aud")?;
     arguments.assert_all_used()?;
     if let Some(missing) = required.iter().find(|name| !claims.contains_key(*name)) {
-        return Err(wrong(format!("decode_jwt: the claim {missing:?} is missing")));
+        return Err(wrong(format!(
+            "decode_jwt: the claim {missing:?} is missing"
+        )));
     }
     Ok(seen(&from_config(&Json::Object(claims), Numbers::FLOATS)))
 }

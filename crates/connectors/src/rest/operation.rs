@@ -250,7 +250,13 @@ fn page_size(props: Props<'_>) -> Result<Option<u64>, Failure> {
         Some(other) => other.as_u64(),
     };
     let positive = number.filter(|number| *number > 0);
-    let wrong = || props.wrong("page_size", "a whole number of at least 1", props.get("page_size"));
+    let wrong = || {
+        props.wrong(
+            "page_size",
+            "a whole number of at least 1",
+            props.get("page_size"),
+        )
+    };
     positive.map(Some).ok_or_else(wrong)
 }
 

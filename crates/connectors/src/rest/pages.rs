@@ -74,7 +74,10 @@ impl Pages {
         let rendered = caller.render(operation, &self.made)?;
         let stops = |how: Termination| operation.terminations.contains(&how);
         if stops(Termination::SameNextPageRequest)
-            && self.before.as_ref().is_some_and(|before| before.rendered.is(&rendered))
+            && self
+                .before
+                .as_ref()
+                .is_some_and(|before| before.rendered.is(&rendered))
         {
             self.done = true;
             return Ok(None);
@@ -98,7 +101,10 @@ impl Pages {
         let answered = fingerprint(&answer);
         if self.page > 0
             && stops(Termination::SameResponse)
-            && self.before.as_ref().is_some_and(|before| before.answered == answered)
+            && self
+                .before
+                .as_ref()
+                .is_some_and(|before| before.answered == answered)
         {
             self.done = true;
             return Ok(None);
@@ -142,7 +148,10 @@ impl Pages {
         let told = ["body", "headers", "response_headers"]
             .iter()
             .any(|name| link.uses(name));
-        let home = self.before.as_ref().map(|before| before.rendered.base.origin());
+        let home = self
+            .before
+            .as_ref()
+            .map(|before| before.rendered.base.origin());
         let foreign = told && home.is_some_and(|home| home != rendered.base.origin());
         if foreign {
             let (here, there) = (
@@ -217,9 +226,7 @@ impl Pages {
         if stops(Termination::EmptyResult) && found == 0 {
             self.done = true;
         }
-        if stops(Termination::NotFullPage)
-            && operation.page_size.is_some_and(|size| found < size)
-        {
+        if stops(Termination::NotFullPage) && operation.page_size.is_some_and(|size| found < size) {
             self.done = true;
         }
         if self.done {
@@ -227,7 +234,10 @@ impl Pages {
         }
         let link = operation.templates.render_or_empty(template, scope)?;
         let link = link.trim().to_owned();
-        let same = self.before.as_ref().is_some_and(|before| before.link == link);
+        let same = self
+            .before
+            .as_ref()
+            .is_some_and(|before| before.link == link);
         if (link.is_empty() && stops(Termination::NextPageLinkEmpty))
             || (same && stops(Termination::SameNextPageLink))
         {

@@ -39,7 +39,8 @@ impl Shape {
             Json::String(text) => Shape::Text(templates.text(text, path)?),
             Json::Array(items) => {
                 let items = items.iter().enumerate();
-                let items = items.map(|(at, item)| Shape::of(item, templates, &format!("{path}[{at}]")));
+                let items =
+                    items.map(|(at, item)| Shape::of(item, templates, &format!("{path}[{at}]")));
                 Shape::List(items.collect::<Result<_, _>>()?)
             }
             Json::Object(map) => Shape::Dict(pairs(map, templates, path)?),
@@ -184,7 +185,10 @@ impl PayloadType {
                     _ => multipart(dict),
                 });
             }
-            (PayloadType::Form | PayloadType::MultipartForm, Value::String(_) | Value::Bytes(_)) => {}
+            (
+                PayloadType::Form | PayloadType::MultipartForm,
+                Value::String(_) | Value::Bytes(_),
+            ) => {}
             (PayloadType::Form | PayloadType::MultipartForm, other) => {
                 return Err(Failure::entity(format!(
                     "expected a payload that is an object, for a form, found a {}",
@@ -252,10 +256,11 @@ fn multipart(dict: &Dict) -> (Vec<u8>, String) {
         .collect();
     // The same form has the same boundary, so that two requests can be told to be the same.
     let mut boundary = "tahini-form".to_owned();
-    while parts
-        .iter()
-        .any(|(_, bytes, _)| bytes.windows(boundary.len()).any(|part| part == boundary.as_bytes()))
-    {
+    while parts.iter().any(|(_, bytes, _)| {
+        bytes
+            .windows(boundary.len())
+            .any(|part| part == boundary.as_bytes())
+    }) {
         boundary.push_str("-x");
     }
     let mut body = Vec::new();
@@ -297,11 +302,18 @@ mod tests {
         let mut templates = Templates::new(World::default());
         let shape = Shape::of(&shape, &mut templates, "$.payload").map_err(|f| f.message)?;
         let mut scope = Scope::default();
-        let entity = from_config(&json!({"n": 7, "f": 1.5, "list": [1, {"a": "x"}], "no": null}), Numbers::FLOATS);
-        let Value::Dict(entity) = entity else { panic!() };
+        let entity = from_config(
+            &json!({"n": 7, "f": 1.5, "list": [1, {"a": "x"}], "no": null}),
+            Numbers::FLOATS,
+        );
+        let Value::Dict(entity) = entity else {
+            panic!()
+        };
         scope.set("page", minijinja::Value::from(0));
         let value = shape.render(&templates, &scope.with_entity(&entity));
-        Ok(value.map_err(|f| f.message)?.map_or(json!("left out"), |value| to_config(&value)))
+        Ok(value
+            .map_err(|f| f.message)?
+            .map_or(json!("left out"), |value| to_config(&value)))
     }
 
     #[test]
@@ -327,7 +339,10 @@ mod tests {
     #[test]
     fn text_that_is_marked_as_json_and_is_none_is_told() {
         let words = render(json!({"a": "{{ entity }}sesam:markjson"})).unwrap_err();
-        assert!(words.contains("expected JSON before sesam:markjson"), "{words}");
+        assert!(
+            words.contains("expected JSON before sesam:markjson"),
+            "{words}"
+        );
     }
 
     fn body(kind: PayloadType, payload: Json) -> (String, String) {
@@ -340,21 +355,56 @@ mod tests {
     fn a_payload_is_sent_as_its_type_says() {
         let dated = json!({"at": "~t2024-05-01T00:00:00Z", "n": 1});
         for (kind, payload, text, content_type) in [
-            (PayloadType::Json, dated.clone(), "{\"at\":\"2024-05-01T00:00:00Z\",\"n\":1}", "application/json"),
-            (PayloadType::JsonTransit, dated, "{\"at\":\"~t2024-05-01T00:00:00Z\",\"n\":1}", "application/json"),
+            (
+                PayloadType::Json,
+                dated.clone(),
+                "{\"at\":\"2024-05-01T00:00:00Z\",\"n\":1}",
+                "application/json",
+            ),
+            (
+                PayloadType::JsonTransit,
+                dated,
+                "{\"at\":\"~t2024-05-01T00:00:00Z\",\"n\":1}",
+                "application/json",
+            ),
             (PayloadType::Json, json!("<a/>"), "<a/>", "application/json"),
-            (PayloadType::Text, json!("<a/>"), "<a/>", "text/plain; charset=utf-8"),
-            (PayloadType::Text, json!({"a": [1]}), "{\"a\":[1]}", "text/plain; charset=utf-8"),
-            (PayloadType::Text, json!("~baGk="), "hi", "application/octet-stream"),
-            (PayloadType::Form, json!({"a b": "x&y", "n": 1, "l": ["p", "q"]}),
-                "a%20b=x%26y&n=1&l=p&l=q", "application/x-www-form-urlencoded"),
-            (PayloadType::MultipartForm, json!({"a": "x", "f": "~baGk="}),
+            (
+                PayloadType::Text,
+                json!("<a/>"),
+                "<a/>",
+                "text/plain; charset=utf-8",
+            ),
+            (
+                PayloadType::Text,
+                json!({"a": [1]}),
+                "{\"a\":[1]}",
+                "text/plain; charset=utf-8",
+            ),
+            (
+                PayloadType::Text,
+                json!("~baGk="),
+                "hi",
+                "application/octet-stream",
+            ),
+            (
+                PayloadType::Form,
+                json!({"a b": "x&y", "n": 1, "l": ["p", "q"]}),
+                "a%20b=x%26y&n=1&l=p&l=q",
+                "application/x-www-form-urlencoded",
+            ),
+            (
+                PayloadType::MultipartForm,
+                json!({"a": "x", "f": "~baGk="}),
                 "--tahini-form\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx\r\n\
                  --tahini-form\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\
                  Content-Type: application/octet-stream\r\n\r\nhi\r\n--tahini-form--\r\n",
-                "multipart/form-data; boundary=tahini-form"),
+                "multipart/form-data; boundary=tahini-form",
+            ),
         ] {
-            assert_eq!(body(kind, payload), (text.to_owned(), content_type.to_owned()));
+            assert_eq!(
+                body(kind, payload),
+                (text.to_owned(), content_type.to_owned())
+            );
         }
     }
 }

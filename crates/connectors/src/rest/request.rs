@@ -82,7 +82,10 @@ pub(super) fn render(
     extend(&mut url, &params);
     let mut sent = header_map(&headers)?;
     if !sent.contains_key(ACCEPT) {
-        sent.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
+        sent.insert(
+            ACCEPT,
+            HeaderValue::from_static("application/json, */*;q=0.5"),
+        );
     }
     if let Some(kind) = content_type.filter(|_| !sent.contains_key(CONTENT_TYPE)) {
         let kind = HeaderValue::try_from(kind).map_err(|_| unsendable("content-type"))?;

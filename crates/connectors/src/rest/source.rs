@@ -170,7 +170,10 @@ impl RestSource {
     fn begin(&self, page: Page) -> Reading {
         let elements = match &page.answer.content {
             Content::Json(_) => {
-                match page.answer.result(self.operation.payload_property.as_deref()) {
+                match page
+                    .answer
+                    .result(self.operation.payload_property.as_deref())
+                {
                     None | Some(Value::Null) => Vec::new(),
                     Some(Value::List(items)) => items.iter().cloned().collect(),
                     Some(one) => vec![one.clone()],

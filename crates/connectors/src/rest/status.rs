@@ -67,7 +67,13 @@ fn ranges(props: Props<'_>, name: &str) -> Result<Option<Vec<(u16, u16)>>, Failu
         (range.0 <= range.1).then_some(range)
     });
     let ranges: Option<Vec<(u16, u16)>> = ranges.collect();
-    let wrong = || props.wrong(name, "statuses and ranges, as in 404,500-599", props.get(name));
+    let wrong = || {
+        props.wrong(
+            name,
+            "statuses and ranges, as in 404,500-599",
+            props.get(name),
+        )
+    };
     ranges.map(Some).ok_or_else(wrong)
 }
 
@@ -85,7 +91,8 @@ mod tests {
     fn statuses_are_allowed_or_ignored() {
         let default = statuses(json!({})).unwrap();
         assert!(default.allows(204) && !default.allows(304) && !default.ignores(404));
-        let both = json!({"allowed_status_codes": "100-428,430-599", "ignored_status_codes": "429"});
+        let both =
+            json!({"allowed_status_codes": "100-428,430-599", "ignored_status_codes": "429"});
         let both = statuses(both).unwrap();
         assert!(both.allows(404) && !both.allows(429) && both.ignores(429));
     }

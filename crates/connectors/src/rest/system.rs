@@ -86,7 +86,11 @@ fn open(ctx: &Ctx<'_>) -> Result<Arc<dyn System>, Failure> {
     let plain = written.iter().filter(|(_, value)| !is_template(value));
     still.insert(
         "headers".to_owned(),
-        Json::Object(plain.map(|(name, value)| (name.clone(), value.clone())).collect()),
+        Json::Object(
+            plain
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        ),
     );
     let sent: HeaderMap = headers(Props::new(props.path(), &still))?;
     let types = props.opt_list("json_content_types")?.into_iter().flatten();
@@ -114,17 +118,16 @@ impl RestPart {
     ///
     /// # Errors
     /// Config, where there is none or it cannot be compiled.
-    pub(super) fn operation(
-        &self,
-        name: &str,
-        component: Props<'_>,
-    ) -> Result<Operation, Failure> {
+    pub(super) fn operation(&self, name: &str, component: Props<'_>) -> Result<Operation, Failure> {
         let own = component.opt_object("operations")?;
         let own = own.and_then(|own| own.get(name));
         let (path, found) = match own {
             Some(found) => (format!("{}.operations.{name}", component.path()), found),
             None => {
-                let found = self.operations.get(name).ok_or_else(|| self.unknown(name, component))?;
+                let found = self
+                    .operations
+                    .get(name)
+                    .ok_or_else(|| self.unknown(name, component))?;
                 (format!("system {:?}: $.operations.{name}", self.id), found)
             }
         };
@@ -157,7 +160,10 @@ impl RestPart {
 
     fn unknown(&self, name: &str, component: Props<'_>) -> Failure {
         let own = component.opt_object("operations").ok().flatten();
-        let names = own.into_iter().flat_map(Map::keys).chain(self.operations.keys());
+        let names = own
+            .into_iter()
+            .flat_map(Map::keys)
+            .chain(self.operations.keys());
         let names: Vec<&str> = names.map(String::as_str).collect();
         let near = tahini_hub::config::nearest(name, names.iter().copied());
         let help = match (near, names.is_empty()) {

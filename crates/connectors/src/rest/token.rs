@@ -358,7 +358,10 @@ impl Custom {
 fn tell_expiry(token: &mut Dict, prefix: &str, at: Option<Timestamp>) {
     let (seconds, date) = match prefix {
         "" => ("expires_at".to_owned(), "expiry_date".to_owned()),
-        prefix => (format!("{prefix}expires_at"), format!("{prefix}expiry_date")),
+        prefix => (
+            format!("{prefix}expires_at"),
+            format!("{prefix}expiry_date"),
+        ),
     };
     if let Some(at) = at {
         token.set(seconds.as_str(), Value::Int(at.as_second()));

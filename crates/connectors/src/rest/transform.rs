@@ -244,11 +244,7 @@ fn joined(first: Value, more: Value, paged: bool) -> Value {
     match (first, more) {
         (Value::Null, more) => more,
         (first, Value::Null) => first,
-        (first, more) if !paged => {
-            // One page is all there is.
-            let _ = first;
-            more
-        }
+        (_, more) if !paged => more,
         (first, more) => {
             let list = |value: Value| match value {
                 Value::List(items) => items.into_iter().collect(),
@@ -272,10 +268,12 @@ impl Transform for RestTransform {
     ) -> Result<(), Failure> {
         let (rows, known) = (out.len(), origins.len());
         for (position, record) in (0u32..).zip(input.iter()) {
-            let passes = self
-                .trigger
-                .as_ref()
-                .is_some_and(|trigger| !trigger.fits(record));
+            // What rules before have filtered is on its way to the sink only.
+            let passes = record.meta.filtered
+                || self
+                    .trigger
+                    .as_ref()
+                    .is_some_and(|trigger| !trigger.fits(record));
             let before = out.len();
             if passes {
                 out.push(record);

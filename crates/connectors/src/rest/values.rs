@@ -197,7 +197,8 @@ mod tests {
 
     #[test]
     fn links_are_found_by_relation() {
-        let text = r#"<?page=1>; rel="prev", </a?x=1,2>; title="b"; rel="next last", <c>; REL=self"#;
+        let text =
+            r#"<?page=1>; rel="prev", </a?x=1,2>; title="b"; rel="next last", <c>; REL=self"#;
         let pairs = |list: &[(&str, &str)]| -> Vec<(String, String)> {
             list.iter()
                 .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
