@@ -282,6 +282,7 @@ impl Work<'_, '_> {
                 progress.as_ref(),
             )?;
             if step == Step::End {
+                self.flow.end()?;
                 return self.finish(source.as_mut());
             }
             self.note()?;
@@ -395,9 +396,6 @@ impl Work<'_, '_> {
                 "expected the source to give at least one entity (`if_source_empty` is \"fail\"), \
                  found none",
             ));
-        }
-        for transform in &mut self.flow.transforms {
-            transform.end()?;
         }
         let id = &self.pipe.id;
         let mut state = Vec::new();

@@ -145,32 +145,16 @@ impl Operation {
         headers: &Map<String, Json>,
         world: &World,
     ) -> Result<Operation, Failure> {
-        for unknown in written.keys() {
-            let known = |names: &[&str]| names.contains(&unknown.as_str());
-            if !known(OWN) && !known(OVERRIDABLE) {
-                tracing::warn!("{path}: there is no property {unknown:?} here; it is ignored");
-            }
-        }
-        let mut map = written.clone();
-        for (key, value) in component {
-            if OVERRIDABLE.contains(&key.as_str()) && !value.is_null() {
-                map.insert(key.clone(), value.clone());
-            }
-        }
+        let map = overridden(path, written, component);
         let props = Props::new(path, &map);
         let mut templates = Templates::new(world.clone());
-        let method = props.str("method")?;
-        if !METHODS.contains(&method) {
-            let expected = format!("one of {}", METHODS.join(", "));
-            return Err(props.wrong("method", &expected, props.get("method")));
-        }
         let empty = Map::new();
-        let mut all_headers = headers.clone();
-        for (name, value) in props.opt_object("headers")?.unwrap_or(&empty) {
-            all_headers.retain(|known, _| !known.eq_ignore_ascii_case(name));
-            all_headers.insert(name.clone(), value.clone());
-        }
-        let headers = pairs(&all_headers, &mut templates, &format!("{path}.headers"))?;
+        let own = props.opt_object("headers")?.unwrap_or(&empty);
+        let headers = pairs(
+            &merged(headers, own),
+            &mut templates,
+            &format!("{path}.headers"),
+        )?;
         let params = props.opt_object("params")?.unwrap_or(&empty);
         let params = pairs(params, &mut templates, &format!("{path}.params"))?;
         let payload = props
@@ -195,11 +179,9 @@ impl Operation {
         let opt = |name: &str| -> Result<Option<String>, Failure> {
             Ok(props.opt_str(name)?.map(str::to_owned))
         };
-        let since = props.opt_str("since_property_name")?.unwrap_or("since");
         Ok(Operation {
             name: name.to_owned(),
-            method: Method::from_bytes(method.as_bytes())
-                .map_err(|_| props.wrong("method", "a method", props.get("method")))?,
+            method: method(props)?,
             params_first: headers
                 .iter()
                 .any(|(_, value)| uses(value, &["params", "request_params"])),
@@ -220,7 +202,7 @@ impl Operation {
             id_expression,
             updated_expression,
             error_expression,
-            since_name: since.to_owned(),
+            since_name: opt("since_property_name")?.unwrap_or_else(|| "since".to_owned()),
             since_location: since_location(props)?,
             rates: Rates::of(props)?,
             templates,
@@ -231,6 +213,48 @@ impl Operation {
     pub(super) fn is_paged(&self) -> bool {
         self.next_page_link.is_some()
     }
+}
+
+/// The operation as it was written, under what a component says itself.
+fn overridden(
+    path: &str,
+    written: &Map<String, Json>,
+    component: &Map<String, Json>,
+) -> Map<String, Json> {
+    for unknown in written.keys() {
+        let known = |names: &[&str]| names.contains(&unknown.as_str());
+        if !known(OWN) && !known(OVERRIDABLE) {
+            tracing::warn!("{path}: there is no property {unknown:?} here; it is ignored");
+        }
+    }
+    let mut map = written.clone();
+    for (key, value) in component {
+        if OVERRIDABLE.contains(&key.as_str()) && !value.is_null() {
+            map.insert(key.clone(), value.clone());
+        }
+    }
+    map
+}
+
+/// The system's headers, and the operation's in their place where both have the same name.
+fn merged(system: &Map<String, Json>, own: &Map<String, Json>) -> Map<String, Json> {
+    let mut all = system.clone();
+    for (name, value) in own {
+        all.retain(|known, _| !known.eq_ignore_ascii_case(name));
+        all.insert(name.clone(), value.clone());
+    }
+    all
+}
+
+fn method(props: Props<'_>) -> Result<Method, Failure> {
+    let wrong = || {
+        let expected = format!("one of {}", METHODS.join(", "));
+        props.wrong("method", &expected, props.get("method"))
+    };
+    let name = props.str("method")?;
+    let known = METHODS.contains(&name);
+    let method = known.then(|| Method::from_bytes(name.as_bytes()).ok());
+    method.flatten().ok_or_else(wrong)
 }
 
 fn uses(shape: &Shape, variables: &[&str]) -> bool {

@@ -7,6 +7,7 @@ use tahini_hub::{Class, Ctx, Failure};
 
 use super::call::Caller;
 use super::rows;
+use crate::json::fingerprint;
 
 /// The row of the `rest` sink.
 pub const SINK: SinkDef = SinkDef {
@@ -56,15 +57,6 @@ impl RestSink {
         failure.class = Class::Entity;
         Err(failure)
     }
-}
-
-/// Tells batches apart: the hashes of their entities, which cover id, deletion and content.
-fn fingerprint(batch: &Batch) -> u128 {
-    batch.iter().fold(batch.len() as u128, |sum, record| {
-        sum.rotate_left(5)
-            .wrapping_mul(31)
-            .wrapping_add(record.meta.hash)
-    })
 }
 
 impl Sink for RestSink {
