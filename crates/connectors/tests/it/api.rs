@@ -121,6 +121,11 @@ impl Api {
         self.state().faults.extend(faults);
     }
 
+    /// From now on this refresh token counts.
+    pub fn issues(&self, refresh: &str) {
+        self.state().refresh = refresh.to_owned();
+    }
+
     pub fn overlaps(&self) {
         self.state().overlap = true;
     }

@@ -1,5 +1,6 @@
 //! Whole runs of pipes against a strict REST API: what arrives, and what the log tells.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value as Json, json};
@@ -8,11 +9,11 @@ use tahini_entity::json::{Fields, write_record};
 use tahini_hub::Hub;
 use tahini_hub::execution_log::{Summary, dataset_id};
 use tahini_hub::pump::Request;
-use tahini_hub::secrets::MemorySecrets;
+use tahini_hub::secrets::{MemorySecrets, Vault};
 use tahini_store::{Limit, View};
 
 use crate::api::{Api, CLIENT, FIRST_REFRESH, Fault};
-use crate::runs::configured;
+use crate::runs::{configured, with_secrets};
 
 fn hub(api: &Api, operations: Json, more: Json) -> Hub {
     let mut pipe = json!({"_id": "p", "type": "pipe"});
@@ -266,6 +267,48 @@ fn nobody_gets_in_with_a_refresh_token_that_is_worth_nothing() {
     assert!(failure.contains("invalid_grant"), "{failure}");
     assert!(!failure.contains("of-old"), "{failure}");
     assert!(api.asked().is_empty(), "nothing is asked without a token");
+}
+
+#[test]
+fn a_rotated_refresh_token_outlives_the_process_and_one_of_the_configuration_takes_over() {
+    let api = Api::with(1);
+    let place = tempfile::tempdir().unwrap();
+    let (data, key) = (place.path().join("data"), place.path().join("key"));
+    let secrets = |refresh: &str| json!({"client-secret": CLIENT.1, "refresh-token": refresh});
+    let run_in_a_new_process = |change: Option<&str>| {
+        let vault = Vault::open(&data, &key).unwrap();
+        if let Some(refresh) = change {
+            let values = secrets(refresh);
+            vault.put(None, values.as_object().unwrap(), true).unwrap();
+        }
+        let mut pipe = collects("by-cursor");
+        pipe["_id"] = "p".into();
+        pipe["type"] = "pipe".into();
+        let hub = with_secrets(vec![api.system(listing()), pipe], Arc::new(vault));
+        run(&hub)
+    };
+    assert!(run_in_a_new_process(Some(FIRST_REFRESH)).success());
+    assert!(run_in_a_new_process(None).success());
+    assert!(run_in_a_new_process(None).success());
+    let text = std::fs::read_to_string(data.join("secrets.json")).unwrap();
+    assert!(!text.contains(&api.refresh_token()));
+    // The provider was asked for a new one by hand, which now stands in the configuration.
+    api.issues("refresh-token-by-hand");
+    assert!(run_in_a_new_process(Some("refresh-token-by-hand")).success());
+    let grants = api.grants();
+    let used: Vec<&str> = grants
+        .iter()
+        .map(|form| form["refresh_token"].as_str())
+        .collect();
+    assert_eq!(
+        used,
+        [
+            FIRST_REFRESH,
+            "refresh-token-number-1",
+            "refresh-token-number-2",
+            "refresh-token-by-hand"
+        ]
+    );
 }
 
 #[test]

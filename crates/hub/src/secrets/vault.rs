@@ -525,6 +525,33 @@ mod tests {
     }
 
     #[test]
+    fn what_a_system_keeps_is_nobodys_to_list_or_replace_and_stays_hidden() {
+        let place = Place::new();
+        let vault = place.open().unwrap();
+        let own = values(json!({"token": "from-people"}));
+        vault.put(Some("crm"), &own, false).unwrap();
+        assert!(vault.keep("crm", "~oauth2:a", "first-token").unwrap());
+        assert!(vault.keep("crm", "~oauth2:b", "second-token").unwrap());
+        let parts = r#"{"refresh": "part-of-a-token", "n": 5}"#;
+        assert!(vault.keep("crm", "~token:x", parts).unwrap());
+        vault
+            .put(Some("crm"), &values(json!({"key": "new"})), true)
+            .unwrap();
+        for clear in ["second-token", "part-of-a-token"] {
+            assert!(!place.text().contains(clear));
+        }
+        let vault = place.open().unwrap();
+        assert_eq!(vault.names(Some("crm")), ["key"]);
+        let kept = |name: &str| vault.get(Some("crm"), name);
+        assert_eq!(kept("~oauth2:a"), None);
+        assert_eq!(kept("~oauth2:b").as_deref(), Some("second-token"));
+        assert_eq!(kept("~token:x").as_deref(), Some(parts));
+        let mut hidden = vault.values();
+        hidden.sort();
+        assert_eq!(hidden, ["new", "part-of-a-token", "second-token"]);
+    }
+
+    #[test]
     fn only_the_owner_reads() {
         let place = Place::new();
         place
