@@ -14,7 +14,8 @@ use anyhow::{Context as _, bail};
 use serde_json::Value as Json;
 
 use self::peer::Peer;
-use self::report::Report;
+use self::report::{Report, Verdict};
+use self::rows::Protocol;
 use crate::cli::{CheckService, FAILED, OK, ServiceKind, UNREACHABLE};
 use crate::say;
 
@@ -55,6 +56,15 @@ fn look(
     }
     if kind == ServiceKind::Transform {
         transform::check(peer, own, report)?;
+    }
+    if peer.closed_quietly() {
+        let protocol = match kind {
+            ServiceKind::Source => Protocol::Pull,
+            ServiceKind::Transform => Protocol::Transform,
+            ServiceKind::Sink | ServiceKind::Both => Protocol::Push,
+        };
+        let words = "a connection closed behind an answer, without a word";
+        report.note(protocol, &rows::CONNECTION, Verdict::Warning, words);
     }
     Ok(())
 }

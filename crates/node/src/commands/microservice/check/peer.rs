@@ -1,5 +1,6 @@
 //! The service at the other end: one request, and an answer read as it comes.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -18,6 +19,8 @@ use crate::cli::CheckService;
 const CONNECT: Duration = Duration::from_secs(10);
 /// How much of a body is kept to show what it was.
 const SHOWN: usize = 2048;
+/// What the client says of a connection that is closed before an answer.
+const CLOSED: &str = "connection closed before message completed";
 
 /// What a request gives beside an answer.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +36,10 @@ pub struct Peer {
     url: Url,
     since: String,
     silence: Duration,
+    /// Whether there was an answer.
+    asked: Cell<bool>,
+    /// Whether a connection was closed that could have been used again.
+    closed: Cell<bool>,
 }
 
 /// Whether to read on.
@@ -78,7 +85,14 @@ impl Peer {
             url,
             since: options.since_name.clone(),
             silence: Duration::from_secs(options.timeout),
+            asked: Cell::new(false),
+            closed: Cell::new(false),
         })
+    }
+
+    /// Whether the service closed a connection without saying so.
+    pub fn closed_quietly(&self) -> bool {
+        self.closed.get()
     }
 
     /// The name of the parameter since, as this service has it.
@@ -134,18 +148,32 @@ impl Peer {
             false => format!("{method} ?{}", url.query().unwrap_or_default()),
         };
         runtime().block_on(async {
-            let begun = Instant::now();
-            let answer = tokio::time::timeout(self.silence, request.send()).await;
-            let why = match answer {
-                Ok(Ok(response)) => return Ok(self.read(asked, response, begun, take).await),
-                Ok(Err(error)) => reasons(&error),
-                Err(_) => format!("no answer within {} s", self.silence.as_secs()),
-            };
-            let url = self.url.to_string();
-            Err(Unreachable {
-                url,
-                why: format!("{asked}: {why}"),
-            })
+            let mut again = request.try_clone();
+            let mut request = request;
+            loop {
+                let begun = Instant::now();
+                let answer = tokio::time::timeout(self.silence, request.send()).await;
+                let why = match answer {
+                    Ok(Ok(response)) => return Ok(self.read(asked, response, begun, take).await),
+                    Ok(Err(error)) => reasons(&error),
+                    Err(_) => format!("no answer within {} s", self.silence.as_secs()),
+                };
+                // On a connection that served before, this says that it is closed without a word.
+                match again
+                    .take()
+                    .filter(|_| why.contains(CLOSED) && self.asked.get())
+                {
+                    Some(same) => {
+                        self.closed.set(true);
+                        request = same;
+                    }
+                    None => {
+                        let url = self.url.to_string();
+                        let why = format!("{asked}: {why}");
+                        return Err(Unreachable { url, why });
+                    }
+                }
+            }
         })
     }
 
@@ -156,6 +184,7 @@ impl Peer {
         begun: Instant,
         mut take: impl FnMut(&[u8]) -> Read,
     ) -> Answer {
+        self.asked.set(true);
         let head = response.headers();
         let text = |name: &HeaderName| {
             head.get(name)

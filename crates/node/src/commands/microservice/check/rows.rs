@@ -71,6 +71,12 @@ pub const ERRORS_INSIDE: Row = Row {
     help: "answer 500 with the reason where nothing was sent yet; once the array has begun, cut the connection \
            without its closing bracket: an array that ends neatly says that these were all",
 };
+/// The connection.
+pub const CONNECTION: Row = Row {
+    name: "connection",
+    expected: "connections to stay open for the next request, or an answer with Connection: close",
+    help: "say Connection: close before closing: a request that is sent meanwhile is lost, and fails the pipe",
+};
 /// `_id`.
 pub const ID: Row = Row {
     name: "id",
@@ -214,6 +220,7 @@ pub const ALL: &[&Row] = &[
     &WHOLE,
     &MARKED_END,
     &ERRORS_INSIDE,
+    &CONNECTION,
     &ID,
     &DELETED,
     &UPDATED,

@@ -4,10 +4,11 @@
 //     GET  /entities?since=X             those that were changed after X
 //     GET  /entities?since=X&limit=N     the first N of them
 //     POST /entities                     a JSON array of entities; 200 when all of it is written
-//     POST /lookup                       the same entities, each with `current`: what the system holds now
+//     POST /unchanged                    the same entities, when nobody has changed their records meanwhile; else 400
 //
-// A pipe that writes asks /lookup first: where `current` is not what was collected last, somebody has changed the
-// record meanwhile, and the pipe waits until that change has been collected (optimistic locking).
+// A pipe that writes asks /unchanged first. An entity says in `expected` which change of its record was collected last, 0
+// for none. Where the system holds another by now, the entity is refused: the node sets it aside, and tries it again in
+// later runs, when that change has been collected (optimistic locking).
 
 import { fileURLToPath } from "node:url";
 
@@ -19,7 +20,7 @@ export function routes(records) {
   return {
     "GET /entities": pull((since) => changes(records, since)),
     "POST /entities": push((entities) => take(records, entities)),
-    "POST /lookup": transform((entities) => lookUp(records, entities)),
+    "POST /unchanged": transform((entities) => unchanged(records, entities)),
   };
 }
 
@@ -49,10 +50,14 @@ function recordOf(entity) {
   return { ...Object.fromEntries(own), id: entity._id };
 }
 
-/** Entities with what the system holds under their _id, null where that is nothing. */
-async function lookUp(records, entities) {
+/** The entities without `expected`; an API that knows conditional writes would be told of it in `take` instead. */
+async function unchanged(records, entities) {
   const known = await records.find(entities.map((entity) => entity._id));
-  return entities.map((entity) => ({ ...entity, current: known.get(entity._id) ?? null }));
+  return entities.map(({ expected = 0, ...entity }) => {
+    const found = known.get(entity._id)?.changed ?? 0;
+    if (expected === found) return entity;
+    throw new Refused(`${entity._id}: expected change ${expected} in the system, found ${found}: somebody was faster`);
+  });
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

@@ -49,13 +49,17 @@ test("one that comes again after its deletion", async (t) => {
   assert.deepEqual((await pull())[1].map((entity) => entity._deleted ?? false), [false, true, false]);
 });
 
-test("a look-up tells what the system holds", async (t) => {
+test("a change that was not collected is not overwritten", async (t) => {
   const { ask, push } = await service(t);
+  const wanted = { _id: "1", name: "Ada L." };
   await push([ADA]);
-  const [status, found] = await ask("POST", "/lookup", [{ _id: "1", name: "Ada L." }, { _id: "2" }]);
-  assert.equal(status, 200);
-  assert.deepEqual(found[0], { _id: "1", name: "Ada L.", current: { name: "Ada", id: "1", changed: 1 } });
-  assert.deepEqual(found[1], { _id: "2", current: null });
+  assert.deepEqual(await ask("POST", "/unchanged", [{ ...wanted, expected: 1 }]), [200, [wanted]]);
+  await push([{ ...ADA, name: "Ada K." }]);
+  const [status, said] = await ask("POST", "/unchanged", [{ ...wanted, expected: 1 }]);
+  assert.equal(status, 400);
+  assert.match(said.message, /^1: expected change 1 in the system, found 2/);
+  assert.equal((await ask("POST", "/unchanged", [{ ...wanted, expected: 2 }]))[0], 200);
+  assert.deepEqual(await ask("POST", "/unchanged", [{ _id: "2", expected: 0 }]), [200, [{ _id: "2" }]]);
 });
 
 test("since and limit", async (t) => {

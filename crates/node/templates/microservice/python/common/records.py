@@ -38,13 +38,13 @@ class Records:
         with self.lock:
             known = self.find({record["id"] for record in records})
             for record in records:
-                before = known.get(record["id"])
-                if record.get("deleted") and before is None:
+                before = known.get(record["id"], {"deleted": True})
+                if before.get("deleted") and record.get("deleted"):
                     continue
-                if before is not None and {**before, "changed": None} == {**record, "changed": None}:
+                if {**before, "changed": 0} == {**record, "changed": 0}:
                     continue
                 self.append(record)
-                known[record["id"]] = None if record.get("deleted") else record
+                known[record["id"]] = record
 
     def append(self, record):
         record["changed"] = self.last() + 1

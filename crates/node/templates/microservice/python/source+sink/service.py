@@ -4,10 +4,11 @@
     GET  /entities?since=X             those that were changed after X
     GET  /entities?since=X&limit=N     the first N of them
     POST /entities                     a JSON array of entities; 200 when all of it is written
-    POST /lookup                       the same entities, each with `current`: what the system holds now
+    POST /unchanged                    the same entities, when nobody has changed their records meanwhile; else 400
 
-A pipe that writes asks /lookup first: where `current` is not what was collected last, somebody has changed the record
-meanwhile, and the pipe waits until that change has been collected (optimistic locking).
+A pipe that writes asks /unchanged first. An entity says in `expected` which change of its record was collected last, 0
+for none. Where the system holds another by now, the entity is refused: the node sets it aside, and tries it again in
+later runs, when that change has been collected (optimistic locking).
 """
 
 import os
@@ -49,16 +50,20 @@ def record_of(entity):
     return {**own, "id": entity["_id"]}
 
 
-def look_up(entities):
-    """Entities with what the system holds under their _id, null where that is nothing."""
-    known = records.find({entity.get("_id") for entity in entities})
-    return [{**entity, "current": known.get(entity.get("_id"))} for entity in entities]
+def unchanged(entities):
+    """The entities without `expected`; an API that knows conditional writes would be told of it in `take` instead."""
+    known = records.find({entity["_id"] for entity in entities})
+    for entity in entities:
+        expected, found = entity.pop("expected", 0), known.get(entity["_id"], {}).get("changed", 0)
+        if expected != found:
+            raise Refused(f"{entity['_id']}: expected change {expected} in the system, found {found}: somebody was faster")
+    return entities
 
 
 ROUTES = {
     "GET /entities": pull(changes),
     "POST /entities": push(take),
-    "POST /lookup": transform(look_up),
+    "POST /unchanged": transform(unchanged),
 }
 
 if __name__ == "__main__":

@@ -43,12 +43,15 @@ class SourceAndSink(ServiceCase):
             self.assertEqual(self.push(batch), 200)
         self.assertEqual([entity.get("_deleted", False) for entity in self.pull()[1]], [False, True, False])
 
-    def test_a_look_up_tells_what_the_system_holds(self):
+    def test_a_change_that_was_not_collected_is_not_overwritten(self):
         self.push([ADA])
-        status, found = self.ask("POST", "/lookup", [{"_id": "1", "name": "Ada L."}, {"_id": "2"}])
-        self.assertEqual(status, 200)
-        self.assertEqual(found[0], {"_id": "1", "name": "Ada L.", "current": {"name": "Ada", "id": "1", "changed": 1}})
-        self.assertEqual(found[1], {"_id": "2", "current": None})
+        wanted = {"_id": "1", "name": "Ada L."}
+        self.assertEqual(self.ask("POST", "/unchanged", [{**wanted, "expected": 1}]), (200, [wanted]))
+        self.push([{**ADA, "name": "Ada K."}])
+        status, said = self.ask("POST", "/unchanged", [{**wanted, "expected": 1}])
+        self.assertEqual((status, said["message"][:26]), (400, "1: expected change 1 in th"))
+        self.assertEqual(self.ask("POST", "/unchanged", [{**wanted, "expected": 2}])[0], 200)
+        self.assertEqual(self.ask("POST", "/unchanged", [{"_id": "2", "expected": 0}]), (200, [{"_id": "2"}]))
 
     def test_since_and_limit(self):
         self.push([{"_id": str(number)} for number in range(5)])

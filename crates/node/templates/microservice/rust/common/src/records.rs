@@ -86,14 +86,10 @@ impl Records {
         for mut record in records {
             let id = id_of(&record);
             let before = known.get(&id);
-            if is_deleted(&record) && before.is_none() {
+            record.insert("changed".to_owned(), before.map_or(0, changed).into());
+            let is_so = before.map_or(is_deleted(&record), |before| same(before, &record));
+            if is_so {
                 continue;
-            }
-            if let Some(before) = before {
-                record.insert("changed".to_owned(), changed(before).into());
-                if same(before, &record) {
-                    continue;
-                }
             }
             last += 1;
             record.insert("changed".to_owned(), last.into());

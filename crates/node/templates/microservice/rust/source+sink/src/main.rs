@@ -4,10 +4,11 @@
 //! - `GET /entities?since=X`: those that were changed after X
 //! - `GET /entities?since=X&limit=N`: the first N of them
 //! - `POST /entities`: a JSON array of entities; 200 when all of it is written
-//! - `POST /lookup`: the same entities, each with `current`: what the system holds now
+//! - `POST /unchanged`: the same entities, when nobody has changed their records meanwhile; else 400
 //!
-//! A pipe that writes asks /lookup first: where `current` is not what was collected last, somebody has changed the
-//! record meanwhile, and the pipe waits until that change has been collected (optimistic locking).
+//! A pipe that writes asks /unchanged first. An entity says in `expected` which change of its record was collected last,
+//! 0 for none. Where the system holds another by now, the entity is refused: the node sets it aside, and tries it again
+//! in later runs, when that change has been collected (optimistic locking).
 
 mod protocol;
 mod records;
@@ -33,7 +34,7 @@ fn main() -> std::io::Result<()> {
 fn routes(records: Records) -> Router {
     Router::new()
         .route("/entities", get(pull).post(push))
-        .route("/lookup", post(look_up))
+        .route("/unchanged", post(unchanged))
         .with_state(Arc::new(records))
 }
 
@@ -88,14 +89,18 @@ fn record_of(entity: Entity) -> Record {
     record
 }
 
-/// Entities with what the system holds under their `_id`, null where that is nothing.
-async fn look_up(State(records): State<Arc<Records>>, body: Body) -> Result<Response, Failure> {
+/// The entities without `expected`; an API that knows conditional writes would be told of it in `push` instead.
+async fn unchanged(State(records): State<Arc<Records>>, body: Body) -> Result<Response, Failure> {
     answer(body, move |mut entities| {
         let id_of = |entity: &Entity| entity.get("_id").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let mut known = records.find(&entities.iter().map(id_of).collect())?;
+        let known = records.find(&entities.iter().map(id_of).collect())?;
         for entity in &mut entities {
-            let current = known.remove(&id_of(entity)).map_or(Value::Null, Value::Object);
-            entity.insert("current".to_owned(), current);
+            let expected = entity.remove("expected").unwrap_or(json!(0));
+            let (id, found) = (id_of(entity), known.get(&id_of(entity)).map_or(0, changed));
+            if expected != found {
+                let words = "in the system, found";
+                return Err(Failure::refused(format!("{id}: expected change {expected} {words} {found}: somebody was faster")));
+            }
         }
         Ok(entities)
     })
@@ -144,15 +149,18 @@ mod tests {
     }
 
     #[test]
-    fn a_look_up_tells_what_the_system_holds() {
-        let service = service("look-up");
+    fn a_change_that_was_not_collected_is_not_overwritten() {
+        let service = service("locking");
+        let ask = |batch: Value| service.ask("POST /unchanged", batch.to_string().as_bytes());
         service.push(&ada());
-        let (status, found) = service.ask("POST /lookup", br#"[{"_id": "1", "name": "Ada L."}, {"_id": "2"}]"#);
-        let expected = json!([
-            {"_id": "1", "name": "Ada L.", "current": {"name": "Ada", "id": "1", "changed": 1}},
-            {"_id": "2", "current": null},
-        ]);
-        assert_eq!((status, found), (200, Some(expected)));
+        let wanted = json!([{"_id": "1", "name": "Ada L."}]);
+        assert_eq!(ask(json!([{"_id": "1", "name": "Ada L.", "expected": 1}])), (200, Some(wanted.clone())));
+        service.push(&json!([{"_id": "1", "name": "Ada K."}]));
+        let (status, said) = ask(json!([{"_id": "1", "name": "Ada L.", "expected": 1}]));
+        assert_eq!(status, 400);
+        assert!(said.unwrap()["message"].as_str().unwrap().starts_with("1: expected change 1 in the system, found 2"));
+        assert_eq!(ask(json!([{"_id": "1", "name": "Ada L.", "expected": 2}])), (200, Some(wanted)));
+        assert_eq!(ask(json!([{"_id": "2", "expected": 0}])), (200, Some(json!([{"_id": "2"}]))));
     }
 
     #[test]
