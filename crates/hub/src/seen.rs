@@ -7,7 +7,7 @@
 use std::ops::RangeInclusive;
 
 use roaring::RoaringTreemap;
-use tahini_entity::{Batch, Record, hash};
+use tahini_entity::{Batch, Record, Value, hash};
 use tahini_store::{Limit, Note, Seq, Snapshot, StateWrite, StoreError};
 
 use crate::{Failure, progress};
@@ -145,6 +145,11 @@ impl Seen {
         self.chunks = chunk.chunks;
     }
 
+    /// Everything that came.
+    pub(crate) fn all(&self) -> &RoaringTreemap {
+        &self.all
+    }
+
     /// Whether there is nothing to save.
     pub(crate) fn is_settled(&self) -> bool {
         self.fresh.is_empty()
@@ -223,6 +228,20 @@ pub(crate) fn each_other<E: From<StoreError>>(
 
 fn key(prefix: &[u8], chunk: u64) -> Vec<u8> {
     [prefix, format!("{chunk:08}").as_bytes()].concat()
+}
+
+/// The same deleted entities, each with `$deletion_tracked`.
+pub(crate) fn marked(gone: &Batch) -> Result<Batch, Failure> {
+    let mut rows = Batch::new();
+    for record in gone.iter() {
+        let mut entity = record.to_entity();
+        entity
+            .properties
+            .set("$deletion_tracked", Value::Bool(true));
+        rows.push_entity(&entity)
+            .map_err(|error| Failure::fatal(error.to_string()))?;
+    }
+    Ok(rows)
 }
 
 /// Appends the same content as a deleted version.

@@ -7,6 +7,7 @@ use tahini_dtl::JsonPath;
 
 use super::model::{self, Component, ComponentKind};
 use super::problem::Problem;
+use crate::Registry;
 
 /// Ids that the API needs for itself under `/pipes/`.
 const RESERVED_PIPES: &[&str] = &[
@@ -156,6 +157,26 @@ pub(super) fn compaction(pipe: &Map<String, Json>, problems: &mut Vec<Problem>) 
         let message = "keep_versions 0 needs time_threshold_hours, which is missing";
         let problem = Problem::error(path, message);
         problems.push(problem.with_help("set it, or keep at least one version"));
+    }
+}
+
+/// Warns of a pipe that wants its rescans beside its runs, where that cannot be.
+pub(super) fn background(component: &Component, registry: &Registry, problems: &mut Vec<Problem>) {
+    let source = component.source();
+    let kind = source.map().get("type").and_then(Json::as_str);
+    let def = kind.and_then(|kind| registry.source(kind));
+    let wanted = component.original["enable_background_rescan"] == true;
+    let Some(def) = def.filter(|_| wanted && !component.is_endpoint()) else {
+        return;
+    };
+    let Ok(continuation) = crate::pipe::continuation(source, def.continuation) else {
+        return;
+    };
+    if let Some(why) = crate::rescan::obstacle(continuation, &component.effective) {
+        let path = JsonPath::default().name("enable_background_rescan");
+        let message = format!("enable_background_rescan means nothing here: {why}");
+        let problem = Problem::warning(path, message).at_name();
+        problems.push(problem.with_help("leave it out; rescans take the place of a run"));
     }
 }
 

@@ -43,6 +43,7 @@ mod preview;
 mod receivers;
 mod refusals;
 mod reprocessing;
+mod rescans;
 mod scheduler;
 mod script;
 mod secrets;
