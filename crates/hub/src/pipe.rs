@@ -363,7 +363,10 @@ fn unknown(role: &str, kind: &str) -> Failure {
     ))
 }
 
-pub(crate) fn continuation(source: Props<'_>, def: ContinuationDef) -> Result<Continuation, Failure> {
+pub(crate) fn continuation(
+    source: Props<'_>,
+    def: ContinuationDef,
+) -> Result<Continuation, Failure> {
     let flag = |name: &str, default: bool| {
         if def.configurable {
             source.bool(name, default)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use tahini_entity::Offset;
 use tahini_store::Dataset;
 
@@ -14,7 +15,7 @@ use crate::progress::{self, Place, Tracker};
 use crate::pump::Request;
 use crate::rescan::{self, Beside, Kept, Phase, Record};
 use crate::retry::Ledger;
-use crate::sink::RunKind;
+use crate::sink::{Run, RunKind};
 use crate::source::{Continuation, From};
 use crate::{Failure, Source, breaker, reprocessing};
 
@@ -106,6 +107,9 @@ impl<'a> Plan<'a> {
             let has_place = pipe.continuation == Continuation::Chronological;
             record.basis == basis && (has_place || record.phase == Phase::Deleting)
         };
+        // A run that is under way may set aside what is newer than what this reads.
+        let began = live.state().running_since;
+        let now = world.clock.micros();
         let known = kept.record.filter(goes_on);
         let resumed = known.is_some();
         let record = known.unwrap_or_else(|| {
@@ -113,9 +117,10 @@ impl<'a> Plan<'a> {
             Record {
                 wins: rescan::wins(pipe.kind("source"), is_another),
                 phase: Phase::Reading,
+                // The sink looks again, when runs know of the rescan.
                 until: place.offset.clone(),
                 basis,
-                newer_from: world.clock.micros(),
+                newer_from: began.map_or(i64::MAX, Timestamp::as_microsecond).min(now),
             }
         });
         let from = From {
@@ -135,16 +140,21 @@ impl<'a> Plan<'a> {
         })
     }
 
-    /// What the sink of a pipe with background rescans is told; nothing, where the run reads
-    /// everything alone.
-    pub(crate) fn shares(&self, pipe: &Pipe, started: i64) -> Option<Beside> {
-        let shares = pipe.background.is_ok()
-            && (self.rescan.is_some() || !self.kind.reads_everything());
-        shares.then(|| Beside {
-            shared: Arc::clone(self.live.rescan()),
-            record: self.rescan.clone(),
-            started,
-        })
+    /// What the sink is told of the run, which began at `started`, microseconds since 1970 UTC.
+    pub(crate) fn run(&self, pipe: &Pipe, started: i64) -> Run {
+        // What reads everything alone shares nothing.
+        let shares =
+            pipe.background.is_ok() && (self.rescan.is_some() || !self.kind.reads_everything());
+        Run {
+            pipe: pipe.id.clone(),
+            kind: self.kind,
+            resumed: self.resumed,
+            beside: shares.then(|| Beside {
+                shared: Arc::clone(self.live.rescan()),
+                record: self.rescan.clone(),
+                started,
+            }),
+        }
     }
 
     /// The failed entities as this run deals with them.
@@ -188,7 +198,6 @@ impl<'a> Plan<'a> {
         };
         if let Some(record) = &mut self.rescan {
             record.phase = Phase::Reading;
-            record.until.clone_from(&self.place.offset);
             return;
         }
         self.kind = RunKind::Full;
@@ -211,9 +220,10 @@ impl<'a> Plan<'a> {
     pub(crate) fn tracker(
         &self,
         pipe: &Pipe,
-        source: &Result<Box<dyn Source>, Failure>,
+        source: Option<&Result<Box<dyn Source>, Failure>>,
     ) -> Tracker {
-        let distinct = source.as_ref().is_ok_and(|source| source.distinct());
+        let source = source.and_then(|source| source.as_ref().ok());
+        let distinct = source.is_some_and(|source| source.distinct());
         Tracker::new(pipe.continuation, self.known_offset(pipe), distinct)
     }
 

@@ -29,7 +29,7 @@ use crate::progress::{self, Tracker};
 use crate::reprocessing::Sync;
 use crate::rescan::ends_at;
 use crate::retry::Letters;
-use crate::sink::{End, Progress, Run, RunKind};
+use crate::sink::{End, Progress, RunKind};
 use crate::source::{Continuation, Step};
 use crate::writer::Writer;
 use crate::{Cancel, Class, Failure, Source};
@@ -146,12 +146,7 @@ fn run_planned(
     plan.mark_rescan(pipe, world)?;
     let mut sink = pipe.open_sink(world, cancel)?;
     let transforms = pipe.open_way(world, cancel)?;
-    sink.begin(&Run {
-        pipe: pipe.id.clone(),
-        kind: plan.kind,
-        resumed: plan.resumed,
-        beside: plan.shares(pipe, started),
-    })?;
+    sink.begin(&plan.run(pipe, started))?;
     let letters = Letters {
         store: world.store.as_ref(),
         log,
@@ -174,12 +169,13 @@ fn run_planned(
     let changed = !transforms.is_empty();
     let mut flow = Flow::new(&pipe.id, transforms, writer, plan.resumed);
     // A rescan in the background and runs would renew the types in turn, each without the other.
-    flow.watch = (pipe.infers && plan.rescan.is_none()).then(|| Watch::new(&pipe.id, plan.home.clone(), changed));
+    flow.watch = (pipe.infers && plan.rescan.is_none())
+        .then(|| Watch::new(&pipe.id, plan.home.clone(), changed));
     let mut work = Work {
         pipe,
         world,
         flow,
-        tracker: plan.tracker(pipe, &source),
+        tracker: plan.tracker(pipe, source.as_ref()),
         boundary: Boundary::new(plan.from.since.clone(), &plan.place.boundary),
         plan,
         run_log,
@@ -190,9 +186,9 @@ fn run_planned(
         cancel,
         summary,
     };
-    let guarded = catch_unwind(AssertUnwindSafe(|| match work.plan.rescan.is_some() {
-        true => work.rescan(source),
-        false => work.go(source),
+    let guarded = catch_unwind(AssertUnwindSafe(|| match source {
+        Some(source) => work.go(source),
+        None => work.rescan(),
     }));
     let outcome = guarded.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
     if let Err(failure) = &outcome {
@@ -206,8 +202,12 @@ fn run_planned(
 struct Input {
     leaving: Option<Leaving>,
     sync: Sync,
-    source: Result<Box<dyn Source>, Failure>,
+    /// `None` for a rescan beside runs, which opens its source when they know of it.
+    source: Option<Opened>,
 }
+
+/// A source that was opened, or why it was not.
+type Opened = Result<Box<dyn Source>, Failure>;
 
 impl Input {
     /// Opens the source; where the place means nothing any more, the plan starts over.
@@ -220,16 +220,19 @@ impl Input {
     ) -> Result<Input, Failure> {
         populated::wait(pipe, world)?;
         let mut sync = Sync::of(pipe, world, &plan.place)?;
-        let beside = plan.rescan.is_some();
-        if plan.goes_on() && !beside && sync.resets(pipe) {
+        if plan.rescan.is_some() {
+            return Ok(Input {
+                // Runs beside it promise later moments.
+                leaving: None,
+                sync,
+                source: None,
+            });
+        }
+        if plan.goes_on() && sync.resets(pipe) {
             plan.start_over();
         }
-        // What the inputs promise is read before what they hold. Beside runs, which promise later
-        // moments, that of a rescan means nothing.
-        let leaving = match beside {
-            true => None,
-            false => completeness::leaving(pipe, world, started)?,
-        };
+        // What the inputs promise is read before what they hold.
+        let leaving = completeness::leaving(pipe, world, started)?;
         let mut source = pipe.open_source(world, cancel, plan.from.clone());
         if source.as_ref().is_ok_and(|source| !source.continues()) {
             plan.start_over();
@@ -238,7 +241,7 @@ impl Input {
         Ok(Input {
             leaving,
             sync,
-            source,
+            source: Some(source),
         })
     }
 }
@@ -271,7 +274,7 @@ struct Work<'a, 'b, 'c> {
 }
 
 impl Work<'_, '_, '_> {
-    fn go(&mut self, source: Result<Box<dyn Source>, Failure>) -> Result<(), Failure> {
+    fn go(&mut self, source: Opened) -> Result<(), Failure> {
         // A rescan that is under way comes to what waits by itself.
         if self.plan.live.rescan().record().is_none() {
             self.flow.retry_waiting(self.run_log, self.summary)?;
@@ -281,10 +284,7 @@ impl Work<'_, '_, '_> {
     }
 
     /// Reads to the end, and puts everything through transforms and sink.
-    fn read_all(
-        &mut self,
-        source: Result<Box<dyn Source>, Failure>,
-    ) -> Result<Box<dyn Source>, Failure> {
+    fn read_all(&mut self, source: Opened) -> Opened {
         self.intake.opened(self.plan.from.since.clone());
         let mut source = self.opened(source)?;
         let until = self.until(source.as_ref());
@@ -292,7 +292,10 @@ impl Work<'_, '_, '_> {
         loop {
             self.cancel.check()?;
             let mut step = self.read(&mut source)?;
-            if let Some(at) = until.as_ref().and_then(|it| ends_at(&self.intake.batch, it)) {
+            if let Some(at) = until
+                .as_ref()
+                .and_then(|it| ends_at(&self.intake.batch, it))
+            {
                 self.intake.batch.truncate(at);
                 step = Step::End;
             }
@@ -351,14 +354,11 @@ impl Work<'_, '_, '_> {
         self.summary.read += self.intake.batch.len() as u64;
     }
 
-    fn opened(
-        &mut self,
-        source: Result<Box<dyn Source>, Failure>,
-    ) -> Result<Box<dyn Source>, Failure> {
+    fn opened(&mut self, source: Opened) -> Opened {
         source.or_else(|failure| self.reopen(failure))
     }
 
-    fn reopen(&mut self, first: Failure) -> Result<Box<dyn Source>, Failure> {
+    fn reopen(&mut self, first: Failure) -> Opened {
         let mut failure = first;
         loop {
             if matches!(failure.class, Class::Cancelled | Class::Waiting) {

@@ -346,9 +346,6 @@ fn decode(bytes: &[u8]) -> Option<Failed> {
         dead: *dead != 0,
         hash: u128::from_le_bytes(*hash),
         // Records of earlier versions end before it.
-        run: rest
-            .try_into()
-            .map(i64::from_le_bytes)
-            .unwrap_or_default(),
+        run: rest.try_into().map(i64::from_le_bytes).unwrap_or_default(),
     })
 }

@@ -82,9 +82,12 @@ impl Seen {
         snapshot: &dyn Snapshot,
     ) -> Result<Seen, Failure> {
         let mut seen = Seen::nothing_under(prefix, space);
-        for (_, bits) in snapshot.state(&seen.space, prefix)? {
+        for (key, bits) in snapshot.state(&seen.space, prefix)? {
             seen.all |= RoaringTreemap::deserialize_from(bits.as_slice()).map_err(unreadable)?;
-            seen.chunks += 1;
+            // One that had nothing to save was not written: the next one goes behind the last.
+            let number = std::str::from_utf8(&key[prefix.len()..]).ok();
+            let number = number.and_then(|number| number.parse::<u64>().ok());
+            seen.chunks = number.map_or(seen.chunks, |number| number + 1);
         }
         Ok(seen)
     }

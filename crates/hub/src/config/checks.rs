@@ -196,6 +196,10 @@ fn pump(pump: &Map<String, Json>, path: &JsonPath, problems: &mut Vec<Problem>) 
             "rescan_run_count means nothing beside rescan_cron_expression, which goes first";
         warn("rescan_run_count", message, Some("leave one of them out"));
     }
+    if has("partial_rescan_delta") && !has("partial_rescan_run_count") {
+        let message = "partial_rescan_delta means nothing without partial_rescan_run_count";
+        warn("partial_rescan_delta", message, None);
+    }
     let retries = pump
         .get("max_write_errors_in_retry_dataset")
         .and_then(Json::as_i64)

@@ -3,7 +3,7 @@
 use tahini_entity::Offset;
 use tahini_store::StateWrite;
 
-use super::{HELD, OTHER, Work};
+use super::{HELD, OTHER, Opened, Work};
 use crate::boundary::Boundary;
 use crate::progress::{self, Place};
 use crate::rescan::{self, Phase, Record, Wins};
@@ -12,19 +12,17 @@ use crate::sink::{End, Progress};
 use crate::source::{Continuation, From};
 use crate::{Failure, Source};
 
-/// A source that was opened, or why it was not.
-type Opened = Result<Box<dyn Source>, Failure>;
-
 impl Work<'_, '_, '_> {
-    /// Goes on with the rescan from the step that it has come to; `source` is the one that it
-    /// reads everything from.
-    pub(super) fn rescan(&mut self, source: Opened) -> Result<(), Failure> {
-        let Some(record) = self.plan.rescan.clone() else {
+    /// Goes on with the rescan from the step that it has come to.
+    pub(super) fn rescan(&mut self) -> Result<(), Failure> {
+        let Some(record) = self.begun() else {
             return Ok(());
         };
         let catches_up = self.pipe.continuation == Continuation::Chronological;
         match record.phase {
             Phase::Reading => {
+                let source = self.open_first()?;
+                let record = self.begun().unwrap_or(record);
                 let source = self.read_all(source)?;
                 if self.is_empty() && !self.plan.resumed {
                     return Err(Self::empty());
@@ -40,14 +38,44 @@ impl Work<'_, '_, '_> {
         }
     }
 
+    /// The rescan as runs know it, and how this one goes on with it.
+    fn begun(&mut self) -> Option<Record> {
+        self.plan.rescan = self.plan.live.rescan().record();
+        self.plan.rescan.clone()
+    }
+
+    /// Opens the source to read everything, from where an earlier rescan stopped if that place
+    /// still means something.
+    fn open_first(&mut self) -> Result<Opened, Failure> {
+        let open = |work: &Self| {
+            let from = work.plan.from.clone();
+            work.pipe.open_source(work.world, work.cancel, from)
+        };
+        let mut source = open(self);
+        if source.as_ref().is_ok_and(|source| !source.continues()) {
+            self.plan.start_over();
+            let started = self.run_log.started().as_microsecond();
+            let run = self.plan.run(self.pipe, started);
+            self.flow.writer.sink.begin(&run)?;
+            source = open(self);
+        }
+        self.tracker = self.plan.tracker(self.pipe, Some(&source));
+        Ok(source)
+    }
+
     /// Reads, in the turn of a run, what came since: what runs did not come to, or, where the
     /// rescan has the last word, all that is behind its own place.
-    fn catch_up(&mut self, mut record: Record, read: Option<Box<dyn Source>>) -> Result<(), Failure> {
+    fn catch_up(
+        &mut self,
+        mut record: Record,
+        read: Option<Box<dyn Source>>,
+    ) -> Result<(), Failure> {
         let id = self.pipe.id.clone();
-        let turn = self
-            .plan
-            .live
-            .take_turn(record.wins == Wins::Rescan, self.cancel, self.world.clock.as_ref())?;
+        let turn = self.plan.live.take_turn(
+            record.wins == Wins::Rescan,
+            self.cancel,
+            self.world.clock.as_ref(),
+        )?;
         record.phase = Phase::CatchingUp;
         let mut state = vec![record.write(&id)];
         if let Some(mut source) = read {
@@ -71,11 +99,13 @@ impl Work<'_, '_, '_> {
             state,
         };
         self.plan.rescan = Some(record.clone());
-        let source = self.pipe.open_source(self.world, self.cancel, self.plan.from.clone());
+        let source = self
+            .pipe
+            .open_source(self.world, self.cancel, self.plan.from.clone());
         if source.as_ref().is_ok_and(|source| !source.continues()) {
             return Err(Failure::transient(OTHER));
         }
-        self.tracker = self.plan.tracker(self.pipe, &source);
+        self.tracker = self.plan.tracker(self.pipe, Some(&source));
         self.boundary = Boundary::new(self.plan.from.since.clone(), b"");
         let mut source = self.read_all(source)?;
         let offset = source.offset().or_else(|| self.tracker.end().cloned());

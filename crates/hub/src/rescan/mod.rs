@@ -247,9 +247,9 @@ pub(crate) fn ends_at(batch: &Batch, until: &Offset) -> Option<usize> {
     let Offset::Int(until) = until else {
         return None;
     };
-    batch.iter().position(
-        |record| matches!(&record.meta.updated, Some(Offset::Int(seq)) if seq > until),
-    )
+    batch
+        .iter()
+        .position(|record| matches!(&record.meta.updated, Some(Offset::Int(seq)) if seq > until))
 }
 
 #[cfg(test)]
@@ -260,7 +260,11 @@ mod tests {
     fn a_record_is_read_as_it_was_written() {
         for (wins, phase, until) in [
             (Wins::Run, Phase::Reading, Some(Offset::Int(-7))),
-            (Wins::Rescan, Phase::CatchingUp, Some(Offset::Text("ø\"{".into()))),
+            (
+                Wins::Rescan,
+                Phase::CatchingUp,
+                Some(Offset::Text("ø\"{".into())),
+            ),
             (Wins::Run, Phase::Deleting, None),
         ] {
             let record = Record {

@@ -6,12 +6,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use roaring::RoaringTreemap;
-use tahini_store::{Rule, Seq, Snapshot, StateWrite};
+use tahini_store::{Dataset, Rule, Seq, Snapshot, StateWrite};
 
 use super::{Beside, Kept, Phase, Record, TOUCHED, Wins, forget, space};
 use crate::Failure;
 use crate::execution_log::ExecutionLog;
-use crate::progress::SEEN;
+use crate::progress::{self, SEEN};
 use crate::retry::{Failures, Ledger};
 use crate::seen::{Chunk, Seen};
 
@@ -88,10 +88,7 @@ impl Shared {
     /// The failed entities of a pipe for a run: those that other runs set aside meanwhile are
     /// among them.
     pub(crate) fn ledger(&self, log: &ExecutionLog, pipe: &str) -> Result<Ledger, Failure> {
-        let mut known = self
-            .failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(failures) = known.upgrade() {
             return Ok(Ledger::of(pipe, failures));
         }
@@ -110,16 +107,20 @@ impl Shared {
 }
 
 impl Joined {
-    /// Joins a sink whose run begins. `commit` keeps what a rescan begins with.
+    /// Joins a sink whose run begins. `commit` keeps what a rescan begins with. Whoever joins opens
+    /// the source of a rescan afterwards: what a run did that ended before this is in it.
     pub(crate) fn join(
         beside: &Beside,
         resumed: bool,
         pipe: &str,
-        snapshot: &dyn Snapshot,
+        dataset: &dyn Dataset,
         commit: impl FnOnce(&[StateWrite]) -> Result<(), Failure>,
     ) -> Result<Joined, Failure> {
         let shared = Arc::clone(&beside.shared);
         let mut both = shared.lock();
+        // Nobody commits between this look and what follows from it.
+        let snapshot = dataset.snapshot()?;
+        let snapshot = snapshot.as_ref();
         if both.sinks == 0 {
             both.record = Kept::load(snapshot, pipe)?.record;
             both.ids = match both.record {
@@ -180,6 +181,7 @@ impl Both {
         commit: impl FnOnce(&[StateWrite]) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut record = record.clone();
+        record.until = progress::offset(snapshot, pipe)?;
         let mut ids = Ids::nothing(pipe);
         let mut writes = forget(snapshot, pipe)?;
         if let Some((given, began)) = &self.run {
@@ -221,6 +223,11 @@ impl Both {
             (Role::Run, Wins::Run) => Some(&mut ids.touched),
             (Role::Run, Wins::Rescan) => None,
         }
+    }
+
+    /// Whether a commit of `role` without rows has nothing to remember.
+    pub(crate) fn is_settled(&mut self, role: Role) -> bool {
+        self.noted(role).is_none_or(|seen| seen.is_settled())
     }
 
     /// What a commit needs to remember its rows for the other one.

@@ -44,6 +44,7 @@ mod receivers;
 mod refusals;
 mod reprocessing;
 mod rescans;
+mod rescans_at_random;
 mod scheduler;
 mod script;
 mod secrets;

@@ -92,7 +92,10 @@ fn a_rescan_overwrites_and_deletes_nothing_that_a_run_wrote_meanwhile() {
                 // Since the rescan asked, f and e changed, c came back and g is new.
                 world.records("p", records(&[("f", 7), ("e", 8), ("c", 9), ("g", 10)]));
                 let run = world.succeed("p");
-                assert_eq!((run.sync_type.as_str(), run.changed), ("incremental", 3 + 1));
+                assert_eq!(
+                    (run.sync_type.as_str(), run.changed),
+                    ("incremental", 3 + 1)
+                );
                 assert!(world.live_pipe("p").state().rescanning);
             });
             assert!(summary.success(), "{:?}", summary.failure);
@@ -210,7 +213,9 @@ fn run_alone(world: &World) -> Summary {
     let live = world.live_pipe("p");
     let cancel = world.hub().begin(&live).unwrap();
     let pipe = live.usable().unwrap();
-    world.hub().finish(&live, pipe, &Request::default(), &cancel)
+    world
+        .hub()
+        .finish(&live, pipe, &Request::default(), &cancel)
 }
 
 /// The since of every opening since the last call.
@@ -363,7 +368,10 @@ fn the_log_tells_which_run_was_a_rescan_beside_others() {
     let log = world.log("p");
     let last = log.last().unwrap();
     assert_eq!(last["event_type"], "pump-completed");
-    assert_eq!((&last["sync_type"], &last["background_rescan"]), (&json!("full"), &json!(true)));
+    assert_eq!(
+        (&last["sync_type"], &last["background_rescan"]),
+        (&json!("full"), &json!(true))
+    );
     assert_eq!(log[1]["background_rescan"], Json::Null);
 }
 
@@ -375,10 +383,7 @@ fn a_first_run_and_one_after_a_reset_read_everything_by_themselves() {
     let summary = world.rescan("p");
     assert_eq!(summary.sync_type, "full");
     assert_eq!(world.live_pipe("p").state().runs, 1, "it was the first run");
-    world
-        .hub()
-        .set_offset("p", None, &User::default())
-        .unwrap();
+    world.hub().set_offset("p", None, &User::default()).unwrap();
     world.rescan("p");
     assert_eq!(world.live_pipe("p").state().runs, 2);
 }
@@ -590,7 +595,12 @@ fn an_entity_that_a_run_held_back_in_the_transforms_keeps_the_rescan_from_deleti
         world.middle("p", |middle| middle.refuses_v = None);
     });
     assert!(summary.success());
-    assert!(summary.warnings.iter().any(|words| words.contains("deletes nothing")));
+    assert!(
+        summary
+            .warnings
+            .iter()
+            .any(|words| words.contains("deletes nothing"))
+    );
     assert_eq!(world.deleted("p"), [""; 0]);
     let mut rows = six()[1..5].to_vec();
     rows.extend(records(&[("f", 7)]));
@@ -653,7 +663,9 @@ fn what_a_rescan_deletes_is_marked_where_that_is_wanted() {
     world.records("p", six()[1..].to_vec());
     world.rescan("p");
     let latest = world.versions("p", false, Fields::CONTENT);
-    let marked = latest.iter().filter(|entity| entity["$deletion_tracked"] == true);
+    let marked = latest
+        .iter()
+        .filter(|entity| entity["$deletion_tracked"] == true);
     let marked: Vec<&Json> = marked.map(|entity| &entity["_id"]).collect();
     assert_eq!(marked, ["a"]);
 }

@@ -21,7 +21,8 @@ impl DatasetSink {
         };
         let pipe = self.pipe.clone();
         let resumed = run.resumed && beside.record.is_some();
-        let joined = Joined::join(beside, resumed, &pipe, snapshot, |state| {
+        let dataset = std::sync::Arc::clone(&self.dataset);
+        let joined = Joined::join(beside, resumed, &pipe, dataset.as_ref(), |state| {
             self.commit_state(state)
         })?;
         self.joined = Some(joined);
@@ -60,7 +61,10 @@ impl DatasetSink {
             true => children::tracked(&rows, self.dataset.uncommitted()?.as_ref())?,
             false => None,
         };
-        let chunk = both.chunk(role)?;
+        let chunk = match rows.is_empty() && both.is_settled(role) {
+            true => None,
+            false => both.chunk(role)?,
+        };
         let merged = chunk.as_ref().map_or(&[][..], |chunk| &chunk.writes);
         let outcome = self.commit_rows(Step {
             rows: tracked.as_ref().unwrap_or(&rows),
