@@ -7,6 +7,7 @@ use tahini_entity::Offset;
 use tahini_store::Dataset;
 
 use crate::config::known::keeps_places;
+use crate::entity_type::Watch;
 use crate::execution_log::ExecutionLog;
 use crate::hub::LivePipe;
 use crate::pipe::{Pipe, World};
@@ -214,6 +215,13 @@ impl<'a> Plan<'a> {
             let kept = pipe.continuation == Continuation::Max;
             self.place.offset.clone().filter(|_| kept)
         })
+    }
+
+    /// What looks at the entities on their way, where types are inferred. A rescan in the background
+    /// and runs would renew them in turn, each without the other, so that only runs do.
+    pub(crate) fn watch(&self, pipe: &Pipe, changed: bool) -> Option<Watch> {
+        let watches = pipe.infers && self.rescan.is_none();
+        watches.then(|| Watch::new(&pipe.id, self.home.clone(), changed))
     }
 
     /// What moves the offset over what `source` gives.

@@ -16,7 +16,6 @@ use tahini_store::StateWrite;
 
 use crate::boundary::Boundary;
 use crate::completeness::{self, Leaving};
-use crate::entity_type::Watch;
 use crate::execution_log::{ExecutionLog, RunLog, Summary, User};
 use crate::flow::Flow;
 use crate::hub::LivePipe;
@@ -166,11 +165,9 @@ fn run_planned(
         seconds: 0.0,
         resolved: Vec::new(),
     };
-    let changed = !transforms.is_empty();
+    let watch = plan.watch(pipe, !transforms.is_empty());
     let mut flow = Flow::new(&pipe.id, transforms, writer, plan.resumed);
-    // A rescan in the background and runs would renew the types in turn, each without the other.
-    flow.watch = (pipe.infers && plan.rescan.is_none())
-        .then(|| Watch::new(&pipe.id, plan.home.clone(), changed));
+    flow.watch = watch;
     let mut work = Work {
         pipe,
         world,

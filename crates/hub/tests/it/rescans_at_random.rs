@@ -179,7 +179,7 @@ fn whatever_the_order_of_runs_and_rescans_the_end_is_the_same() {
             let mut world = World::new();
             set_up(&mut world, reads);
             let mut upstream = Upstream::default();
-            (0..ALWAYS).for_each(|id| drop(upstream.rows.insert(id, (0, 0))));
+            upstream.rows.extend((0..ALWAYS).map(|id| (id, (0, 0))));
             upstream.give(&world, reads).unwrap();
             run(&world, "p", false).unwrap();
             work(&world, reads, &mut upstream, &mut random);
@@ -210,7 +210,7 @@ fn power_cuts_between_runs_and_rescans_change_nothing_about_the_end() {
             let mut world = World::on_store(Arc::new(files(&root, &disk)));
             set_up(&mut world, reads);
             let mut upstream = Upstream::default();
-            (0..ALWAYS).for_each(|id| drop(upstream.rows.insert(id, (0, 0))));
+            upstream.rows.extend((0..ALWAYS).map(|id| (id, (0, 0))));
             upstream.give(&world, reads).unwrap();
             run(&world, "p", false).unwrap();
             disk.trouble(Trouble {
