@@ -7,7 +7,7 @@
 use std::ops::RangeInclusive;
 
 use roaring::RoaringTreemap;
-use tahini_entity::{Batch, Record, Value, hash};
+use tahini_entity::{Batch, Record, Value};
 use tahini_store::{Limit, Note, Seq, Snapshot, StateWrite, StoreError};
 
 use crate::{Failure, progress};
@@ -252,7 +252,7 @@ pub(crate) fn push_deleted(out: &mut Batch, record: Record<'_>) {
     let mut meta = record.meta.clone();
     meta.deleted = true;
     meta.filtered = false;
-    meta.hash = hash::content(record.id, true, record.shape, record.body);
+    meta.hash = None;
     out.push_encoded(record.id, record.shape, record.body, meta);
 }
 

@@ -276,7 +276,7 @@ impl Writer<'_> {
         };
         self.resolved
             .retain(|(place, entity)| (*place, entity.id.as_deref()) != (at, Some(id)));
-        self.tried.insert((at, id.into()), record.meta.hash);
+        self.tried.insert((at, id.into()), record.hash());
         self.sink.seen(&[id])
     }
 
@@ -331,8 +331,8 @@ impl Writer<'_> {
         let Some(entry) = self.ledger.get(at, id) else {
             return false;
         };
-        let tried = self.tried.get(&(at, id.into())) == Some(&record.meta.hash);
-        entry.hash == record.meta.hash && (entry.dead || tried)
+        let tried = self.tried.get(&(at, id.into())) == Some(&record.hash());
+        entry.hash == record.hash() && (entry.dead || tried)
     }
 
     /// Saves the place where the batch before it was written.
