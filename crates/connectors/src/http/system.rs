@@ -13,6 +13,7 @@ use tahini_hub::{Cancel, Ctx, Failure, Services, System};
 
 use super::address::{Base, add_parameter, parse};
 use super::auth::{Auth, Credentials};
+use super::body::explained;
 use super::client::{Client, Options, Request, Response};
 use super::retry::RetryStrategy;
 use crate::rest::RestPart;
@@ -213,8 +214,20 @@ impl HttpSystem {
             headers,
             body: ask.body,
         };
-        let response = self.exchange(&request, cancel)?;
-        self.accepted(response)
+        let explain = match &self.0.place {
+            Place::Service { services, .. } => Some(services.watch(&self.0.id)),
+            Place::Base(_) => None,
+        };
+        let response = self.exchange(&request, cancel);
+        let response = response.and_then(|response| self.accepted(response));
+        match (response, explain) {
+            (Ok(response), None) => Ok(response),
+            (Ok(response), Some(explain)) => Ok(Response {
+                body: response.body.explained_by(explain),
+                ..response
+            }),
+            (Err(failure), explain) => Err(explained(failure, explain.as_ref())),
+        }
     }
 
     /// Sends a request that has all of its headers but those that say who we are, and hands out

@@ -240,6 +240,7 @@ pub fn run(kind: RunKind) -> Run {
         pipe: "p".to_owned(),
         kind,
         resumed: false,
+        beside: None,
     }
 }
 
