@@ -250,11 +250,15 @@ impl Scheduler {
             return Err(Refusal::Failed(Failure::cancelled()));
         }
         let live = self.hub.pipe(id)?;
-        // The last one is what was asked for; the rest of a rescan that does not begin beside it
-        // keeps nothing from beginning.
-        let wanted = self.hub.wanted(&live, &request)?;
-        let begun = wanted.into_iter().map(|one| self.start_one(id, one));
-        begun.last().unwrap_or(Ok(()))
+        // The last one is what was asked for. It begins before the rest of a rescan, which takes
+        // the turn of a run soon where little is left of it, and keeps nothing from beginning.
+        let mut wanted = self.hub.wanted(&live, &request)?;
+        let asked = wanted.pop().unwrap_or(request);
+        let outcome = self.start_one(id, asked);
+        for rest in wanted {
+            let _ = self.start_one(id, rest);
+        }
+        outcome
     }
 
     fn start_one(&self, id: &str, request: Request) -> Result<(), Refusal> {

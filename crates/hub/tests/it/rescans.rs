@@ -4,8 +4,10 @@ use serde_json::{Value as Json, json};
 use tahini_entity::json::Fields;
 use tahini_hub::execution_log::{Summary, User};
 use tahini_hub::pump::Request;
+use tahini_hub::scheduler::Scheduler;
 use tahini_hub::{Class, Failure};
 
+use crate::scheduler::{BY_HAND, end, until};
 use crate::script::{GateKeeper, gate, records};
 use crate::world::World;
 
@@ -668,4 +670,157 @@ fn what_a_rescan_deletes_is_marked_where_that_is_wanted() {
         .filter(|entity| entity["$deletion_tracked"] == true);
     let marked: Vec<&Json> = marked.map(|entity| &entity["_id"]).collect();
     assert_eq!(marked, ["a"]);
+}
+
+/// The pipe of a rescan behind a system that bears one run at a time.
+fn behind_a_system(world: &mut World) {
+    world.system(json!({"_id": "peer", "type": "system:scripted", "worker_threads": 1}));
+    let mut pipe = pipe(true);
+    pipe["source"]["system"] = json!("peer");
+    pipe["pump"] = json!({"mode": "manual"});
+    world.pipe(pipe);
+    world.records("p", six());
+    world.succeed("p");
+}
+
+#[test]
+fn a_rescan_keeps_no_run_from_beginning_however_few_a_system_bears() {
+    let mut world = World::new();
+    behind_a_system(&mut world);
+    let keeper = guard(&world, "p");
+    let scheduler = Scheduler::start(world.hub().clone(), BY_HAND);
+    world.records("p", six()[1..].to_vec());
+    scheduler.start_run("p", rescan()).unwrap();
+    keeper.wait();
+    let refusal = scheduler.start_run("p", rescan()).unwrap_err();
+    assert!(refusal.to_string().contains("rescanning"), "{refusal}");
+    world.records("p", records(&[("g", 7)]));
+    scheduler.start_run("p", Request::default()).unwrap();
+    // Both stand before their first batch.
+    keeper.wait();
+    unguard(&world, "p");
+    for _ in 0..2 {
+        keeper.open.send(()).unwrap();
+    }
+    until(|| !world.live_pipe("p").state().is_busy());
+    end(&scheduler);
+    let state = world.live_pipe("p").state();
+    assert_eq!((state.runs, state.rescans), (2, 1));
+    assert_eq!(world.deleted("p"), ["a"]);
+    assert_eq!(world.living("p"), ["b", "c", "d", "e", "f", "g"]);
+}
+
+#[test]
+fn a_changed_pipe_is_rescanned_as_it_is_now() {
+    let mut world = World::new();
+    behind_a_system(&mut world);
+    let keeper = guard(&world, "p");
+    let scheduler = Scheduler::start(world.hub().clone(), BY_HAND);
+    scheduler.start_run("p", rescan()).unwrap();
+    keeper.wait();
+    unguard(&world, "p");
+    let mut changed = pipe(true);
+    changed["pump"] = json!({"mode": "manual"});
+    changed["transform"] = json!({"type": "dtl", "rules": {"default": [
+        ["copy", "*"], ["add", "new", true],
+    ]}});
+    world.pipe(changed);
+    until(|| world.live_pipe("p").state().rescans == 1);
+    until(|| !world.live_pipe("p").state().is_busy());
+    end(&scheduler);
+    let all = world.versions("p", false, Fields::CONTENT);
+    assert!(all.iter().all(|entity| entity["new"] == true), "{all:?}");
+}
+
+#[test]
+fn a_rescan_that_the_node_s_end_cut_off_goes_on_with_the_first_run() {
+    let mut world = World::on_disk();
+    world.pipe(pipe(true));
+    world.records("p", six());
+    world.succeed("p");
+    world.records("p", six()[1..].to_vec());
+    let keeper = guard(&world, "p");
+    let scheduler = Scheduler::start(world.hub().clone(), BY_HAND);
+    scheduler.start_run("p", rescan()).unwrap();
+    keeper.wait();
+    keeper.open.send(()).unwrap();
+    keeper.wait();
+    end(&scheduler);
+    drop(scheduler);
+    unguard(&world, "p");
+    assert_eq!(world.living("p").len(), 6);
+    world.restart();
+    asked(&world);
+    let scheduler = Scheduler::start(world.hub().clone(), BY_HAND);
+    scheduler.start_run("p", Request::default()).unwrap();
+    until(|| world.live_pipe("p").state().rescans == 1 && world.live_pipe("p").state().runs == 1);
+    until(|| !world.live_pipe("p").state().is_busy());
+    end(&scheduler);
+    let mut asked = asked(&world);
+    asked.sort();
+    assert_eq!(asked, [Some(2), Some(6), Some(6)]);
+    assert_eq!(world.deleted("p"), ["a"]);
+}
+
+#[test]
+fn a_full_run_that_broke_off_is_ended_before_anything_goes_on_beside() {
+    let mut world = World::on_disk();
+    world.pipe(pipe(true));
+    world.records("p", six());
+    break_off(&world, 5);
+    world.fail("p");
+    assert_eq!(world.offset("p"), 3);
+    world.restart();
+    let summary = world.rescan("p");
+    assert_eq!((summary.sync_type.as_str(), summary.read), ("full", 3));
+    assert_eq!(world.live_pipe("p").state().rescans, 0);
+    assert_eq!(world.living("p").len(), 6);
+}
+
+#[test]
+fn an_empty_source_fails_a_rescan_that_must_not_be_empty() {
+    for chronological in [true, false] {
+        let mut world = World::new();
+        let mut pipe = pipe(chronological);
+        pipe["source"]["if_source_empty"] = json!("fail");
+        world.pipe(pipe);
+        world.records("p", six());
+        world.succeed("p");
+        world.records("p", Vec::new());
+        let failure = world.rescan("p").failure.unwrap();
+        assert!(failure.message.contains("if_source_empty"), "{failure}");
+        assert_eq!(world.living("p").len(), 6);
+    }
+}
+
+#[test]
+fn a_run_beside_clears_no_more_of_what_is_out_of_sync_than_the_rescan_does() {
+    let mut world = World::new();
+    let with = |v: i64| {
+        let mut pipe = pipe(true);
+        pipe["rescan_when_config_changes"] = json!(true);
+        pipe["transform"] = json!({"type": "dtl", "rules": {"default": [
+            ["copy", "*"], ["add", "w", v],
+        ]}});
+        pipe
+    };
+    let reasons = |world: &World| {
+        let live = world.live_pipe("p");
+        let place = world.hub().place(live.usable().unwrap()).unwrap();
+        tahini_hub::reprocessing::reasons(&place).len()
+    };
+    world.pipe(with(1));
+    world.records("p", six());
+    world.succeed("p");
+    world.pipe(with(2));
+    world.succeed("p");
+    assert_eq!(reasons(&world), 1);
+    let summary = in_the_middle(&world, || {
+        world.succeed("p");
+        assert_eq!(reasons(&world), 1);
+    });
+    assert!(summary.success());
+    assert_eq!(reasons(&world), 0);
+    world.succeed("p");
+    assert_eq!(reasons(&world), 0);
 }
