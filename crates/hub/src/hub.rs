@@ -327,7 +327,23 @@ impl Hub {
         state.rescan_is_held = false;
         state.rescanning_since = Some(self.world.clock.now());
         state.rescan_cancel = Cancel::new();
-        Ok(state.rescan_cancel.clone())
+        let cancel = state.rescan_cancel.clone();
+        drop(state);
+        if let Err(failure) = self.remember_rescan(live) {
+            self.abandon(live, request);
+            return Err(failure.into());
+        }
+        Ok(cancel)
+    }
+
+    /// The node may end before a rescan that stands in a queue begins.
+    fn remember_rescan(&self, live: &LivePipe) -> Result<(), Failure> {
+        let Ok(pipe) = &live.pipe else { return Ok(()) };
+        let home = self.home(pipe)?;
+        match rescan::asked(home.snapshot()?.as_ref(), &pipe.id)? {
+            Some(write) => commit_state(home.as_ref(), &[write], false, self.world.clock.as_ref()),
+            None => Ok(()),
+        }
     }
 
     fn check_enabled(&self, live: &LivePipe) -> Result<(), Refusal> {

@@ -273,7 +273,7 @@ struct Work<'a, 'b, 'c> {
 impl Work<'_, '_, '_> {
     fn go(&mut self, source: Opened) -> Result<(), Failure> {
         // A rescan that is under way comes to what waits by itself.
-        if self.plan.live.rescan().record().is_none() {
+        if !self.plan.live.state().rescanning {
             self.flow.retry_waiting(self.run_log, self.summary)?;
         }
         let mut source = self.read_all(source)?;

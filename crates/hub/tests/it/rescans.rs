@@ -763,6 +763,53 @@ fn a_rescan_that_the_node_s_end_cut_off_goes_on_with_the_first_run() {
 }
 
 #[test]
+fn a_rescan_that_was_asked_for_and_never_began_is_made_up_for() {
+    let mut world = World::on_disk();
+    world.pipe(pipe(true));
+    world.records("p", six());
+    world.succeed("p");
+    world.records("p", six()[1..].to_vec());
+    // It stands in the queue when the node ends.
+    let request = Request {
+        beside: true,
+        ..rescan()
+    };
+    world
+        .hub()
+        .begin_rescan(&world.live_pipe("p"), &request)
+        .unwrap();
+    world.restart();
+    world.succeed("p");
+    assert_eq!(world.deleted("p"), ["a"]);
+    asked(&world);
+    world.succeed("p");
+    assert_eq!(asked(&world), [Some(6)]);
+}
+
+#[test]
+fn runs_retry_again_while_a_rescan_stands_still() {
+    let mut world = World::new();
+    let mut pipe = pipe(true);
+    pipe["pump"] = json!({
+        "max_write_errors_in_retry_dataset": 10,
+        "max_consecutive_write_errors": 10,
+        "batch_retries": 0,
+    });
+    world.pipe(pipe);
+    world.records("p", six());
+    world.target("p", |target| target.refuses.extend(["f".to_owned()]));
+    world.succeed("p");
+    in_the_middle(&world, || {
+        world.hub().stop("p").unwrap();
+    });
+    world.target("p", |target| target.refuses.clear());
+    world.succeed("p");
+    assert_eq!(world.living("p").len(), 6);
+    assert!(world.rescan("p").success());
+    assert_eq!(world.living("p").len(), 6);
+}
+
+#[test]
 fn a_full_run_that_broke_off_is_ended_before_anything_goes_on_beside() {
     let mut world = World::on_disk();
     world.pipe(pipe(true));

@@ -183,7 +183,7 @@ fn a_rescan_in_the_background_is_asked_for_shown_and_reset() {
     }
     let summary = node.runtime("b")["rescan"]["last-run-summary"].clone();
     assert_eq!(
-        (&summary["sync_type"], &summary["processed_last_run"]),
+        (&summary["sync_type"], &summary["entities_read"]),
         (&json!("full"), &json!(2))
     );
     let text = node.get("/api/metrics").text;
