@@ -46,6 +46,7 @@ mod refusals;
 mod reprocessing;
 mod rescans;
 mod rescans_at_random;
+mod rescans_scheduled;
 mod scheduler;
 mod script;
 mod secrets;

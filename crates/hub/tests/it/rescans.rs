@@ -4,15 +4,13 @@ use serde_json::{Value as Json, json};
 use tahini_entity::json::Fields;
 use tahini_hub::execution_log::{Summary, User};
 use tahini_hub::pump::Request;
-use tahini_hub::scheduler::Scheduler;
 use tahini_hub::{Class, Failure};
 
-use crate::scheduler::{BY_HAND, end, until};
 use crate::script::{GateKeeper, gate, records};
 use crate::world::World;
 
 /// A pipe in batches of two that rescans in the background; `is_chronological` as given.
-fn pipe(chronological: bool) -> Json {
+pub fn pipe(chronological: bool) -> Json {
     json!({
         "_id": "p",
         "source": {"type": "scripted", "supports_since": true, "is_chronological": chronological},
@@ -23,11 +21,11 @@ fn pipe(chronological: bool) -> Json {
 }
 
 /// a … f with `_updated` 1 … 6.
-fn six() -> Vec<Json> {
+pub fn six() -> Vec<Json> {
     records(&[("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5), ("f", 6)])
 }
 
-fn rescan() -> Request {
+pub fn rescan() -> Request {
     Request {
         rescan: true,
         ..Request::default()
@@ -49,7 +47,7 @@ fn latest(world: &World, dataset: &str) -> Vec<String> {
 }
 
 /// Puts a gate before every batch of the source of `pipe`.
-fn guard(world: &World, pipe: &str) -> GateKeeper {
+pub fn guard(world: &World, pipe: &str) -> GateKeeper {
     let (gate, keeper) = gate();
     world.upstream(pipe, |upstream| {
         upstream.gate = Some(gate);
@@ -58,7 +56,7 @@ fn guard(world: &World, pipe: &str) -> GateKeeper {
     keeper
 }
 
-fn unguard(world: &World, pipe: &str) {
+pub fn unguard(world: &World, pipe: &str) {
     world.upstream(pipe, |upstream| upstream.gate = None);
 }
 
@@ -221,7 +219,7 @@ fn run_alone(world: &World) -> Summary {
 }
 
 /// The since of every opening since the last call.
-fn asked(world: &World) -> Vec<Option<i64>> {
+pub fn asked(world: &World) -> Vec<Option<i64>> {
     let mut asked = Vec::new();
     world.upstream("p", |upstream| asked = std::mem::take(&mut upstream.asked));
     let number = |offset: Option<tahini_entity::Offset>| match offset {
@@ -670,96 +668,6 @@ fn what_a_rescan_deletes_is_marked_where_that_is_wanted() {
         .filter(|entity| entity["$deletion_tracked"] == true);
     let marked: Vec<&Json> = marked.map(|entity| &entity["_id"]).collect();
     assert_eq!(marked, ["a"]);
-}
-
-/// The pipe of a rescan behind a system that bears one run at a time.
-fn behind_a_system(world: &mut World) {
-    world.system(json!({"_id": "peer", "type": "system:scripted", "worker_threads": 1}));
-    let mut pipe = pipe(true);
-    pipe["source"]["system"] = json!("peer");
-    pipe["pump"] = json!({"mode": "manual"});
-    world.pipe(pipe);
-    world.records("p", six());
-    world.succeed("p");
-}
-
-#[test]
-fn a_rescan_keeps_no_run_from_beginning_however_few_a_system_bears() {
-    let mut world = World::new();
-    behind_a_system(&mut world);
-    let keeper = guard(&world, "p");
-    let scheduler = Scheduler::start(world.hub().clone(), BY_HAND);
-    world.records("p", six()[1..].to_vec());
-    scheduler.start_run("p", rescan()).unwrap();
-    keeper.wait();
-    let refusal = scheduler.start_run("p", rescan()).unwrap_err();
-    assert!(refusal.to_string().contains("rescanning"), "{refusal}");
-    world.records("p", records(&[("g", 7)]));
-    scheduler.start_run("p", Request::default()).unwrap();
-    // Both stand before their first batch.
-    keeper.wait();
-    unguard(&world, "p");
-    for _ in 0..2 {
-        keeper.open.send(()).unwrap();
-    }
-    until(|| !world.live_pipe("p").state().is_busy());
-    end(&scheduler);
-    let state = world.live_pipe("p").state();
-    assert_eq!((state.runs, state.rescans), (2, 1));
-    assert_eq!(world.deleted("p"), ["a"]);
-    assert_eq!(world.living("p"), ["b", "c", "d", "e", "f", "g"]);
-}
-
-#[test]
-fn a_changed_pipe_is_rescanned_as_it_is_now() {
-    let mut world = World::new();
-    behind_a_system(&mut world);
-    let keeper = guard(&world, "p");
-    let scheduler = Scheduler::start(world.hub().clone(), BY_HAND);
-    scheduler.start_run("p", rescan()).unwrap();
-    keeper.wait();
-    unguard(&world, "p");
-    let mut changed = pipe(true);
-    changed["pump"] = json!({"mode": "manual"});
-    changed["transform"] = json!({"type": "dtl", "rules": {"default": [
-        ["copy", "*"], ["add", "new", true],
-    ]}});
-    world.pipe(changed);
-    until(|| world.live_pipe("p").state().rescans == 1);
-    until(|| !world.live_pipe("p").state().is_busy());
-    end(&scheduler);
-    let all = world.versions("p", false, Fields::CONTENT);
-    assert!(all.iter().all(|entity| entity["new"] == true), "{all:?}");
-}
-
-#[test]
-fn a_rescan_that_the_node_s_end_cut_off_goes_on_with_the_first_run() {
-    let mut world = World::on_disk();
-    world.pipe(pipe(true));
-    world.records("p", six());
-    world.succeed("p");
-    world.records("p", six()[1..].to_vec());
-    let keeper = guard(&world, "p");
-    let scheduler = Scheduler::start(world.hub().clone(), BY_HAND);
-    scheduler.start_run("p", rescan()).unwrap();
-    keeper.wait();
-    keeper.open.send(()).unwrap();
-    keeper.wait();
-    end(&scheduler);
-    drop(scheduler);
-    unguard(&world, "p");
-    assert_eq!(world.living("p").len(), 6);
-    world.restart();
-    asked(&world);
-    let scheduler = Scheduler::start(world.hub().clone(), BY_HAND);
-    scheduler.start_run("p", Request::default()).unwrap();
-    until(|| world.live_pipe("p").state().rescans == 1 && world.live_pipe("p").state().runs == 1);
-    until(|| !world.live_pipe("p").state().is_busy());
-    end(&scheduler);
-    let mut asked = asked(&world);
-    asked.sort();
-    assert_eq!(asked, [Some(2), Some(6), Some(6)]);
-    assert_eq!(world.deleted("p"), ["a"]);
 }
 
 #[test]
