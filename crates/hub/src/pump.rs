@@ -147,8 +147,7 @@ fn run_planned(
     let writer = Writer {
         sink,
         policy: &pipe.policy,
-        ledger: Ledger::load(log, &pipe.id)?,
-        tried: Default::default(),
+        ledger: Ledger::load(log, &pipe.id, started)?,
         letters,
         cancel,
         written: Default::default(),
@@ -490,7 +489,7 @@ impl Work<'_, '_> {
 
     fn report(&mut self) {
         self.count();
-        self.summary.waiting = self.flow.writer.ledger.waiting() > 0;
+        self.summary.retryable = self.flow.writer.ledger.waiting();
         self.summary.warnings.extend(self.tracker.warning());
     }
 

@@ -1,17 +1,28 @@
 //! Entities that could not be written: which wait for a later run, and which were given up.
 //!
 //! The set lives as state records in the execution log's dataset, committed together with the
-//! `write-error` entries, so that reading it does not scan the log.
+//! `write-error` entries, so that reading it does not scan the log. While they are few they are
+//! known in memory; many are looked up one by one and read in pages, so that their number takes
+//! no memory.
 
-use std::collections::BTreeMap;
+mod kept;
+mod letters;
 
-use tahini_entity::{Batch, Entity, Offset, Str, Value};
-use tahini_store::{Backend, Commit, Dataset, Rule, Show, StateWrite};
+use std::cell::{Ref, RefCell};
+use std::collections::HashMap;
+use std::sync::Arc;
 
+use tahini_entity::{Batch, Entity, Offset, Record, Str, Value};
+use tahini_store::{Dataset, Snapshot, StateWrite};
+
+use crate::Failure;
 use crate::execution_log::{ExecutionLog, RunLog, WriteError, entity_of};
-use crate::policy::Policy;
-use crate::seen::push_deleted;
-use crate::{Clock, Failure, progress};
+use kept::Counts;
+
+pub use letters::Letters;
+
+/// Failed entities that are known in memory; where there are more, all are looked up.
+const IN_MEMORY: u64 = 10_000;
 
 /// Where on its way an entity failed. What fails in the transforms is kept as the source gave it,
 /// what fails in the sink as the sink was given it; the same id may stand for both.
@@ -25,14 +36,6 @@ pub enum At {
 
 impl At {
     const BOTH: [At; 2] = [At::Transforms, At::Sink];
-
-    /// The prefix of the state records. No prefix begins another.
-    fn prefix(self) -> &'static [u8] {
-        match self {
-            At::Transforms => b"waiting-at-transforms/",
-            At::Sink => b"waiting/",
-        }
-    }
 
     /// The id of the log's entry for the entity `id`. Ids may hold anything, so that only what
     /// stands before them tells the two apart.
@@ -51,63 +54,156 @@ pub struct Failed {
     pub attempts: u64,
     /// It was given up and is left alone until another version comes.
     pub dead: bool,
+    /// It was given up once and did not get through since: there may be a dead letter.
+    pub buried: bool,
     /// The content hash of the version that failed.
     pub hash: u128,
+    /// The run that tried it last: its beginning, microseconds since 1970 UTC.
+    pub run: i64,
+    /// The number that the source gave this version, where it numbers them.
+    pub updated: Option<i64>,
 }
+
+/// Ids that wait, in order, and where to go on.
+pub type Waiting = (Vec<Str>, Option<Vec<u8>>);
 
 /// The failed entities of a pipe.
 pub struct Ledger {
     pipe: String,
-    failed: BTreeMap<(At, Str), Failed>,
+    run: i64,
+    dataset: Arc<dyn Dataset>,
+    counts: Counts,
+    /// All of them, while they are few.
+    known: Option<HashMap<(At, Str), Failed>>,
+    /// What is looked at, until something is written.
+    view: RefCell<Option<Box<dyn Snapshot>>>,
 }
 
 impl Ledger {
-    /// Reads the set of `pipe`.
-    pub fn load(log: &ExecutionLog, pipe: &str) -> Result<Ledger, Failure> {
-        let mut failed = BTreeMap::new();
-        let snapshot = log.dataset().snapshot()?;
-        for at in At::BOTH {
-            for (key, value) in snapshot.state(&progress::space(pipe), at.prefix())? {
-                let id = String::from_utf8_lossy(&key[at.prefix().len()..]);
-                if let Some(entry) = decode(&value) {
-                    failed.insert((at, id.as_ref().into()), entry);
+    /// The set of `pipe`, for a run that began at `run` (microseconds since 1970 UTC).
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn load(log: &ExecutionLog, pipe: &str, run: i64) -> Result<Ledger, Failure> {
+        let dataset = Arc::clone(log.dataset());
+        let snapshot = dataset.snapshot()?;
+        let counts = match Counts::load(snapshot.as_ref(), pipe)? {
+            Some(counts) => counts,
+            None => adopt(log, pipe)?,
+        };
+        let mut ledger = Ledger {
+            pipe: pipe.to_owned(),
+            run,
+            dataset,
+            counts,
+            known: None,
+            view: RefCell::new(None),
+        };
+        if counts.all() <= IN_MEMORY {
+            ledger.known = Some(ledger.read_all()?);
+        }
+        Ok(ledger)
+    }
+
+    fn read_all(&self) -> Result<HashMap<(At, Str), Failed>, Failure> {
+        let mut known = HashMap::new();
+        for (at, dead) in all_states().filter(|(at, _)| self.counts.at(*at) > 0) {
+            let mut after = None;
+            loop {
+                let view = self.view()?;
+                let page = kept::page(view.as_ref(), &self.pipe, (at, dead), after.as_deref());
+                let (rows, next) = page?;
+                known.extend(rows.into_iter().map(|(id, entry)| ((at, id), entry)));
+                after = next;
+                if after.is_none() {
+                    break;
                 }
             }
         }
-        Ok(Ledger {
-            pipe: pipe.to_owned(),
-            failed,
-        })
+        Ok(known)
+    }
+
+    fn view(&self) -> Result<Ref<'_, Box<dyn Snapshot>>, Failure> {
+        if self.view.borrow().is_none() {
+            *self.view.borrow_mut() = Some(self.dataset.snapshot()?);
+        }
+        let view = Ref::filter_map(self.view.borrow(), Option::as_ref);
+        view.map_err(|_| Failure::fatal("a view of the log was given away"))
     }
 
     /// Whether nothing failed there or was given up.
     pub fn is_empty(&self, at: At) -> bool {
-        let first = self.failed.range((at, Str::from(""))..).next();
-        first.is_none_or(|((known, _), _)| *known != at)
+        self.counts.at(at) == 0
     }
 
     /// How many entities wait for a later run.
     pub fn waiting(&self) -> u64 {
-        self.failed.values().filter(|entry| !entry.dead).count() as u64
+        self.counts.waiting()
     }
 
     /// What is remembered of `id`.
-    pub fn get(&self, at: At, id: &str) -> Option<Failed> {
-        self.failed.get(&(at, Str::from(id))).copied()
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn get(&self, at: At, id: &str) -> Result<Option<Failed>, Failure> {
+        if self.is_empty(at) {
+            return Ok(None);
+        }
+        match &self.known {
+            Some(known) => Ok(known.get(&(at, Str::from(id))).copied()),
+            None => Ok(kept::find(self.view()?.as_ref(), &self.pipe, at, id)?),
+        }
     }
 
-    /// The ids that wait, in order.
-    pub fn ids(&self, at: At) -> Vec<Str> {
-        let waiting = self.failed.iter().filter(|(_, entry)| !entry.dead);
-        let ids = waiting.filter(|((known, _), _)| *known == at);
-        ids.map(|((_, id), _)| id.clone()).collect()
+    /// Which entities of a batch are left alone at `at`: versions that were given up, or that wait
+    /// and were tried in this run already. A filtered version is never the one that failed, even
+    /// when its content is the same; nor is one that the source gave another number.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn hopeless(&self, at: At, batch: &Batch) -> Result<Vec<bool>, Failure> {
+        // What others wrote meanwhile need not be kept for this view.
+        *self.view.borrow_mut() = None;
+        batch
+            .iter()
+            .map(|record| self.is_hopeless(at, record))
+            .collect()
+    }
+
+    fn is_hopeless(&self, at: At, record: Record<'_>) -> Result<bool, Failure> {
+        let Some(id) = record.id.filter(|_| !record.meta.filtered) else {
+            return Ok(false);
+        };
+        let Some(entry) = self.get(at, id)? else {
+            return Ok(false);
+        };
+        let (before, now) = (entry.updated, kept::number_of(record.meta.updated.as_ref()));
+        let renumbered = before.is_some() && now.is_some() && before != now;
+        let same = entry.hash == record.meta.hash && !renumbered;
+        Ok(same && (entry.dead || entry.run == self.run))
+    }
+
+    /// Some ids that wait at `at`, behind `after`.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn waiting_behind(&self, at: At, after: Option<&[u8]>) -> Result<Waiting, Failure> {
+        if self.is_empty(at) {
+            return Ok((Vec::new(), None));
+        }
+        let view = self.view()?;
+        let (rows, next) = kept::page(view.as_ref(), &self.pipe, (at, false), after)?;
+        Ok((rows.into_iter().map(|(id, _)| id).collect(), next))
     }
 
     /// The entity of `id` as it failed.
-    pub fn entity(&self, log: &ExecutionLog, at: At, id: &str) -> Result<Option<Entity>, Failure> {
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn entity(&self, at: At, id: &str) -> Result<Option<Entity>, Failure> {
         let mut batch = Batch::new();
         let key = at.entry_id(id);
-        log.dataset().snapshot()?.latest(&[&key], &mut batch)?;
+        self.view()?.latest(&[&key], &mut batch)?;
         let Some(record) = batch.iter().next() else {
             return Ok(None);
         };
@@ -137,7 +233,8 @@ impl Ledger {
     ) -> Result<(), Failure> {
         let id: Str = entity.id.clone().unwrap_or_default();
         let hash = entity.hash.unwrap_or_default();
-        let attempts = match self.get(at, &id) {
+        let known = self.get(at, &id)?;
+        let attempts = match known {
             Some(known) if known.hash == hash => known.attempts + 1,
             _ => 0,
         };
@@ -145,10 +242,16 @@ impl Ledger {
         if dead {
             world.bury(entity)?;
         }
+        let given = kept::number_of(entity.updated.as_ref());
+        let before = known.filter(|known| known.hash == hash);
         let entry = Failed {
             attempts,
             dead,
+            buried: dead || known.is_some_and(|known| known.buried),
             hash,
+            run: self.run,
+            // What comes from the log again has the number that it had.
+            updated: given.or(before.and_then(|known| known.updated)),
         };
         let error = WriteError {
             at,
@@ -160,9 +263,10 @@ impl Ledger {
             dead,
             resolved_by: None,
         };
-        let state = [self.write(at, &id, Some(entry))];
+        let (counts, state) = self.writes(at, &id, known.as_ref(), Some(&entry));
         log.write_errors(vec![world.log.write_error(&error)], &state)?;
-        self.failed.insert((at, id), entry);
+        self.wrote(counts);
+        self.keep(at, id, entry);
         Ok(())
     }
 
@@ -177,11 +281,12 @@ impl Ledger {
         let Some(id) = entity.id.as_ref() else {
             return Ok(());
         };
-        let Some(known) = self.get(at, id) else {
+        let Some(known) = self.get(at, id)? else {
             return Ok(());
         };
-        let old = self.entity(world.log, at, id)?;
+        let old = self.entity(at, id)?;
         let other_version = known.hash != entity.hash.unwrap_or_default();
+        let resolved_by = other_version.then_some(entity);
         let error = WriteError {
             at,
             entity: old.as_ref().unwrap_or(entity),
@@ -190,106 +295,179 @@ impl Ledger {
             retryable: false,
             resolved: true,
             dead: false,
-            resolved_by: other_version.then_some(entity),
+            resolved_by,
         };
-        if known.dead && world.policy.track_dead_letters && !self.is_dead_beside(at, id) {
-            world.exhume(id)?;
+        if known.buried && world.policy.track_dead_letters && !self.is_buried_beside(at, id)? {
+            world.exhume(id, resolved_by)?;
         }
-        let state = [self.write(at, id, None)];
+        let (counts, state) = self.writes(at, id, Some(&known), None);
         log.write_errors(vec![world.log.write_error(&error)], &state)?;
-        self.failed.remove(&(at, id.clone()));
+        self.wrote(counts);
+        if let Some(all) = &mut self.known {
+            all.remove(&(at, id.clone()));
+        }
         Ok(())
     }
 
     /// Whether the entity was given up at the other place, too.
-    fn is_dead_beside(&self, at: At, id: &str) -> bool {
-        let others = At::BOTH.into_iter().filter(|other| *other != at);
-        let mut found = others.filter_map(|other| self.get(other, id));
-        found.any(|entry| entry.dead)
+    fn is_buried_beside(&self, at: At, id: &str) -> Result<bool, Failure> {
+        for other in At::BOTH.into_iter().filter(|other| *other != at) {
+            if self.get(other, id)?.is_some_and(|entry| entry.buried) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
-    /// The writes that forget what waits; what was given up stays so.
-    pub fn discard(&self) -> Vec<StateWrite> {
-        let waiting = self.failed.iter().filter(|(_, entry)| !entry.dead);
-        waiting
-            .map(|((at, id), _)| self.write(*at, id, None))
-            .collect()
-    }
-
-    fn write(&self, at: At, id: &str, entry: Option<Failed>) -> StateWrite {
-        let key = [at.prefix(), id.as_bytes()].concat();
-        progress::write(&self.pipe, &key, entry.map(encode))
-    }
-}
-
-/// What setting an entity aside needs of the run.
-pub struct Letters<'a> {
-    /// The store, for the dead-letter dataset.
-    pub store: &'a dyn Backend,
-    /// The pipe's execution log.
-    pub log: &'a ExecutionLog,
-    /// The pipe's policy.
-    pub policy: &'a Policy,
-    /// The wall clock.
-    pub clock: &'a dyn Clock,
-}
-
-impl Letters<'_> {
-    /// Writes a given-up entity to the dead-letter dataset, durably, if there is one.
-    fn bury(&self, entity: &Entity) -> Result<(), Failure> {
-        let Some(name) = &self.policy.dead_letter_dataset else {
-            return Ok(());
-        };
-        let mut rows = Batch::new();
-        rows.push_entity(entity)
-            .map_err(|error| Failure::fatal(error.to_string()))?;
-        self.write(self.store.open(name, true)?.as_ref(), &rows)
-    }
-
-    /// Deletes a dead letter, durably, if there is one.
-    fn exhume(&self, id: &str) -> Result<(), Failure> {
-        let Some(name) = &self.policy.dead_letter_dataset else {
-            return Ok(());
-        };
-        let Some(dataset) = self.store.find(name)? else {
-            return Ok(());
-        };
-        let (mut letter, mut rows) = (Batch::new(), Batch::new());
-        dataset.snapshot()?.latest(&[id], &mut letter)?;
-        letter
-            .iter()
-            .for_each(|record| push_deleted(&mut rows, record));
-        self.write(dataset.as_ref(), &rows)
-    }
-
-    fn write(&self, dataset: &dyn Dataset, rows: &Batch) -> Result<(), Failure> {
-        let commit = Commit {
-            rows,
-            rule: Rule::IfChanged,
-            state: &[],
-            populated: true,
-            now: self.clock.micros(),
-            show: Show::Now,
-            note: None,
-        };
-        dataset.commit(commit)?.1.wait()?;
+    /// Forgets what waits, some at a time; what was given up stays so.
+    ///
+    /// # Errors
+    /// When the log cannot be read or written: some may wait still.
+    pub fn discard(&mut self, log: &ExecutionLog) -> Result<(), Failure> {
+        self.each(false, log, |_, _| None)?;
         Ok(())
     }
+
+    /// Lets the next run try again what was given up, as often as at first; how many there are.
+    /// Of `ids` only these, of none all.
+    ///
+    /// # Errors
+    /// When the log cannot be read or written: some may be left alone still.
+    pub fn revive(&mut self, log: &ExecutionLog, ids: &[&str]) -> Result<u64, Failure> {
+        let again = |entry: &Failed| Failed {
+            attempts: 0,
+            dead: false,
+            run: 0,
+            ..*entry
+        };
+        if ids.is_empty() {
+            return self.each(true, log, |_, entry| Some(again(entry)));
+        }
+        let mut count = 0;
+        for (at, id) in At::BOTH.into_iter().flat_map(|at| ids.iter().map(move |id| (at, *id))) {
+            let Some(entry) = self.get(at, id)?.filter(|entry| entry.dead) else {
+                continue;
+            };
+            let (counts, state) = self.writes(at, id, Some(&entry), Some(&again(&entry)));
+            log.append(Vec::new(), &state)?;
+            self.wrote(counts);
+            self.known = None;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Goes through all of a state; each becomes what `change` says, or is forgotten.
+    fn each(
+        &mut self,
+        dead: bool,
+        log: &ExecutionLog,
+        change: impl Fn(&str, &Failed) -> Option<Failed>,
+    ) -> Result<u64, Failure> {
+        let mut count = 0;
+        self.known = None;
+        for at in At::BOTH {
+            let mut after = None;
+            loop {
+                let view = self.dataset.snapshot()?;
+                let page = kept::page(view.as_ref(), &self.pipe, (at, dead), after.as_deref());
+                let (rows, next) = page?;
+                let (mut counts, mut state) = (self.counts, Vec::new());
+                for (id, entry) in &rows {
+                    let now = change(id, entry);
+                    state.push(kept::no_record(&self.pipe, at, dead, id));
+                    state.extend(now.map(|now| kept::record(&self.pipe, at, id, &now)));
+                    counts.moved(at, Some(dead), now.map(|now| now.dead));
+                }
+                if !rows.is_empty() {
+                    state.push(counts.write(&self.pipe));
+                    log.append(Vec::new(), &state)?;
+                    self.wrote(counts);
+                    count += rows.len() as u64;
+                }
+                after = next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(count)
+    }
+
+    /// The writes that turn what is kept of an entity into something else, and the numbers then.
+    fn writes(
+        &self,
+        at: At,
+        id: &str,
+        before: Option<&Failed>,
+        after: Option<&Failed>,
+    ) -> (Counts, Vec<StateWrite>) {
+        let mut counts = self.counts;
+        counts.moved(at, before.map(|it| it.dead), after.map(|it| it.dead));
+        let mut writes = Vec::new();
+        if let Some(before) = before
+            && after.is_none_or(|after| after.dead != before.dead)
+        {
+            writes.push(kept::no_record(&self.pipe, at, before.dead, id));
+        }
+        writes.extend(after.map(|after| kept::record(&self.pipe, at, id, after)));
+        writes.push(counts.write(&self.pipe));
+        (counts, writes)
+    }
+
+    fn wrote(&mut self, counts: Counts) {
+        self.counts = counts;
+        *self.view.borrow_mut() = None;
+    }
+
+    fn keep(&mut self, at: At, id: Str, entry: Failed) {
+        match &mut self.known {
+            Some(_) if self.counts.all() > IN_MEMORY => self.known = None,
+            Some(known) => {
+                known.insert((at, id), entry);
+            }
+            None => {}
+        }
+    }
 }
 
-fn encode(entry: Failed) -> Vec<u8> {
-    let mut bytes = entry.attempts.to_le_bytes().to_vec();
-    bytes.push(u8::from(entry.dead));
-    bytes.extend_from_slice(&entry.hash.to_le_bytes());
-    bytes
+fn all_states() -> impl Iterator<Item = (At, bool)> {
+    let both = |at| [(at, false), (at, true)];
+    At::BOTH.into_iter().flat_map(both)
 }
 
-fn decode(bytes: &[u8]) -> Option<Failed> {
-    let (attempts, rest) = bytes.split_first_chunk::<8>()?;
-    let (dead, rest) = rest.split_first()?;
-    Some(Failed {
-        attempts: u64::from_le_bytes(*attempts),
-        dead: *dead != 0,
-        hash: u128::from_le_bytes(rest.try_into().ok()?),
-    })
+/// Takes over what an earlier version of the program kept, and counts.
+fn adopt(log: &ExecutionLog, pipe: &str) -> Result<Counts, Failure> {
+    for at in At::BOTH {
+        let mut after = None;
+        loop {
+            let snapshot = log.dataset().snapshot()?;
+            let (writes, next) = kept::adopt(snapshot.as_ref(), pipe, at, after.as_deref())?;
+            if !writes.is_empty() {
+                log.append(Vec::new(), &writes)?;
+            }
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    let mut counts = Counts::default();
+    let snapshot = log.dataset().snapshot()?;
+    for (at, dead) in all_states() {
+        let mut after = None;
+        loop {
+            let page = kept::page(snapshot.as_ref(), pipe, (at, dead), after.as_deref());
+            let (rows, next) = page?;
+            rows.iter().for_each(|_| counts.moved(at, None, Some(dead)));
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    if counts.all() > 0 {
+        log.append(Vec::new(), &[counts.write(pipe)])?;
+    }
+    Ok(counts)
 }

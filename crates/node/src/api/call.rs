@@ -200,6 +200,12 @@ impl Form {
     pub fn get(&self, name: &str) -> Option<&str> {
         find(&self.0, name)
     }
+
+    /// All fields of that name, in order.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let named = self.0.iter().filter(|(known, _)| known == name);
+        named.map(|(_, value)| value.as_str()).collect()
+    }
 }
 
 fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {

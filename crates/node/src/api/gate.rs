@@ -44,7 +44,7 @@ impl Gate {
             ));
         };
         let claims = key.verify(token).map_err(unauthorized)?;
-        let looks = parts.method == Method::GET || parts.method == Method::HEAD;
+        let looks = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
         if claims.role == Role::Reader && (!looks || route.access == Access::Admin) {
             return Err(Problem::new(
                 StatusCode::FORBIDDEN,

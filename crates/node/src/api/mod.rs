@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use jiff::Timestamp;
@@ -49,6 +49,7 @@ use tahini_hub::secrets::Vault;
 use tahini_store::Backend;
 use tokio::sync::Semaphore;
 
+use answer::text_answer;
 pub use answer::{Answer, Problem};
 pub use call::Call;
 pub use gate::Gate;
@@ -161,6 +162,8 @@ pub enum Verb {
     Patch,
     /// DELETE.
     Delete,
+    /// OPTIONS.
+    Options,
 }
 
 impl Verb {
@@ -172,6 +175,7 @@ impl Verb {
             Verb::Put => "put",
             Verb::Patch => "patch",
             Verb::Delete => "delete",
+            Verb::Options => "options",
         }
     }
 
@@ -182,6 +186,7 @@ impl Verb {
             Verb::Put => MethodFilter::PUT,
             Verb::Patch => MethodFilter::PATCH,
             Verb::Delete => MethodFilter::DELETE,
+            Verb::Options => MethodFilter::OPTIONS,
         }
     }
 }
@@ -245,7 +250,8 @@ pub fn router(node: Arc<Node>) -> Router {
     }
     let mut router = Router::new();
     for (path, methods) in paths {
-        router = router.route(path, methods.fallback(not_allowed));
+        let other = move |request: Request| async move { other_method(path, &request) };
+        router = router.route(path, methods.fallback(other));
     }
     router.fallback(nothing_here)
 }
@@ -285,7 +291,7 @@ async fn carry_out(
     match route.handle {
         Handle::Now(handle) => handle(&node, &call),
         Handle::Work(handle) => {
-            if !matches!(call.method, Method::GET | Method::HEAD) {
+            if !matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS) {
                 call.read_body(BODY_BYTES).await?;
             }
             node.work(move |node| handle(node, &call)).await?
@@ -301,13 +307,32 @@ fn new_id() -> HeaderValue {
     HeaderValue::from_str(&text).expect("hex digits are a header's value")
 }
 
-async fn not_allowed(request: Request) -> Problem {
-    let words = format!(
-        "{} cannot be used with {}",
-        request.method(),
-        request.uri().path()
-    );
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, words)
+/// The methods that the table has for a path, as the header `Allow` lists them.
+pub fn allowed(path: &str) -> String {
+    let of_it = routes::ROUTES.iter().filter(|route| route.path == path);
+    let mut names: Vec<String> = of_it.map(|route| route.method.name().to_uppercase()).collect();
+    if names.iter().any(|name| name == "GET") {
+        names.push("HEAD".to_owned());
+    }
+    names.push("OPTIONS".to_owned());
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}
+
+/// Answers a method that the table does not have for a path: OPTIONS is told which ones there are.
+fn other_method(path: &str, request: &Request) -> Response {
+    let mut response = match request.method() {
+        &Method::OPTIONS => text_answer(String::new()).unwrap_or_else(Problem::into_response),
+        other => {
+            let words = format!("{other} cannot be used with {}", request.uri().path());
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, words).into_response()
+        }
+    };
+    if let Ok(list) = HeaderValue::from_str(&allowed(path)) {
+        response.headers_mut().insert(header::ALLOW, list);
+    }
+    response
 }
 
 async fn nothing_here(request: Request) -> Problem {

@@ -237,6 +237,7 @@ pub fn operations(live: &LivePipe) -> Vec<&'static str> {
         "disable",
         "update-last-seen",
         "discard-retries",
+        "retry-dead-letters",
         "discard-inferred-schema",
     ];
     if reads_datasets(live) {
