@@ -498,6 +498,7 @@ impl Work<'_, '_> {
         let written = &writer.written;
         self.summary.changed = written.changed;
         self.summary.deleted = written.deleted;
+        self.summary.tracked = written.tracked;
         self.summary.unchanged = written.unchanged;
         self.summary.failed = writer.failed;
         self.summary.seconds[2] = writer.seconds;

@@ -367,6 +367,7 @@ impl DatasetSink {
                 last: false,
             })?;
             written += told(&outcome);
+            written.tracked = written.deleted;
             Ok::<(), Failure>(())
         })?;
         Ok(written)
@@ -421,6 +422,7 @@ fn told(outcome: &Outcome) -> Written {
         changed: outcome.written + outcome.deleted,
         deleted: outcome.deleted,
         unchanged: outcome.unchanged,
+        ..Written::default()
     }
 }
 

@@ -37,6 +37,8 @@ pub struct Summary {
     pub compacted: u64,
     /// Deleted entities that were removed from it as a whole, being old.
     pub expired: u64,
+    /// Of the deleted ones, those that came no more.
+    pub tracked: u64,
     /// Entities that could not be written.
     pub failed: u64,
     /// Failed reads.
@@ -241,6 +243,7 @@ fn told_by(entry: &Entity) -> Summary {
         changed,
         deleted: number(&entities, "deletes_last_run") as u64,
         unchanged: counted("entities_succeeded").saturating_sub(changed),
+        tracked: 0,
         compacted: number(&entities, "compacted_last_run") as u64,
         expired: number(&entities, "ttl_deletes_entities_last_run") as u64,
         failed: counted("entities_failed"),

@@ -87,6 +87,8 @@ pub struct LiveState {
     pub totals: Totals,
     /// When the schedule says the next one is.
     pub next: Option<Timestamp>,
+    /// When the one before that was due.
+    pub previous: Option<Timestamp>,
     /// Something changed upstream during the run: one more run follows it.
     pub signalled: bool,
     /// That run is to be a rescan.
@@ -95,6 +97,16 @@ pub struct LiveState {
     pub(crate) compacted: crate::compaction::Last,
     /// Disabled by hand, with the comment.
     pub disabled: Option<String>,
+}
+
+impl LiveState {
+    /// The schedule says when the next run is.
+    pub(crate) fn due(&mut self, next: Option<Timestamp>) {
+        if self.next != next {
+            self.previous = self.next;
+            self.next = next;
+        }
+    }
 }
 
 impl LivePipe {

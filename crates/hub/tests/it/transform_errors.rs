@@ -151,7 +151,7 @@ fn the_dead_letter_is_the_entity_of_the_source() {
         json!(["transform-error:b", 2, false, false, true])
     );
     attempts(&world);
-    assert!(!world.succeed("p").waiting);
+    assert_eq!(world.succeed("p").retryable, 0);
     assert!(world.rescan("p").success());
     assert_eq!(attempts(&world), ["ac", "d"], "a dead one is left alone");
     // Another version is tried, and resolves it.

@@ -206,14 +206,14 @@ fn a_tracked_dead_letter_goes_when_a_later_version_gets_through() {
 fn discarded_retries_are_not_made() {
     let world = world(retrying());
     refuse(&world, &["b"]);
-    assert!(world.succeed("p").waiting);
+    assert_eq!(world.succeed("p").retryable, 1);
     sent(&world);
     let user = tahini_hub::execution_log::User::default();
     world.hub().discard_retries("p", &user).unwrap();
     let last = world.log("p").pop().unwrap();
     assert_eq!(last["event_type"], "pump-discard-retries");
-    assert!(!world.live_pipe("p").state().last.unwrap().waiting);
-    assert!(!world.succeed("p").waiting);
+    assert_eq!(world.live_pipe("p").state().last.unwrap().retryable, 0);
+    assert_eq!(world.succeed("p").retryable, 0);
     assert_eq!(sent(&world), [""; 0]);
 }
 

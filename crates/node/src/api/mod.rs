@@ -78,6 +78,8 @@ pub struct Node {
     pub gate: Gate,
     /// When the node started.
     pub started: Timestamp,
+    /// Starts after the first one of this version.
+    pub restarts: u64,
     /// Whether schedules start runs.
     pub automatic: bool,
     /// The node is shutting down.

@@ -7,7 +7,6 @@ use tahini_hub::breaker::{self, Tripped};
 use tahini_hub::config::{Problem, keeps_places};
 use tahini_hub::execution_log::{self, Summary};
 use tahini_hub::hub::{LivePipe, LiveState};
-use tahini_hub::progress::Place;
 use tahini_hub::reprocessing::{self, Reason};
 use tahini_hub::{Failure, Pipe, completeness, progress};
 use tahini_store::{Snapshot, StoreError};
@@ -143,8 +142,9 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
 fn flow_facts(node: &Node, live: &LivePipe, last: Option<&Summary>) -> Vec<(&'static str, Json)> {
     let held = last.and_then(|summary| summary.held_back.as_deref());
     // A place that cannot be read is told elsewhere.
-    let reasons = node.place(live).ok().flatten();
-    let reasons = reasons.map_or_else(Vec::new, |place| reprocessing::reasons(&place));
+    let home = node.home(live).ok().flatten();
+    let reasons = home.and_then(|home| reprocessing::reasons_in(home.as_ref(), live.id()).ok());
+    let reasons = reasons.unwrap_or_default();
     let reasons = reasons.iter().map(Reason::to_json);
     let tripped = node.assembly.hub.tripped(live).ok().flatten();
     let has_breaker = tripped.is_some() || live.has_breaker();
@@ -332,14 +332,8 @@ impl Node {
         }
     }
 
-    /// A pipe's place, without making the dataset that keeps it.
-    fn place(&self, live: &LivePipe) -> Result<Option<Place>, StoreError> {
-        let home = self.home(live)?;
-        home.map(|home| Place::load(home.as_ref(), live.id()))
-            .transpose()
-    }
-
-    fn home(&self, live: &LivePipe) -> Result<Option<Box<dyn Snapshot>>, StoreError> {
+    /// The dataset that keeps a pipe's place, where there is one.
+    pub fn home(&self, live: &LivePipe) -> Result<Option<Box<dyn Snapshot>>, StoreError> {
         let log = execution_log::dataset_id(live.id());
         let home = live
             .pipe
