@@ -11,7 +11,7 @@ pub const MAX_PROBLEMS: usize = 1_000;
 pub const MAX_DEPTH: u32 = 600;
 /// How many steps one source entity may take: expressions, list items, and what looking through
 /// large values takes.
-pub const MAX_STEPS: u64 = 10_000_000;
+pub const MAX_STEPS: u64 = 5_000_000;
 /// How many items `range`, `tuples` and the like may make.
 pub const MAX_LIST: usize = 1_000_000;
 /// How many bytes the names may have in all that one `replace` looks for.
@@ -22,7 +22,7 @@ pub const MAX_REPLACED_NAMES: usize = 10_000;
 pub const MAX_STRING: usize = 32 * 1024 * 1024;
 /// How many bytes of texts, lists and dicts one source entity's evaluation may make in all, the
 /// entities that it creates among them.
-pub const MAX_WORK: usize = 128 * 1024 * 1024;
+pub const MAX_WORK: usize = 64 * 1024 * 1024;
 /// How many bytes one emitted entity may have.
 pub const MAX_ENTITY: usize = 100 * 1024 * 1024;
 /// How many digits an integer may have: what is made can be read again.

@@ -272,7 +272,7 @@ impl Writer {
 
     fn finish(&mut self, id: Option<&str>, mut meta: Meta, shape: &Arc<Shape>, out: &mut Batch) {
         meta.reserved = shape.names().iter().any(|name| name.starts_with('_'));
-        meta.hash = hash::content(id, meta.deleted, shape, &self.body);
+        meta.hash = Some(hash::content(id, meta.deleted, shape, &self.body));
         out.push_encoded(id, shape, &self.body, meta);
         self.written += 1;
     }

@@ -156,7 +156,16 @@ impl<'e> Row<'e> {
     /// The content's hash.
     fn hash(&self) -> u128 {
         match &self.form {
-            Form::Encoded { .. } => self.meta.hash,
+            Form::Encoded { body, .. } => {
+                let (id, shape, meta) = (self.id, self.shape, self.meta);
+                let record = Record {
+                    id,
+                    shape,
+                    body,
+                    meta,
+                };
+                record.hash()
+            }
             Form::Text(line) => line.hash(),
         }
     }

@@ -101,8 +101,9 @@ pub struct Meta {
     pub previous: Option<u64>,
     /// `_ts`, microseconds since 1970 UTC; 0 when unknown.
     pub ts: i64,
-    /// The content hash (see the `hash` module); always set by the batch itself.
-    pub hash: u128,
+    /// The content hash (see the `hash` module) where it is known already: reading a version does
+    /// not compute it, since most readers never ask. [`Record::hash`] gives it in any case.
+    pub hash: Option<u128>,
 }
 
 /// Entities in the storage encoding, in order, in one arena.
@@ -196,7 +197,7 @@ impl Batch {
 
     /// Appends an entity that is encoded already, from another batch or a store.
     /// The caller vouches that `body` has one value for each name of the shape and that
-    /// `meta.hash` is the content's hash.
+    /// `meta.hash`, where there is one, is the content's hash.
     pub fn push_encoded(&mut self, id: Option<&str>, shape: &Arc<Shape>, body: &[u8], meta: Meta) {
         let shape = self.intern(shape);
         let id = id.map(|id| self.append(id.as_bytes()));
@@ -263,7 +264,12 @@ impl Batch {
             updated: entity.updated.clone(),
             previous: entity.previous,
             ts: entity.ts.unwrap_or(0),
-            hash: crate::hash::content(id, entity.deleted, &shape, &self.bytes[start..]),
+            hash: Some(crate::hash::content(
+                id,
+                entity.deleted,
+                &shape,
+                &self.bytes[start..],
+            )),
         };
         self.close_row(start, id, &shape, meta);
         Ok(())
@@ -280,11 +286,9 @@ impl Batch {
 
     /// Says that the entity at `at` is deleted, or that it is not; its hash changes with it.
     pub fn set_deleted(&mut self, at: usize, deleted: bool) {
-        let record = self.get(at);
-        let hash = crate::hash::content(record.id, deleted, record.shape, record.body);
         let meta = self.meta_mut(at);
         meta.deleted = deleted;
-        meta.hash = hash;
+        meta.hash = None;
     }
 
     /// Keeps the first `len` entities.
@@ -358,6 +362,14 @@ impl Batch {
 const MAX_KEPT_SHAPES: usize = 1024;
 
 impl Record<'_> {
+    /// The content hash: as it is known, or computed from the content.
+    pub fn hash(&self) -> u128 {
+        let known = self.meta.hash;
+        known.unwrap_or_else(|| {
+            crate::hash::content(self.id, self.meta.deleted, self.shape, self.body)
+        })
+    }
+
     /// The entity as a tree.
     pub fn to_entity(&self) -> Entity {
         let mut properties = Dict::new();
@@ -372,7 +384,7 @@ impl Record<'_> {
             updated: self.meta.updated.clone(),
             previous: self.meta.previous,
             ts: (self.meta.ts != 0).then_some(self.meta.ts),
-            hash: Some(self.meta.hash),
+            hash: Some(self.hash()),
             properties,
         }
     }

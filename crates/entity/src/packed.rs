@@ -330,7 +330,7 @@ mod tests {
         assert!(
             out.iter()
                 .zip(first.iter())
-                .all(|(a, b)| a.meta.hash == b.meta.hash)
+                .all(|(a, b)| a.hash() == b.hash())
         );
         assert_eq!(read(&stream(&[])).unwrap().len(), 0);
     }

@@ -47,7 +47,7 @@ impl Boundary {
     pub fn is_processed(&self, record: Record<'_>) -> bool {
         !self.processed.is_empty()
             && record.meta.updated == self.start
-            && self.processed.contains(&record.meta.hash)
+            && self.processed.contains(&record.hash())
     }
 
     /// Takes note of everything that the source gives, what was processed before included.
@@ -66,7 +66,7 @@ impl Boundary {
                 _ => continue,
             }
             if self.seen.len() < MAX_REMEMBERED {
-                self.seen.insert(record.meta.hash);
+                self.seen.insert(record.hash());
             }
         }
     }

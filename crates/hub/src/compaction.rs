@@ -457,8 +457,9 @@ fn retract(
         drop(snapshot);
         if !wanted.is_empty() {
             let keys: Vec<&[u8]> = wanted.iter().map(|(key, _)| key.as_slice()).collect();
-            let (removed, finished) =
-                retract_some(hub, pipe, dataset, &keys, &|| stop() || Instant::now() >= until)?;
+            let (removed, finished) = retract_some(hub, pipe, dataset, &keys, &|| {
+                stop() || Instant::now() >= until
+            })?;
             versions += removed;
             if !finished {
                 return Ok(versions);

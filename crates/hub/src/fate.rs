@@ -147,7 +147,7 @@ fn version_of(record: Record<'_>) -> Version {
             Some(Offset::Int(seq)) => u64::try_from(seq).unwrap_or_default(),
             _ => 0,
         },
-        hash: record.meta.hash,
+        hash: record.hash(),
         deleted: record.meta.deleted,
         ts: record.meta.ts,
         properties: properties(record),

@@ -179,8 +179,8 @@ impl Ledger {
         };
         let (before, now) = (entry.updated, kept::number_of(record.meta.updated.as_ref()));
         let renumbered = before.is_some() && now.is_some() && before != now;
-        let same = entry.hash == record.meta.hash && !renumbered;
-        Ok(same && (entry.dead || entry.run == self.run))
+        let left_alone = entry.dead || entry.run == self.run;
+        Ok(left_alone && !renumbered && entry.hash == record.hash())
     }
 
     /// Some ids that wait at `at`, behind `after`.
@@ -344,7 +344,10 @@ impl Ledger {
             return self.each(true, log, |_, entry| Some(again(entry)));
         }
         let mut count = 0;
-        for (at, id) in At::BOTH.into_iter().flat_map(|at| ids.iter().map(move |id| (at, *id))) {
+        for (at, id) in At::BOTH
+            .into_iter()
+            .flat_map(|at| ids.iter().map(move |id| (at, *id)))
+        {
             let Some(entry) = self.get(at, id)?.filter(|entry| entry.dead) else {
                 continue;
             };

@@ -7,7 +7,7 @@
 use std::ops::RangeInclusive;
 
 use roaring::RoaringTreemap;
-use tahini_entity::{Batch, Record, hash};
+use tahini_entity::{Batch, Record};
 use tahini_store::{Limit, Note, Seq, Snapshot, StateWrite, StoreError};
 
 use crate::{Failure, progress};
@@ -230,7 +230,7 @@ pub(crate) fn push_deleted(out: &mut Batch, record: Record<'_>) {
     let mut meta = record.meta.clone();
     meta.deleted = true;
     meta.filtered = false;
-    meta.hash = hash::content(record.id, true, record.shape, record.body);
+    meta.hash = None;
     out.push_encoded(record.id, record.shape, record.body, meta);
 }
 

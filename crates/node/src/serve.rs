@@ -249,6 +249,7 @@ fn open(
         pool: Arc::new(Semaphore::new(api::POOL)),
         receiving: Arc::new(Semaphore::new(api::RECEIVING)),
         queue: api::receiver_queue(),
+        bodies: api::memory_for_bodies(),
     })
 }
 

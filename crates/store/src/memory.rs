@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use roaring::RoaringTreemap;
-use tahini_entity::{Batch, Meta, Offset, Shape, Str};
+use tahini_entity::{Batch, Meta, Offset, Shape, Str, hash};
 
 use crate::compaction::Line;
 use crate::content::Content;
@@ -326,9 +326,9 @@ impl All {
             let record = commit.rows.get(at);
             let id = rule::row_id(at, &record)?;
             let prior = fresh.get(id).copied().or_else(|| self.prior(id));
-            let verdict = rule::judge(commit.rule, id, &record, prior.as_ref())?;
+            let hash = rule::half(record.hash());
+            let verdict = rule::judge(commit.rule, id, &record, hash, prior.as_ref())?;
             if verdict == Verdict::Write {
-                let hash = rule::half(record.meta.hash);
                 fresh.insert(
                     id,
                     Prior {
@@ -377,6 +377,7 @@ impl All {
     }
 
     fn push(&mut self, id: &str, content: &Content<'_>, meta: &Meta, now: i64) -> Seq {
+        let hash = hash::content(Some(id), meta.deleted, &content.shape, &content.body);
         let seq = self.head.next;
         let previous = self.latest_seq(id);
         if let Some(previous) = previous {
@@ -410,7 +411,7 @@ impl All {
                 updated: Some(Offset::Int(seq as i64)),
                 previous,
                 ts,
-                hash: meta.hash,
+                hash: Some(hash),
             },
             successor: None,
         }));
@@ -507,11 +508,11 @@ impl All {
 
     fn prior(&self, id: &str) -> Option<Prior> {
         let seq = self.latest_seq(id)?;
-        let meta = &self.at(seq)?.meta;
+        let version = self.at(seq)?;
         Some(Prior {
             seq,
-            hash: rule::half(meta.hash),
-            deleted: meta.deleted,
+            hash: rule::half(version.meta.hash?),
+            deleted: version.meta.deleted,
         })
     }
 }

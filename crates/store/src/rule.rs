@@ -27,7 +27,7 @@ pub(crate) fn half(hash: u128) -> u64 {
     hash as u64
 }
 
-/// Judges one row against the latest version of its id.
+/// Judges one row, by the `half` of its hash, against the latest version of its id.
 ///
 /// # Errors
 /// `Refused` when a rule finds another version than the row expects, or one too many.
@@ -35,12 +35,18 @@ pub(crate) fn judge(
     rule: Rule<'_>,
     id: &str,
     record: &Record<'_>,
+    hash: u64,
     prior: Option<&Prior>,
 ) -> Result<Verdict, StoreError> {
     // An index that is built anew from the log computes the hash: it must be the same one.
     debug_assert_eq!(
-        record.meta.hash,
-        hash::content(record.id, record.meta.deleted, record.shape, record.body),
+        hash,
+        half(hash::content(
+            record.id,
+            record.meta.deleted,
+            record.shape,
+            record.body
+        )),
         "expected the hash of entity {id:?} to be that of its content and deleted flag"
     );
     match rule {
@@ -59,9 +65,7 @@ pub(crate) fn judge(
         None if deleted => Verdict::Leave,
         None => Verdict::Write,
         Some(_) if matches!(rule, Rule::Always) => Verdict::Write,
-        Some(prior) if prior.deleted == deleted && prior.hash == half(record.meta.hash) => {
-            Verdict::Leave
-        }
+        Some(prior) if prior.deleted == deleted && prior.hash == hash => Verdict::Leave,
         Some(prior) if matches!(rule, Rule::OnlyNew) => {
             return Err(StoreError::Refused(format!(
                 "expected one version of entity {id:?}, found another one beside version {}",

@@ -113,7 +113,7 @@ fn fingerprint(batch: &Batch) -> u128 {
     batch.iter().fold(batch.len() as u128, |sum, record| {
         sum.rotate_left(5)
             .wrapping_mul(31)
-            .wrapping_add(record.meta.hash)
+            .wrapping_add(record.hash())
     })
 }
 

@@ -93,7 +93,7 @@ static NO_META: Meta = Meta {
     updated: None,
     previous: None,
     ts: 0,
-    hash: 0,
+    hash: None,
 };
 
 impl Opened {
@@ -429,7 +429,7 @@ impl<'a> Line<'a> {
         let mut batch = Batch::new();
         let parsed = Parser::new(Numbers::FLOATS).push_json(&mut batch, self.text());
         parsed.expect("an opened entity is well-formed");
-        batch.get(0).meta.hash
+        batch.get(0).hash()
     }
 }
 

@@ -149,7 +149,7 @@ impl Parser {
             }
             from = end;
         }
-        meta.hash = sum.finish();
+        meta.hash = Some(sum.finish());
         Ok(Row {
             shape,
             meta,

@@ -117,7 +117,10 @@ impl Text {
 /// Appends an encoded entity as a JSON object.
 pub fn write_record(record: Record<'_>, fields: Fields, out: &mut Vec<u8>) {
     let mut object = Object::open(out);
-    let reserved = Reserved::of(record.id, record.meta);
+    let mut reserved = Reserved::of(record.id, record.meta);
+    if fields.hash {
+        reserved.hash = Some(record.hash());
+    }
     object.leading(&reserved, fields);
     let mut rest = record.body;
     for name in record.shape.names() {
@@ -298,7 +301,7 @@ impl<'a> Reserved<'a> {
             updated: meta.updated.as_ref(),
             previous: meta.previous,
             ts: (meta.ts != 0).then_some(meta.ts),
-            hash: Some(meta.hash),
+            hash: meta.hash,
         }
     }
 }

@@ -68,15 +68,15 @@ fn deleting_changes_the_hash_and_back() {
     parser
         .push_json(&mut batch, br#"{"_id":"a","x":{"y":1},"_deleted":true}"#)
         .unwrap();
-    let (alive, dead) = (batch.get(0).meta.hash, batch.get(1).meta.hash);
+    let (alive, dead) = (batch.get(0).hash(), batch.get(1).hash());
     batch.set_deleted(0, true);
     assert_eq!(
-        (batch.get(0).meta.deleted, batch.get(0).meta.hash),
+        (batch.get(0).meta.deleted, batch.get(0).hash()),
         (true, dead)
     );
     batch.set_deleted(0, false);
     assert_eq!(
-        (batch.get(0).meta.deleted, batch.get(0).meta.hash),
+        (batch.get(0).meta.deleted, batch.get(0).hash()),
         (false, alive)
     );
 }
@@ -95,7 +95,7 @@ fn a_cleared_batch_starts_anew() {
         let record = batch.get(1499);
         assert_eq!(record.shape.names(), ["n1499"]);
         assert_eq!(
-            record.meta.hash,
+            record.hash(),
             hash::content(None, false, record.shape, record.body)
         );
         batch.clear();

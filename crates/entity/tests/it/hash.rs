@@ -16,7 +16,7 @@ fn hash_of(json: &str) -> u128 {
 fn pushed(entity: &Entity) -> u128 {
     let mut batch = Batch::new();
     batch.push_entity(entity).unwrap();
-    batch.get(0).meta.hash
+    batch.get(0).hash()
 }
 
 #[test]
@@ -57,7 +57,7 @@ proptest! {
         let mut batch = Batch::new();
         Parser::new(Numbers::FLOATS).push_json(&mut batch, &text).unwrap();
         let record = batch.get(0);
-        prop_assert_eq!(record.meta.hash, expected);
+        prop_assert_eq!(record.hash(), expected);
         prop_assert_eq!(hash::content(record.id, entity.deleted, record.shape, record.body), expected);
     }
 

@@ -38,7 +38,7 @@ fn check(opened: &mut Opened, text: &str) -> bool {
     let line = opened.lines(buffer.as_bytes()).next().unwrap();
     assert_eq!(line.id(), record.id, "{text}");
     assert_eq!(line.shape().names(), record.shape.names(), "{text}");
-    assert_eq!(line.hash(), record.meta.hash, "{text}");
+    assert_eq!(line.hash(), record.hash(), "{text}");
     let (meta, expected) = (line.meta(), record.meta);
     assert_eq!(meta.deleted, expected.deleted, "{text}");
     assert_eq!(meta.filtered, expected.filtered, "{text}");

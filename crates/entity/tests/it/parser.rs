@@ -35,7 +35,7 @@ proptest! {
         let mut batch = Batch::new();
         batch.push_entity(&entity).unwrap();
         let mut tree = entity.clone();
-        tree.hash = Some(batch.get(0).meta.hash);
+        tree.hash = Some(batch.get(0).hash());
         let mut of_tree = Vec::new();
         json::write_entity(&tree, Fields::ALL, &mut of_tree);
         prop_assert_eq!(lines(&batch, Fields::ALL), [String::from_utf8(of_tree).unwrap()]);
@@ -133,10 +133,7 @@ fn an_id_that_is_no_string_is_none_and_its_value_is_kept() {
     assert!(matches!(record.value("_id"), Some(Value::Int(5))));
     assert!(record.meta.reserved);
     // It is no part of the content.
-    assert_eq!(
-        record.meta.hash,
-        parsed(r#"{"x":1,"y":2}"#).get(0).meta.hash
-    );
+    assert_eq!(record.hash(), parsed(r#"{"x":1,"y":2}"#).get(0).hash());
     let batch = parsed(r#"{"_id":null,"x":1}"#);
     assert_eq!(
         (batch.get(0).id, batch.get(0).shape.names().len()),
@@ -284,7 +281,7 @@ fn duplicate_properties_keep_the_first_place_and_the_last_value() {
         [r#"{"a":{"x":3},"b":"five","c":4,"_id":"two"}"#]
     );
     let plain = parsed(r#"{"a":{"x":3},"b":"five","c":4,"_id":"two"}"#);
-    assert_eq!(batch.get(0).meta.hash, plain.get(0).meta.hash);
+    assert_eq!(batch.get(0).hash(), plain.get(0).hash());
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn stored() -> Batch {
     let meta = batch.meta_mut(0);
     meta.updated = Some(Offset::Int(2));
     meta.ts = 1_489_654_329_529_744;
-    meta.hash = 0x0387_3bcb_381e_bef1_0644_a0bd_a679_8e6a;
+    meta.hash = Some(0x0387_3bcb_381e_bef1_0644_a0bd_a679_8e6a);
     batch
 }
 

@@ -20,10 +20,7 @@ pub struct Stale {
 
 impl Stale {
     /// Finds it among rows that were refused.
-    pub(super) fn find(
-        rows: &Batch,
-        snapshot: &dyn Snapshot,
-    ) -> Result<Option<Stale>, StoreError> {
+    pub(super) fn find(rows: &Batch, snapshot: &dyn Snapshot) -> Result<Option<Stale>, StoreError> {
         let all: Vec<Record<'_>> = rows.iter().collect();
         for some in all.chunks(AT_ONCE) {
             let ids: Vec<&str> = some.iter().filter_map(|record| record.id).collect();

@@ -95,7 +95,9 @@ impl Receiver<'_> {
         }
         let before = self.dataset.snapshot()?;
         let promise = self.promise(rows.len(), before.as_ref())?;
-        let open = self.sequence(before.as_ref())?.is_some_and(|known| known.open);
+        let open = self
+            .sequence(before.as_ref())?
+            .is_some_and(|known| known.open);
         // A row is a change at most.
         let guard = Guard::new(self.pipe, self.dataset)?;
         self.guard = guard.filter(|guard| rows.len() as u64 > guard.limit);
@@ -181,9 +183,8 @@ impl Receiver<'_> {
             },
             note: None,
         })?;
-        match &self.guard {
-            Some(guard) => guard.count(self.hub, self.pipe, self.dataset)?,
-            None => {}
+        if let Some(guard) = &self.guard {
+            guard.count(self.hub, self.pipe, self.dataset)?;
         }
         Ok(outcome)
     }

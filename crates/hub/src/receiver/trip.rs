@@ -45,10 +45,7 @@ impl Guard {
     }
 
     /// The guard of a sequence that goes on: one that is held back stays so to its end.
-    pub(super) fn going_on(
-        pipe: &Pipe,
-        dataset: &dyn Dataset,
-    ) -> Result<Option<Guard>, PostError> {
+    pub(super) fn going_on(pipe: &Pipe, dataset: &dyn Dataset) -> Result<Option<Guard>, PostError> {
         let head = dataset.snapshot()?.head().clone();
         let holds = head.holds;
         Ok(holds.then(|| Guard::of(Breaker::of_pipe(&pipe.effective), head)))

@@ -150,7 +150,11 @@ pub(super) fn page(
 }
 
 /// What stands under `key` itself.
-fn value_of(snapshot: &dyn Snapshot, space: &str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+fn value_of(
+    snapshot: &dyn Snapshot,
+    space: &str,
+    key: &[u8],
+) -> Result<Option<Vec<u8>>, StoreError> {
     let (rows, _) = snapshot.state_page(space, key, None, 1)?;
     let found = rows.into_iter().find(|(found, _)| found == key);
     Ok(found.map(|(_, value)| value))

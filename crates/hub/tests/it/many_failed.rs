@@ -72,7 +72,10 @@ fn many_that_were_given_up_are_left_alone_until_somebody_asks() {
     assert_eq!(waiting, MANY as u64 - 2);
     assert_eq!(world.succeed("p").retryable, 0);
     assert_eq!(sent(&world).len(), MANY - 2);
-    let open = errors(&world).iter().filter(|told| told[3] == false).count();
+    let open = errors(&world)
+        .iter()
+        .filter(|told| told[3] == false)
+        .count();
     assert_eq!(open, MANY, "each was told once, and resolved once");
     assert_eq!(errors(&world).len(), 2 * MANY);
 }
@@ -83,7 +86,10 @@ fn many_that_wait_are_tried_once_a_run_and_can_be_discarded() {
     let world = world(&limits);
     refuse(&world, 0..MANY);
     let summary = world.succeed("p");
-    assert_eq!((summary.failed, summary.retryable), (MANY as u64, MANY as u64));
+    assert_eq!(
+        (summary.failed, summary.retryable),
+        (MANY as u64, MANY as u64)
+    );
     sent(&world);
     refuse(&world, (0..MANY).filter(|at| at % 100 != 0));
     // The source gives all of them again in the run that has retried them.
@@ -110,7 +116,10 @@ fn what_the_source_numbers_anew_is_tried_again() {
     let mut world = World::new();
     world.pipe(pipe(pump));
     let letters = world.hub().world.store.find("letters").unwrap().unwrap();
-    assert!(letters.snapshot().unwrap().head().populated, "before there are any");
+    assert!(
+        letters.snapshot().unwrap().head().populated,
+        "before there are any"
+    );
     world.records("p", records(&[("a", 1), ("b", 2)]));
     world.target("p", |target| target.refuses = [String::from("b")].into());
     world.succeed("p");

@@ -67,7 +67,9 @@ fn a_request_that_changes_too_much_is_held_back_and_stops_the_pipe() {
         for mut world in both(&json!({"circuit_breaker_threshold_count": 3})) {
             plain(&world, &rows(0, 10, 1)).expect("the first load trips nothing");
             plain(&world, &rows(0, 3, 2)).expect("as many as may change");
-            plain(&world, &rows(0, 9, 1)).map(|posted| posted.changed).unwrap();
+            plain(&world, &rows(0, 9, 1))
+                .map(|posted| posted.changed)
+                .unwrap();
             let words = why(plain(&world, &rows(0, 4, 5)));
             assert!(words.contains("at most 3 entities"), "{words}");
             assert_eq!(world.version_count("p"), 16, "nobody sees it");

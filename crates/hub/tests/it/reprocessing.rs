@@ -42,7 +42,9 @@ fn why(world: &World) -> Vec<(String, Option<String>)> {
     let live = world.live_pipe("out");
     let home = world.hub().home(live.usable().unwrap()).unwrap();
     let all = reasons_in(home.snapshot().unwrap().as_ref(), "out").unwrap();
-    all.into_iter().map(|reason| (reason.code, reason.dataset)).collect()
+    all.into_iter()
+        .map(|reason| (reason.code, reason.dataset))
+        .collect()
 }
 
 fn of(code: &str, dataset: &str) -> Vec<(String, Option<String>)> {

@@ -410,7 +410,7 @@ impl Sink for ScriptedSink {
             None => Ok(Written {
                 changed: batch.len() as u64,
                 ..Written::default()
-        }),
+            }),
         }
     }
 

@@ -92,6 +92,8 @@ pub struct Node {
     pub receiving: Arc<Semaphore>,
     /// Bounds the posts that are taken or wait.
     pub queue: Arc<Semaphore>,
+    /// Bounds what all bodies take together.
+    pub bodies: Arc<Semaphore>,
 }
 
 /// Blocking jobs of the API that may be under way.
@@ -100,6 +102,14 @@ pub const POOL: usize = 8;
 pub const RECEIVING: usize = 8;
 /// Bytes that a body may have, but for posted entities.
 const BODY_BYTES: usize = 64 << 20;
+
+/// Bytes that all bodies may take together.
+const ALL_BODIES_BYTES: usize = 128 << 20;
+
+/// The memory for the bodies of all requests, in portions.
+pub fn memory_for_bodies() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(ALL_BODIES_BYTES / call::PORTION))
+}
 
 impl Node {
     /// Whether the node takes requests.
@@ -294,7 +304,7 @@ async fn carry_out(
         Handle::Now(handle) => handle(&node, &call),
         Handle::Work(handle) => {
             if !matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS) {
-                call.read_body(BODY_BYTES).await?;
+                call.read_body(BODY_BYTES, &node.bodies).await?;
             }
             node.work(move |node| handle(node, &call)).await?
         }
@@ -312,7 +322,9 @@ fn new_id() -> HeaderValue {
 /// The methods that the table has for a path, as the header `Allow` lists them.
 pub fn allowed(path: &str) -> String {
     let of_it = routes::ROUTES.iter().filter(|route| route.path == path);
-    let mut names: Vec<String> = of_it.map(|route| route.method.name().to_uppercase()).collect();
+    let mut names: Vec<String> = of_it
+        .map(|route| route.method.name().to_uppercase())
+        .collect();
     if names.iter().any(|name| name == "GET") {
         names.push("HEAD".to_owned());
     }

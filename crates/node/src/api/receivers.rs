@@ -24,7 +24,7 @@ pub async fn take(node: Arc<Node>, mut call: Call) -> Answer {
     let Ok(_place) = Arc::clone(&node.queue).try_acquire_owned() else {
         return Err(Problem::later(format!("{WAITING} posts wait already"), 1));
     };
-    call.read_body(POST_BYTES).await?;
+    call.read_body(POST_BYTES, &node.bodies).await?;
     let body = call.body;
     let job = {
         let node = Arc::clone(&node);

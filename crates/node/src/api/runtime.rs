@@ -1,5 +1,7 @@
 //! Pipes and pumps as the API shows them.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 use tahini_entity::Offset;
@@ -127,7 +129,7 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
         json!(execution_log::dataset_id(live.id())),
     );
     set("supported-operations", json!(operations(live)));
-    set("dependencies", json!([]));
+    set("dependencies", json!(joined(live)));
     set("origin", json!("user"));
     set("version", json!(1));
     let facts = config_facts(live).into_iter();
@@ -267,6 +269,12 @@ pub fn queue(node: &Node, live: &LivePipe) -> Result<Option<u64>, StoreError> {
         true => Ok(None),
         false => node.assembly.hub.unread(live),
     }
+}
+
+/// The datasets that the pipe's rules read beside its source.
+fn joined(live: &LivePipe) -> BTreeSet<&str> {
+    let reads = live.pipe.iter().flat_map(|pipe| &pipe.reads);
+    reads.map(|read| read.dataset.as_str()).collect()
 }
 
 fn average(last: Option<&Summary>) -> Json {

@@ -6,6 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use tahini_hub::hub::{LivePipe, LiveState};
+use tahini_hub::totals::Totals;
 use tahini_hub::{Pipe, reprocessing};
 use tahini_store::{Head, StoreError, StoreLock};
 
@@ -39,7 +40,12 @@ pub(super) fn node(node: &Node, page: &mut Page) {
         true => "healthy",
         false => "unhealthy",
     };
-    one_of("sesam_health", "Whether the node does its work.", health, page);
+    one_of(
+        "sesam_health",
+        "Whether the node does its work.",
+        health,
+        page,
+    );
     let help = "Whether the last backup of each name came to its end.";
     one_of("sesam_backup_health", help, backups(node), page);
     let help = "Starts after the first one of this version.";
@@ -83,7 +89,12 @@ pub(super) fn pipe(
     let labels = [("pipe", live.id())];
     let on = |on: bool| f64::from(u8::from(on));
     let help = "Whether the pipe is enabled.";
-    page.gauge("sesam_pipe_enabled", help, &labels, on(state.disabled.is_none()));
+    page.gauge(
+        "sesam_pipe_enabled",
+        help,
+        &labels,
+        on(state.disabled.is_none()),
+    );
     let sink = live.component.sink_dataset();
     let leaf = sink.is_none_or(|sink| !whole.read.contains(sink));
     let group = live.component.original["metadata"]["$config-group"].as_str();
@@ -93,7 +104,12 @@ pub(super) fn pipe(
         ("config_group", group.unwrap_or("default")),
         ("leaf", if leaf { "1" } else { "0" }),
     ];
-    page.gauge("sesam_pipe_config", help, &own, on(live.component.is_valid()));
+    page.gauge(
+        "sesam_pipe_config",
+        help,
+        &own,
+        on(live.component.is_valid()),
+    );
     let head = sink.and_then(|sink| whole.heads.get(sink));
     let help = "Bytes that the pipe's dataset takes on disk.";
     let bytes = head.map_or(0, |head| head.bytes);
@@ -119,7 +135,12 @@ pub(super) fn pipe(
         None => Vec::new(),
     };
     let help = "Reasons why its output is out of sync with its input.";
-    page.gauge("tahini_pipe_out_of_sync", help, &labels, reasons.len() as f64);
+    page.gauge(
+        "tahini_pipe_out_of_sync",
+        help,
+        &labels,
+        reasons.len() as f64,
+    );
     if is_scheduled(live, state) {
         pump(node, state, &labels, page);
     }
@@ -180,8 +201,10 @@ fn pump(node: &Node, state: &LiveState, labels: &[(&str, &str)], page: &mut Page
         let help = "When the run before that was due, in seconds since 1970.";
         gauge("sesam_pump_previous_scheduled_time", help, seconds(before));
     }
-    let totals = &state.totals;
-    let begun = seconds(node.started);
+    counters(&state.totals, seconds(node.started), labels, page);
+}
+
+fn counters(totals: &Totals, begun: f64, labels: &[(&str, &str)], page: &mut Page) {
     let started = totals.told + totals.failed_runs;
     let mut counter = |names: [&'static str; 2], help: &str, count: u64| {
         page.counter(names[0], help, labels, count as f64);
@@ -203,22 +226,34 @@ fn pump(node: &Node, state: &LiveState, labels: &[(&str, &str)], page: &mut Page
         totals.failed_runs - totals.interrupted,
     );
     counter(
-        ["sesam_pump_interrupted_total", "sesam_pump_interrupted_created"],
+        [
+            "sesam_pump_interrupted_total",
+            "sesam_pump_interrupted_created",
+        ],
         "Runs that were stopped.",
         totals.interrupted,
     );
     counter(
-        ["sesam_pump_entities_changes_total", "sesam_pump_entities_changes_created"],
+        [
+            "sesam_pump_entities_changes_total",
+            "sesam_pump_entities_changes_created",
+        ],
         "Entities that changed the sink.",
         totals.changed,
     );
     counter(
-        ["sesam_pump_entities_seen_total", "sesam_pump_entities_seen_created"],
+        [
+            "sesam_pump_entities_seen_total",
+            "sesam_pump_entities_seen_created",
+        ],
         "Entities that the source gave.",
         totals.read,
     );
     counter(
-        ["sesam_pump_entities_compacted_total", "sesam_pump_entities_compacted_created"],
+        [
+            "sesam_pump_entities_compacted_total",
+            "sesam_pump_entities_compacted_created",
+        ],
         "Old versions that were removed.",
         totals.compacted,
     );

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
-use tahini_entity::{Batch, Meta, Offset, Shape, Str, hash};
+use tahini_entity::{Batch, Meta, Offset, Shape, Str};
 
 use super::wire::{Reader, crc, put_bytes, put_varint, put_zigzag};
 use crate::Seq;
@@ -314,7 +314,7 @@ impl Stored<'_> {
         }
     }
 
-    /// Appends the version to a batch; its hash is computed here.
+    /// Appends the version to a batch.
     pub fn push_to(&self, shapes: &[Arc<Shape>], out: &mut Batch) -> Result<(), Malformed> {
         let shape = self.shape(shapes)?;
         let meta = Meta {
@@ -324,7 +324,7 @@ impl Stored<'_> {
             updated: Some(Offset::Int(self.seq as i64)),
             previous: self.previous.map(|(seq, _)| seq),
             ts: self.ts,
-            hash: hash::content(Some(self.id), self.deleted, &shape, self.body),
+            hash: None,
         };
         out.push_encoded(Some(self.id), &shape, self.body, meta);
         Ok(())

@@ -131,13 +131,13 @@ impl<'a> Plan<'a> {
                 None => priors[at],
             };
             let id = record.id.expect("rows without an id were refused");
+            let hash = rule::half(record.hash());
             plan.rows.push(
-                match rule::judge(commit.rule, id, &record, prior.as_ref())? {
+                match rule::judge(commit.rule, id, &record, hash, prior.as_ref())? {
                     Verdict::Leave => Planned::Leave(prior),
                     Verdict::Write => {
                         let seq = plan.next;
                         plan.next += 1;
-                        let hash = rule::half(record.meta.hash);
                         let version = Prior {
                             seq,
                             hash,

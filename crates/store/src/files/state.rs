@@ -95,7 +95,10 @@ impl Part<'_> {
             return border;
         };
         let last = sure_prefix(last).to_vec();
-        let more = rows.keys().rev().take_while(|key| sure_prefix(key) > &last[..]);
+        let more = rows
+            .keys()
+            .rev()
+            .take_while(|key| sure_prefix(key) > &last[..]);
         let surplus = more.count();
         if surplus == 0 {
             return border;

@@ -219,7 +219,8 @@ fn a_store_of_format_1_opens_for_ever() {
         assert_eq!(found.id, Some(id));
         assert_eq!(found.meta.deleted, expected.meta.deleted);
         assert_eq!(
-            found.meta.hash, expected.meta.hash,
+            found.hash(),
+            expected.hash(),
             "{id}: the content is the same"
         );
         assert_eq!(found.meta.updated, Some(Offset::Int(seq as i64)));
@@ -289,13 +290,13 @@ fn a_store_of_format_2_opens_for_ever() {
         let hashes: BTreeMap<String, u128> = input()
             .iter()
             .flat_map(Batch::iter)
-            .map(|row| (row.id.unwrap().to_owned(), row.meta.hash))
+            .map(|row| (row.id.unwrap().to_owned(), row.hash()))
             .collect();
         let mut out = Batch::new();
         let ids = ["person:3", "wide"];
         snapshot.latest(&ids, &mut out).unwrap();
         for row in out.iter() {
-            assert_eq!(row.meta.hash, hashes[row.id.unwrap()]);
+            assert_eq!(row.hash(), hashes[row.id.unwrap()]);
         }
         drop(snapshot);
         let outcome = write(&dataset, [entity("person:2", 2), entity("person:1", 17)]);

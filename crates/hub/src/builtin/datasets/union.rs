@@ -1,6 +1,6 @@
 //! The `union_datasets` source: one dataset after the other.
 
-use tahini_entity::{Batch, hash};
+use tahini_entity::Batch;
 use tahini_store::{StateWrite, View};
 
 use super::{
@@ -78,7 +78,7 @@ impl Source for Union {
                 None => out.push_encoded(record.id, record.shape, record.body, meta),
                 Some(id) => {
                     let id = Some(id.as_str());
-                    meta.hash = hash::content(id, meta.deleted, record.shape, record.body);
+                    meta.hash = None;
                     out.push_encoded(id, record.shape, record.body, meta);
                 }
             }

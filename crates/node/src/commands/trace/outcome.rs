@@ -37,7 +37,7 @@ pub(super) fn sink_step(
         };
         lines.push(words);
         let mut result = json!({
-            "id": id, "verdict": verdict, "hash": hex(record.meta.hash),
+            "id": id, "verdict": verdict, "hash": hex(record.hash()),
         });
         if let Some(stored) = &stored {
             lines.extend(history(stored));
@@ -92,12 +92,12 @@ pub(super) fn held_step(
 }
 
 fn hash(record: Record<'_>) -> u128 {
-    record.meta.hash
+    record.hash()
 }
 
 /// What a dataset does with an entity, in a word and in a sentence.
 fn verdict(id: &str, record: Record<'_>, stored: Option<&Stored>) -> (&'static str, String) {
-    let (filtered, after) = (record.meta.filtered, hex(record.meta.hash));
+    let (filtered, after) = (record.meta.filtered, hex(record.hash()));
     let Some(stored) = stored.map(|stored| &stored.latest) else {
         return match (filtered, record.meta.deleted) {
             (true, _) => (
@@ -124,7 +124,7 @@ fn verdict(id: &str, record: Record<'_>, stored: Option<&Stored>) -> (&'static s
             "filtered",
             format!("{id:?} is filtered: a run deletes what is stored with hash {before}"),
         ),
-        false if stored.hash == record.meta.hash => (
+        false if stored.hash == record.hash() => (
             "unchanged",
             format!(
                 "{id:?} is stored as the pipe gives it, with hash {after}: nothing more is written"
@@ -153,7 +153,7 @@ fn handed(id: &str, record: Record<'_>, kind: &str) -> (&'static str, String) {
     }
     let words = format!(
         "{id:?} is handed to the {kind} sink with hash {}; what is at its other end is not known here",
-        hex(record.meta.hash)
+        hex(record.hash())
     );
     ("handed on", words)
 }

@@ -543,14 +543,22 @@ fn an_entity_is_found_by_its_other_ids() {
         {"_id": "one", "$ids": ["a-1", "b-1", "~:ns:c"]}, {"_id": "b-1", "own": true}
     ]);
     node.post("/api/receivers/g/entities", entities).ok();
-    node.post("/api/receivers/g/entities", json!([{"_id": "gone", "_deleted": true}]))
-        .ok();
+    node.post(
+        "/api/receivers/g/entities",
+        json!([{"_id": "gone", "_deleted": true}]),
+    )
+    .ok();
     let at = "/api/datasets/g/entity?entity_id=";
     assert_eq!(node.json(&format!("{at}a-1"))["_id"], "one");
     assert_eq!(node.json(&format!("{at}~:ns:c"))["_id"], "one");
     assert_eq!(node.json("/api/datasets/g/entities/a-1")["_id"], "one");
-    assert_eq!(node.json(&format!("{at}b-1"))["own"], true, "its own id goes first");
-    node.get(&format!("{at}a-1&offset=0")).is_problem(404, "a-1");
+    assert_eq!(
+        node.json(&format!("{at}b-1"))["own"],
+        true,
+        "its own id goes first"
+    );
+    node.get(&format!("{at}a-1&offset=0"))
+        .is_problem(404, "a-1");
     node.get(&format!("{at}nobody")).is_problem(404, "nobody");
     node.put("/api/pipes/g/config", pipe(json!([]))).ok();
     node.get(&format!("{at}a-1")).is_problem(404, "a-1");
@@ -570,10 +578,16 @@ fn options_tell_what_can_be_done() {
     ask("/api/datasets/none/entities").is_problem(404, "none");
     ask("/api/datasets/d/entities?subset=%5B%5D").is_problem(404, "subset");
     ask("/api/datasets/d/entities?webhook=http%3A%2F%2Fx%2F&token=t").is_problem(400, "`webhook`");
-    assert_eq!(ask("/api/pipes/r/log").header("allow"), "GET, HEAD, OPTIONS");
+    assert_eq!(
+        ask("/api/pipes/r/log").header("allow"),
+        "GET, HEAD, OPTIONS"
+    );
     ask("/api/pipes/none/log").is_problem(404, "none");
     let other = ask("/api/datasets/d");
-    assert_eq!((other.status, other.header("allow")), (200, "DELETE, GET, HEAD, OPTIONS, POST"));
+    assert_eq!(
+        (other.status, other.header("allow")),
+        (200, "DELETE, GET, HEAD, OPTIONS, POST")
+    );
     let refused = node.put("/api/datasets/d/entities", json!([]));
     refused.is_problem(405, "PUT");
     assert_eq!(refused.header("allow"), "GET, HEAD, OPTIONS, POST");

@@ -57,7 +57,10 @@ fn who_locks_optimistically_is_answered_with_what_was_written() {
     let unknown = post(json!({"_id": "b", "_updated": 0})).value();
     assert_eq!(unknown["input_entity"]["_id"], "b");
     assert!(unknown.get("existing_entity").is_none(), "{unknown}");
-    assert!(unknown.get("common_ancestor_entity").is_none(), "another entity's version");
+    assert!(
+        unknown.get("common_ancestor_entity").is_none(),
+        "another entity's version"
+    );
     let all = node.json("/api/datasets/r/entities");
     assert_eq!(all.as_array().unwrap().len(), 2);
     let several = post(json!([{"_id": "x"}, {"_id": "y"}])).ok();
@@ -81,15 +84,28 @@ fn a_tripped_breaker_answers_posts_with_503() {
     node.post("/api/datasets/r/entities", json!([{"_id": "c"}]))
         .is_problem(409, "holds something back");
     let breaker = &node.json("/api/datasets/r")["runtime"]["circuit-breaker"];
-    assert_eq!((&breaker["tripped"], &breaker["uncommitted"]), (&json!(true), &json!(2)));
+    assert_eq!(
+        (&breaker["tripped"], &breaker["uncommitted"]),
+        (&json!(true), &json!(2))
+    );
     let held = node.json("/api/datasets/r/entities?uncommitted=true&history=false");
     assert_eq!(held[0]["n"], 1);
-    node.form("/api/datasets/r", &[("operation", "commit-circuit-breaker")])
-        .ok();
+    node.form(
+        "/api/datasets/r",
+        &[("operation", "commit-circuit-breaker")],
+    )
+    .ok();
     // The poster that comes again finds its entities there.
     post(many).ok();
-    assert_eq!(node.json("/api/datasets/r/entities").as_array().unwrap().len(), 4);
-    node.post("/api/datasets/r/entities", json!([{"_id": "c"}])).ok();
+    assert_eq!(
+        node.json("/api/datasets/r/entities")
+            .as_array()
+            .unwrap()
+            .len(),
+        4
+    );
+    node.post("/api/datasets/r/entities", json!([{"_id": "c"}]))
+        .ok();
 }
 
 #[test]
@@ -238,4 +254,26 @@ fn many_posters_at_once_lose_nothing() {
         let dataset = node.json(&format!("/api/datasets/d{n}"));
         assert_eq!(dataset["runtime"]["count-index-exists"], 10);
     }
+}
+
+/// What bodies take together has a limit; who meets it comes again, and nobody waits for long.
+#[test]
+fn bodies_share_the_memory_that_there_is_for_them() {
+    let node = node();
+    let bodies = &node.running().node().bodies;
+    let all = bodies.available_permits();
+    let taken = bodies
+        .try_acquire_many(u32::try_from(all).unwrap() - 1)
+        .unwrap();
+    let large = json!([{"_id": "large", "text": "x".repeat(100_000)}]);
+    let post = |body: &Value| node.post("/api/receivers/r/entities", body.clone());
+    let answer = post(&large);
+    answer.is_problem(503, "other bodies");
+    assert_eq!(answer.header("retry-after"), "1");
+    post(&json!([{"_id": "small"}])).ok();
+    node.put("/api/env", json!({"text": "x".repeat(100_000)}))
+        .is_problem(503, "other bodies");
+    drop(taken);
+    post(&large).ok();
+    assert_eq!(bodies.available_permits(), all, "all of it is given back");
 }

@@ -293,11 +293,14 @@ fn documented_metrics_have_their_names() {
         {"_id": "hand", "type": "pipe", "source": {"type": "empty"}, "pump": {"mode": "manual"}},
     ]));
     node.run("a");
-    node.put("/api/pipes/a/config", json!({
-        "_id": "a", "type": "pipe", "source": {"type": "embedded", "entities": [{"_id": "1"}]},
-        "pump": {"schedule_interval": 3600, "dead_letter_dataset": "letters",
-            "max_write_errors_in_retry_dataset": 5},
-    }))
+    node.put(
+        "/api/pipes/a/config",
+        json!({
+            "_id": "a", "type": "pipe", "source": {"type": "embedded", "entities": [{"_id": "1"}]},
+            "pump": {"schedule_interval": 3600, "dead_letter_dataset": "letters",
+                "max_write_errors_in_retry_dataset": 5},
+        }),
+    )
     .ok();
     node.run("a");
     node.run("a");
@@ -328,10 +331,20 @@ fn documented_metrics_have_their_names() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} in {text}");
     }
-    for name in ["sesam_pipe_usage", "sesam_pump_last_completed_time", "sesam_pump_started_created"] {
-        assert!(text.contains(&format!("{name}{{pipe=\"a\"}} ")), "{name} in {text}");
+    for name in [
+        "sesam_pipe_usage",
+        "sesam_pump_last_completed_time",
+        "sesam_pump_started_created",
+    ] {
+        assert!(
+            text.contains(&format!("{name}{{pipe=\"a\"}} ")),
+            "{name} in {text}"
+        );
     }
-    assert!(!text.contains("sesam_pump_started_total{pipe=\"hand\"}"), "{text}");
+    assert!(
+        !text.contains("sesam_pump_started_total{pipe=\"hand\"}"),
+        "{text}"
+    );
     node.restart();
     let text = node.get("/api/metrics").text;
     assert!(text.contains("sesam_service_restarts 1\n"), "{text}");

@@ -568,7 +568,7 @@ impl Earlier {
 
 /// What a version is told by.
 fn mark(record: &Record<'_>) -> u64 {
-    rule::half(record.meta.hash) ^ record.meta.ts.unsigned_abs()
+    rule::half(record.hash()) ^ record.meta.ts.unsigned_abs()
 }
 
 fn seq_of(record: &Record<'_>) -> Seq {

@@ -306,15 +306,25 @@ pub fn state_is_read_in_pages(backend: &dyn Backend) {
     let short = |at: usize| format!("k{at:03}").into_bytes();
     let keys: Vec<Vec<u8>> = (0..40).map(short).chain((0..40).map(long)).collect();
     for (at, key) in keys.iter().enumerate() {
-        write_state(&dataset, &[set("s", key, &[at as u8]), set("other", key, b"")]);
+        write_state(
+            &dataset,
+            &[set("s", key, &[at as u8]), set("other", key, b"")],
+        );
     }
     for key in keys.iter().step_by(3) {
         write_state(&dataset, &[unset("s", key)]);
     }
     let snapshot = dataset.snapshot().unwrap();
     let expected = snapshot.state("s", b"k").unwrap();
-    let left: BTreeSet<&Vec<u8>> = (0..80).filter(|at| at % 3 != 0).map(|at| &keys[at]).collect();
-    assert!(expected.iter().map(|(key, _)| key).eq(left), "{} rows", expected.len());
+    let left: BTreeSet<&Vec<u8>> = (0..80)
+        .filter(|at| at % 3 != 0)
+        .map(|at| &keys[at])
+        .collect();
+    assert!(
+        expected.iter().map(|(key, _)| key).eq(left),
+        "{} rows",
+        expected.len()
+    );
     for key in &keys {
         write_state(&dataset, &[set("s", key, b"later")]);
     }
@@ -338,7 +348,10 @@ pub fn state_is_read_in_pages(backend: &dyn Backend) {
     }
     let one = snapshot.state_page("s", &short(4), None, 1).unwrap().0;
     assert_eq!(one, [(short(4), vec![4])]);
-    assert_eq!(snapshot.state_page("s", &short(3), None, 1).unwrap(), (vec![], None));
+    assert_eq!(
+        snapshot.state_page("s", &short(3), None, 1).unwrap(),
+        (vec![], None)
+    );
 }
 
 pub fn a_snapshot_keeps_what_it_saw(backend: &dyn Backend) {

@@ -90,7 +90,7 @@ pub fn versions_count_from_zero_and_know_the_one_before(backend: &dyn Backend) {
     );
     let expected = batch([entity("a", 1), entity("b", 1), entity("a", 2)]);
     for (row, expected) in out.iter().zip(expected.iter()) {
-        assert_eq!(row.meta.hash, expected.meta.hash);
+        assert_eq!(row.hash(), expected.hash());
     }
 }
 
@@ -240,7 +240,7 @@ pub fn what_did_not_change_can_be_written_once_more(backend: &dyn Backend) {
     assert_eq!((head.next, head.live, head.deleted), (5, 1, 1));
     let mut versions = Batch::new();
     snapshot.versions("a", &mut versions).unwrap();
-    let hashes: Vec<u128> = versions.iter().map(|row| row.meta.hash).collect();
+    let hashes: Vec<u128> = versions.iter().map(|row| row.hash()).collect();
     assert_eq!(hashes.len(), 2);
     assert_eq!(hashes[0], hashes[1]);
     assert_eq!(versions.get(1).meta.previous, Some(0));
@@ -406,7 +406,7 @@ pub fn every_kind_of_value_comes_back(backend: &dyn Backend) {
     for (row, expected) in out.iter().zip(expected.iter()) {
         assert_eq!((row.id, row.body), (expected.id, expected.body));
         assert_eq!(row.shape.names(), expected.shape.names());
-        assert_eq!(row.meta.hash, expected.meta.hash);
+        assert_eq!(row.hash(), expected.hash());
     }
 }
 
