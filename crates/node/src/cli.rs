@@ -447,6 +447,8 @@ pub enum Role {
     Admin,
     /// Look, and change nothing.
     Reader,
+    /// Reach the services of microservice systems through the node, and nothing else.
+    Proxy,
 }
 
 /// The address that a name or a number stands for, which decides whether tokens are needed.
