@@ -106,7 +106,7 @@ pub fn held(
     outputs: &[&str],
 ) -> Result<Vec<Held>, Failure> {
     let log = hub.log(&pipe.id)?;
-    let ledger = Ledger::load(&log, &pipe.id, 0)?;
+    let ledger = Ledger::load(&log, &pipe.id)?;
     let wanted = source.map(|id| (At::Transforms, id)).into_iter();
     let mut all = Vec::new();
     for (at, id) in wanted.chain(outputs.iter().map(|id| (At::Sink, *id))) {

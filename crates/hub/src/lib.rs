@@ -36,6 +36,7 @@ pub mod receiver;
 pub mod registry;
 pub mod repost;
 pub mod reprocessing;
+pub mod rescan;
 mod retry;
 mod run_control;
 pub mod schedule;

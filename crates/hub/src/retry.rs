@@ -10,7 +10,7 @@ mod letters;
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tahini_entity::{Batch, Entity, Offset, Record, Str, Value};
 use tahini_store::{Dataset, Snapshot, StateWrite};
@@ -58,8 +58,11 @@ pub struct Failed {
     pub buried: bool,
     /// The content hash of the version that failed.
     pub hash: u128,
-    /// The run that tried it last: its beginning, microseconds since 1970 UTC.
+    /// When the run began that set it aside, microseconds since 1970 UTC; 0 for a rescan in the
+    /// background.
     pub run: i64,
+    /// When the run or rescan began that tried it last.
+    pub tried: i64,
     /// The number that the source gave this version, where it numbers them.
     pub updated: Option<i64>,
 }
@@ -67,78 +70,124 @@ pub struct Failed {
 /// Ids that wait, in order, and where to go on.
 pub type Waiting = (Vec<Str>, Option<Vec<u8>>);
 
-/// The failed entities of a pipe.
-pub struct Ledger {
+/// The failed entities of a pipe, shared by the runs that are under way.
+pub struct Failures {
     pipe: String,
-    run: i64,
     dataset: Arc<dyn Dataset>,
+    /// Held while something is written: the numbers of all are committed with it.
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
     counts: Counts,
     /// All of them, while they are few.
     known: Option<HashMap<(At, Str), Failed>>,
-    /// What is looked at, until something is written.
-    view: RefCell<Option<Box<dyn Snapshot>>>,
+    /// How often something was written; a view that was taken before is out of date.
+    written: u64,
+}
+
+/// A view of the log, and how often something had been written before.
+type Dated = (u64, Box<dyn Snapshot>);
+
+/// The failed entities of a pipe as one run deals with them.
+pub struct Ledger {
+    failures: Arc<Failures>,
+    run: i64,
+    began: i64,
+    /// Of what runs set aside that began at this moment or later, this one reads older versions.
+    newer_from: i64,
+    view: RefCell<Option<Dated>>,
 }
 
 impl Ledger {
-    /// The set of `pipe`, for a run that began at `run` (microseconds since 1970 UTC).
+    /// Reads the set of `pipe`.
     ///
     /// # Errors
     /// When the log cannot be read.
-    pub fn load(log: &ExecutionLog, pipe: &str, run: i64) -> Result<Ledger, Failure> {
+    pub fn load(log: &ExecutionLog, pipe: &str) -> Result<Ledger, Failure> {
         let dataset = Arc::clone(log.dataset());
         let snapshot = dataset.snapshot()?;
         let counts = match Counts::load(snapshot.as_ref(), pipe)? {
             Some(counts) => counts,
             None => adopt(log, pipe)?,
         };
-        let mut ledger = Ledger {
-            pipe: pipe.to_owned(),
-            run,
-            dataset,
-            counts,
-            known: None,
-            view: RefCell::new(None),
+        let known = match counts.all() <= IN_MEMORY {
+            true => Some(read_all(dataset.snapshot()?.as_ref(), pipe, &counts)?),
+            false => None,
         };
-        if counts.all() <= IN_MEMORY {
-            ledger.known = Some(ledger.read_all()?);
-        }
-        Ok(ledger)
+        Ok(Ledger::of(Arc::new(Failures {
+            pipe: pipe.to_owned(),
+            dataset,
+            inner: Mutex::new(Inner {
+                counts,
+                known,
+                written: 0,
+            }),
+        })))
     }
 
-    fn read_all(&self) -> Result<HashMap<(At, Str), Failed>, Failure> {
-        let mut known = HashMap::new();
-        for (at, dead) in all_states().filter(|(at, _)| self.counts.at(*at) > 0) {
-            let mut after = None;
-            loop {
-                let view = self.view()?;
-                let page = kept::page(view.as_ref(), &self.pipe, (at, dead), after.as_deref());
-                let (rows, next) = page?;
-                known.extend(rows.into_iter().map(|(id, entry)| ((at, id), entry)));
-                after = next;
-                if after.is_none() {
-                    break;
-                }
-            }
+    /// A run's view of what is known already.
+    pub(crate) fn of(failures: Arc<Failures>) -> Ledger {
+        Ledger {
+            failures,
+            run: 0,
+            began: 0,
+            newer_from: i64::MAX,
+            view: RefCell::new(None),
         }
-        Ok(known)
     }
 
+    /// The same for a run that began at `run`, microseconds since 1970 UTC.
+    pub(crate) fn of_run(self, run: i64) -> Ledger {
+        Ledger {
+            run,
+            began: run,
+            ..self
+        }
+    }
+
+    /// The same for a rescan that began at `began`: what runs that began at `newer_from` or later
+    /// set aside is newer than what it reads, and none of its business.
+    pub(crate) fn of_rescan(self, began: i64, newer_from: i64) -> Ledger {
+        Ledger {
+            began,
+            newer_from,
+            ..self
+        }
+    }
+
+    pub(crate) fn failures(&self) -> &Arc<Failures> {
+        &self.failures
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        let inner = self.failures.inner.lock();
+        inner.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pipe(&self) -> &str {
+        &self.failures.pipe
+    }
+
+    /// The log as it is now, as far as this ledger is concerned.
     fn view(&self) -> Result<Ref<'_, Box<dyn Snapshot>>, Failure> {
-        if self.view.borrow().is_none() {
-            *self.view.borrow_mut() = Some(self.dataset.snapshot()?);
+        let written = self.lock().written;
+        let known = self.view.borrow().as_ref().map(|(at, _)| *at);
+        if known != Some(written) {
+            *self.view.borrow_mut() = Some((written, self.failures.dataset.snapshot()?));
         }
-        let view = Ref::filter_map(self.view.borrow(), Option::as_ref);
+        let view = Ref::filter_map(self.view.borrow(), |view| view.as_ref().map(|(_, it)| it));
         view.map_err(|_| Failure::fatal("a view of the log was given away"))
     }
 
     /// Whether nothing failed there or was given up.
     pub fn is_empty(&self, at: At) -> bool {
-        self.counts.at(at) == 0
+        self.lock().counts.at(at) == 0
     }
 
     /// How many entities wait for a later run.
     pub fn waiting(&self) -> u64 {
-        self.counts.waiting()
+        self.lock().counts.waiting()
     }
 
     /// What is remembered of `id`.
@@ -146,13 +195,15 @@ impl Ledger {
     /// # Errors
     /// When the log cannot be read.
     pub fn get(&self, at: At, id: &str) -> Result<Option<Failed>, Failure> {
-        if self.is_empty(at) {
+        let inner = self.lock();
+        if inner.counts.at(at) == 0 {
             return Ok(None);
         }
-        match &self.known {
-            Some(known) => Ok(known.get(&(at, Str::from(id))).copied()),
-            None => Ok(kept::find(self.view()?.as_ref(), &self.pipe, at, id)?),
+        if let Some(known) = &inner.known {
+            return Ok(known.get(&(at, Str::from(id))).copied());
         }
+        drop(inner);
+        Ok(kept::find(self.view()?.as_ref(), self.pipe(), at, id)?)
     }
 
     /// Which entities of a batch are left alone at `at`: versions that were given up, or that wait
@@ -179,7 +230,7 @@ impl Ledger {
         };
         let (before, now) = (entry.updated, kept::number_of(record.meta.updated.as_ref()));
         let renumbered = before.is_some() && now.is_some() && before != now;
-        let left_alone = entry.dead || entry.run == self.run;
+        let left_alone = entry.dead || entry.tried == self.began;
         Ok(left_alone && !renumbered && entry.hash == record.hash())
     }
 
@@ -192,7 +243,7 @@ impl Ledger {
             return Ok((Vec::new(), None));
         }
         let view = self.view()?;
-        let (rows, next) = kept::page(view.as_ref(), &self.pipe, (at, false), after)?;
+        let (rows, next) = kept::page(view.as_ref(), self.pipe(), (at, false), after)?;
         Ok((rows.into_iter().map(|(id, _)| id).collect(), next))
     }
 
@@ -234,6 +285,10 @@ impl Ledger {
         let id: Str = entity.id.clone().unwrap_or_default();
         let hash = entity.hash.unwrap_or_default();
         let known = self.get(at, &id)?;
+        // A newer version waits already.
+        if known.is_some_and(|known| known.run >= self.newer_from) {
+            return Ok(());
+        }
         let attempts = match known {
             Some(known) if known.hash == hash => known.attempts + 1,
             _ => 0,
@@ -250,6 +305,7 @@ impl Ledger {
             buried: dead || known.is_some_and(|known| known.buried),
             hash,
             run: self.run,
+            tried: self.began,
             // What comes from the log again has the number that it had.
             updated: given.or(before.and_then(|known| known.updated)),
         };
@@ -263,11 +319,8 @@ impl Ledger {
             dead,
             resolved_by: None,
         };
-        let (counts, state) = self.writes(at, &id, known.as_ref(), Some(&entry));
-        log.write_errors(vec![world.log.write_error(&error)], &state)?;
-        self.wrote(counts);
-        self.keep(at, id, entry);
-        Ok(())
+        let told = vec![world.log.write_error(&error)];
+        self.turn(at, &id, Some(entry), |state| log.write_errors(told, state))
     }
 
     /// Notes that `entity` got through, if an earlier version of it had failed.
@@ -281,7 +334,8 @@ impl Ledger {
         let Some(id) = entity.id.as_ref() else {
             return Ok(());
         };
-        let Some(known) = self.get(at, id)? else {
+        let known = self.get(at, id)?;
+        let Some(known) = known.filter(|known| known.run < self.newer_from) else {
             return Ok(());
         };
         let old = self.entity(at, id)?;
@@ -300,13 +354,8 @@ impl Ledger {
         if known.buried && world.policy.track_dead_letters && !self.is_buried_beside(at, id)? {
             world.exhume(id, resolved_by)?;
         }
-        let (counts, state) = self.writes(at, id, Some(&known), None);
-        log.write_errors(vec![world.log.write_error(&error)], &state)?;
-        self.wrote(counts);
-        if let Some(all) = &mut self.known {
-            all.remove(&(at, id.clone()));
-        }
-        Ok(())
+        let told = vec![world.log.write_error(&error)];
+        self.turn(at, id, None, |state| log.write_errors(told, state))
     }
 
     /// Whether the entity was given up at the other place, too.
@@ -324,7 +373,7 @@ impl Ledger {
     /// # Errors
     /// When the log cannot be read or written: some may wait still.
     pub fn discard(&mut self, log: &ExecutionLog) -> Result<(), Failure> {
-        self.each(false, log, |_, _| None)?;
+        self.each(false, log, |_| None)?;
         Ok(())
     }
 
@@ -337,11 +386,11 @@ impl Ledger {
         let again = |entry: &Failed| Failed {
             attempts: 0,
             dead: false,
-            run: 0,
+            tried: 0,
             ..*entry
         };
         if ids.is_empty() {
-            return self.each(true, log, |_, entry| Some(again(entry)));
+            return self.each(true, log, |entry| Some(again(entry)));
         }
         let mut count = 0;
         for (at, id) in At::BOTH
@@ -351,10 +400,9 @@ impl Ledger {
             let Some(entry) = self.get(at, id)?.filter(|entry| entry.dead) else {
                 continue;
             };
-            let (counts, state) = self.writes(at, id, Some(&entry), Some(&again(&entry)));
-            log.append(Vec::new(), &state)?;
-            self.wrote(counts);
-            self.known = None;
+            self.turn(at, id, Some(again(&entry)), |state| {
+                log.append(Vec::new(), state).map(|_| ())
+            })?;
             count += 1;
         }
         Ok(count)
@@ -365,27 +413,29 @@ impl Ledger {
         &mut self,
         dead: bool,
         log: &ExecutionLog,
-        change: impl Fn(&str, &Failed) -> Option<Failed>,
+        change: impl Fn(&Failed) -> Option<Failed>,
     ) -> Result<u64, Failure> {
         let mut count = 0;
-        self.known = None;
+        let mut inner = self.lock();
+        inner.known = None;
         for at in At::BOTH {
             let mut after = None;
             loop {
-                let view = self.dataset.snapshot()?;
-                let page = kept::page(view.as_ref(), &self.pipe, (at, dead), after.as_deref());
+                let view = self.failures.dataset.snapshot()?;
+                let page = kept::page(view.as_ref(), self.pipe(), (at, dead), after.as_deref());
                 let (rows, next) = page?;
-                let (mut counts, mut state) = (self.counts, Vec::new());
+                let (mut counts, mut state) = (inner.counts, Vec::new());
                 for (id, entry) in &rows {
-                    let now = change(id, entry);
-                    state.push(kept::no_record(&self.pipe, at, dead, id));
-                    state.extend(now.map(|now| kept::record(&self.pipe, at, id, &now)));
+                    let now = change(entry);
+                    state.push(kept::no_record(self.pipe(), at, dead, id));
+                    state.extend(now.map(|now| kept::record(self.pipe(), at, id, &now)));
                     counts.moved(at, Some(dead), now.map(|now| now.dead));
                 }
                 if !rows.is_empty() {
-                    state.push(counts.write(&self.pipe));
+                    state.push(counts.write(self.pipe()));
                     log.append(Vec::new(), &state)?;
-                    self.wrote(counts);
+                    inner.counts = counts;
+                    inner.written += 1;
                     count += rows.len() as u64;
                 }
                 after = next;
@@ -397,41 +447,68 @@ impl Ledger {
         Ok(count)
     }
 
-    /// The writes that turn what is kept of an entity into something else, and the numbers then.
-    fn writes(
+    /// Turns what is kept of an entity into `after`, in the step that `write` makes. Another run
+    /// may have changed it since it was looked at, so that this is done under the lock.
+    fn turn(
         &self,
         at: At,
         id: &str,
-        before: Option<&Failed>,
-        after: Option<&Failed>,
-    ) -> (Counts, Vec<StateWrite>) {
-        let mut counts = self.counts;
+        after: Option<Failed>,
+        write: impl FnOnce(&[StateWrite]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut inner = self.lock();
+        let key = (at, Str::from(id));
+        let before = match &inner.known {
+            Some(known) => known.get(&key).copied(),
+            None => {
+                let view = self.failures.dataset.snapshot()?;
+                kept::find(view.as_ref(), self.pipe(), at, id)?
+            }
+        };
+        let mut counts = inner.counts;
         counts.moved(at, before.map(|it| it.dead), after.map(|it| it.dead));
-        let mut writes = Vec::new();
+        let mut state = Vec::new();
         if let Some(before) = before
             && after.is_none_or(|after| after.dead != before.dead)
         {
-            writes.push(kept::no_record(&self.pipe, at, before.dead, id));
+            state.push(kept::no_record(self.pipe(), at, before.dead, id));
         }
-        writes.extend(after.map(|after| kept::record(&self.pipe, at, id, after)));
-        writes.push(counts.write(&self.pipe));
-        (counts, writes)
+        state.extend(after.map(|after| kept::record(self.pipe(), at, id, &after)));
+        state.push(counts.write(self.pipe()));
+        write(&state)?;
+        inner.counts = counts;
+        inner.written += 1;
+        if counts.all() > IN_MEMORY {
+            inner.known = None;
+        }
+        if let Some(known) = &mut inner.known {
+            match after {
+                Some(after) => known.insert(key, after),
+                None => known.remove(&key),
+            };
+        }
+        Ok(())
     }
+}
 
-    fn wrote(&mut self, counts: Counts) {
-        self.counts = counts;
-        *self.view.borrow_mut() = None;
-    }
-
-    fn keep(&mut self, at: At, id: Str, entry: Failed) {
-        match &mut self.known {
-            Some(_) if self.counts.all() > IN_MEMORY => self.known = None,
-            Some(known) => {
-                known.insert((at, id), entry);
+fn read_all(
+    snapshot: &dyn Snapshot,
+    pipe: &str,
+    counts: &Counts,
+) -> Result<HashMap<(At, Str), Failed>, Failure> {
+    let mut all = HashMap::new();
+    for (at, dead) in all_states().filter(|(at, _)| counts.at(*at) > 0) {
+        let mut after = None;
+        loop {
+            let (rows, next) = kept::page(snapshot, pipe, (at, dead), after.as_deref())?;
+            all.extend(rows.into_iter().map(|(id, entry)| ((at, id), entry)));
+            after = next;
+            if after.is_none() {
+                break;
             }
-            None => {}
         }
     }
+    Ok(all)
 }
 
 fn all_states() -> impl Iterator<Item = (At, bool)> {

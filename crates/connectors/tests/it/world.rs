@@ -229,6 +229,7 @@ pub fn run(kind: RunKind) -> Run {
         pipe: "p".to_owned(),
         kind,
         resumed: false,
+        beside: None,
     }
 }
 

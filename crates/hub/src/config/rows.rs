@@ -89,9 +89,8 @@ pub const PIPE: &[Property] = &[
     row(
         "enable_background_rescan",
         Boolean,
-        "Rescans run beside incremental runs.",
-    )
-    .not_yet(),
+        "Rescans run beside incremental runs; with a dataset sink and a source that keeps its place.",
+    ),
     row(
         "rescan_when_config_changes",
         Boolean,
@@ -673,8 +672,7 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         Boolean,
         "The default of the pipes' property.",
     )
-    .or("false")
-    .not_yet(),
+    .or("false"),
     row(
         "eager_load_microservices",
         Boolean,

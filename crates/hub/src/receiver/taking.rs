@@ -14,7 +14,7 @@ use crate::compaction;
 use crate::completeness::{Leaving, Promised};
 use crate::hub::Hub;
 use crate::pipe::Pipe;
-use crate::seen::Seen;
+use crate::seen::{Seen, marked};
 use crate::terms::{Terms, refused};
 
 pub(super) struct Receiver<'a> {
@@ -236,9 +236,12 @@ impl Receiver<'_> {
             return Ok(0);
         }
         let snapshot = self.dataset.uncommitted()?;
+        let marks = self.pipe.effective["sink"]["mark_deletion_tracked"] == true;
         let mut deleted = 0;
         seen.each_unseen(snapshot.as_ref(), |gone| {
             let rule = self.terms.rule_of_deletions();
+            let marked = marks.then(|| marked(gone)).transpose()?;
+            let gone = marked.as_ref().unwrap_or(gone);
             deleted += self.commit_rows(gone, &[], rule)?.deleted;
             Ok::<(), PostError>(())
         })?;

@@ -165,6 +165,7 @@ fn encode(entry: &Failed) -> Vec<u8> {
     bytes.extend_from_slice(&entry.attempts.to_le_bytes());
     bytes.extend_from_slice(&entry.hash.to_le_bytes());
     bytes.extend_from_slice(&entry.run.to_le_bytes());
+    bytes.extend_from_slice(&entry.tried.to_le_bytes());
     if let Some(updated) = entry.updated {
         bytes.extend_from_slice(&updated.to_le_bytes());
     }
@@ -176,12 +177,14 @@ fn decode(dead: bool, bytes: &[u8]) -> Option<Failed> {
     let (attempts, rest) = rest.split_first_chunk::<8>()?;
     let (hash, rest) = rest.split_first_chunk::<16>()?;
     let (run, rest) = rest.split_first_chunk::<8>()?;
+    let (tried, rest) = rest.split_first_chunk::<8>()?;
     Some(Failed {
         attempts: u64::from_le_bytes(*attempts),
         dead,
         buried: flags & BURIED != 0,
         hash: u128::from_le_bytes(*hash),
         run: i64::from_le_bytes(*run),
+        tried: i64::from_le_bytes(*tried),
         updated: rest.first_chunk::<8>().map(|one| i64::from_le_bytes(*one)),
     })
 }
@@ -221,12 +224,15 @@ pub(super) fn adopt(
 fn decode_alone(bytes: &[u8]) -> Option<Failed> {
     let (attempts, rest) = bytes.split_first_chunk::<8>()?;
     let (dead, rest) = rest.split_first()?;
+    let (hash, rest) = rest.split_first_chunk::<16>()?;
     Some(Failed {
         attempts: u64::from_le_bytes(*attempts),
         dead: *dead != 0,
         buried: *dead != 0,
-        hash: u128::from_le_bytes(rest.try_into().ok()?),
-        run: 0,
+        hash: u128::from_le_bytes(*hash),
+        // The oldest records end before it.
+        run: rest.try_into().map(i64::from_le_bytes).unwrap_or_default(),
+        tried: 0,
         updated: None,
     })
 }
