@@ -25,7 +25,7 @@ fn fill(folder: &std::path::Path) {
         value: Some(value),
     };
     // Not buried, retried never, a hash that no version has, a run before all others.
-    let record = [&[0u8][..], &[0; 8], &[7; 16], &[0; 8]].concat();
+    let record = [&[0u8][..], &[0; 8], &[7; 16], &[0; 8], &[0; 8]].concat();
     let numbers = [0, 0, 0, FAILED].map(u64::to_le_bytes).concat();
     let mut state = vec![write("counts".to_owned(), numbers)];
     for at in 0..FAILED {
