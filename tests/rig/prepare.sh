@@ -39,7 +39,7 @@ crypto() {
 
 # The image is made from Debian's packages: no registry outside is asked for it.
 engine() {
-  need docker.io docker-registry debootstrap iproute2 iptables curl
+  need docker.io docker-registry debootstrap iproute2 iptables curl openssl
   [ -s "$RIG/base.tar" ] && return
   say "making the root file system of the test image"
   rm -rf "$RIG/root"

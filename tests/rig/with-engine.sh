@@ -6,11 +6,17 @@
 #   DOCKER_HOST    the engine's socket
 #   TEST_REGISTRY  the registry's address, in reach of the engine
 #   TEST_IMAGE     a small Debian image with Python 3, Flask and requests, already pushed there
+#   TEST_PRIVATE_REGISTRY  a second registry, which wants the user "reader" and the password "open-sesame"
+#   TEST_ENGINE_TLS, TEST_ENGINE_CERTIFICATES  the same engine behind TLS, and the folder with what
+#                  it wants to see
 # There is no network but loopback: fetch and compile before. Needs root and `prepare.sh engine`.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 export TEST_REGISTRY=127.0.0.1:5000
 export TEST_IMAGE=$TEST_REGISTRY/tahini-test-python:1
+export TEST_PRIVATE_REGISTRY=127.0.0.1:5001
+export TEST_ENGINE_TLS=tcp://127.0.0.1:2376
+export TEST_ENGINE_CERTIFICATES=$RIG/tls
 socket=$RIG/engine.sock
 
 if [ "${TAHINI_RIG_INSIDE:-}" != 1 ]; then
@@ -48,12 +54,54 @@ http: {addr: $TEST_REGISTRY}
 CONFIG
 docker-registry serve "$RIG/registry.yml" > "$RIG/registry.log" 2>&1 &
 registry_pid=$!
-/usr/sbin/dockerd --host "unix://$socket" --data-root "$RIG/data" --exec-root "$RIG/exec" \
+
+# The hash is bcrypt's of "open-sesame".
+echo 'reader:$2y$05$abcdefghijklmnopqrstuutXu9KzOt.1yBoZUeFWoT/914/JfszCO' > "$RIG/htpasswd"
+cat > "$RIG/private-registry.yml" <<CONFIG
+version: 0.1
+log: {level: warn}
+storage: {filesystem: {rootdirectory: $RIG/private-registry}, delete: {enabled: true}}
+http: {addr: $TEST_PRIVATE_REGISTRY}
+auth: {htpasswd: {realm: tests, path: $RIG/htpasswd}}
+CONFIG
+docker-registry serve "$RIG/private-registry.yml" > "$RIG/private-registry.log" 2>&1 &
+private_pid=$!
+
+# An authority of the rig's own, and what it signs for the engine and for whoever asks it.
+certificates() {
+  rm -rf "$TEST_ENGINE_CERTIFICATES"
+  mkdir -p "$TEST_ENGINE_CERTIFICATES"
+  (
+    cd "$TEST_ENGINE_CERTIFICATES"
+    new=(openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 3650)
+    "${new[@]}" -x509 -subj '/CN=rig' -keyout ca-key.pem -out ca.pem
+    signed() { # NAME EXTENSIONS
+      "${new[@]}" -subj "/CN=$1" -keyout "$1key.pem" -out request.pem
+      openssl x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 3650 \
+        -extfile <(echo "$2") -out "$1cert.pem"
+    }
+    signed server- 'subjectAltName=IP:127.0.0.1
+extendedKeyUsage=serverAuth'
+    signed '' 'extendedKeyUsage=clientAuth'
+  ) > "$RIG/tls.log" 2>&1 || { tail -20 "$RIG/tls.log" >&2; exit 1; }
+}
+[ -s "$TEST_ENGINE_CERTIFICATES/cert.pem" ] || certificates
+
+/usr/sbin/dockerd --host "unix://$socket" --host "$TEST_ENGINE_TLS" --tlsverify \
+  --tlscacert "$TEST_ENGINE_CERTIFICATES/ca.pem" --tlscert "$TEST_ENGINE_CERTIFICATES/server-cert.pem" \
+  --tlskey "$TEST_ENGINE_CERTIFICATES/server-key.pem" --data-root "$RIG/data" --exec-root "$RIG/exec" \
   --pidfile "$RIG/dockerd.pid" --storage-driver overlay2 > "$RIG/dockerd.log" 2>&1 &
 engine_pid=$!
-trap 'kill $engine_pid $registry_pid 2>/dev/null || true; wait $engine_pid $registry_pid 2>/dev/null || true' EXIT
+daemons="$engine_pid $registry_pid $private_pid"
+trap 'kill $daemons 2>/dev/null || true; wait $daemons 2>/dev/null || true' EXIT
 until_ok "the registry" $registry_pid "$RIG/registry.log" curl -sf "http://$TEST_REGISTRY/v2/"
+until_ok "the private registry" $private_pid "$RIG/private-registry.log" \
+  curl -sf -u reader:open-sesame "http://$TEST_PRIVATE_REGISTRY/v2/"
 until_ok "the engine" $engine_pid "$RIG/dockerd.log" engine -f http://engine/_ping
+
+# Tests that were cut off left networks, of which there are only so many.
+engine -f -o /dev/null -X POST http://engine/containers/prune
+engine -f -o /dev/null -X POST http://engine/networks/prune
 
 if ! engine -f -o /dev/null "http://engine/images/$TEST_IMAGE/json" 2>/dev/null; then
   engine -f -o /dev/null -X POST -H 'Content-Type: application/x-tar' --data-binary "@$RIG/base.tar" \

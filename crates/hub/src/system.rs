@@ -23,6 +23,13 @@ pub trait Services: Send + Sync {
     /// # Errors
     /// Transient, with the service's state and last log lines.
     fn url(&self, system: &str, wait: Duration, cancel: &Cancel) -> Result<String, Failure>;
+
+    /// Watches the service behind a system from now on. What is returned is asked when a request
+    /// broke off, and tells how the service ended meanwhile, if it did.
+    fn watch(&self, system: &str) -> Box<dyn Fn() -> Option<String> + Send + Sync> {
+        let _ = system;
+        Box::new(|| None)
+    }
 }
 
 /// Finds the systems of the running configuration.

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use serde_json::{Map, Value as Json};
@@ -11,7 +10,7 @@ use tahini_hub::config::{Component, Configuration, Input, Level, Problem, resolv
 use tahini_hub::hub::Prepared;
 use tahini_hub::project::{Project, read_secrets};
 use tahini_hub::secrets::{EnvironmentSecrets, MemorySecrets, SecretChain, SecretSource};
-use tahini_hub::{Cancel, Clock, Failure, Hub, Registry, Services};
+use tahini_hub::{Clock, Failure, Hub, Registry, Services};
 use tahini_store::Backend;
 
 use crate::microservices::{Host, HostOptions, Redactor, ServiceSpec};
@@ -108,7 +107,7 @@ impl Assembly {
         programs: Programs,
     ) -> Assembly {
         let host = Host::new(tahini_connectors::http::runtime().handle().clone(), options);
-        let services: Arc<dyn Services> = Arc::new(Hosted(host.clone()));
+        let services: Arc<dyn Services> = Arc::new(host.clone());
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let hub = Arc::new(Hub::new(store, services, clock, secrets.clone(), REGISTRY));
         Assembly {
@@ -131,7 +130,9 @@ impl Assembly {
 
     /// The second half of `apply`, which cannot fail.
     pub fn take_over(&self, prepared: Prepared) -> Vec<Problem> {
-        let (specs, problems, known) = self.services(prepared.configuration());
+        let (specs, problems, mut known) = self.services(prepared.configuration());
+        // What a service is not given it may still get to know, from another one for instance.
+        known.extend(self.secrets.values());
         let refused = refused(prepared.configuration(), &problems);
         self.host.set_redactor(Redactor::new(known));
         self.host.set_refused(refused);
@@ -206,22 +207,6 @@ fn refused(configuration: &Configuration, problems: &[Problem]) -> BTreeMap<Stri
         }
     }
     refused
-}
-
-/// The hosted services as pipes see them.
-struct Hosted(Host);
-
-impl Services for Hosted {
-    fn url(&self, system: &str, wait: Duration, cancel: &Cancel) -> Result<String, Failure> {
-        self.0
-            .ready_url(system, wait, &|| cancel.is_cancelled())
-            .map_err(|words| {
-                cancel
-                    .check()
-                    .err()
-                    .unwrap_or_else(|| Failure::transient(words))
-            })
-    }
 }
 
 /// Prints problems, errors last, and tells whether there are errors.

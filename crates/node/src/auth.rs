@@ -133,9 +133,10 @@ impl TokenKey {
         let role = match content.role.as_str() {
             "admin" => Role::Admin,
             "reader" => Role::Reader,
+            "proxy" => Role::Proxy,
             other => {
                 return Err(format!(
-                    "expected the role admin or reader, found {other:?}"
+                    "expected the role admin, reader or proxy, found {other:?}"
                 ));
             }
         };
@@ -150,6 +151,7 @@ fn role_name(role: Role) -> &'static str {
     match role {
         Role::Admin => "admin",
         Role::Reader => "reader",
+        Role::Proxy => "proxy",
     }
 }
 

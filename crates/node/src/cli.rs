@@ -447,6 +447,8 @@ pub enum Role {
     Admin,
     /// Look, and change nothing.
     Reader,
+    /// Reach the services of microservice systems through the node, and nothing else.
+    Proxy,
 }
 
 /// A dataset's name and the file that stands for it.

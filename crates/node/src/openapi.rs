@@ -49,7 +49,7 @@ fn operation(route: &Route) -> Json {
     }
     operation["security"] = match route.access {
         Access::Open => json!([]),
-        Access::Usual | Access::Admin => json!([{ "token": [] }]),
+        Access::Usual | Access::Admin | Access::Proxy => json!([{ "token": [] }]),
     };
     operation
 }

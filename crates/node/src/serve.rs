@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use axum::Router;
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
@@ -15,9 +15,10 @@ use tahini_connectors::http::runtime;
 use tahini_hub::scheduler::{self, Scheduler};
 use tahini_hub::secrets::{SecretChain, SecretSource, Vault};
 use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
-use crate::api::{self, Gate, Node};
+use crate::api::{self, Door, Gate, Node, ProxyClients};
 use crate::assembly::{
     Assembly, Loaded, SystemClock, count, print_problems, read_objects, secrets_from,
 };
@@ -109,7 +110,7 @@ pub struct Running {
     node: Arc<Node>,
     address: SocketAddr,
     stop: watch::Sender<bool>,
-    servers: Vec<tokio::task::JoinHandle<()>>,
+    servers: Vec<JoinHandle<()>>,
 }
 
 impl Running {
@@ -122,7 +123,10 @@ impl Running {
         let address = listener.local_addr()?;
         let node = Arc::new(open(&options, gate, address, started)?);
         let (stop, stopped) = watch::channel(false);
-        let mut servers = vec![spawn(listener, api::router(node.clone()), stopped.clone())?];
+        let front = api::router(node.clone(), Door::Front);
+        let mut servers = vec![spawn(listener, front, stopped.clone())?];
+        let containers = answer_containers(node.clone(), address, stopped.clone());
+        servers.push(runtime().spawn(containers));
         if let Some(listener) = metrics_listener {
             servers.push(spawn(listener, metrics::router(node.clone()), stopped)?);
         }
@@ -221,6 +225,7 @@ fn open(
         node_id: node_id(&options.data)?,
         node_url: Some(format!("http://{}", own_address(address))),
         prefer_docker: options.prefer_docker,
+        ledger: Some(options.data.join("microservices.json")),
         ..HostOptions::default()
     };
     let assembly = Assembly::new(store.clone(), Arc::new(secrets), host, programs);
@@ -244,7 +249,7 @@ fn open(
         started,
         automatic: options.automatic,
         stopping: AtomicBool::new(false),
-        client: client()?,
+        clients: ProxyClients::new().context("cannot set up the HTTP client")?,
         pool: Arc::new(Semaphore::new(api::POOL)),
         receiving: Arc::new(Semaphore::new(api::RECEIVING)),
         queue: api::receiver_queue(),
@@ -266,35 +271,60 @@ fn tell_problems(loaded: &Loaded, configuration: &tahini_hub::Configuration) {
     );
 }
 
-/// A client for proxied requests: they go where we say and come back as they are.
-fn client() -> anyhow::Result<reqwest::Client> {
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .no_gzip()
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(Duration::from_secs(60))
-        .build();
-    client.map_err(|error| anyhow!("cannot set up the HTTP client: {error}"))
-}
-
 fn spawn(
     listener: TcpListener,
     router: Router,
-    mut stopped: watch::Receiver<bool>,
-) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    stopped: watch::Receiver<bool>,
+) -> anyhow::Result<JoinHandle<()>> {
     let _inside = runtime().enter();
     let listener = tokio::net::TcpListener::from_std(listener)?;
+    Ok(runtime().spawn(answer(listener, router, stopped)))
+}
+
+/// Answers until the node stops, and then what is under way.
+async fn answer(
+    listener: tokio::net::TcpListener,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
-    Ok(runtime().spawn(async move {
-        let until = async move {
-            // An error means that the node was dropped, which is as good a reason.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        };
-        let server = axum::serve(listener, service).with_graceful_shutdown(until);
-        if let Err(error) = server.await {
-            tracing::error!(%error, "the server ended");
+    let until = async move {
+        // An error means that the node was dropped, which is as good a reason.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    };
+    let server = axum::serve(listener, service).with_graceful_shutdown(until);
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the server ended");
+    }
+}
+
+/// Containers reach the node where their network meets this machine, and nobody on loopback: once
+/// there is such a network, the node listens there, too, and demands tokens of everybody.
+async fn answer_containers(node: Arc<Node>, front: SocketAddr, mut stopped: watch::Receiver<bool>) {
+    let mut gateway = node.assembly.host.gateway();
+    let found = tokio::select! {
+        found = gateway.wait_for(Option::is_some) => found.map(|found| *found),
+        _ = stopped.wait_for(|stopped| *stopped) => return,
+    };
+    let Ok(Some(ip)) = found else {
+        return;
+    };
+    if front.ip().is_unspecified() && ip.is_ipv4() == front.is_ipv4() {
+        // It listens everywhere.
+        return;
+    }
+    let address = SocketAddr::new(ip, front.port());
+    match tokio::net::TcpListener::bind(address).await {
+        Ok(listener) => {
+            tracing::info!(%address, "containers reach the node here, with a token");
+            answer(listener, api::router(node, Door::Containers), stopped).await;
         }
-    }))
+        Err(error) => tracing::warn!(
+            %address,
+            %error,
+            "cannot listen for containers: services in containers do not reach the node"
+        ),
+    }
 }
 
 /// The address under which this machine reaches the node.

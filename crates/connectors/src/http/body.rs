@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use tahini_hub::{Cancel, Failure};
+use tahini_hub::{Cancel, Class, Failure};
 use tokio::sync::Semaphore;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
@@ -42,8 +42,13 @@ pub struct Body {
     /// The request, as messages name it.
     what: String,
     cancel: Cancel,
+    /// What else there is to know when the body breaks off.
+    explain: Option<Explain>,
     _task: Task,
 }
+
+/// Tells what became of the peer, when it is known.
+pub(super) type Explain = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// A task of the runtime that ends when its owner goes away.
 pub(super) struct Task(pub(super) AbortHandle);
@@ -71,6 +76,7 @@ pub(super) fn feed() -> (Feed, impl FnOnce(String, Task, Cancel) -> Body) {
         done: false,
         what,
         cancel,
+        explain: None,
         _task: task,
     };
     (feed, body)
@@ -149,6 +155,18 @@ fn silent(received: u64, expected: Option<u64>, idle: Duration) -> Failure {
     failure
 }
 
+/// A failure of a connection, with what became of the peer behind its words.
+pub(super) fn explained(mut failure: Failure, explain: Option<&Explain>) -> Failure {
+    let unexplained = failure.class == Class::Transient && failure.status.is_none();
+    if let Some(words) = explain
+        .filter(|_| unexplained)
+        .and_then(|explain| explain())
+    {
+        failure.message = format!("{}; {words}", failure.message);
+    }
+    failure
+}
+
 impl Body {
     /// The next bytes, in whatever portions they came; `None` at the end that the body's framing
     /// promised.
@@ -174,7 +192,10 @@ impl Body {
                     self.done = true;
                     return Ok(None);
                 }
-                Ok(Item::Broken(failure)) => return Err(failure.context(&self.what)),
+                Ok(Item::Broken(failure)) => {
+                    let failure = explained(failure, self.explain.as_ref());
+                    return Err(failure.context(&self.what));
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err(Failure::transient(
@@ -183,6 +204,14 @@ impl Body {
                     .context(&self.what));
                 }
             }
+        }
+    }
+
+    /// The same body, whose breaking off is explained by this.
+    pub(super) fn explained_by(self, explain: Explain) -> Body {
+        Body {
+            explain: Some(explain),
+            ..self
         }
     }
 

@@ -14,6 +14,7 @@ use tahini_hub::config::Props;
 use tahini_hub::{Cancel, Ctx, Failure, Services, System};
 
 use super::address::{Base, add_parameter, parse};
+use super::body::explained;
 use super::client::{Client, Options, Request, Response};
 use super::retry::RetryStrategy;
 
@@ -195,12 +196,24 @@ impl HttpSystem {
             headers,
             body: ask.body,
         };
-        self.0.client.send(request, cancel).map_err(|mut failure| {
-            let status = failure.status;
-            let says = status.and_then(|status| self.0.retry_strategy.for_status(status));
-            failure.retries = says.cloned();
-            failure
-        })
+        let explain = match &self.0.place {
+            Place::Service { services, .. } => Some(services.watch(&self.0.id)),
+            Place::Base(_) => None,
+        };
+        match (self.0.client.send(request, cancel), explain) {
+            (Ok(response), None) => Ok(response),
+            (Ok(response), Some(explain)) => Ok(Response {
+                body: response.body.explained_by(explain),
+                ..response
+            }),
+            (Err(failure), explain) => {
+                let mut failure = explained(failure, explain.as_ref());
+                let status = failure.status;
+                let says = status.and_then(|status| self.0.retry_strategy.for_status(status));
+                failure.retries = says.cloned();
+                Err(failure)
+            }
+        }
     }
 
     /// The client, for requests that bring their own address and headers.

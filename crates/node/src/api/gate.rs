@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use tahini_hub::execution_log::User;
 
 use super::answer::Problem;
-use super::{Access, Route};
+use super::{Access, Door, Route};
 use crate::auth::TokenKey;
 use crate::cli::Role;
 
@@ -21,7 +21,12 @@ pub struct Gate {
 
 impl Gate {
     /// Lets a request in, or says why not.
-    pub fn admit(&self, route: &Route, parts: &Parts, peer: SocketAddr) -> Result<User, Problem> {
+    pub fn admit(
+        &self,
+        route: &Route,
+        parts: &Parts,
+        (door, peer): (Door, SocketAddr),
+    ) -> Result<User, Problem> {
         let remote_addr = peer.ip().to_string();
         let anonymous = || User {
             user_id: "anonymous".to_owned(),
@@ -31,7 +36,7 @@ impl Gate {
             return Ok(anonymous());
         }
         let Some(token) = bearer(&parts.headers)? else {
-            if self.demands_token {
+            if self.demands_token || door == Door::Containers {
                 return Err(unauthorized("expected a bearer token, found none"));
             }
             refuse_foreign_pages(&parts.headers)?;
@@ -45,11 +50,20 @@ impl Gate {
         };
         let claims = key.verify(token).map_err(unauthorized)?;
         let looks = parts.method == Method::GET || parts.method == Method::HEAD;
-        if claims.role == Role::Reader && (!looks || route.access == Access::Admin) {
-            return Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "expected a token with the role admin, found reader",
-            ));
+        let refused = match (claims.role, route.access) {
+            (Role::Admin, _) | (Role::Proxy, Access::Proxy) => None,
+            (Role::Reader, Access::Usual | Access::Open) if looks => None,
+            (Role::Reader, Access::Proxy) => {
+                Some("expected a token with the role admin or proxy, found reader")
+            }
+            (Role::Reader, _) => Some("expected a token with the role admin, found reader"),
+            (Role::Proxy, _) => Some(
+                "expected a token with the role admin or reader, found proxy, which is for \
+                 /api/systems/<id>/proxy/ alone",
+            ),
+        };
+        if let Some(words) = refused {
+            return Err(Problem::new(StatusCode::FORBIDDEN, words));
         }
         Ok(User {
             user_id: claims.subject,

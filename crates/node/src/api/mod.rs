@@ -52,6 +52,7 @@ use tokio::sync::Semaphore;
 pub use answer::{Answer, Problem};
 pub use call::Call;
 pub use gate::Gate;
+pub use proxy::ProxyClients;
 pub use receivers::queue as receiver_queue;
 pub use runtime::queue;
 
@@ -82,7 +83,7 @@ pub struct Node {
     /// The node is shutting down.
     pub stopping: AtomicBool,
     /// For proxied requests.
-    pub client: reqwest::Client,
+    pub clients: ProxyClients,
     /// Bounds the work that blocks.
     pub pool: Arc<Semaphore>,
     /// Bounds the posts that are taken at a time.
@@ -195,6 +196,8 @@ pub enum Access {
     Usual,
     /// Admins only.
     Admin,
+    /// Admins, and those whose token is for this alone.
+    Proxy,
 }
 
 /// A parameter of a route.
@@ -232,13 +235,22 @@ pub enum Handle {
     Flow(fn(Arc<Node>, Call) -> Flow),
 }
 
+/// Through which door a request comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Where the node was told to listen: beyond loopback, requests need tokens.
+    Front,
+    /// The network of the node's containers: every request needs a token.
+    Containers,
+}
+
 /// The router of all routes, the status page included.
-pub fn router(node: Arc<Node>) -> Router {
+pub fn router(node: Arc<Node>, door: Door) -> Router {
     let mut paths: BTreeMap<&'static str, MethodRouter> = BTreeMap::new();
     for route in routes::ROUTES {
         let node = Arc::clone(&node);
         let answer = move |ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request| {
-            respond(node.clone(), route, peer, request)
+            respond(node.clone(), route, (door, peer), request)
         };
         let methods = paths.remove(route.path).unwrap_or_default();
         paths.insert(route.path, methods.merge(on(route.method.filter(), answer)));
@@ -253,14 +265,14 @@ pub fn router(node: Arc<Node>) -> Router {
 async fn respond(
     node: Arc<Node>,
     route: &'static Route,
-    peer: SocketAddr,
+    from: (Door, SocketAddr),
     request: Request,
 ) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let id = request.headers().get(REQUEST_ID).cloned();
     let id = id.unwrap_or_else(new_id);
     let begun = std::time::Instant::now();
-    let answer = carry_out(node, route, peer, request).await;
+    let answer = carry_out(node, route, from, request).await;
     let mut response = answer.unwrap_or_else(Problem::into_response);
     response.headers_mut().insert(REQUEST_ID, id);
     tracing::debug!(
@@ -276,11 +288,11 @@ async fn respond(
 async fn carry_out(
     node: Arc<Node>,
     route: &'static Route,
-    peer: SocketAddr,
+    from: (Door, SocketAddr),
     request: Request,
 ) -> Answer {
     let (parts, body) = request.into_parts();
-    let user = node.gate.admit(route, &parts, peer)?;
+    let user = node.gate.admit(route, &parts, from)?;
     let mut call = Call::of(Request::from_parts(parts, body), user).await?;
     match route.handle {
         Handle::Now(handle) => handle(&node, &call),

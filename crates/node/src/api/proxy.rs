@@ -7,12 +7,52 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use futures_util::TryStreamExt as _;
+use serde_json::Value as Json;
 
 use super::systems::named;
 use super::{Answer, Call, Node, Problem};
 
 /// How long a service that is still starting is waited for.
 const START: Duration = Duration::from_secs(60);
+
+/// How long a connection to a service may take.
+const CONNECT: Duration = Duration::from_secs(60);
+
+/// What proxied requests are sent with: they go where we say, and come back as they are.
+pub struct ProxyClients {
+    verified: reqwest::Client,
+    unverified: reqwest::Client,
+}
+
+impl ProxyClients {
+    /// Clients without proxies, redirects or decompression.
+    ///
+    /// # Errors
+    /// When the system's certificates cannot be read.
+    pub fn new() -> reqwest::Result<ProxyClients> {
+        let client = |verify: bool| {
+            reqwest::Client::builder()
+                .no_proxy()
+                .no_gzip()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT)
+                .tls_danger_accept_invalid_certs(!verify)
+                .build()
+        };
+        Ok(ProxyClients {
+            verified: client(true)?,
+            unverified: client(false)?,
+        })
+    }
+
+    /// The client for a system: certificates count as they do for its pipes.
+    fn of(&self, config: &Json) -> &reqwest::Client {
+        match config.get("verify_ssl").and_then(Json::as_bool) {
+            Some(true) => &self.verified,
+            _ => &self.unverified,
+        }
+    }
+}
 
 /// Headers that belong to one connection, or to us: the token is the node's, not the service's.
 const OWN: &[&str] = &[
@@ -46,13 +86,15 @@ pub async fn pass(node: Arc<Node>, call: Call) -> Answer {
     let url = format!("{base}/{}{}", rest_of(&call.raw_path), query_of(&call));
     let unreachable = |error: reqwest::Error| {
         let words = format!(
-            "the service of system {:?} did not answer: {error}",
-            system.id
+            "the service of system {:?} did not answer: {}",
+            system.id,
+            error.without_url()
         );
         Problem::new(StatusCode::BAD_GATEWAY, words)
     };
     let answer = node
-        .client
+        .clients
+        .of(&system.effective)
         .request(call.method.clone(), url)
         .headers(passed_on(&call.headers))
         .body(reqwest::Body::wrap_stream(call.stream.into_data_stream()))

@@ -81,14 +81,14 @@ const fn body() -> Param {
     }
 }
 
-/// The row of a method of the proxy, for admins only.
+/// The row of a method of the proxy, which has a permission of its own.
 const fn proxied(method: Verb, path: &'static str, params: &'static [Param]) -> Route {
     Route {
         method,
         path,
         summary: "Passes the request on to a system's service.",
         params,
-        access: Access::Admin,
+        access: Access::Proxy,
         handle: Handle::Flow(|node, call| Box::pin(proxy::pass(node, call))),
     }
 }
@@ -505,9 +505,9 @@ pub static ROUTES: &[Route] = &[
     route(
         Verb::Get,
         "/api/systems/{system_id}/logs",
-        &[SYSTEM, query("since")],
-        Handle::Work(systems::logs),
-        "What a system's service wrote, as text.",
+        &[SYSTEM, query("since"), query("last"), query("follow")],
+        Handle::Flow(|node, call| Box::pin(systems::logs(node, call))),
+        "What a system's service wrote, as text; with follow, what it writes from now on as well.",
     ),
     route(
         Verb::Post,

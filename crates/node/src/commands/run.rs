@@ -73,6 +73,8 @@ pub fn assemble(
 ) -> anyhow::Result<Assembly> {
     let secrets = secrets_from(&setting.secrets)?;
     let options = HostOptions {
+        // Two commands at a time are two nodes: neither touches the other's containers.
+        node_id: format!("command-{}", uuid::Uuid::new_v4().simple()),
         eager_by_default: false,
         ..HostOptions::default()
     };

@@ -7,9 +7,10 @@ use bollard::models::{
     ContainerCreateBody, EndpointSettings, HostConfig, HostConfigLogConfig, NetworkingConfig,
     PortBinding,
 };
+use sha2::{Digest as _, Sha256};
 
-use super::docker::{NODE_LABEL, SYSTEM_LABEL};
-use super::environment::NODE_NAMES;
+use super::docker::{LAUNCH_LABEL, NODE_LABEL, SYSTEM_LABEL};
+use super::environment::{NODE_NAMES, NODE_URL};
 use super::image::Reference;
 use super::network::Network;
 use super::runtime::Launch;
@@ -63,19 +64,42 @@ pub(super) fn describe(
             },
         )])),
     });
-    ContainerCreateBody {
+    let mut body = ContainerCreateBody {
         image: Some(Reference::parse(&spec.image).full()),
         hostname: Some(id.clone()),
         env: Some(environment(launch)),
         exposed_ports: Some(vec![inside]),
-        labels: Some(HashMap::from([
-            (NODE_LABEL.to_owned(), node_id.to_owned()),
-            (SYSTEM_LABEL.to_owned(), id.clone()),
-        ])),
         host_config: Some(host_config),
         networking_config,
         ..ContainerCreateBody::default()
-    }
+    };
+    body.labels = Some(HashMap::from([
+        (NODE_LABEL.to_owned(), node_id.to_owned()),
+        (SYSTEM_LABEL.to_owned(), id.clone()),
+        (LAUNCH_LABEL.to_owned(), fingerprint(&body, launch)),
+    ]));
+    body
+}
+
+/// What tells this description from every other. Where the other services are does not count: one
+/// that comes or goes is no reason to restart this one, either. None of the maps has more than one
+/// name, so that the same description is always the same text.
+fn fingerprint(body: &ContainerCreateBody, launch: &Launch) -> String {
+    let own = &launch.spec.environment;
+    let of_others = |variable: &String| {
+        let name = variable.split('=').next().unwrap_or_default();
+        name != NODE_URL && own.iter().all(|(given, _)| given != name)
+    };
+    let mut told = body.clone();
+    told.env
+        .iter_mut()
+        .for_each(|env| env.retain(|one| !of_others(one)));
+    let text = serde_json::to_vec(&told).expect("a description is JSON");
+    let hash = Sha256::digest(text);
+    hash[..16]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// The documented unit is a thousandth of the engine's.
@@ -98,7 +122,10 @@ fn environment(launch: &Launch) -> Vec<String> {
 
 /// The configured hosts and the node's names.
 fn extra_hosts(spec: &DockerSpec, network: &Network) -> Vec<String> {
-    let node = network.gateway.as_deref().unwrap_or("host-gateway");
+    let node = match network.gateway {
+        Some(address) => address.to_string(),
+        None => "host-gateway".to_owned(),
+    };
     let configured = spec
         .hosts
         .iter()

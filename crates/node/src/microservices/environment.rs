@@ -5,6 +5,9 @@ use super::spec::ServiceSpec;
 /// The node's names within containers; the second is what existing services expect.
 pub(super) const NODE_NAMES: [&str; 2] = ["tahini", "sesam-node"];
 
+/// The variable with the node's own URL.
+pub(super) const NODE_URL: &str = "TAHINI_URL";
+
 /// The variable with a microservice's base URL: `SYSTEM_<ID>_URL`, the id in upper case, every
 /// character that is neither letter nor digit as `_`.
 pub fn system_url_variable(id: &str) -> String {
@@ -46,7 +49,7 @@ pub(super) fn node_environment(
     });
     let mut variables: Vec<(String, String)> = node
         .iter()
-        .map(|url| ("TAHINI_URL".to_owned(), url.clone()))
+        .map(|url| (NODE_URL.to_owned(), url.clone()))
         .collect();
     for peer in peers {
         let scheme = peer.spec.scheme();

@@ -1,10 +1,12 @@
 //! The wanted microservices and how they are doing.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
@@ -14,11 +16,13 @@ use tokio::time::{Instant, timeout};
 use super::docker::DockerRuntime;
 use super::environment::{Peer, node_environment};
 use super::keeper::{Keeper, Pace, Wish};
+use super::ledger::Ledger;
 use super::logs::{Log, SharedRedactor};
 use super::process::ProcessRuntime;
 use super::runtime::{Launch, Runtime, Vitals};
 use super::spec::ServiceSpec;
 use super::state::{Snapshot, State, to_json};
+use super::table::{Entry, Table, fixed_port, runs_as_process};
 use tahini_hub::secrets::Redactor;
 
 /// How often a waiting pipe looks whether it has been cancelled.
@@ -27,6 +31,12 @@ const CANCEL_LOOK: Duration = Duration::from_millis(100);
 const HOPELESS: u32 = 3;
 /// How long a status waits for what the engine knows.
 const VITALS_LIMIT: Duration = Duration::from_secs(3);
+/// How long a service that still seems to run is believed to have ended.
+const STILL_THERE: Duration = Duration::from_millis(500);
+/// How long it is waited for how a service ended that has.
+const ENDING: Duration = Duration::from_secs(5);
+/// Between two looks whether it has ended.
+const ENDED_LOOK: Duration = Duration::from_millis(20);
 /// What stopping everything may take beyond the grace period.
 const SHUTDOWN_SLACK: Duration = Duration::from_secs(10);
 
@@ -41,8 +51,14 @@ pub struct HostOptions {
     /// Where the engine is, as in `DOCKER_HOST`; `None` takes `TAHINI_DOCKER_HOST`, `DOCKER_HOST`
     /// or the usual socket.
     pub docker_host: Option<String>,
+    /// The folder with `ca.pem`, `cert.pem` and `key.pem` for an engine behind TLS; `None` takes
+    /// `DOCKER_CERT_PATH` when `DOCKER_TLS_VERIFY` is set.
+    pub docker_certificates: Option<PathBuf>,
     /// The network mode of containers; `None` makes a bridge network of the node's own.
     pub docker_network: Option<String>,
+    /// The file in which ports and processes are kept for the node's next life; `None` forgets
+    /// them.
+    pub ledger: Option<PathBuf>,
     /// Where a system can run either way, run it as a container and not as a process.
     pub prefer_docker: bool,
     /// What holds for systems without `eager_load`.
@@ -57,7 +73,9 @@ impl Default for HostOptions {
             node_id: "local".to_owned(),
             node_url: None,
             docker_host: None,
+            docker_certificates: None,
             docker_network: None,
+            ledger: None,
             prefer_docker: false,
             eager_by_default: true,
             pace: Pace::default(),
@@ -74,48 +92,34 @@ pub(super) struct Inner {
     options: HostOptions,
     process: Arc<dyn Runtime>,
     docker: Arc<dyn Runtime>,
+    ledger: Arc<Ledger>,
+    gateway: watch::Receiver<Option<IpAddr>>,
     redactor: SharedRedactor,
     table: Mutex<Table>,
-}
-
-struct Table {
-    entries: BTreeMap<String, Entry>,
-    /// Why services that a configuration wants are not hosted.
-    refused: BTreeMap<String, String>,
-    node_url: Option<String>,
-    closed: bool,
-}
-
-struct Entry {
-    spec: Arc<ServiceSpec>,
-    port: u16,
-    wish: watch::Sender<Wish>,
-    shown: watch::Receiver<Snapshot>,
-    log: Arc<Log>,
-    task: Option<JoinHandle<()>>,
 }
 
 impl Host {
     /// A host without services, whose tasks run on the given runtime.
     pub fn new(handle: Handle, options: HostOptions) -> Host {
-        let docker = DockerRuntime::new(
-            options.docker_host.clone(),
-            options.node_id.clone(),
-            options.docker_network.clone(),
-        );
-        Host::over(handle, options, Arc::new(ProcessRuntime), Arc::new(docker))
+        let ledger = Arc::new(Ledger::open(options.ledger.as_deref()));
+        let (tell, gateway) = watch::channel(None);
+        let process = Arc::new(ProcessRuntime::new(ledger.clone()));
+        let docker = Arc::new(DockerRuntime::new(&options, tell));
+        Host::over(handle, options, [process, docker], ledger, gateway)
     }
 
     fn over(
         handle: Handle,
         options: HostOptions,
-        process: Arc<dyn Runtime>,
-        docker: Arc<dyn Runtime>,
+        [process, docker]: [Arc<dyn Runtime>; 2],
+        ledger: Arc<Ledger>,
+        gateway: watch::Receiver<Option<IpAddr>>,
     ) -> Host {
         let table = Table {
             entries: BTreeMap::new(),
             refused: BTreeMap::new(),
             node_url: options.node_url.clone(),
+            tidied: false,
             closed: false,
         };
         Host(Arc::new(Inner {
@@ -123,9 +127,16 @@ impl Host {
             options,
             process,
             docker,
+            ledger,
+            gateway,
             redactor: Arc::new(RwLock::new(Arc::new(Redactor::default()))),
             table: Mutex::new(table),
         }))
+    }
+
+    /// The runtime that its tasks run on.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.0.handle
     }
 
     /// Exchanges the secrets that are hidden in what is written and told from now on.
@@ -140,6 +151,12 @@ impl Host {
     /// Tells services that start from now on where the node is.
     pub fn set_node_url(&self, url: Option<String>) {
         self.0.table().node_url = url;
+    }
+
+    /// The node's own address in the network of its containers, once there is one: services in
+    /// containers know it as `tahini` and `sesam-node`, and somebody has to listen there.
+    pub fn gateway(&self) -> watch::Receiver<Option<IpAddr>> {
+        self.0.gateway.clone()
     }
 
     /// Why systems have no service here, by system: for whoever asks for it all the same.
@@ -178,7 +195,10 @@ impl Host {
             ready.push(id);
         }
         for id in &ready {
-            table.assign_port(id, &self.0.options);
+            table.assign_port(id, &self.0.options, &self.0.ledger);
+        }
+        if !std::mem::replace(&mut table.tidied, true) {
+            self.0.tidy(&table, &ready);
         }
         for id in ready {
             self.0.spawn_keeper(&id, &mut table);
@@ -286,10 +306,11 @@ impl Host {
 
     /// The status as JSON: state, image, pid, started, restarts, port, memory, CPU, last exit.
     pub async fn status(&self, id: &str) -> Option<Value> {
-        let (spec, snapshot) = {
+        let (spec, snapshot, usage) = {
             let table = self.0.table();
             let entry = table.wanted(id)?;
-            (entry.spec.clone(), entry.shown.borrow().clone())
+            let snapshot = entry.shown.borrow().clone();
+            (entry.spec.clone(), snapshot, entry.usage.clone())
         };
         let vitals = match &snapshot.instance {
             Some(instance) => timeout(VITALS_LIMIT, instance.vitals())
@@ -297,7 +318,12 @@ impl Host {
                 .unwrap_or_default(),
             None => Vitals::default(),
         };
-        let mut status = to_json(&spec, self.0.runtime(&spec).name(), &snapshot, &vitals);
+        let percent = usage
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .percent(snapshot.started, &vitals);
+        let runtime = self.0.runtime(&spec);
+        let mut status = to_json(&spec, runtime.name(), &snapshot, &vitals, percent);
         let redactor = self
             .0
             .redactor
@@ -311,6 +337,23 @@ impl Host {
     /// The service's log, which outlives its restarts.
     pub fn log(&self, id: &str) -> Option<Arc<Log>> {
         self.0.table().wanted(id).map(|entry| entry.log.clone())
+    }
+
+    /// How the service ended, when it has ended after `since`: for whoever lost it in the middle of a
+    /// request. The news may be a moment behind the broken connection, and is waited for.
+    pub async fn ended(&self, id: &str, since: Timestamp) -> Option<String> {
+        let mut shown = self.0.table().wanted(id)?.shown.clone();
+        let begun = Instant::now();
+        loop {
+            let now = shown.borrow_and_update().clone();
+            if let Some(exit) = now.last_exit.filter(|exit| exit.at >= since) {
+                return Some(format!("microservice {id} ended: {}", exit.reason()));
+            }
+            let is_ending = now.instance.is_some_and(|one| one.has_ended());
+            let limit = if is_ending { ENDING } else { STILL_THERE };
+            let left = limit.checked_sub(begun.elapsed())?;
+            let _ = timeout(left.min(ENDED_LOOK), shown.changed()).await;
+        }
     }
 
     /// Stops everything: asks, waits for the grace period, forces. Nothing starts afterwards.
@@ -390,8 +433,29 @@ impl Inner {
             wish,
             shown,
             log,
+            usage: Arc::default(),
             task: None,
         }
+    }
+
+    /// Ends, in the background, what an earlier life of the node left and nobody wants now. An
+    /// engine is only asked where there were or are containers.
+    fn tidy(self: &Arc<Self>, table: &Table, wanted: &[String]) {
+        let is_process = |id: &String| {
+            let entry = table.entries.get(id);
+            entry.is_some_and(|entry| runs_as_process(&entry.spec, &self.options))
+        };
+        let (processes, containers): (Vec<String>, Vec<String>) =
+            wanted.iter().cloned().partition(is_process);
+        let had_containers = self.ledger.had_containers();
+        self.ledger.keep_only(wanted);
+        let (process, docker) = (self.process.clone(), self.docker.clone());
+        self.handle.spawn(async move {
+            process.tidy(&processes).await;
+            if had_containers || !containers.is_empty() {
+                docker.tidy(&containers).await;
+            }
+        });
     }
 
     fn spawn_keeper(self: &Arc<Self>, id: &str, table: &mut Table) {
@@ -463,6 +527,7 @@ impl Inner {
             node_environment: node_environment(as_process, table.node_url.as_deref(), &peers),
             pull,
             log: log.clone(),
+            pulled: Arc::default(),
         };
         (self.runtime(spec), launch)
     }
@@ -477,7 +542,8 @@ impl Inner {
             Some(entry) => entry.port = 0,
             None => return false,
         }
-        table.assign_port(&spec.id, &self.options);
+        self.ledger.forget(&spec.id);
+        table.assign_port(&spec.id, &self.options, &self.ledger);
         true
     }
 
@@ -491,88 +557,13 @@ impl Inner {
             .is_none_or(|entry| entry.wish.borrow().turn == turn);
         if gone {
             table.entries.remove(id);
+            // A node that ends will want it again, under the same port.
+            if !table.closed {
+                self.ledger.forget(id);
+            }
         }
         gone
     }
-}
-
-impl Table {
-    fn wanted(&self, id: &str) -> Option<&Entry> {
-        self.entries.get(id).filter(|entry| entry.is_wanted())
-    }
-
-    /// Gives the service the port of its config, or one of its own if it has none. It keeps the port over its restarts,
-    /// since the others know it.
-    fn assign_port(&mut self, id: &str, options: &HostOptions) {
-        let taken: Vec<u16> = self.entries.values().map(|entry| entry.port).collect();
-        let Some(entry) = self.entries.get_mut(id) else {
-            return;
-        };
-        match fixed_port(&entry.spec, options) {
-            Some(port) => entry.port = port,
-            None if entry.port == 0 => entry.port = free_port(&taken),
-            None => {}
-        }
-    }
-}
-
-impl Entry {
-    fn is_wanted(&self) -> bool {
-        self.wish.borrow().spec.is_some()
-    }
-
-    fn leave(&self) {
-        self.wish.send_if_modified(|wish| {
-            let wanted = wish.spec.take().is_some();
-            wish.on = false;
-            wish.turn += u64::from(wanted);
-            wanted
-        });
-    }
-
-    /// Takes the spec that is wanted now. The service is replaced only when what runs would differ.
-    fn wants(&mut self, spec: Arc<ServiceSpec>, on: bool) {
-        self.wish.send_if_modified(|wish| {
-            let same = wish.spec.as_ref().is_some_and(|old| old.runs_like(&spec));
-            wish.spec = Some(spec.clone());
-            if same && (wish.on || !on) {
-                return false;
-            }
-            wish.on |= on;
-            wish.turn += 1;
-            true
-        });
-        self.spec = spec;
-    }
-}
-
-fn runs_as_process(spec: &ServiceSpec, options: &HostOptions) -> bool {
-    spec.process.is_some() && !(options.prefer_docker && spec.docker.is_some())
-}
-
-fn fixed_port(spec: &ServiceSpec, options: &HostOptions) -> Option<u16> {
-    spec.process
-        .as_ref()
-        .filter(|_| runs_as_process(spec, options))?
-        .port
-}
-
-/// A free port of the loopback address that is not promised to somebody else.
-fn free_port(taken: &[u16]) -> u16 {
-    let pick = || {
-        Some(
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-                .ok()?
-                .local_addr()
-                .ok()?
-                .port(),
-        )
-    };
-    // Without any free port the start fails with a message of its own.
-    (0..100)
-        .filter_map(|_| pick())
-        .find(|port| !taken.contains(port))
-        .unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -597,6 +588,10 @@ mod tests {
         }
 
         fn clear<'a>(&'a self, _: &'a str) -> Task<'a, ()> {
+            Box::pin(async {})
+        }
+
+        fn tidy<'a>(&'a self, _: &'a [String]) -> Task<'a, ()> {
             Box::pin(async {})
         }
 
@@ -627,6 +622,10 @@ mod tests {
             Box::pin(async {})
         }
 
+        fn tidy<'a>(&'a self, _: &'a [String]) -> Task<'a, ()> {
+            Box::pin(async {})
+        }
+
         fn close(&self) -> Task<'_, ()> {
             Box::pin(async {})
         }
@@ -644,7 +643,7 @@ mod tests {
             ..HostOptions::default()
         };
         let place: Arc<dyn Runtime> = Arc::new(Stubborn::default());
-        let host = Host::over(runtime.handle().clone(), options, place.clone(), place);
+        let host = over(&runtime, options, place);
         host.apply(vec![spec()]);
         let mut shown = host.0.table().entries["one"].shown.clone();
         let again = |now: &Snapshot| now.restarts == 1 && now.state == State::Starting;
@@ -666,6 +665,17 @@ mod tests {
             .unwrap()
     }
 
+    fn over(
+        runtime: &tokio::runtime::Runtime,
+        options: HostOptions,
+        place: Arc<dyn Runtime>,
+    ) -> Host {
+        let ledger = Arc::new(Ledger::open(None));
+        let places = [place.clone(), place];
+        let (_, gateway) = watch::channel(None);
+        Host::over(runtime.handle().clone(), options, places, ledger, gateway)
+    }
+
     fn spec() -> ServiceSpec {
         let config = json!({"process": {"command": ["x"]}});
         ServiceSpec::from_config("one", &config, Path::new("/")).unwrap()
@@ -674,9 +684,7 @@ mod tests {
     #[test]
     fn a_defect_does_not_leave_a_service_starting_forever() {
         let runtime = runtime();
-        let options = HostOptions::default();
-        let handle = runtime.handle().clone();
-        let host = Host::over(handle, options, Arc::new(Broken), Arc::new(Broken));
+        let host = over(&runtime, HostOptions::default(), Arc::new(Broken));
         host.apply(vec![spec()]);
         let words = host.ready_url("one", Duration::from_secs(60), &|| false);
         assert!(words.unwrap_err().contains("defect"));

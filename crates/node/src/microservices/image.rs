@@ -1,19 +1,25 @@
 //! Image names, and getting an image into the engine.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::Docker;
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
+use bollard::models::CreateImageInfo;
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use super::logs::Log;
-use super::runtime::StartError;
+use super::runtime::{Pulled, StartError};
 use super::spec::DockerSpec;
 
 /// A pull that says nothing for so long has failed.
 const PULL_IDLE: Duration = Duration::from_secs(120);
+/// Between two lines in the log that tell how far a pull is.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 const DOCKER_HUB: &str = "docker.io";
 /// What the engine calls Docker Hub in credentials.
 const DOCKER_HUB_LOGIN: &str = "https://index.docker.io/v1/";
@@ -82,13 +88,13 @@ pub(super) struct Resolved {
     pub digest: Option<String>,
 }
 
-/// Makes sure that the engine has the image, asking the registry when `pull` and the spec allow
-/// it. A registry that cannot be reached is no reason not to start an image that is here already;
-/// one that refuses is.
+/// Makes sure that the engine has the image, asking the registry when there is somebody to tell
+/// the progress and the spec allows it. A registry that cannot be reached is no reason not to start
+/// an image that is here already; one that refuses is.
 pub(super) async fn ensure(
     docker: &Docker,
     spec: &DockerSpec,
-    pull: bool,
+    pulled: Option<&Mutex<Option<Pulled>>>,
     log: &Log,
 ) -> Result<Resolved, StartError> {
     let reference = Reference::parse(&spec.image);
@@ -102,24 +108,82 @@ pub(super) async fn ensure(
             ))
         });
     }
-    if !pull && let Some(here) = here {
-        return Ok(here);
+    let nobody = Mutex::default();
+    let pulled = match (pulled, here) {
+        (None, Some(here)) => return Ok(here),
+        (None, None) => &nobody,
+        // What has a digest is what it was, and need not be asked for again.
+        (Some(_), Some(here)) if reference.is_digest => return Ok(here),
+        (Some(pulled), _) => pulled,
+    };
+    match get(docker, spec, &reference, pulled, log).await {
+        Ok(image) => Ok(image),
+        Err(trouble) => match find(docker, &full).await? {
+            Some(here) if !trouble.refused => {
+                log.note(&format!(
+                    "the image could not be pulled, the engine's own is used: {}",
+                    trouble.found
+                ));
+                Ok(here)
+            }
+            _ => Err(trouble.error),
+        },
     }
+}
+
+/// Asks the registry for the image, and gives what the engine has then.
+pub(super) async fn pull(
+    docker: &Docker,
+    spec: &DockerSpec,
+    pulled: &Mutex<Option<Pulled>>,
+    log: &Log,
+) -> Result<Resolved, StartError> {
+    let reference = Reference::parse(&spec.image);
+    let got = get(docker, spec, &reference, pulled, log).await;
+    got.map_err(|trouble| trouble.error)
+}
+
+/// The image of that name or id as the engine has it.
+pub(super) async fn resolved(docker: &Docker, image: &str) -> Option<Resolved> {
+    find(docker, image).await.ok().flatten()
+}
+
+/// Why an image did not come.
+struct Trouble {
+    error: StartError,
+    /// What the engine said.
+    found: String,
+    /// The registry answered, and the answer was no.
+    refused: bool,
+}
+
+async fn get(
+    docker: &Docker,
+    spec: &DockerSpec,
+    reference: &Reference,
+    pulled: &Mutex<Option<Pulled>>,
+    log: &Log,
+) -> Result<Resolved, Trouble> {
+    let full = reference.full();
     log.note(&format!("pulling {full}"));
-    match (pull_image(docker, spec, &reference, log).await, here) {
-        (Ok(()), _) => find(docker, &full).await?.ok_or_else(|| {
-            StartError::new(format!(
-                "docker.image: {full} was pulled, and the engine does not know it"
-            ))
-        }),
-        (Err(error), Some(here)) if !refused(&error) => {
-            log.note(&format!(
-                "the image could not be pulled, the engine's own is used: {error}"
-            ));
-            Ok(here)
-        }
-        (Err(error), _) => Err(pull_error(&full, &error, spec.username.is_some())),
-    }
+    let done = pull_image(docker, spec, reference, pulled, log).await;
+    *pulled.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    done.map_err(|error| Trouble {
+        refused: refused(&error),
+        found: error.to_string(),
+        error: pull_error(&full, &error, spec.username.is_some()),
+    })?;
+    let unknown = |error: StartError| Trouble {
+        refused: true,
+        found: error.message.clone(),
+        error,
+    };
+    let here = find(docker, &full).await.map_err(unknown)?;
+    here.ok_or_else(|| {
+        unknown(StartError::new(format!(
+            "docker.image: {full} was pulled, and the engine does not know it"
+        )))
+    })
 }
 
 async fn find(docker: &Docker, image: &str) -> Result<Option<Resolved>, StartError> {
@@ -142,6 +206,7 @@ async fn pull_image(
     docker: &Docker,
     spec: &DockerSpec,
     reference: &Reference,
+    pulled: &Mutex<Option<Pulled>>,
     log: &Log,
 ) -> Result<(), Error> {
     let options = CreateImageOptions {
@@ -162,20 +227,78 @@ async fn pull_image(
     });
     let steps = docker.create_image(Some(options), None, credentials);
     tokio::pin!(steps);
+    let mut layers = Layers::default();
+    let mut told = Instant::now();
     loop {
         let step = match tokio::time::timeout(PULL_IDLE, steps.next()).await {
             Ok(Some(step)) => step?,
             Ok(None) => return Ok(()),
             Err(_) => return Err(Error::RequestTimeoutError),
         };
-        // Layers report their progress many times a second; only the beginning and end are kept.
-        let whole_image = step
-            .progress_detail
-            .is_none_or(|detail| detail.total.is_none());
-        if let Some(status) = step.status.filter(|_| whole_image)
-            && (status.starts_with("Digest:") || status.starts_with("Status:"))
-        {
-            log.note(&status);
+        if let Some(status) = layers.take(&step) {
+            log.note(status);
+        }
+        let now = layers.pulled();
+        *pulled.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        if told.elapsed() >= PROGRESS_EVERY {
+            told = Instant::now();
+            log.note(&format!(
+                "{} of {} layers are here, {} of {} MB have come",
+                now.layers_here,
+                now.layers,
+                now.bytes / 1_000_000,
+                now.total_bytes / 1_000_000
+            ));
+        }
+    }
+}
+
+/// The layers of an image that is being pulled, as far as the engine has spoken of them.
+#[derive(Default)]
+struct Layers(HashMap<String, Layer>);
+
+#[derive(Default)]
+struct Layer {
+    is_here: bool,
+    bytes: u64,
+    total_bytes: u64,
+}
+
+impl Layers {
+    /// Takes what the engine says; gives back what is said of the image as a whole.
+    fn take<'s>(&mut self, step: &'s CreateImageInfo) -> Option<&'s str> {
+        let status = step.status.as_deref()?;
+        let Some(id) = step.id.as_deref() else {
+            let whole = status.starts_with("Digest:") || status.starts_with("Status:");
+            return whole.then_some(status);
+        };
+        // The first line of a pull has the tag as its id.
+        if status.starts_with("Pulling from") {
+            return None;
+        }
+        let layer = self.0.entry(id.to_owned()).or_default();
+        match status {
+            "Already exists" | "Pull complete" => layer.is_here = true,
+            "Download complete" => layer.bytes = layer.total_bytes,
+            // What is unpacked has come.
+            "Downloading" => {
+                let number = |found: Option<i64>| found.and_then(|n| u64::try_from(n).ok());
+                let detail = step.progress_detail.as_ref();
+                layer.bytes = number(detail.and_then(|detail| detail.current)).unwrap_or(0);
+                layer.total_bytes = number(detail.and_then(|detail| detail.total)).unwrap_or(0);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    fn pulled(&self) -> Pulled {
+        let layers = self.0.values();
+        Pulled {
+            layers: self.0.len(),
+            layers_here: layers.clone().filter(|layer| layer.is_here).count(),
+            bytes: layers.clone().map(|layer| layer.bytes).sum(),
+            total_bytes: layers.map(|layer| layer.total_bytes).sum(),
         }
     }
 }
@@ -224,6 +347,35 @@ pub(super) fn status_of(error: &Error) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_progress_of_a_pull_is_the_sum_of_its_layers() {
+        // What an engine said, in its order.
+        let said = r#"{"status":"Pulling from some/image","id":"1"}
+            {"status":"Already exists","progressDetail":{},"id":"a"}
+            {"status":"Pulling fs layer","progressDetail":{},"id":"b"}
+            {"status":"Pulling fs layer","progressDetail":{},"id":"c"}
+            {"status":"Downloading","progressDetail":{"current":300,"total":1000},"id":"b"}
+            {"status":"Downloading","progressDetail":{"current":10,"total":50},"id":"c"}
+            {"status":"Download complete","progressDetail":{},"id":"c"}
+            {"status":"Extracting","progressDetail":{"current":7,"total":50},"id":"c"}
+            {"status":"Pull complete","progressDetail":{},"id":"c"}
+            {"status":"Digest: sha256:0"}"#;
+        let mut layers = Layers::default();
+        let mut whole = Vec::new();
+        for line in said.lines() {
+            let step: CreateImageInfo = serde_json::from_str(line).unwrap();
+            whole.extend(layers.take(&step).map(str::to_owned));
+        }
+        assert_eq!(whole, ["Digest: sha256:0"]);
+        let expected = Pulled {
+            layers: 3,
+            layers_here: 2,
+            bytes: 350,
+            total_bytes: 1050,
+        };
+        assert_eq!(layers.pulled(), expected);
+    }
 
     #[test]
     fn names_are_completed_as_people_mean_them() {

@@ -1,9 +1,11 @@
 //! One task a service: starts it, waits until it listens, starts it again when it ends.
 
+use std::io::ErrorKind;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tahini_hub::cron::Cron;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -18,13 +20,17 @@ use super::state::{Snapshot, State};
 /// The first pause between two looks whether a service listens yet; it doubles.
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 /// The longest pause between two looks.
-const LAST_LOOK: Duration = Duration::from_millis(250);
+const LAST_LOOK: Duration = Duration::from_millis(100);
+/// A service's own door that does not answer for so long is out of the node's reach.
+const DOOR_LIMIT: Duration = Duration::from_millis(250);
 /// A connection through an engine's proxy that stays open for so long has reached the service.
 const PROXY_SETTLES: Duration = Duration::from_millis(150);
 /// A connection that takes longer is tried anew.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// So many ports are tried when others take them first.
 const PORT_ATTEMPTS: usize = 5;
+/// The longest sleep until an image is due: a clock that was set is noticed within it.
+const DUE_LOOK: Duration = Duration::from_secs(300);
 /// So many lines of the service's output stand in a message.
 const LINES_IN_MESSAGE: usize = 5;
 
@@ -80,6 +86,8 @@ pub(super) struct Wish {
 enum Over {
     /// The host wants something else.
     Replaced,
+    /// There is a newer image.
+    Renewed,
     /// It ended by itself or did not start; with how long it had run.
     Failed {
         state: State,
@@ -104,7 +112,7 @@ impl Keeper {
             let now = wish.borrow_and_update().clone();
             self.show(|snapshot| snapshot.turn = now.turn);
             match now.spec {
-                Some(spec) if now.on => self.keep(spec, &mut wish).await,
+                Some(spec) if now.on => self.keep(spec, now.turn, &mut wish).await,
                 left => {
                     self.show_stopped();
                     let Some(host) = self.host.upgrade() else {
@@ -125,7 +133,7 @@ impl Keeper {
     }
 
     /// Life after life, with growing pauses, until the wish changes.
-    async fn keep(&self, spec: Arc<ServiceSpec>, wish: &mut watch::Receiver<Wish>) {
+    async fn keep(&self, spec: Arc<ServiceSpec>, turn: u64, wish: &mut watch::Receiver<Wish>) {
         let mut failures = 0;
         self.show(|snapshot| {
             snapshot.message = None;
@@ -134,15 +142,18 @@ impl Keeper {
         // The registry is asked once for every wish, not at every crash.
         let mut pull = true;
         loop {
-            let over = self.life(&spec, &mut pull, wish).await;
-            let Over::Failed {
-                state,
-                message,
-                exit,
-                ran,
-            } = over
-            else {
-                return;
+            let (state, message, exit, ran) = match self.life(&spec, turn, &mut pull, wish).await {
+                Over::Replaced => return,
+                Over::Renewed => {
+                    self.show(|snapshot| snapshot.restarts += 1);
+                    continue;
+                }
+                Over::Failed {
+                    state,
+                    message,
+                    exit,
+                    ran,
+                } => (state, message, exit, ran),
             };
             failures = if ran >= self.pace.steady_after {
                 1
@@ -167,7 +178,7 @@ impl Keeper {
             });
             tokio::select! {
                 () = sleep(pause) => self.show(|snapshot| snapshot.restarts += 1),
-                _ = wish.changed() => return,
+                () = another(wish, turn) => return,
             }
         }
     }
@@ -176,6 +187,7 @@ impl Keeper {
     async fn life(
         &self,
         spec: &Arc<ServiceSpec>,
+        turn: u64,
         pull: &mut bool,
         wish: &mut watch::Receiver<Wish>,
     ) -> Over {
@@ -186,7 +198,7 @@ impl Keeper {
         });
         let started = tokio::select! {
             started = self.start(spec, *pull) => started,
-            _ = wish.changed() => {
+            () = another(wish, turn) => {
                 self.clear(spec).await;
                 return Over::Replaced;
             }
@@ -198,7 +210,7 @@ impl Keeper {
         *pull = false;
         let since = Instant::now();
         self.show(|snapshot| {
-            snapshot.started = Some(Timestamp::now());
+            snapshot.started = Some(instance.adopted().unwrap_or_else(Timestamp::now));
             snapshot.instance = Some(instance.clone());
         });
         tokio::select! {
@@ -207,7 +219,7 @@ impl Keeper {
                 return failed(State::Crashed, message, Some(exit), Duration::ZERO);
             }
             () = self.listening(spec, &instance) => {}
-            _ = wish.changed() => return self.stop(&instance).await,
+            () = another(wish, turn) => return self.stop(&instance, Over::Replaced).await,
         }
         self.log
             .note(&format!("listens after {} ms", since.elapsed().as_millis()));
@@ -217,12 +229,47 @@ impl Keeper {
             snapshot.failures = 0;
             snapshot.url = Some(format!("{}://{}", spec.scheme(), instance.address()));
         });
-        tokio::select! {
-            exit = instance.exited() => {
-                let message = self.ended_message(&exit, since.elapsed(), "while it ran");
-                failed(State::Crashed, message, Some(exit), since.elapsed())
+        loop {
+            let mut due = wish.clone();
+            tokio::select! {
+                exit = instance.exited() => {
+                    let message = self.ended_message(&exit, since.elapsed(), "while it ran");
+                    return failed(State::Crashed, message, Some(exit), since.elapsed());
+                }
+                () = another(wish, turn) => return self.stop(&instance, Over::Replaced).await,
+                () = image_is_due(&mut due) => {}
             }
-            _ = wish.changed() => self.stop(&instance).await,
+            let renewed = tokio::select! {
+                renewed = self.renew(spec, &instance) => renewed,
+                () = another(wish, turn) => return self.stop(&instance, Over::Replaced).await,
+            };
+            if renewed {
+                return self.stop(&instance, Over::Renewed).await;
+            }
+        }
+    }
+
+    /// Looks for a newer image; a registry that does not answer is no reason to stop anything.
+    async fn renew(&self, spec: &Arc<ServiceSpec>, instance: &Arc<dyn Instance>) -> bool {
+        let host = self.host.upgrade();
+        let Some((runtime, launch)) = host.map(|host| host.launch(spec, true, &self.log)) else {
+            return false;
+        };
+        match runtime.renew(&launch, instance.as_ref()).await {
+            Ok(true) => {
+                self.log.note("there is a newer image: restarting with it");
+                true
+            }
+            Ok(false) => {
+                self.log.note("looked for a newer image and found none");
+                false
+            }
+            Err(error) => {
+                let words = format!("looked for a newer image; what runs stays: {error}");
+                self.log.note(&words);
+                tracing::warn!(system = self.id, "{}", self.log.redactor().redact(&words));
+                false
+            }
         }
     }
 
@@ -240,7 +287,10 @@ impl Keeper {
             else {
                 return Err(StartError::new("the node is ending"));
             };
-            self.show(|snapshot| snapshot.port = launch.port);
+            self.show(|snapshot| {
+                snapshot.port = launch.port;
+                snapshot.pulled = launch.pulled.clone();
+            });
             match runtime.start(&launch).await {
                 Err(error) if error.port_taken && attempt < PORT_ATTEMPTS => {
                     let moved = self.host.upgrade().is_some_and(|host| host.move_port(spec));
@@ -286,7 +336,7 @@ impl Keeper {
         look.await;
     }
 
-    async fn stop(&self, instance: &Arc<dyn Instance>) -> Over {
+    async fn stop(&self, instance: &Arc<dyn Instance>, over: Over) -> Over {
         self.show(|snapshot| {
             snapshot.state = State::Stopping;
             snapshot.url = None;
@@ -297,7 +347,7 @@ impl Keeper {
             snapshot.last_exit = Some(exit);
             snapshot.instance = None;
         });
-        Over::Replaced
+        over
     }
 
     async fn clear(&self, spec: &ServiceSpec) {
@@ -352,8 +402,60 @@ fn failed(state: State, message: String, exit: Option<Exit>, ran: Duration) -> O
     }
 }
 
+/// Returns when the host wants something else than it did in this turn, or is gone.
+async fn another(wish: &mut watch::Receiver<Wish>, turn: u64) {
+    // An error says that nobody can want anything any more.
+    let _ = wish.wait_for(|wish| wish.turn != turn).await;
+}
+
+/// Returns at the next moment at which the image is to be looked at, as the spec says that is
+/// wanted now; never, when there is none.
+async fn image_is_due(wish: &mut watch::Receiver<Wish>) {
+    loop {
+        let due = next_look(wish.borrow_and_update().spec.as_deref(), Timestamp::now());
+        let Some(due) = due else {
+            if wish.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            continue;
+        };
+        // The clock of the wall may be set while this waits.
+        loop {
+            let left = Duration::try_from(due.duration_since(Timestamp::now()));
+            let Ok(left) = left.map(|left| left.min(DUE_LOOK)) else {
+                return;
+            };
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = sleep(left) => {}
+                changed = wish.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => std::future::pending().await,
+                },
+            }
+        }
+    }
+}
+
+/// When the image is to be looked at next; never, when it is never pulled.
+fn next_look(spec: Option<&ServiceSpec>, now: Timestamp) -> Option<Timestamp> {
+    let docker = spec?.docker.as_ref().filter(|docker| !docker.skip_pull)?;
+    let text = docker.pull_image_cron_expression.as_deref()?;
+    Cron::parse(text).ok()?.next_after(now)
+}
+
 /// Whether a connection is accepted, and by the service itself.
 async fn listens(instance: &dyn Instance) -> bool {
+    if let Some(door) = instance.door() {
+        match timeout(DOOR_LIMIT, TcpStream::connect(door)).await {
+            Ok(Ok(_)) => return true,
+            Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => return false,
+            // Out of reach from here, as on a machine whose containers live in another one.
+            _ => {}
+        }
+    }
     let connected = timeout(CONNECT_LIMIT, TcpStream::connect(instance.address())).await;
     let Ok(Ok(mut connection)) = connected else {
         return false;
@@ -372,6 +474,21 @@ async fn listens(instance: &dyn Instance) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_looked_at_when_its_schedule_says_so() {
+        let now: Timestamp = "2024-05-01T11:59:30Z".parse().unwrap();
+        let next = |more: &str| {
+            let text = format!(r#"{{"docker": {{"image": "a", "port": 1{more}}}}}"#);
+            let config = serde_json::from_str(&text).unwrap();
+            let spec = ServiceSpec::from_config("one", &config, std::path::Path::new("/"));
+            next_look(Some(&spec.unwrap()), now).map(|at| at.to_string())
+        };
+        let daily = r#", "pull_image_cron_expression": "0 12 * * *""#;
+        assert_eq!(next(daily).as_deref(), Some("2024-05-01T12:00:00Z"));
+        assert_eq!(next(""), None);
+        assert_eq!(next(&format!(r#"{daily}, "skip_pull": true"#)), None);
+    }
 
     #[test]
     fn pauses_grow_to_a_limit() {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use tahini_hub::secrets::Redactor;
 
@@ -54,6 +55,7 @@ pub(super) type SharedRedactor = Arc<RwLock<Arc<Redactor>>>;
 pub struct Log {
     redactor: SharedRedactor,
     ring: Mutex<Ring>,
+    changed: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -73,6 +75,7 @@ impl Log {
         Log {
             redactor,
             ring: Mutex::default(),
+            changed: watch::Sender::new(()),
         }
     }
 
@@ -107,6 +110,19 @@ impl Log {
             };
             ring.bytes -= oldest.text.len();
         }
+        drop(ring);
+        self.changed.send_replace(());
+    }
+
+    /// Tells whenever there are new lines.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// The moment of the newest line.
+    pub fn newest(&self) -> Option<Timestamp> {
+        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        ring.lines.back().map(|line| line.at)
     }
 
     /// The kept lines, oldest first; with `since` only those after that moment.

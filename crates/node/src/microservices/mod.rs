@@ -10,17 +10,21 @@
 
 mod container;
 mod docker;
+mod engine;
 mod environment;
 mod host;
 mod image;
 mod keeper;
+mod ledger;
 mod logs;
 mod network;
 mod process;
+mod running;
 mod runtime;
 mod services;
 mod spec;
 mod state;
+mod table;
 
 pub use docker::DockerRuntime;
 pub use environment::system_url_variable;
@@ -28,7 +32,7 @@ pub use host::{Host, HostOptions};
 pub use keeper::Pace;
 pub use logs::{Line, LineSplitter, Log, Stream};
 pub use process::ProcessRuntime;
-pub use runtime::{Exit, Instance, Launch, Runtime, StartError, Task, Vitals};
+pub use runtime::{Exit, Instance, Launch, Pulled, Runtime, StartError, Task, Vitals};
 pub use spec::{DockerSpec, ProcessSpec, ServiceSpec};
 pub use state::{Snapshot, State};
 pub use tahini_hub::secrets::Redactor;

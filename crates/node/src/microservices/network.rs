@@ -1,6 +1,7 @@
 //! The bridge network of a node's containers.
 
 use std::collections::HashMap;
+use std::net::{IpAddr, TcpListener};
 
 use bollard::Docker;
 use bollard::models::{NetworkCreateRequest, NetworkInspect};
@@ -14,8 +15,9 @@ use super::runtime::StartError;
 pub(super) struct Network {
     /// The engine's network mode: a network's name, or a word such as `slirp4netns`.
     pub mode: String,
-    /// The node's address for its containers.
-    pub gateway: Option<String>,
+    /// The node's address for its containers, when it is one of this machine, so that the node can
+    /// listen there.
+    pub gateway: Option<IpAddr>,
     /// It is this node's and ends with it.
     pub is_own: bool,
 }
@@ -65,18 +67,24 @@ pub(super) async fn own(docker: &Docker, node_id: &str) -> Result<Network, Start
         Err(error) => return Err(failed(error)),
     };
     Ok(Network {
-        gateway: gateway_of(found),
+        gateway: gateway_of(found).filter(|address| is_here(*address)),
         mode: name,
         is_own: true,
     })
 }
 
-fn gateway_of(network: NetworkInspect) -> Option<String> {
+fn gateway_of(network: NetworkInspect) -> Option<IpAddr> {
     network
         .ipam?
         .config?
         .into_iter()
-        .find_map(|config| config.gateway)
+        .find_map(|config| config.gateway?.parse().ok())
+}
+
+/// Whether this machine has the address. It has not where the engine runs in a machine of its own
+/// and makes bridges there; the engine knows another way to the node then (`host-gateway`).
+fn is_here(address: IpAddr) -> bool {
+    TcpListener::bind((address, 0)).is_ok()
 }
 
 /// The node's identity as it may stand in the name of a container or network.

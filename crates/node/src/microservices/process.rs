@@ -4,6 +4,8 @@
 //! which reads signal names from a pipe and sends them to its group, itself excepted. When the
 //! node ends, in whatever way, the pipe closes and the watcher ends the group: a service does not
 //! outlive its node, and no signal is ever sent to a number that might be somebody else by now.
+//! Where the watcher was killed as well, the next life of the node finds the service by its number
+//! and the moment of its start, and ends it: what it writes cannot be read any more.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -12,6 +14,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -19,6 +22,7 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
+use super::ledger::{Ledger, Mark};
 use super::logs::{LineSplitter, Log, Stream};
 use super::runtime::{Exit, Instance, Launch, Runtime, StartError, Task, Vitals};
 use super::spec::ProcessSpec;
@@ -51,8 +55,25 @@ const SHOWN_COMMAND: usize = 120;
 /// Ticks a second in `/proc/<pid>/stat`, the same on every Linux.
 const TICKS_A_SECOND: f64 = 100.0;
 
+/// How long a process of an earlier life gets to end by itself, and then by force.
+const LEFT_GRACE: [(&str, Duration); 2] = [
+    ("TERM", Duration::from_secs(3)),
+    ("KILL", Duration::from_secs(5)),
+];
+/// Between two looks whether it has ended.
+const LEFT_LOOK: Duration = Duration::from_millis(20);
+
 /// Runs services as processes of this machine.
-pub struct ProcessRuntime;
+pub struct ProcessRuntime {
+    ledger: Arc<Ledger>,
+}
+
+impl ProcessRuntime {
+    /// A runtime that marks its processes in the ledger.
+    pub(super) fn new(ledger: Arc<Ledger>) -> ProcessRuntime {
+        ProcessRuntime { ledger }
+    }
+}
 
 impl Runtime for ProcessRuntime {
     fn name(&self) -> &'static str {
@@ -61,7 +82,10 @@ impl Runtime for ProcessRuntime {
 
     fn start<'a>(&'a self, launch: &'a Launch) -> Task<'a, Result<Arc<dyn Instance>, StartError>> {
         Box::pin(async move {
-            let process = Process::start(launch)?;
+            if let Some(mark) = self.ledger.take_left(&launch.spec.id) {
+                end_left(&launch.spec.id, &mark).await;
+            }
+            let process = Process::start(launch, &self.ledger)?;
             Ok(Arc::new(process) as Arc<dyn Instance>)
         })
     }
@@ -69,6 +93,14 @@ impl Runtime for ProcessRuntime {
     fn clear<'a>(&'a self, _id: &'a str) -> Task<'a, ()> {
         // Starting is one step, and what was started ends with its node.
         Box::pin(async {})
+    }
+
+    fn tidy<'a>(&'a self, wanted: &'a [String]) -> Task<'a, ()> {
+        Box::pin(async move {
+            for (id, mark) in self.ledger.take_left_beside(wanted) {
+                end_left(&id, &mark).await;
+            }
+        })
     }
 
     fn close(&self) -> Task<'_, ()> {
@@ -86,6 +118,7 @@ struct Process {
     pid: Option<u32>,
     port: u16,
     watcher: Arc<Watcher>,
+    has_ended: Arc<AtomicBool>,
     ended: watch::Receiver<Option<Exit>>,
 }
 
@@ -104,7 +137,7 @@ impl Watcher {
 }
 
 impl Process {
-    fn start(launch: &Launch) -> Result<Process, StartError> {
+    fn start(launch: &Launch, ledger: &Arc<Ledger>) -> Result<Process, StartError> {
         let Some(process) = &launch.spec.process else {
             return Err(StartError::new(
                 "expected \"process\" in the system's config, found none",
@@ -136,14 +169,18 @@ impl Process {
                 .map(|pipe| read_lines(pipe, &launch.log, Stream::Stderr)),
         ];
         let pid = service.id();
+        ledger.note_process(&launch.spec.id, pid.and_then(Mark::of));
         let pipe = Arc::new(Watcher(Mutex::new(pipe)));
         let (tell, ended) = watch::channel(None);
         let for_task = pipe.clone();
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let (gone, ledger, id) = (has_ended.clone(), ledger.clone(), launch.spec.id.clone());
         tokio::spawn(async move {
             let status = tokio::select! {
                 status = service.wait() => status,
                 _ = watcher.wait() => end_unwatched(&mut service, group).await,
             };
+            gone.store(true, Ordering::SeqCst);
             let exit = match status {
                 Ok(status) => exit_of(status),
                 Err(_) => Exit::now(None, None),
@@ -154,12 +191,14 @@ impl Process {
             for reader in readers.into_iter().flatten() {
                 let _ = tokio::time::timeout(LAST_OUTPUT, reader).await;
             }
+            ledger.note_process(&id, None);
             tell.send_replace(Some(exit));
         });
         Ok(Process {
             pid,
             port: launch.port,
             watcher: pipe,
+            has_ended,
             ended,
         })
     }
@@ -181,6 +220,10 @@ impl Instance for Process {
 
     fn behind_proxy(&self) -> bool {
         false
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::SeqCst)
     }
 
     fn exited(&self) -> Task<'_, Exit> {
@@ -332,6 +375,39 @@ async fn end_unwatched(service: &mut Child, group: i32) -> std::io::Result<ExitS
     }
     let _ = service.start_kill();
     service.wait().await
+}
+
+/// Ends a process of an earlier life of this node, with its group, and waits until it is gone. A
+/// process that only has its number is left alone.
+async fn end_left(id: &str, mark: &Mark) {
+    for (signal, grace) in LEFT_GRACE {
+        let Some(found) = mark.found() else {
+            return;
+        };
+        tracing::info!(
+            system = id,
+            pid = mark.pid,
+            signal,
+            "ending a process that an earlier node left"
+        );
+        // Its group is ended with it, as long as it is still the one that was made for it.
+        let target = if found.group == mark.group && mark.group > 1 {
+            format!("-{}", mark.group)
+        } else {
+            mark.pid.to_string()
+        };
+        let kill = format!("kill -s {signal} -- {target}");
+        let _ = Command::new("/bin/sh").args(["-c", &kill]).status().await;
+        let gone = async {
+            while mark.found().is_some() {
+                tokio::time::sleep(LEFT_LOOK).await;
+            }
+        };
+        if tokio::time::timeout(grace, gone).await.is_ok() {
+            return;
+        }
+    }
+    tracing::warn!(system = id, pid = mark.pid, "a process does not end");
 }
 
 fn exit_of(status: ExitStatus) -> Exit {

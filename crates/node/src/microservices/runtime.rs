@@ -2,8 +2,9 @@
 //! look the same from above.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,12 +21,27 @@ pub trait Runtime: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Starts the service and returns as soon as it exists; it may not listen yet. Its output goes
-    /// line by line into the launch's log. Dropping the future may leave parts behind, which
-    /// `clear` removes.
+    /// line by line into the launch's log. What an earlier life of the node left running of this
+    /// service is taken over when it is as the launch wants it, and ends otherwise. Dropping the
+    /// future may leave parts behind, which `clear` removes.
     fn start<'a>(&'a self, launch: &'a Launch) -> Task<'a, Result<Arc<dyn Instance>, StartError>>;
 
-    /// Removes what an earlier node or an interrupted start left of this service.
+    /// Looks for a newer version of what the service runs and gets it. True when a new start would
+    /// run something else than `running` does; a place without images knows no newer version.
+    fn renew<'a>(
+        &'a self,
+        _launch: &'a Launch,
+        _running: &'a dyn Instance,
+    ) -> Task<'a, Result<bool, StartError>> {
+        Box::pin(async { Ok(false) })
+    }
+
+    /// Removes what an interrupted start left of this service.
     fn clear<'a>(&'a self, id: &'a str) -> Task<'a, ()>;
+
+    /// Ends what an earlier life of this node left running and is not among the `wanted` ids; what
+    /// is not this node's is not touched.
+    fn tidy<'a>(&'a self, wanted: &'a [String]) -> Task<'a, ()>;
 
     /// The node ends and every service has been stopped: removes what they shared.
     fn close(&self) -> Task<'_, ()>;
@@ -39,6 +55,25 @@ pub trait Instance: Send + Sync {
     /// Something accepts connections before the service does, so that an accepted one proves
     /// nothing until it has stayed open for a moment.
     fn behind_proxy(&self) -> bool;
+
+    /// Where the service itself listens behind that proxy, when the place tells; it need not be in
+    /// reach.
+    fn door(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// When it was started, when an earlier life of the node did that.
+    fn adopted(&self) -> Option<Timestamp> {
+        None
+    }
+
+    /// The id of the image that it runs, where there are images.
+    fn image_id(&self) -> Option<&str> {
+        None
+    }
+
+    /// It has ended, though what it leaves behind may still be cleared away.
+    fn has_ended(&self) -> bool;
 
     /// Waits until the service has ended, by itself or because it was stopped.
     fn exited(&self) -> Task<'_, Exit>;
@@ -62,6 +97,21 @@ pub struct Launch {
     pub pull: bool,
     /// Where its output goes.
     pub log: Arc<Log>,
+    /// Where the runtime tells how far a pull is.
+    pub pulled: Arc<Mutex<Option<Pulled>>>,
+}
+
+/// How far the pull of an image is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pulled {
+    /// Layers that the registry has named so far.
+    pub layers: usize,
+    /// Of these, the ones that are here.
+    pub layers_here: usize,
+    /// Bytes that have come.
+    pub bytes: u64,
+    /// Bytes that are to come in all, as far as they are known.
+    pub total_bytes: u64,
 }
 
 /// A service that could not be started.

@@ -1,11 +1,12 @@
 //! How a microservice is doing, and its JSON in the API.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::runtime::{Exit, Instance, Vitals};
+use super::runtime::{Exit, Instance, Pulled, Vitals};
 use super::spec::ServiceSpec;
 
 /// The state of a microservice.
@@ -61,9 +62,47 @@ pub struct Snapshot {
     pub next_start: Option<Timestamp>,
     /// How it ended the last time.
     pub last_exit: Option<Exit>,
+    /// How far the pull of its image is, while there is one.
+    pub(super) pulled: Arc<Mutex<Option<Pulled>>>,
     /// Which wish this answers.
     pub(super) turn: u64,
     pub(super) instance: Option<Arc<dyn Instance>>,
+}
+
+/// Two looks closer together than this say nothing about the share of the processor.
+const USAGE_APART: Duration = Duration::from_millis(500);
+
+/// The share of a processor that a service takes: since the last look, at first since its start.
+#[derive(Default)]
+pub(super) struct Usage {
+    started: Option<Timestamp>,
+    last: Option<(Instant, f64)>,
+    percent: Option<f64>,
+}
+
+impl Usage {
+    /// The share in percent of one core, when the place tells what the service has used.
+    pub fn percent(&mut self, started: Option<Timestamp>, vitals: &Vitals) -> Option<f64> {
+        let used = vitals.cpu_seconds?;
+        let now = Instant::now();
+        if self.started != started {
+            *self = Usage {
+                started,
+                ..Usage::default()
+            };
+        }
+        let seconds = match self.last {
+            Some((then, _)) if now - then < USAGE_APART => return self.percent,
+            Some((then, _)) => (now - then).as_secs_f64(),
+            None => Timestamp::now().duration_since(started?).as_secs_f64(),
+        };
+        let before = self.last.map_or(0.0, |(_, used)| used);
+        self.last = Some((now, used));
+        // A tenth of a percent is as exact as the clocks of processes are.
+        let percent = (used - before).max(0.0) / seconds.max(0.001) * 100.0;
+        self.percent = Some((percent * 10.0).round() / 10.0);
+        self.percent
+    }
 }
 
 /// The status as JSON. Names that Docker's `inspect` has in lower case are kept where they fit.
@@ -72,6 +111,7 @@ pub(super) fn to_json(
     runtime: &str,
     snapshot: &Snapshot,
     vitals: &Vitals,
+    cpu_percent: Option<f64>,
 ) -> Value {
     let exit = snapshot.last_exit.as_ref().map(|exit| {
         json!({
@@ -80,6 +120,18 @@ pub(super) fn to_json(
             "code": exit.code,
             "signal": exit.signal,
             "oom_killed": exit.oom_killed,
+        })
+    });
+    let pull = *snapshot
+        .pulled
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let pull = pull.map(|pull| {
+        json!({
+            "layers": pull.layers,
+            "layers_here": pull.layers_here,
+            "bytes": pull.bytes,
+            "total_bytes": pull.total_bytes,
         })
     });
     json!({
@@ -94,6 +146,7 @@ pub(super) fn to_json(
         "image": spec.docker.as_ref().filter(|_| runtime == "docker").map(|docker| &docker.image),
         "image_id": vitals.image_id,
         "digest": vitals.digest,
+        "pull": pull,
         "container_id": vitals.container,
         "started": snapshot.started.map(|at| at.to_string()),
         "restarts": snapshot.restarts,
@@ -101,6 +154,7 @@ pub(super) fn to_json(
         "memory_bytes": vitals.memory_bytes,
         "memory_limit_bytes": vitals.memory_limit_bytes,
         "cpu_seconds": vitals.cpu_seconds,
+        "cpu_percent": cpu_percent,
         "cpu_limit_percent": vitals.cpu_limit_percent,
         "last_exit": exit,
     })

@@ -63,6 +63,39 @@ fn beyond_loopback_every_request_needs_a_token() {
 }
 
 #[test]
+fn the_proxy_has_a_permission_of_its_own() {
+    let mut proxy = String::new();
+    let mut node = TestNode::with(|options, _| {
+        options.listen = "0.0.0.0:0".parse().unwrap();
+        let key = TokenKey::open_or_create(&options.token_key).unwrap();
+        let now = jiff::Timestamp::now().as_second().unsigned_abs();
+        proxy = key.issue(Role::Proxy, 60, now).unwrap();
+    });
+    node.token = Some(proxy);
+    // It comes as far as the question which service is meant.
+    for method in [
+        Method::GET,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+    ] {
+        let asked = node.request(method, "/api/systems/none/proxy/x");
+        node.send(asked).is_problem(404, "none");
+    }
+    for path in [
+        "/api/systems",
+        "/api/pipes",
+        "/api/config",
+        "/api/systems/none/logs",
+    ] {
+        node.get(path).is_problem(403, "found proxy");
+    }
+    node.put("/api/config", json!([]))
+        .is_problem(403, "found proxy");
+}
+
+#[test]
 fn readers_look_and_change_nothing() {
     let (mut node, admin, reader) = guarded();
     node.token = Some(admin);

@@ -72,12 +72,81 @@ fn a_service_of_a_project_runs_and_can_be_reached() {
     );
     node.get("/api/systems/one/logs?since=noon")
         .is_problem(400, "a moment");
-    node.send(node.request(Method::POST, "/api/systems/one/reload"));
+    let answer = node.send(node.request(Method::POST, "/api/systems/one/reload"));
+    assert_eq!(
+        (answer.status, answer.value()),
+        (202, json!({"status": "restarting"}))
+    );
     let reloaded = until("the restart", || {
         let now = node.json("/api/systems/one/status");
         (now["running"] == true && now["pid"] != status["pid"]).then_some(now)
     });
     assert_ne!(reloaded["pid"], status["pid"]);
+}
+
+#[test]
+fn a_log_can_be_cut_short_and_followed() {
+    let node = with_project(json!({}));
+    until_running(&node);
+    for n in 0..5 {
+        node.json(&format!("/api/systems/one/proxy/n{n}"));
+    }
+    until("the fifth line", || {
+        let text = node.get("/api/systems/one/logs").text;
+        text.contains("asked for /n4").then_some(())
+    });
+    let texts = |text: &str| -> Vec<String> {
+        let lines = text.lines().map(|line| line.split_once(' ').unwrap().1);
+        lines.map(str::to_owned).collect()
+    };
+    let two = node.get("/api/systems/one/logs?last=2").text;
+    assert_eq!(
+        texts(&two),
+        ["stdout asked for /n3", "stdout asked for /n4"]
+    );
+    assert_eq!(node.get("/api/systems/one/logs?last=0").text, "");
+    node.get("/api/systems/one/logs?last=few")
+        .is_problem(400, "whole number");
+    node.get("/api/systems/one/logs?follow=maybe")
+        .is_problem(400, "true or false");
+
+    let path = "/api/systems/one/logs?last=1&follow=true";
+    let follow = node.request(Method::GET, path);
+    runtime().block_on(async {
+        let mut answer = follow.send().await.unwrap();
+        let mut read = String::new();
+        for (path, seen) in [("later", "n4"), ("last", "later"), ("", "last")] {
+            while !read.contains(&format!("asked for /{seen}\n")) {
+                let chunk = answer.chunk().await.unwrap().unwrap();
+                read.push_str(std::str::from_utf8(&chunk).unwrap());
+            }
+            let url = format!("/api/systems/one/proxy/{path}");
+            let asked = node.request(Method::GET, &url).send().await.unwrap();
+            assert_eq!(asked.status(), 200);
+        }
+        let expected = [
+            "stdout asked for /n4",
+            "stdout asked for /later",
+            "stdout asked for /last",
+        ];
+        assert_eq!(texts(&read)[..3], expected, "every line once, in order");
+        // The service goes, and with it the stream.
+        let gone = node.request(Method::DELETE, "/api/systems/one");
+        assert_eq!(gone.send().await.unwrap().status(), 200);
+        while answer.chunk().await.unwrap().is_some() {}
+    });
+}
+
+#[test]
+fn a_node_that_stops_does_not_wait_for_those_who_follow() {
+    let mut node = with_project(json!({}));
+    until_running(&node);
+    let follow = node.request(Method::GET, "/api/systems/one/logs?follow=true");
+    let mut answer = runtime().block_on(follow.send()).unwrap();
+    let begun = std::time::Instant::now();
+    node.restart();
+    assert!(begun.elapsed().as_secs() < 15, "{:?}", begun.elapsed());
+    runtime().block_on(async { while let Ok(Some(_)) = answer.chunk().await {} });
 }
 
 #[test]

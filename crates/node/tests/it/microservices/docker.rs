@@ -1,15 +1,16 @@
-//! What containers add: images, limits, names, and what a killed node leaves behind.
+//! What containers add: limits, names, images, a network, and what a killed node leaves behind.
+
+mod adoption;
+mod images;
+mod network;
+mod runs;
 
 use std::collections::HashMap;
 use std::path::Path;
 
 use bollard::Docker;
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
-use bollard::query_parameters::{
-    CreateContainerOptions, InspectContainerOptions, ListContainersOptions, PushImageOptions,
-    RemoveContainerOptions, RemoveImageOptions, TagImageOptions,
-};
-use futures_util::StreamExt;
+use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use serde_json::{Value, json};
 use tahini_node::microservices::{HostOptions, ServiceSpec, State};
 
@@ -17,17 +18,6 @@ use super::place::{CONTAINER_PORT, Place, TestHost, engine_is_there, image, on_e
 
 fn spec(docker: Value) -> ServiceSpec {
     ServiceSpec::from_config("one", &json!({"docker": docker}), Path::new("/")).unwrap()
-}
-
-fn start_error(docker: Value) -> String {
-    let node = TestHost::new();
-    node.host.apply(vec![spec(docker)]);
-    let message = node.try_url("one").unwrap_err();
-    assert!(
-        message.starts_with("microservice one is failed: "),
-        "{message}"
-    );
-    message
 }
 
 /// The containers that carry the node's label, running or not.
@@ -68,7 +58,7 @@ fn the_container_is_made_as_configured() {
     let node = TestHost::new();
     node.host.apply(vec![spec(json!({
         "image": image(), "port": CONTAINER_PORT, "skip_pull": true, "memory": 96, "cpu_quota": 50,
-        "cpuset_cpus": "0", "hosts": {"db.example.org": "10.1.2.3"}
+        "cpuset_cpus": "0", "cpu_period": 50, "hosts": {"db.example.org": "10.1.2.3"}
     }))]);
     assert_eq!(node.get("one", "/resolve?host=db.example.org"), "10.1.2.3");
     let status = node.status("one");
@@ -97,7 +87,7 @@ fn the_container_is_made_as_configured() {
     );
     assert_eq!(
         (limits.cpu_quota, limits.cpu_period),
-        (Some(50_000), Some(100_000))
+        (Some(50_000), Some(50_000))
     );
     assert_eq!(
         (limits.cpuset_cpus.as_deref(), limits.init),
@@ -158,123 +148,4 @@ fn nothing_is_left_after_the_end() {
             .iter()
             .all(|found| found.name.as_deref() != Some(network.as_str()))
     );
-}
-
-#[test]
-fn what_a_killed_node_left_is_removed_and_nothing_else() {
-    if !engine_is_there() {
-        return;
-    }
-    let node = TestHost::new();
-    let ours = leave_container(&node.node_id);
-    let foreign = leave_container("somebody-else");
-    node.host.apply(vec![Place::Docker.spec("one", json!({}))]);
-    node.url("one");
-    let left = containers_of(&node.node_id);
-    assert!(left.len() == 1 && !left.contains(&ours), "{left:?}");
-    assert_eq!(
-        containers_of("somebody-else"),
-        std::slice::from_ref(&foreign)
-    );
-    on_engine(|docker: Docker| async move {
-        docker
-            .remove_container(&foreign, None::<RemoveContainerOptions>)
-            .await
-            .unwrap();
-    });
-}
-
-fn leave_container(node_id: &str) -> String {
-    let body = ContainerCreateBody {
-        image: Some(image().to_owned()),
-        labels: Some(HashMap::from([(
-            "io.tahini.node".to_owned(),
-            node_id.to_owned(),
-        )])),
-        ..ContainerCreateBody::default()
-    };
-    on_engine(|docker: Docker| async move {
-        docker
-            .create_container(None::<CreateContainerOptions>, body)
-            .await
-            .unwrap()
-            .id
-    })
-}
-
-#[test]
-fn an_image_is_pulled_from_its_registry() {
-    if !engine_is_there() {
-        return;
-    }
-    let Ok(registry) = std::env::var("TEST_REGISTRY") else {
-        panic!("expected TEST_REGISTRY beside TEST_IMAGE, found none")
-    };
-    let repo = format!("{registry}/pulled-{}", uuid::Uuid::new_v4());
-    let remote = format!("{repo}:1");
-    publish(&repo, &remote);
-    let config = json!({"image": remote, "port": CONTAINER_PORT, "cpu_quota": 100});
-
-    // Without pulling there is nothing.
-    let mut without = config.clone();
-    without["skip_pull"] = json!(true);
-    let message = start_error(without);
-    assert!(
-        message.contains("skip_pull") && message.contains(&remote),
-        "{message}"
-    );
-
-    let node = TestHost::new();
-    node.host.apply(vec![spec(config)]);
-    node.url("one");
-    let status = node.status("one");
-    let digest = status["digest"].as_str().unwrap();
-    assert!(digest.starts_with(&format!("{repo}@sha256:")), "{digest}");
-    let log = node.log("one");
-    assert!(log.contains(&format!("pulling {remote}")), "{log}");
-    // A crash is no reason to ask the registry again.
-    try_get(&node.url("one"), "/exit?code=1");
-    node.until("one", |snapshot| {
-        snapshot.restarts == 1 && snapshot.state == State::Running
-    });
-    assert_eq!(node.log("one").matches("pulling ").count(), 1);
-}
-
-/// Puts the test's image into the registry under another name and takes it out of the engine.
-fn publish(repo: &str, remote: &str) {
-    on_engine(|docker: Docker| async move {
-        let options = TagImageOptions {
-            repo: Some(repo.to_owned()),
-            tag: Some("1".to_owned()),
-        };
-        docker.tag_image(image(), Some(options)).await.unwrap();
-        let options = PushImageOptions {
-            tag: Some("1".to_owned()),
-            ..PushImageOptions::default()
-        };
-        let mut steps = docker.push_image(repo, Some(options), None).boxed_local();
-        while let Some(step) = steps.next().await {
-            step.unwrap();
-        }
-        docker
-            .remove_image(remote, None::<RemoveImageOptions>, None)
-            .await
-            .unwrap();
-    });
-}
-
-#[test]
-fn an_image_that_cannot_be_pulled_says_why() {
-    if !engine_is_there() {
-        return;
-    }
-    let registry = std::env::var("TEST_REGISTRY").unwrap();
-    let missing = format!("{registry}/ms-python:no-such-tag");
-    let message = start_error(json!({"image": missing, "port": 80}));
-    assert!(
-        message.contains(&missing) && message.contains("docker.image"),
-        "{message}"
-    );
-    let message = start_error(json!({"image": "127.0.0.1:1/no/registry:1", "port": 80}));
-    assert!(message.contains("can reach the registry"), "{message}");
 }

@@ -4,3 +4,5 @@ mod contract;
 mod docker;
 pub mod place;
 mod process;
+mod proxy;
+pub mod served;

@@ -219,13 +219,18 @@ impl Drop for TestHost {
 }
 
 /// Looks again and again until there is something to return.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(LIMIT, what, look)
+}
+
+/// The same for what may take longer than anything else here.
+pub fn until_within<T>(limit: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(start.elapsed() < LIMIT, "waited in vain for {what}");
+        assert!(start.elapsed() < limit, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

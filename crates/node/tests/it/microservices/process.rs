@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tahini_node::microservices::{ServiceSpec, State, Stream};
 
 use super::place::{LIMIT, Place, SCRIPT, TestHost, until};
+use super::served::{Served, write_project};
 
 fn spec(process: Value) -> ServiceSpec {
     ServiceSpec::from_config("one", &json!({"process": process}), Path::new("/")).unwrap()
@@ -181,6 +182,49 @@ fn one_whose_watcher_was_killed_is_started_anew() {
     ends(&mut grandchild);
     lines.accept();
     node.until("one", |snapshot| snapshot.restarts == 1);
+}
+
+/// Whether a process of that number runs, and is no zombie.
+fn runs(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
+    state.flatten().is_some_and(|state| state != 'Z')
+}
+
+fn signal(name: &str, pid: &str) {
+    let sent = Command::new("kill").args(["-s", name, pid]).status();
+    assert!(sent.unwrap().success());
+}
+
+/// Node and watcher are killed together, so that nobody ends the service: the next node does, by
+/// its number and the moment of its start, and nobody else's.
+#[test]
+fn one_that_outlived_its_node_is_found_and_ended_by_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let system = |id: &str| {
+        json!({"_id": id, "type": "system:microservice",
+            "process": {"command": ["python3", "-c", SCRIPT]}})
+    };
+    write_project(folder.path(), &[system("kept"), system("dropped")]);
+    let mut node = Served::start(folder.path());
+    let pid = |status: &Value| status["pid"].to_string();
+    let (kept, dropped) = (node.running("kept"), node.running("dropped"));
+    let watchers = ["kept", "dropped"].map(|id| node.ask(id, "/group").to_string());
+    // A node that stands still does not notice that its watchers go.
+    signal("STOP", &node.pid().to_string());
+    watchers.iter().for_each(|watcher| signal("KILL", watcher));
+    node.kill();
+    assert!(runs(&pid(&kept)) && runs(&pid(&dropped)));
+
+    write_project(folder.path(), &[system("kept")]);
+    let node = Served::start_on(folder.path(), node.port);
+    let now = node.running("kept");
+    assert_ne!(now["pid"], kept["pid"]);
+    assert_eq!(now["port"], kept["port"], "the others know it");
+    assert!(!runs(&pid(&kept)));
+    until("the end of what nobody wants", || {
+        (!runs(&pid(&dropped))).then_some(())
+    });
 }
 
 #[test]

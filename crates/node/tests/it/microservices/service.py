@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
@@ -34,6 +35,15 @@ class Service(http.server.BaseHTTPRequestHandler):
         elif url.path == "/peer":
             with urllib.request.urlopen(os.environ[asked["variable"]] + "/born", timeout=10) as peer:
                 self.answer(json.load(peer))
+        elif url.path == "/node":
+            self.answer(self.ask_node(asked))
+        elif url.path == "/pour":
+            self.send_response(200)
+            self.end_headers()
+            left = int(asked["bytes"])
+            while left:
+                self.wfile.write(b"x" * min(left, 1 << 20))
+                left -= min(left, 1 << 20)
         elif url.path == "/resolve":
             self.answer(socket.gethostbyname(asked["host"]))
         elif url.path == "/exit":
@@ -47,6 +57,35 @@ class Service(http.server.BaseHTTPRequestHandler):
                 eaten.append(b"x" * (8 << 20))
         else:
             self.send_error(404)
+
+    def do_POST(self):
+        left = length = int(self.headers["Content-Length"])
+        if self.path == "/parrot":
+            self.send_response(200)
+            self.send_header("Content-Length", str(length))
+            self.end_headers()
+        while left:
+            part = self.rfile.read1(min(left, 1 << 20))
+            left -= len(part)
+            if self.path == "/parrot":
+                self.wfile.write(part)
+                self.wfile.flush()
+        if self.path != "/parrot":
+            self.answer(length)
+
+    def ask_node(self, asked):
+        """The status that the node answers with, under its own address or another name, and the text."""
+        base = os.environ[asked.get("base", "TAHINI_URL")]
+        if "as" in asked:
+            base = base.replace("tahini", asked["as"])
+        request = urllib.request.Request(base + asked["path"])
+        if "token" in asked:
+            request.add_header("Authorization", "Bearer " + asked["token"])
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return [answer.status, answer.read().decode()]
+        except urllib.error.HTTPError as error:
+            return [error.code, error.read().decode()]
 
     def answer(self, value):
         body = json.dumps(value).encode()

@@ -1,0 +1,74 @@
+//! How services in containers reach the node, and what it demands of them.
+
+use serde_json::{Value, json};
+use tahini_node::auth::TokenKey;
+use tahini_node::cli::Role;
+
+use super::super::place::{CONTAINER_PORT, SCRIPT, engine_is_there, image};
+use crate::api::{TestNode, until};
+
+/// A node on loopback with a service in a container and one beside it, and a token of each role.
+fn node_with_both() -> (TestNode, [String; 2]) {
+    let mut tokens = [String::new(), String::new()];
+    let node = TestNode::with(|options, folder| {
+        let systems = [
+            json!({"_id": "inside", "type": "system:microservice", "docker": {
+                "image": image(), "port": CONTAINER_PORT, "skip_pull": true, "cpu_quota": 100}}),
+            json!({"_id": "beside", "type": "system:microservice",
+                "process": {"command": ["python3", "-c", SCRIPT]}}),
+        ];
+        super::super::served::write_project(folder, &systems);
+        options.projects = vec![folder.join("project")];
+        let key = TokenKey::open_or_create(&options.token_key).unwrap();
+        let now = jiff::Timestamp::now().as_second().unsigned_abs();
+        tokens = [Role::Reader, Role::Proxy].map(|role| key.issue(role, 600, now).unwrap());
+    });
+    for id in ["inside", "beside"] {
+        until(id, || {
+            let status = node.json(&format!("/api/systems/{id}/status"));
+            (status["running"] == true).then_some(())
+        });
+    }
+    (node, tokens)
+}
+
+/// What the service in the container hears from the node.
+fn asks(node: &TestNode, query: &str) -> (Value, String) {
+    let answer = node.json(&format!("/api/systems/inside/proxy/node?{query}"));
+    let text = answer[1].as_str().unwrap_or_default().to_owned();
+    (answer[0].clone(), text)
+}
+
+#[test]
+fn the_node_is_reached_by_its_names_and_with_a_token_only() {
+    if !engine_is_there() {
+        return;
+    }
+    let (node, [reader, proxy]) = node_with_both();
+    for name in ["tahini", "sesam-node"] {
+        let (status, text) = asks(&node, &format!("path=/api/pipes&as={name}"));
+        assert_eq!(status, 401, "{text}");
+        let (status, text) = asks(&node, &format!("path=/api/pipes&as={name}&token={reader}"));
+        assert_eq!((status, text.as_str()), (json!(200), "[]"));
+    }
+    // Whether anybody is there, everybody may ask.
+    assert_eq!(asks(&node, "path=/readyz").0, 200);
+    assert_eq!(
+        asks(&node, &format!("path=/api/pipes&token={proxy}")).0,
+        403
+    );
+
+    // A process listens on loopback: the way there leads through the node.
+    let beside = "base=SYSTEM_BESIDE_URL&path=/born";
+    assert_eq!(asks(&node, beside).0, 401);
+    assert_eq!(asks(&node, &format!("{beside}&token={reader}")).0, 403);
+    let (status, born) = asks(&node, &format!("{beside}&token={proxy}"));
+    assert_eq!(status, 200, "{born}");
+    let born: Value = serde_json::from_str(&born).unwrap();
+    assert_eq!(born, node.json("/api/systems/beside/proxy/born"));
+
+    // The other way there is no detour.
+    let variables = node.json("/api/systems/beside/proxy/env");
+    let inside = node.json("/api/systems/inside/status")["url"].clone();
+    assert_eq!(variables["SYSTEM_INSIDE_URL"], inside);
+}
