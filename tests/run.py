@@ -168,6 +168,10 @@ def test_steps():
         engine = cargo_tests("--offline", name="container tests", filter=ENGINE_TESTS, limit=15 * MINUTE)
         engine.command = ["tests/rig/with-engine.sh", *engine.command]
     with_node = {"TAHINI": str(TAHINI), "PATH": f"{VENV}:{os.environ['PATH']}"}
+    contained = Step("the guide, in containers", ["echo", "SKIP: the container engine of the tests needs root"])
+    if ROOT_USER:
+        guide = [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_guide.py", "-k", "WithAnEngine"]
+        contained = Step("the guide, in containers", ["tests/rig/with-engine.sh", *guide], unittest_count, env=with_node, limit=10 * MINUTE)
     browser = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "tests/browser").glob("*.test.mjs"))]
     return [
         FORMAT, ARROWS, LICENCES, ARROWS_TESTED, RUNNER_TESTED, SOAK_TESTED, LINTS, build, tests, WAIT_FOR_RIG,
@@ -176,6 +180,8 @@ def test_steps():
         Step("reference vectors through the binary", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_vectors.py"], unittest_count, env=with_node),
         Step("limits through the binary", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_limits.py"], unittest_count, env=with_node, limit=20 * MINUTE),
         Step("the README's first pipe", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_readme.py"], unittest_count, env=with_node),
+        Step("services that are newly written", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_microservices.py"], unittest_count, env=with_node, limit=20 * MINUTE),
+        Step("the guide to microservices", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_guide.py", "-k", "InTurn"], unittest_count, env=with_node),
         Step("full and damaged disks", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_disk.py"], unittest_count, env=with_node),
         Step("backup and restore", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_backup.py"], unittest_count, env=with_node),
         Step("soak, the short one", [sys.executable, "tests/soak.py", "--tahini", str(TAHINI), "--seconds", "20"]),
@@ -183,6 +189,7 @@ def test_steps():
         Step("demo", ["make", "--no-print-directory", "demo", "ONCE=1", f"TAHINI={TAHINI}"], limit=5 * MINUTE),
         Step("status page in a browser", ["node", "--test", "--test-reporter=spec", "--test-concurrency=1", *browser], node_test_count, env=with_node, limit=10 * MINUTE),
         engine,
+        contained,
     ]  # fmt: skip
 
 

@@ -12,10 +12,10 @@ use crate::config::{Component, Configuration, Props, diff};
 use crate::execution_log::{self, Summary};
 use crate::open_systems::OpenSystems;
 use crate::pipe::{Pipe, World};
-use crate::progress;
+use crate::progress::{self, Place};
 use crate::pump::{self, Request};
 use crate::secrets::SecretSource;
-use crate::{Cancel, Clock, Failure, Registry, Services, breaker, compaction, indexes};
+use crate::{Cancel, Clock, Failure, Registry, Services, breaker, compaction, indexes, rescan};
 
 pub use live::{LivePipe, LiveState, Refusal};
 
@@ -71,6 +71,7 @@ impl Hub {
             services,
             clock,
             secrets,
+            traced: Arc::default(),
             registry,
         };
         Hub {
@@ -235,23 +236,115 @@ impl Hub {
     }
 
     /// Runs a pipe now, on this thread. `by_hand` overrides nothing but the schedule: a disabled
-    /// pipe stays still unless the caller enables it.
+    /// pipe stays still unless the caller enables it. What a request begins is done one after the
+    /// other, and the last outcome is told, or the first failure.
     pub fn run(&self, live: &LivePipe, request: &Request) -> Result<Summary, Refusal> {
         let pipe = live.runnable()?;
-        let cancel = self.begin(live)?;
-        Ok(self.finish(live, pipe, request, &cancel))
+        let mut last = None;
+        for request in self.wanted(live, request)? {
+            let cancel = match request.beside {
+                true => self.begin_rescan(live, &request)?,
+                false => self.begin(live)?,
+            };
+            let summary = self.finish(live, pipe, &request, &cancel);
+            let failed = !summary.success();
+            last = Some(summary);
+            if failed {
+                break;
+            }
+        }
+        last.ok_or_else(|| Refusal::Running(live.id().to_owned()))
+    }
+
+    /// The runs that a request means: one run, a rescan beside runs in its place, or a run and
+    /// the rest of a rescan that was interrupted, which comes first.
+    ///
+    /// # Errors
+    /// When the pipe cannot run.
+    pub fn wanted(&self, live: &LivePipe, request: &Request) -> Result<Vec<Request>, Refusal> {
+        let alone = vec![request.clone()];
+        let pipe = live.runnable()?;
+        if pipe.background.is_err() || request.beside {
+            return Ok(alone);
+        }
+        // A dataset that cannot be read is the run's to tell.
+        let Ok((place, left)) = self.place_beside(pipe) else {
+            return Ok(alone);
+        };
+        // Without an offset, and after a full run that broke off, a run reads everything anyway.
+        if place.offset.is_none() || place.unfinished.is_some() {
+            return Ok(alone);
+        }
+        let rescan = Request {
+            rescan: true,
+            beside: true,
+            ..request.clone()
+        };
+        if request.rescan {
+            return Ok(vec![rescan]);
+        }
+        let state = live.state();
+        if state.rescanning || state.reads_everything {
+            return Ok(alone);
+        }
+        if pipe.rescan_is_due(&place) {
+            return Ok(vec![rescan]);
+        }
+        Ok(match left && !state.rescan_is_held {
+            true => vec![rescan, request.clone()],
+            false => alone,
+        })
+    }
+
+    /// A pipe's place, and whether a rescan beside its runs is unfinished.
+    fn place_beside(&self, pipe: &Pipe) -> Result<(Place, bool), Failure> {
+        let home = self.home(pipe)?;
+        let snapshot = home.snapshot()?;
+        let place = Place::load(snapshot.as_ref(), &pipe.id)?;
+        Ok((place, rescan::is_unfinished(snapshot.as_ref(), &pipe.id)?))
+    }
+
+    /// Marks a pipe as rescanning, so that a caller can hand the rescan to another thread.
+    ///
+    /// # Errors
+    /// When the pipe is disabled and nobody asked by hand, or is rescanning already, or a run that
+    /// reads everything is under way.
+    pub fn begin_rescan(&self, live: &LivePipe, request: &Request) -> Result<Cancel, Refusal> {
+        if request.user.is_none() {
+            self.check_enabled(live)?;
+        }
+        let _held = live.hold_place();
+        let mut state = live.lock();
+        if live.is_retired() {
+            return Err(Refusal::Missing(live.id().to_owned()));
+        }
+        if state.rescanning {
+            return Err(Refusal::Rescanning(live.id().to_owned()));
+        }
+        if state.reads_everything {
+            return Err(Refusal::Running(live.id().to_owned()));
+        }
+        state.rescanning = true;
+        state.rescan_is_held = false;
+        state.rescanning_since = Some(self.world.clock.now());
+        state.rescan_cancel = Cancel::new();
+        Ok(state.rescan_cancel.clone())
+    }
+
+    fn check_enabled(&self, live: &LivePipe) -> Result<(), Refusal> {
+        let Some(comment) = &live.lock().disabled else {
+            return Ok(());
+        };
+        let comment = match comment.is_empty() {
+            true => String::new(),
+            false => format!(": {comment}"),
+        };
+        Err(Refusal::Disabled(live.id().to_owned(), comment))
     }
 
     /// Marks a pipe as running, so that a caller can hand the run to another thread.
     pub fn begin(&self, live: &LivePipe) -> Result<Cancel, Refusal> {
-        if let Some(comment) = &live.lock().disabled {
-            let comment = if comment.is_empty() {
-                String::new()
-            } else {
-                format!(": {comment}")
-            };
-            return Err(Refusal::Disabled(live.id().to_owned(), comment));
-        }
+        self.check_enabled(live)?;
         self.begin_by_hand(live)
     }
 
@@ -269,10 +362,11 @@ impl Hub {
         if live.is_retired() {
             return Err(Refusal::Missing(live.id().to_owned()));
         }
-        if state.running {
+        if state.running || state.turn_is_wanted {
             return Err(Refusal::Running(live.id().to_owned()));
         }
         state.running = true;
+        state.reads_everything = false;
         state.signalled = false;
         state.running_since = Some(self.world.clock.now());
         state.cancel = Cancel::new();
@@ -287,22 +381,42 @@ impl Hub {
         request: &Request,
         cancel: &Cancel,
     ) -> Summary {
-        let tidy = |summary: &mut Summary| compaction::after_run(self, live, pipe, cancel, summary);
-        let summary = pump::run(pipe, &self.world, request, cancel, &tidy);
+        let tidy = |summary: &mut Summary| match request.beside {
+            // Runs beside it do that.
+            true => {}
+            false => compaction::after_run(self, live, pipe, cancel, summary),
+        };
+        let summary = pump::run(live, pipe, &self.world, request, cancel, &tidy);
         let mut state = live.lock();
-        state.running = false;
-        state.running_since = None;
-        state.runs += 1;
         state.totals.add(&summary);
-        state.last = Some(summary.clone());
+        match request.beside {
+            true => state.last_rescan = Some(summary.clone()),
+            false => {
+                state.runs += 1;
+                state.last = Some(summary.clone());
+            }
+        }
+        drop(state);
+        self.abandon(live, request);
         summary
     }
 
     /// Takes back that a run was begun.
-    pub(crate) fn abandon(&self, live: &LivePipe) {
+    pub(crate) fn abandon(&self, live: &LivePipe, request: &Request) {
         let mut state = live.lock();
-        state.running = false;
-        state.running_since = None;
+        match request.beside {
+            true => {
+                state.rescanning = false;
+                state.rescanning_since = None;
+            }
+            false => {
+                state.running = false;
+                state.running_since = None;
+                state.reads_everything = false;
+            }
+        }
+        drop(state);
+        live.shared.ended.notify_all();
     }
 
     /// Removes old versions of what is posted, where it is time; nothing waits for it.
@@ -310,19 +424,24 @@ impl Hub {
         compaction::of_receivers(self, stop);
     }
 
-    /// Asks the run that is under way to stop; `false` when none is.
+    /// Asks the run and the rescan that are under way to stop; `false` when none is. A rescan that
+    /// was stopped goes on when another is asked for.
     pub fn stop(&self, id: &str) -> Result<bool, Refusal> {
         let live = self.pipe(id)?;
-        let state = live.lock();
+        let mut state = live.lock();
         state.cancel.cancel();
-        Ok(state.running)
+        state.rescan_cancel.cancel();
+        state.rescan_is_held |= state.rescanning;
+        Ok(state.is_busy())
     }
 
     /// Asks every run to stop.
     pub fn stop_all(&self) {
-        self.pipes()
-            .iter()
-            .for_each(|live| live.lock().cancel.cancel());
+        for live in self.pipes() {
+            let state = live.lock();
+            state.cancel.cancel();
+            state.rescan_cancel.cancel();
+        }
     }
 }
 

@@ -13,11 +13,14 @@ use tahini_store::Backend;
 use crate::builtin::namespaces;
 use crate::config::{Component, Moves, Props, resolve_secrets};
 use crate::policy::Policy;
+use crate::progress::Place;
 use crate::registry::ContinuationDef;
+use crate::rescan;
 use crate::secrets::SecretSource;
 use crate::source::{Continuation, From};
 use crate::{
-    Cancel, Clock, Ctx, Failure, Known, Registry, Services, Sink, Source, Systems, Transform,
+    Cancel, Clock, Ctx, Failure, Known, Registry, Services, Sink, Source, Systems, Traced,
+    Transform,
 };
 
 /// Everything outside a pipe that its runs need.
@@ -35,6 +38,8 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// The secrets.
     pub secrets: Arc<dyn SecretSource>,
+    /// What is told of the requests of a run.
+    pub traced: Arc<Traced>,
     /// The component types.
     pub registry: Registry,
 }
@@ -62,6 +67,8 @@ pub struct Pipe {
     pub continuation: Continuation,
     /// The first run's since, where the configuration gives one.
     pub initial_since: Option<Offset>,
+    /// Whether rescans go on beside incremental runs; why not, where they do not.
+    pub background: Result<(), &'static str>,
     /// Every n-th run is a rescan.
     pub rescan_run_count: Option<u64>,
     /// Every how many runs is a partial rescan, and how far it goes back.
@@ -115,7 +122,16 @@ impl Pipe {
             None if batch_size == 1 => 1,
             None => (CHECKPOINT_ENTITIES / batch_size as u64).max(1),
         };
-        let rescans = pump.opt_int("rescan_run_count")?;
+        // A cron expression goes first.
+        let rescans = match pump.get("rescan_cron_expression") {
+            Some(_) => None,
+            None => pump.opt_int("rescan_run_count")?,
+        };
+        let continuation = continuation(source, def.continuation)?;
+        let background = match whole.bool("enable_background_rescan", false)? {
+            true => rescan::obstacle(continuation, effective).map_or(Ok(()), Err),
+            false => Err("`enable_background_rescan` is not set"),
+        };
         Ok(Pipe {
             id: id.to_owned(),
             effective: effective.clone(),
@@ -125,7 +141,8 @@ impl Pipe {
             policy: Policy::of(id, pump, &component.original["pump"])?,
             batch_size,
             checkpoint_interval: interval,
-            continuation: continuation(source, def.continuation)?,
+            continuation,
+            background,
             initial_since: initial_since(source)?,
             rescan_run_count: rescans.map(|count| count.max(1).unsigned_abs()),
             partial_rescan: partial_rescan(pump)?,
@@ -138,6 +155,12 @@ impl Pipe {
                 .filter(|longest| *longest < NEVER),
             noop_by_changes: pump.bool("log_events_noop_runs_changes_only", true)?,
         })
+    }
+
+    /// Whether the next run has to be a rescan, as the number of runs since the last one says.
+    pub(crate) fn rescan_is_due(&self, place: &Place) -> bool {
+        let every = self.rescan_run_count;
+        every.is_some_and(|every| place.runs + 1 >= every)
     }
 
     /// The `type` of the source or sink (`part`).
@@ -329,6 +352,8 @@ impl Pipe {
             systems: &world.systems,
             services: &world.services,
             clock: &world.clock,
+            secrets: &world.secrets,
+            traced: &world.traced,
             cancel,
             folder: self.folder.as_ref(),
             registry: &world.registry,
@@ -343,7 +368,10 @@ fn unknown(role: &str, kind: &str) -> Failure {
     ))
 }
 
-fn continuation(source: Props<'_>, def: ContinuationDef) -> Result<Continuation, Failure> {
+pub(crate) fn continuation(
+    source: Props<'_>,
+    def: ContinuationDef,
+) -> Result<Continuation, Failure> {
     let flag = |name: &str, default: bool| {
         if def.configurable {
             source.bool(name, default)

@@ -37,6 +37,18 @@ impl Places {
         Some(Offset::Text(text.into()))
     }
 
+    /// The offset `delta` versions before this one, in each dataset; one of which fewer were read is
+    /// read from its start. `None` where all of them are.
+    pub(crate) fn moved_back(offset: &Offset, delta: u64) -> Option<Offset> {
+        if let Offset::Int(seq) = offset {
+            let moved = Seq::try_from(*seq).ok()?.checked_sub(delta)?;
+            return i64::try_from(moved).ok().map(Offset::Int);
+        }
+        let read = Places::of(offset).ok()?.0.into_iter();
+        let moved = read.filter_map(|(name, seq)| Some((name, seq.checked_sub(delta)?)));
+        Places(moved.collect()).offset()
+    }
+
     /// The last sequence of `dataset` that an offset says was read, of a source that reads one
     /// dataset or several.
     pub fn read(offset: &Offset, dataset: &str) -> Option<Seq> {
@@ -71,5 +83,17 @@ mod tests {
             );
         }
         assert_eq!(Places::default().offset(), None);
+    }
+
+    #[test]
+    fn each_dataset_is_moved_back_by_itself() {
+        let places = Places(BTreeMap::from([("a".to_owned(), 9), ("b".to_owned(), 2)]));
+        let back = |delta| Places::moved_back(&places.offset().unwrap(), delta);
+        assert_eq!(back(2), Some(Offset::Text(r#"{"a":7,"b":0}"#.into())));
+        assert_eq!(back(3), Some(Offset::Text(r#"{"a":6}"#.into())));
+        assert_eq!(back(10), None);
+        assert_eq!(Places::moved_back(&Offset::Int(4), 4), Some(Offset::Int(0)));
+        // 0 is behind the first version, which would be left out.
+        assert_eq!(Places::moved_back(&Offset::Int(4), 5), None);
     }
 }

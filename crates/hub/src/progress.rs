@@ -141,14 +141,14 @@ pub(crate) fn write(pipe: &str, key: &[u8], value: Option<Vec<u8>>) -> StateWrit
     }
 }
 
-fn encode(offset: &Offset) -> Vec<u8> {
+pub(crate) fn encode(offset: &Offset) -> Vec<u8> {
     match offset {
         Offset::Int(number) => format!("i{number}").into_bytes(),
         Offset::Text(text) => format!("s{text}").into_bytes(),
     }
 }
 
-fn decode(bytes: &[u8]) -> Option<Offset> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Offset> {
     let text = std::str::from_utf8(bytes).ok()?;
     match text.split_at_checked(1)? {
         ("i", number) => number.parse().ok().map(Offset::Int),

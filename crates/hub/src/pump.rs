@@ -6,7 +6,10 @@
 //! a crash, and what did not change writes nothing. Nothing is deleted unless the source was
 //! read to its natural end.
 
+mod beside;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -14,9 +17,9 @@ use tahini_store::StateWrite;
 
 use crate::boundary::Boundary;
 use crate::completeness::{self, Leaving};
-use crate::entity_type::Watch;
 use crate::execution_log::{ExecutionLog, RunLog, Summary, User};
 use crate::flow::Flow;
+use crate::hub::LivePipe;
 use crate::intake::Intake;
 use crate::pipe::{Pipe, World};
 use crate::plan::Plan;
@@ -24,8 +27,9 @@ use crate::policy::{Doing, Standing, Verdict, verdict};
 use crate::populated;
 use crate::progress::{self, Tracker};
 use crate::reprocessing::Sync;
-use crate::retry::{Ledger, Letters};
-use crate::sink::{End, Progress, Run, RunKind};
+use crate::rescan::ends_at;
+use crate::retry::Letters;
+use crate::sink::{End, Progress, RunKind};
 use crate::source::{Continuation, Step};
 use crate::writer::Writer;
 use crate::{Cancel, Class, Failure, Source};
@@ -35,6 +39,8 @@ use crate::{Cancel, Class, Failure, Source};
 pub struct Request {
     /// Read everything again, whatever the offset.
     pub rescan: bool,
+    /// Do that beside incremental runs; whoever begins the run decides.
+    pub beside: bool,
     /// Who asked.
     pub user: Option<User>,
     /// Seconds until the next scheduled run, for the log.
@@ -45,24 +51,33 @@ pub struct Request {
 /// A panic is caught here and fails the run, never the node.
 /// `after` is called when the run succeeded, before the log tells of it.
 pub(crate) fn run(
+    live: &LivePipe,
     pipe: &Pipe,
     world: &World,
     request: &Request,
     cancel: &Cancel,
     after: &dyn Fn(&mut Summary),
 ) -> Summary {
+    // Every run tells of its own requests.
+    let world = &World {
+        traced: Arc::default(),
+        ..world.clone()
+    };
     let log = match ExecutionLog::open(world.store.as_ref(), &pipe.id, world.clock.clone()) {
         Ok(log) => log.hiding(world.secrets.clone()),
         Err(failure) => return unlogged(world, failure),
     };
     let mut run_log = RunLog::begin(&log, expected_kind(pipe, request), request.user.clone());
+    if request.beside {
+        run_log.set_beside();
+    }
     let mut summary = Summary {
         started: run_log.started(),
         ..Summary::default()
     };
     let mut plan = None;
     let guarded = AssertUnwindSafe(|| {
-        let plan = plan.insert(Plan::make(pipe, world, request, &log)?);
+        let plan = plan.insert(Plan::make(live, pipe, world, request, &log)?);
         run_planned(pipe, world, plan, &log, &mut run_log, &mut summary, cancel)
     });
     let outcome = catch_unwind(guarded).unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
@@ -73,6 +88,7 @@ pub(crate) fn run(
         summary.failure = guarded.err().map(|panic| panicked(panic.as_ref()));
     }
     summary.ended = world.clock.now();
+    summary.trace = world.traced.take();
     summary.offset = plan.and_then(|plan| plan.current_offset(pipe));
     if run_log.is_told(|| is_worth_telling(pipe, &log, &summary))
         && let Err(failure) = run_log.end(&summary, request.next_interval, &[])
@@ -84,7 +100,7 @@ pub(crate) fn run(
 
 /// The kind of a run that was not planned yet; only a run without a plan is told with it.
 fn expected_kind(pipe: &Pipe, request: &Request) -> RunKind {
-    if request.rescan || pipe.continuation == Continuation::None {
+    if request.rescan || request.beside || pipe.continuation == Continuation::None {
         RunKind::Full
     } else {
         RunKind::Incremental
@@ -119,7 +135,7 @@ fn is_silent_for_long(pipe: &Pipe, log: &ExecutionLog, now: Timestamp) -> bool {
 fn run_planned(
     pipe: &Pipe,
     world: &World,
-    plan: &mut Plan,
+    plan: &mut Plan<'_>,
     log: &ExecutionLog,
     run_log: &mut RunLog<'_>,
     summary: &mut Summary,
@@ -130,14 +146,13 @@ fn run_planned(
     summary.warnings.extend(input.sync.told());
     let source = input.source;
     run_log.set_kind(plan.kind);
+    if plan.kind.reads_everything() && plan.rescan.is_none() {
+        plan.live.end_rescan(cancel)?;
+    }
     plan.mark_rescan(pipe, world)?;
     let mut sink = pipe.open_sink(world, cancel)?;
     let transforms = pipe.open_way(world, cancel)?;
-    sink.begin(&Run {
-        pipe: pipe.id.clone(),
-        kind: plan.kind,
-        resumed: plan.resumed,
-    })?;
+    sink.begin(&plan.run(pipe, started))?;
     let letters = Letters {
         store: world.store.as_ref(),
         log,
@@ -147,7 +162,7 @@ fn run_planned(
     let writer = Writer {
         sink,
         policy: &pipe.policy,
-        ledger: Ledger::load(log, &pipe.id)?,
+        ledger: plan.ledger(log, pipe, started)?,
         tried: Default::default(),
         letters,
         cancel,
@@ -157,28 +172,28 @@ fn run_planned(
         seconds: 0.0,
         resolved: Vec::new(),
     };
-    let distinct = source.as_ref().is_ok_and(|source| source.distinct());
-    let boundary = Boundary::new(plan.from.since.clone(), &plan.place.boundary);
-    let tracker = Tracker::new(pipe.continuation, plan.known_offset(pipe), distinct);
-    let changed = !transforms.is_empty();
+    let watch = plan.watch(pipe, !transforms.is_empty());
     let mut flow = Flow::new(&pipe.id, transforms, writer, plan.resumed);
-    flow.watch = (pipe.infers).then(|| Watch::new(&pipe.id, plan.home.clone(), changed));
+    flow.watch = watch;
     let mut work = Work {
         pipe,
         world,
         flow,
+        tracker: plan.tracker(pipe, source.as_ref()),
+        boundary: Boundary::new(plan.from.since.clone(), &plan.place.boundary),
         plan,
         run_log,
         intake: Intake::default(),
-        tracker,
-        boundary,
         read_attempts: 0,
         leaving: input.leaving,
         sync: input.sync,
         cancel,
         summary,
     };
-    let guarded = catch_unwind(AssertUnwindSafe(|| work.go(source)));
+    let guarded = catch_unwind(AssertUnwindSafe(|| match source {
+        Some(source) => work.go(source),
+        None => work.rescan(),
+    }));
     let outcome = guarded.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
     if let Err(failure) = &outcome {
         work.flow.writer.sink.abort(failure);
@@ -191,20 +206,32 @@ fn run_planned(
 struct Input {
     leaving: Option<Leaving>,
     sync: Sync,
-    source: Result<Box<dyn Source>, Failure>,
+    /// `None` for a rescan beside runs, which opens its source when they know of it.
+    source: Option<Opened>,
 }
+
+/// A source that was opened, or why it was not.
+type Opened = Result<Box<dyn Source>, Failure>;
 
 impl Input {
     /// Opens the source; where the place means nothing any more, the plan starts over.
     fn open(
         pipe: &Pipe,
         world: &World,
-        plan: &mut Plan,
+        plan: &mut Plan<'_>,
         started: i64,
         cancel: &Cancel,
     ) -> Result<Input, Failure> {
         populated::wait(pipe, world)?;
         let mut sync = Sync::of(pipe, world, &plan.place)?;
+        if plan.rescan.is_some() {
+            return Ok(Input {
+                // Runs beside it promise later moments.
+                leaving: None,
+                sync,
+                source: None,
+            });
+        }
         if plan.goes_on() && sync.resets(pipe) {
             plan.start_over();
         }
@@ -218,7 +245,7 @@ impl Input {
         Ok(Input {
             leaving,
             sync,
-            source,
+            source: Some(source),
         })
     }
 }
@@ -232,10 +259,10 @@ const OTHER: &str = "expected the source that the offset belongs to, found one t
                      restored since; the next run reads it from its start";
 
 /// A run in full flow.
-struct Work<'a, 'b> {
+struct Work<'a, 'b, 'c> {
     pipe: &'a Pipe,
     world: &'a World,
-    plan: &'a mut Plan,
+    plan: &'a mut Plan<'c>,
     run_log: &'a mut RunLog<'b>,
     flow: Flow<'a>,
     intake: Intake,
@@ -250,15 +277,32 @@ struct Work<'a, 'b> {
     summary: &'a mut Summary,
 }
 
-impl Work<'_, '_> {
-    fn go(&mut self, source: Result<Box<dyn Source>, Failure>) -> Result<(), Failure> {
-        self.flow.retry_waiting(self.run_log, self.summary)?;
+impl Work<'_, '_, '_> {
+    fn go(&mut self, source: Opened) -> Result<(), Failure> {
+        // A rescan that is under way comes to what waits by itself.
+        if self.plan.live.rescan().record().is_none() {
+            self.flow.retry_waiting(self.run_log, self.summary)?;
+        }
+        let mut source = self.read_all(source)?;
+        self.finish(source.as_mut())
+    }
+
+    /// Reads to the end, and puts everything through transforms and sink.
+    fn read_all(&mut self, source: Opened) -> Opened {
         self.intake.opened(self.plan.from.since.clone());
         let mut source = self.opened(source)?;
+        let until = self.until(source.as_ref());
         let mut since_checkpoint = 0;
         loop {
             self.cancel.check()?;
-            let step = self.read(&mut source)?;
+            let mut step = self.read(&mut source)?;
+            if let Some(at) = until
+                .as_ref()
+                .and_then(|it| ends_at(&self.intake.batch, it))
+            {
+                self.intake.batch.truncate(at);
+                step = Step::End;
+            }
             self.tracker.observe(&self.intake.batch)?;
             self.leave_out_processed();
             since_checkpoint += 1;
@@ -275,7 +319,8 @@ impl Work<'_, '_> {
                 progress.as_ref(),
             )?;
             if step == Step::End {
-                return self.finish(source.as_mut());
+                self.flow.end()?;
+                return Ok(source);
             }
             self.note()?;
         }
@@ -314,14 +359,11 @@ impl Work<'_, '_> {
         self.summary.read += self.intake.batch.len() as u64;
     }
 
-    fn opened(
-        &mut self,
-        source: Result<Box<dyn Source>, Failure>,
-    ) -> Result<Box<dyn Source>, Failure> {
+    fn opened(&mut self, source: Opened) -> Opened {
         source.or_else(|failure| self.reopen(failure))
     }
 
-    fn reopen(&mut self, first: Failure) -> Result<Box<dyn Source>, Failure> {
+    fn reopen(&mut self, first: Failure) -> Opened {
         let mut failure = first;
         loop {
             if matches!(failure.class, Class::Cancelled | Class::Waiting) {
@@ -356,6 +398,10 @@ impl Work<'_, '_> {
     fn progress(&mut self, source: &mut dyn Source) -> Option<Progress> {
         let takes = self.flow.writer.sink.takes_checkpoints(self.plan.kind);
         let offset = self.tracker.checkpoint().filter(|_| takes)?;
+        if let Some(record) = &self.plan.rescan {
+            let offset = offset.clone();
+            return Some(self.progress_beside(record.clone(), &offset, source));
+        }
         if matches!(self.plan.kind, RunKind::Rescan | RunKind::Partial) {
             return None;
         }
@@ -384,10 +430,7 @@ impl Work<'_, '_> {
 
     fn finish(&mut self, source: &mut dyn Source) -> Result<(), Failure> {
         if self.is_empty() && source.held_back().is_none() {
-            return Err(Failure::transient(
-                "expected the source to give at least one entity (`if_source_empty` is \"fail\"), \
-                 found none",
-            ));
+            return Err(Self::empty());
         }
         let id = &self.pipe.id;
         let mut state = Vec::new();
@@ -406,18 +449,11 @@ impl Work<'_, '_> {
         if self.plan.place.unfinished.is_some() || self.plan.kind.reads_everything() {
             state.push(progress::save_unfinished(id, None));
         }
-        let whole = self.plan.kind.reads_everything();
-        let runs = if whole { 0 } else { place.runs + 1 };
-        if self.pipe.rescan_run_count.is_some() && runs != place.runs {
-            state.push(progress::save_runs(id, runs));
-        }
-        let again = whole || self.plan.kind == RunKind::Partial;
-        let partials = if again { 0 } else { place.partials + 1 };
-        if self.pipe.partial_rescan.is_some() && partials != place.partials {
-            state.push(progress::save_partials(id, partials));
-        }
+        state.extend(self.counted_runs());
         state.extend(self.source_state(source));
-        let everything = self.plan.kind.reads_everything();
+        // A rescan beside this run may have read everything meanwhile.
+        let everything =
+            self.plan.kind.reads_everything() || self.plan.live.state().rescans > self.plan.rescans;
         state.push(self.sync.write(&self.pipe.id, everything));
         self.summary.held_back = source.held_back();
         let whole = self.plan.kind.reads_everything()
@@ -453,6 +489,24 @@ impl Work<'_, '_> {
         Ok(())
     }
 
+    /// The writes that count this run between rescans.
+    fn counted_runs(&self) -> Vec<StateWrite> {
+        let (id, kind, place) = (&self.pipe.id, self.plan.kind, &self.plan.place);
+        let before = self.plan.runs_before();
+        let whole = kind.reads_everything();
+        let runs = if whole { 0 } else { before.0 + 1 };
+        let mut state = Vec::new();
+        if self.pipe.rescan_run_count.is_some() && runs != place.runs {
+            state.push(progress::save_runs(id, runs));
+        }
+        let again = whole || kind == RunKind::Partial;
+        let partials = if again { 0 } else { before.1 + 1 };
+        if self.pipe.partial_rescan.is_some() && partials != place.partials {
+            state.push(progress::save_partials(id, partials));
+        }
+        state
+    }
+
     /// The completeness that the sink's dataset gets: among `state` where it is worth a commit of
     /// its own, otherwise what goes along with one.
     fn promise(
@@ -472,6 +526,13 @@ impl Work<'_, '_> {
             return Ok(Vec::new());
         }
         Ok(vec![write])
+    }
+
+    fn empty() -> Failure {
+        Failure::transient(
+            "expected the source to give at least one entity (`if_source_empty` is \"fail\"), \
+             found none",
+        )
     }
 
     /// Whether the run read everything, found nothing, and that is a failure.

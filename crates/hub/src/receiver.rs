@@ -23,7 +23,7 @@ use crate::completeness::{self, Leaving, Promised};
 use crate::hub::{Hub, LivePipe, Refusal};
 use crate::intake::id_found;
 use crate::pipe::Pipe;
-use crate::seen::Seen;
+use crate::seen::{Seen, marked};
 use crate::terms::{Terms, refused};
 use crate::transform::apply_all;
 use crate::{Cancel, Class, Failure, compaction};
@@ -377,9 +377,12 @@ impl Receiver<'_> {
             return Ok(0);
         }
         let snapshot = self.dataset.snapshot()?;
+        let marks = self.pipe.effective["sink"]["mark_deletion_tracked"] == true;
         let mut deleted = 0;
         seen.each_unseen(snapshot.as_ref(), |gone| {
             let rule = self.terms.rule_of_deletions();
+            let marked = marks.then(|| marked(gone)).transpose()?;
+            let gone = marked.as_ref().unwrap_or(gone);
             deleted += self.commit_as(gone, &[], rule)?.deleted;
             Ok::<(), PostError>(())
         })?;

@@ -59,6 +59,8 @@ pub struct Reason {
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Basis {
     config: String,
+    /// The source alone, as it was when everything was read last.
+    whole: Option<String>,
     sources: Vec<String>,
     /// What rules read, with the generation of what is there.
     joined: BTreeMap<String, Option<Uuid>>,
@@ -67,6 +69,8 @@ struct Basis {
 /// How a pipe stands at the beginning of a run.
 pub(crate) struct Sync {
     basis: Basis,
+    /// The source alone, as it is now.
+    source: String,
     /// Everything that is known of, found now or before.
     reasons: Vec<Reason>,
     /// The pipe begins anew because of them.
@@ -80,7 +84,8 @@ impl Sync {
     /// When a dataset cannot be read.
     pub(crate) fn of(pipe: &Pipe, world: &World, place: &Place) -> Result<Sync, Failure> {
         let (before, mut reasons) = read(&place.sync);
-        let (basis, restored) = Basis::of(pipe, world, before.as_ref())?;
+        let (mut basis, restored) = Basis::of(pipe, world, before.as_ref())?;
+        basis.whole = before.as_ref().and_then(|before| before.whole.clone());
         if let Some(before) = before {
             let now = world.clock.now();
             let watched = pipe.effective["rescan_when_config_changes"] == true;
@@ -97,6 +102,7 @@ impl Sync {
         }
         Ok(Sync {
             basis,
+            source: source_fingerprint(pipe),
             reasons,
             resets: false,
         })
@@ -129,14 +135,46 @@ impl Sync {
             let generation = generation.map(|generation| generation.to_string());
             (name.clone(), json!(generation))
         });
+        let whole = match everything {
+            true => Some(&self.source),
+            false => self.basis.whole.as_ref(),
+        };
         let record = json!({
             "config": self.basis.config,
+            "whole": whole,
             "sources": self.basis.sources,
             "joined": Json::Object(joined.collect()),
             "reasons": reasons,
         });
         progress::write(pipe, SYNC, Some(record.to_string().into_bytes()))
     }
+}
+
+/// A text that is equal where the output is made of the same.
+///
+/// # Errors
+/// When a dataset cannot be read.
+pub(crate) fn basis(pipe: &Pipe, world: &World) -> Result<String, Failure> {
+    let (basis, _) = Basis::of(pipe, world, None)?;
+    let joined = basis.joined.iter();
+    let joined = joined.map(|(name, generation)| format!("{name}={generation:?}"));
+    let parts = [basis.config, joined.collect::<Vec<_>>().join(",")];
+    Ok(format!(
+        "{:032x}",
+        order::key(&Value::string(parts.join(" ")))
+    ))
+}
+
+/// Whether the source is another than when everything was read last, as far as that is known.
+pub(crate) fn source_is_another(pipe: &Pipe, place: &Place) -> bool {
+    let before = read(&place.sync).0.and_then(|before| before.whole);
+    before.is_some_and(|before| before != source_fingerprint(pipe))
+}
+
+fn source_fingerprint(pipe: &Pipe) -> String {
+    let mut text = String::new();
+    put(&without_noise(&pipe.effective["source"]), &mut text);
+    format!("{:032x}", order::key(&Value::string(text)))
 }
 
 /// Why a pipe is out of sync, as its last run left it.
@@ -185,6 +223,7 @@ fn read(record: &[u8]) -> (Option<Basis>, Vec<Reason>) {
     });
     let basis = Basis {
         config: record["config"].as_str().unwrap_or_default().to_owned(),
+        whole: record["whole"].as_str().map(str::to_owned),
         sources: texts(&record["sources"]),
         joined: joined.collect(),
     };
@@ -227,6 +266,7 @@ impl Basis {
         sources.dedup();
         let basis = Basis {
             config: fingerprint(&pipe.effective),
+            whole: None,
             sources,
             joined,
         };

@@ -4,6 +4,7 @@
 //! `write-error` entries, so that reading it does not scan the log.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tahini_entity::{Batch, Entity, Offset, Str, Value};
 use tahini_store::{Backend, Commit, Dataset, Rule, Show, StateWrite};
@@ -53,12 +54,22 @@ pub struct Failed {
     pub dead: bool,
     /// The content hash of the version that failed.
     pub hash: u128,
+    /// When the run began that set it aside, microseconds since 1970 UTC; 0 for a rescan in the
+    /// background.
+    pub run: i64,
 }
 
-/// The failed entities of a pipe.
+/// The failed entities of a pipe, shared by the runs that are under way.
+#[derive(Default)]
+pub struct Failures(Mutex<BTreeMap<(At, Str), Failed>>);
+
+/// The failed entities of a pipe as one run deals with them.
 pub struct Ledger {
     pipe: String,
-    failed: BTreeMap<(At, Str), Failed>,
+    failures: Arc<Failures>,
+    run: i64,
+    /// Of what runs set aside that began at this moment or later, this one reads older versions.
+    newer_from: i64,
 }
 
 impl Ledger {
@@ -74,31 +85,62 @@ impl Ledger {
                 }
             }
         }
-        Ok(Ledger {
+        Ok(Ledger::of(pipe, Arc::new(Failures(Mutex::new(failed)))))
+    }
+
+    /// A run's view of what is known already.
+    pub(crate) fn of(pipe: &str, failures: Arc<Failures>) -> Ledger {
+        Ledger {
             pipe: pipe.to_owned(),
-            failed,
-        })
+            failures,
+            run: 0,
+            newer_from: i64::MAX,
+        }
+    }
+
+    /// The same for a run that began at `run`, microseconds since 1970 UTC.
+    pub(crate) fn of_run(self, run: i64) -> Ledger {
+        Ledger { run, ..self }
+    }
+
+    /// The same for a rescan: what runs that began at `newer_from` or later set aside is newer
+    /// than what it reads, and none of its business.
+    pub(crate) fn of_rescan(self, newer_from: i64) -> Ledger {
+        Ledger { newer_from, ..self }
+    }
+
+    pub(crate) fn failures(&self) -> &Arc<Failures> {
+        &self.failures
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<(At, Str), Failed>> {
+        self.failures
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether nothing failed there or was given up.
     pub fn is_empty(&self, at: At) -> bool {
-        let first = self.failed.range((at, Str::from(""))..).next();
+        let failed = self.lock();
+        let first = failed.range((at, Str::from(""))..).next();
         first.is_none_or(|((known, _), _)| *known != at)
     }
 
     /// How many entities wait for a later run.
     pub fn waiting(&self) -> u64 {
-        self.failed.values().filter(|entry| !entry.dead).count() as u64
+        self.lock().values().filter(|entry| !entry.dead).count() as u64
     }
 
     /// What is remembered of `id`.
     pub fn get(&self, at: At, id: &str) -> Option<Failed> {
-        self.failed.get(&(at, Str::from(id))).copied()
+        self.lock().get(&(at, Str::from(id))).copied()
     }
 
     /// The ids that wait, in order.
     pub fn ids(&self, at: At) -> Vec<Str> {
-        let waiting = self.failed.iter().filter(|(_, entry)| !entry.dead);
+        let failed = self.lock();
+        let waiting = failed.iter().filter(|(_, entry)| !entry.dead);
         let ids = waiting.filter(|((known, _), _)| *known == at);
         ids.map(|((_, id), _)| id.clone()).collect()
     }
@@ -137,7 +179,12 @@ impl Ledger {
     ) -> Result<(), Failure> {
         let id: Str = entity.id.clone().unwrap_or_default();
         let hash = entity.hash.unwrap_or_default();
-        let attempts = match self.get(at, &id) {
+        let known = self.get(at, &id);
+        // A newer version waits already.
+        if known.is_some_and(|known| known.run >= self.newer_from) {
+            return Ok(());
+        }
+        let attempts = match known {
             Some(known) if known.hash == hash => known.attempts + 1,
             _ => 0,
         };
@@ -149,6 +196,7 @@ impl Ledger {
             attempts,
             dead,
             hash,
+            run: self.run,
         };
         let error = WriteError {
             at,
@@ -162,7 +210,7 @@ impl Ledger {
         };
         let state = [self.write(at, &id, Some(entry))];
         log.write_errors(vec![world.log.write_error(&error)], &state)?;
-        self.failed.insert((at, id), entry);
+        self.lock().insert((at, id), entry);
         Ok(())
     }
 
@@ -180,6 +228,9 @@ impl Ledger {
         let Some(known) = self.get(at, id) else {
             return Ok(());
         };
+        if known.run >= self.newer_from {
+            return Ok(());
+        }
         let old = self.entity(world.log, at, id)?;
         let other_version = known.hash != entity.hash.unwrap_or_default();
         let error = WriteError {
@@ -197,7 +248,7 @@ impl Ledger {
         }
         let state = [self.write(at, id, None)];
         log.write_errors(vec![world.log.write_error(&error)], &state)?;
-        self.failed.remove(&(at, id.clone()));
+        self.lock().remove(&(at, id.clone()));
         Ok(())
     }
 
@@ -210,7 +261,8 @@ impl Ledger {
 
     /// The writes that forget what waits; what was given up stays so.
     pub fn discard(&self) -> Vec<StateWrite> {
-        let waiting = self.failed.iter().filter(|(_, entry)| !entry.dead);
+        let failed = self.lock();
+        let waiting = failed.iter().filter(|(_, entry)| !entry.dead);
         waiting
             .map(|((at, id), _)| self.write(*at, id, None))
             .collect()
@@ -281,15 +333,19 @@ fn encode(entry: Failed) -> Vec<u8> {
     let mut bytes = entry.attempts.to_le_bytes().to_vec();
     bytes.push(u8::from(entry.dead));
     bytes.extend_from_slice(&entry.hash.to_le_bytes());
+    bytes.extend_from_slice(&entry.run.to_le_bytes());
     bytes
 }
 
 fn decode(bytes: &[u8]) -> Option<Failed> {
     let (attempts, rest) = bytes.split_first_chunk::<8>()?;
     let (dead, rest) = rest.split_first()?;
+    let (hash, rest) = rest.split_first_chunk::<16>()?;
     Some(Failed {
         attempts: u64::from_le_bytes(*attempts),
         dead: *dead != 0,
-        hash: u128::from_le_bytes(rest.try_into().ok()?),
+        hash: u128::from_le_bytes(*hash),
+        // Records of earlier versions end before it.
+        run: rest.try_into().map(i64::from_le_bytes).unwrap_or_default(),
     })
 }

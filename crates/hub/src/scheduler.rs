@@ -1,8 +1,9 @@
 //! When pipes run, and on which threads.
 //!
-//! One thread watches the clock. Runs have threads of their own, in two bounded pools: runs that
-//! touch a system never take a place of those that move data between datasets, and those of one
-//! system take only so many, so that hung peers stop nobody else.
+//! One thread watches the clock. Runs have threads of their own, in bounded pools: runs that touch
+//! a system never take a place of those that move data between datasets, and those of one system
+//! take only so many, so that hung peers stop nobody else. Rescans beside runs, which take long and
+//! may wait for those runs, have a pool of their own and count for no system.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -55,7 +56,8 @@ struct Inner {
     stopping: bool,
     suspended: usize,
     timings: BTreeMap<String, Timing>,
-    pools: [Pool; 2],
+    /// Runs between datasets, runs that touch a system, rescans beside runs.
+    pools: [Pool; 3],
     /// How many runs touch each system now.
     busy: BTreeMap<String, usize>,
 }
@@ -84,6 +86,8 @@ struct Due {
 
 /// How many runs a system bears at a time, unless its `worker_threads` says otherwise.
 const WORKERS: usize = 10;
+/// How many rescans go on beside runs at a time.
+const RESCANS: usize = 4;
 /// The longest that the watching thread sleeps.
 const NAP: Duration = Duration::from_secs(1);
 /// How often somebody looks whether receivers' datasets are to be compacted.
@@ -245,10 +249,20 @@ impl Scheduler {
         if self.lock().stopping {
             return Err(Refusal::Failed(Failure::cancelled()));
         }
+        let live = self.hub.pipe(id)?;
+        // The last one is what was asked for; the rest of a rescan that does not begin beside it
+        // keeps nothing from beginning.
+        let wanted = self.hub.wanted(&live, &request)?;
+        let begun = wanted.into_iter().map(|one| self.start_one(id, one));
+        begun.last().unwrap_or(Ok(()))
+    }
+
+    fn start_one(&self, id: &str, request: Request) -> Result<(), Refusal> {
         let (live, cancel) = loop {
             let live = self.hub.pipe(id)?;
             live.runnable()?;
             let begun = match request.user {
+                _ if request.beside => self.hub.begin_rescan(&live, &request),
                 Some(_) => self.hub.begin_by_hand(&live),
                 None => self.hub.begin(&live),
             };
@@ -260,7 +274,10 @@ impl Scheduler {
         };
         let next = || self.next_seconds(id, self.hub.world.clock.now());
         self.dispatch(Job {
-            systems: self.systems_of(&live),
+            systems: match request.beside {
+                true => Vec::new(),
+                false => self.systems_of(&live),
+            },
             request: Request {
                 next_interval: request.next_interval.or_else(next),
                 ..request
@@ -299,7 +316,7 @@ impl Scheduler {
         let mut inner = self.lock();
         inner.stopping = true;
         for job in inner.pools.iter_mut().flat_map(|pool| pool.queue.drain(..)) {
-            self.hub.abandon(&job.live);
+            self.hub.abandon(&job.live, &job.request);
         }
         self.hub.stop_all();
         self.changed.notify_all();
@@ -416,7 +433,10 @@ impl Scheduler {
     }
 
     fn dispatch(&self, job: Job) {
-        let at = usize::from(!job.systems.is_empty());
+        let at = match job.request.beside {
+            true => 2,
+            false => usize::from(!job.systems.is_empty()),
+        };
         self.lock().pools[at].queue.push_back(job);
         self.start_waiting(at);
     }
@@ -426,12 +446,13 @@ impl Scheduler {
         let Some(this) = self.this.upgrade() else {
             return;
         };
-        let limit = [self.options.internal, self.options.outside][at];
+        let limit = [self.options.internal, self.options.outside, RESCANS][at];
         loop {
             let Some(job) = self.lock().take(at, limit) else {
                 return;
             };
             let (this, live, systems) = (this.clone(), job.live.clone(), job.systems.clone());
+            let request = job.request.clone();
             let name = format!("pipe {}", live.id());
             let work = move || {
                 this.work(&job);
@@ -441,7 +462,7 @@ impl Scheduler {
             };
             if let Err(error) = std::thread::Builder::new().name(name).spawn(work) {
                 tracing::error!(%error, "a run's thread could not be started");
-                self.hub.abandon(&live);
+                self.hub.abandon(&live, &request);
                 self.lock().give_back(at, &systems);
             }
         }
@@ -449,7 +470,7 @@ impl Scheduler {
 
     fn work(&self, job: &Job) {
         let Ok(pipe) = &job.live.pipe else { return };
-        let run = job.live.state().runs + 1;
+        let run = job.live.state().runs + u64::from(!job.request.beside);
         let summary = self.hub.finish(&job.live, pipe, &job.request, &job.cancel);
         match &summary.failure {
             Some(failure) => tracing::warn!(pipe = %pipe.id, run, %failure, "the run failed"),
@@ -457,6 +478,7 @@ impl Scheduler {
                 pipe = %pipe.id,
                 run,
                 kind = %summary.sync_type,
+                beside = job.request.beside,
                 read = summary.read,
                 changed = summary.changed,
                 deleted = summary.deleted,
@@ -478,13 +500,22 @@ impl Scheduler {
         let again = std::mem::take(&mut state.signalled);
         let rescan = std::mem::take(&mut state.rescan_pending);
         drop(state);
+        let retired = job.live.is_retired();
         // Who stopped a run wants no other; a new configuration hears what the old one was told.
-        if again && (!job.cancel.is_cancelled() || job.live.is_retired()) {
+        let stopped = job.cancel.is_cancelled() && !retired;
+        if again && !stopped {
             let request = Request {
                 rescan,
                 ..Request::default()
             };
-            let _ = self.start_run(&pipe.id, request);
+            self.start_or_follow(&pipe.id, request);
+        }
+        if job.request.beside && retired && job.cancel.is_cancelled() && !self.lock().stopping {
+            let request = Request {
+                rescan: true,
+                ..Request::default()
+            };
+            self.start_or_follow(&pipe.id, request);
         }
     }
 
@@ -512,7 +543,7 @@ impl Scheduler {
                 Ok(()) | Err(Refusal::Disabled(..) | Refusal::Tripped(..)) => return,
                 Err(refusal) => refusal,
             };
-            let running = matches!(refusal, Refusal::Running(_));
+            let running = matches!(refusal, Refusal::Running(_) | Refusal::Rescanning(_));
             let follows = running && self.hub.pipe(id).is_ok_and(|live| live.ask_again(rescan));
             if follows {
                 return;

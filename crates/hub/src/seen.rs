@@ -7,7 +7,7 @@
 use std::ops::RangeInclusive;
 
 use roaring::RoaringTreemap;
-use tahini_entity::{Batch, Record};
+use tahini_entity::{Batch, Record, Value};
 use tahini_store::{Limit, Note, Seq, Snapshot, StateWrite, StoreError};
 
 use crate::{Failure, progress};
@@ -82,9 +82,12 @@ impl Seen {
         snapshot: &dyn Snapshot,
     ) -> Result<Seen, Failure> {
         let mut seen = Seen::nothing_under(prefix, space);
-        for (_, bits) in snapshot.state(&seen.space, prefix)? {
+        for (key, bits) in snapshot.state(&seen.space, prefix)? {
             seen.all |= RoaringTreemap::deserialize_from(bits.as_slice()).map_err(unreadable)?;
-            seen.chunks += 1;
+            // One that had nothing to save was not written: the next one goes behind the last.
+            let number = std::str::from_utf8(&key[prefix.len()..]).ok();
+            let number = number.and_then(|number| number.parse::<u64>().ok());
+            seen.chunks = number.map_or(seen.chunks, |number| number + 1);
         }
         Ok(seen)
     }
@@ -143,6 +146,11 @@ impl Seen {
         self.fresh.clear();
         self.all.extend(seqs);
         self.chunks = chunk.chunks;
+    }
+
+    /// Everything that came.
+    pub(crate) fn all(&self) -> &RoaringTreemap {
+        &self.all
     }
 
     /// Whether there is nothing to save.
@@ -223,6 +231,20 @@ pub(crate) fn each_other<E: From<StoreError>>(
 
 fn key(prefix: &[u8], chunk: u64) -> Vec<u8> {
     [prefix, format!("{chunk:08}").as_bytes()].concat()
+}
+
+/// The same deleted entities, each with `$deletion_tracked`.
+pub(crate) fn marked(gone: &Batch) -> Result<Batch, Failure> {
+    let mut rows = Batch::new();
+    for record in gone.iter() {
+        let mut entity = record.to_entity();
+        entity
+            .properties
+            .set("$deletion_tracked", Value::Bool(true));
+        rows.push_entity(&entity)
+            .map_err(|error| Failure::fatal(error.to_string()))?;
+    }
+    Ok(rows)
 }
 
 /// Appends the same content as a deleted version.

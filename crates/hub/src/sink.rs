@@ -4,6 +4,7 @@ use tahini_entity::Batch;
 use tahini_store::StateWrite;
 
 use crate::Failure;
+use crate::rescan::Beside;
 
 /// The kind of a run, as the execution log's `sync_type` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub struct Run {
     pub kind: RunKind,
     /// Whether the run goes on where an interrupted one of the same kind stopped.
     pub resumed: bool,
+    /// What it shares with a rescan in the background, or a rescan with runs.
+    pub beside: Option<Beside>,
 }
 
 /// What belongs to one step of a pipe and must be saved with it: offset, seen set, source state.

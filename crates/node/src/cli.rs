@@ -1,6 +1,7 @@
 //! The command line.
 
 mod examples;
+mod microservice;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
@@ -8,6 +9,9 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+pub use self::microservice::{
+    CheckService, Language, Microservice, MicroserviceCommand, NewService, ServiceKind,
+};
 use crate::commands;
 use crate::remote::Remote;
 
@@ -89,6 +93,8 @@ enum Command {
     /// Put a backup back, or check it.
     #[command(after_long_help = examples::RESTORE)]
     Restore(Restore),
+    /// Write microservices of your own, and check them.
+    Microservice(Microservice),
     /// Make tokens for the API.
     #[command(after_long_help = examples::TOKEN)]
     Token(Token),
@@ -492,6 +498,7 @@ pub fn main() -> ExitCode {
         Command::Trace(options) => commands::trace::trace(&options),
         Command::Backup(options) => commands::backup::backup(&options),
         Command::Restore(options) => commands::restore::restore(&options),
+        Command::Microservice(options) => commands::microservice::microservice(&options),
         Command::Token(Token {
             command: TokenCommand::Create { role, expires },
         }) => crate::auth::create_token(role, &expires).map(|token| {

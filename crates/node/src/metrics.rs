@@ -107,6 +107,11 @@ fn pipe(node: &Node, live: &LivePipe, page: &mut Page) -> Result<(), StoreError>
             state.running,
         ),
         (
+            "tahini_pipe_rescanning",
+            "Whether a rescan goes on beside its runs.",
+            state.rescanning,
+        ),
+        (
             "tahini_pipe_disabled",
             "Whether it was disabled.",
             state.disabled.is_some(),

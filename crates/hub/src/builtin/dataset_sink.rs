@@ -4,20 +4,25 @@
 //! many come, that is done on a thread of its own while the next ones are gathered, and a commit's
 //! sync overlaps the work on the next one.
 
+mod beside;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tahini_entity::{Batch, Offset, Record, Value};
-use tahini_store::{Commit, Dataset, Head, Outcome, Rule, Show, StateWrite, StoreError, Ticket};
+use tahini_entity::{Batch, Offset, Record};
+use tahini_store::{
+    Commit, Dataset, Head, Outcome, Rule, Seq, Show, StateWrite, StoreError, Ticket,
+};
 
 use super::committing::{Committing, Order};
 use crate::breaker::{self, Breaker};
 use crate::config::{Kind, Property};
 use crate::registry::SinkDef;
-use crate::seen::{Chunk, Seen, push_deleted};
+use crate::rescan::{self, Joined, Role};
+use crate::seen::{Chunk, Seen, marked, push_deleted};
 use crate::sink::{End, Progress, Run, Written};
 use crate::terms::{Terms, refused};
-use crate::{Class, Clock, Ctx, Failure, Sink, children, compaction, progress};
+use crate::{Cancel, Class, Clock, Ctx, Failure, Sink, children, compaction, progress};
 
 pub(super) const DEF: SinkDef = SinkDef {
     name: "dataset",
@@ -131,6 +136,10 @@ struct DatasetSink {
     spare: Batch,
     committing: Option<Committing>,
     seen: Option<Seen>,
+    /// What a run shares with a rescan beside it, or a rescan with runs; nothing is committed on
+    /// another thread then.
+    joined: Option<Joined>,
+    cancel: Cancel,
     durable: Option<Ticket>,
     changed: bool,
     armed: Option<Armed>,
@@ -176,6 +185,8 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Sink>, Failure> {
         spare: Batch::new(),
         committing: None,
         seen: None,
+        joined: None,
+        cancel: ctx.cancel.clone(),
         durable: None,
         changed: false,
         armed: None,
@@ -192,6 +203,11 @@ impl DatasetSink {
         populated: bool,
         last: bool,
     ) -> Result<Written, Failure> {
+        if let Some(joined) = &self.joined {
+            let (shared, role) = (joined.shared(), joined.role());
+            let mut both = shared.lock();
+            return self.commit_beside(&mut both, role, state, populated);
+        }
         let mut written = self.collect()?;
         let shows = last && self.holds()?;
         if self.gathered.is_empty() && state.is_empty() && !populated && !shows {
@@ -378,24 +394,10 @@ struct Step<'a> {
     rows: &'a Batch,
     state: &'a [StateWrite],
     populated: bool,
-    rule: Rule<'static>,
+    rule: Rule<'a>,
     note: Option<&'a Chunk>,
     /// It is the run's last one.
     last: bool,
-}
-
-/// The same deleted entities, each with `$deletion_tracked`.
-fn marked(gone: &Batch) -> Result<Batch, Failure> {
-    let mut rows = Batch::new();
-    for record in gone.iter() {
-        let mut entity = record.to_entity();
-        entity
-            .properties
-            .set("$deletion_tracked", Value::Bool(true));
-        rows.push_entity(&entity)
-            .map_err(|error| Failure::fatal(error.to_string()))?;
-    }
-    Ok(rows)
 }
 
 /// Appends an entity as a dataset stores it: without reserved names, filtered ones as deleted.
@@ -427,12 +429,19 @@ fn told(outcome: &Outcome) -> Written {
 impl Sink for DatasetSink {
     fn begin(&mut self, run: &Run) -> Result<(), Failure> {
         let snapshot = self.dataset.snapshot()?;
+        if run.beside.is_some() {
+            return self.begin_beside(run, snapshot.as_ref());
+        }
         let space = progress::space(&self.pipe);
         let kept = Seen::load(space.clone(), snapshot.as_ref())?;
-        let state = match run.resumed {
+        let mut state = match run.resumed {
             true => Vec::new(),
             false => kept.forget()?,
         };
+        if run.kind.reads_everything() {
+            // It does what an unfinished rescan in the background would have done.
+            state.extend(rescan::forget(snapshot.as_ref(), &self.pipe)?);
+        }
         if run.kind.reads_everything() && self.deletion_tracking {
             self.seen = Some(match run.resumed {
                 true => kept,
@@ -459,7 +468,8 @@ impl Sink for DatasetSink {
         let many = self.gathered.len() >= COMMIT_ROWS || self.gathered.bytes() >= COMMIT_BYTES;
         // A refusal must stay with its batch, and a breaker trips where its limit is passed: then
         // nothing may be under way.
-        let together = self.terms.one_by_one() || (many && self.armed.is_some());
+        let alone = self.armed.is_some() || self.joined.is_some();
+        let together = self.terms.one_by_one() || (many && alone);
         let full = many && !together;
         match progress {
             Some(progress) if full && self.seen.is_none() => self.hand_over(&progress.state),
@@ -471,13 +481,19 @@ impl Sink for DatasetSink {
     }
 
     fn finish(&mut self, end: &End) -> Result<Written, Failure> {
-        let mut written = self.collect()?;
-        let mut state = end.progress.state.clone();
         let populated = match self.populate {
             Populate::Always => true,
             Populate::IfSourcePopulated => end.populated,
             Populate::Never | Populate::AtStart => false,
         };
+        if let Some(joined) = &self.joined
+            && joined.role() == Role::Rescan
+        {
+            let shared = joined.shared();
+            return self.finish_rescan(&shared, end, populated);
+        }
+        let mut written = self.collect()?;
+        let mut state = end.progress.state.clone();
         // What is deleted or counted comes before the place. Without either the last rows and the
         // place are one commit.
         if end.complete && self.deletion_tracking {
@@ -531,19 +547,26 @@ impl Sink for DatasetSink {
     }
 
     fn seen(&mut self, ids: &[&str]) -> Result<(), Failure> {
-        let Some(seen) = &mut self.seen else {
+        let shared = self.joined.as_ref().map(Joined::shared);
+        // Nothing is written between the look and the note.
+        let both = shared.as_ref().map(|shared| shared.lock());
+        if self.seen.is_none() && both.is_none() {
             return Ok(());
-        };
+        }
         let mut latest = Batch::new();
         self.dataset.uncommitted()?.latest(ids, &mut latest)?;
-        seen.note(
-            latest
-                .iter()
-                .filter_map(|record| match record.meta.updated {
-                    Some(Offset::Int(seq)) => Some(seq.unsigned_abs()),
-                    _ => None,
-                }),
-        );
+        let latest = latest.iter();
+        let seqs: Vec<Seq> = latest
+            .filter_map(|record| match record.meta.updated {
+                Some(Offset::Int(seq)) => Some(seq.unsigned_abs()),
+                _ => None,
+            })
+            .collect();
+        if let (Some(mut both), Some(joined)) = (both, &self.joined) {
+            both.note(joined.role(), seqs.iter().copied());
+        } else if let Some(seen) = &mut self.seen {
+            seen.note(seqs);
+        }
         Ok(())
     }
 

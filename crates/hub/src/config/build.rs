@@ -274,6 +274,9 @@ fn judge(
             defaults::track_children(&mut component.effective);
         }
     }
+    if component.kind == ComponentKind::Pipe {
+        checks::background(component, registry, &mut problems);
+    }
     component.problems.extend(problems);
 }
 

@@ -7,6 +7,7 @@ use tahini_dtl::JsonPath;
 
 use super::model::{self, Component, ComponentKind};
 use super::problem::Problem;
+use crate::Registry;
 
 /// Ids that the API needs for itself under `/pipes/`.
 const RESERVED_PIPES: &[&str] = &[
@@ -159,6 +160,26 @@ pub(super) fn compaction(pipe: &Map<String, Json>, problems: &mut Vec<Problem>) 
     }
 }
 
+/// Warns of a pipe that wants its rescans beside its runs, where that cannot be.
+pub(super) fn background(component: &Component, registry: &Registry, problems: &mut Vec<Problem>) {
+    let source = component.source();
+    let kind = source.map().get("type").and_then(Json::as_str);
+    let def = kind.and_then(|kind| registry.source(kind));
+    let wanted = component.original["enable_background_rescan"] == true;
+    let Some(def) = def.filter(|_| wanted && !component.is_endpoint()) else {
+        return;
+    };
+    let Ok(continuation) = crate::pipe::continuation(source, def.continuation) else {
+        return;
+    };
+    if let Some(why) = crate::rescan::obstacle(continuation, &component.effective) {
+        let path = JsonPath::default().name("enable_background_rescan");
+        let message = format!("enable_background_rescan means nothing here: {why}");
+        let problem = Problem::warning(path, message).at_name();
+        problems.push(problem.with_help("leave it out; rescans take the place of a run"));
+    }
+}
+
 fn pump(pump: &Map<String, Json>, path: &JsonPath, problems: &mut Vec<Problem>) {
     let has = |name: &str| pump.get(name).is_some_and(|value| !value.is_null());
     let mut warn = |name: &str, message: &str, help: Option<&str>| {
@@ -174,6 +195,10 @@ fn pump(pump: &Map<String, Json>, path: &JsonPath, problems: &mut Vec<Problem>) 
         let message =
             "rescan_run_count means nothing beside rescan_cron_expression, which goes first";
         warn("rescan_run_count", message, Some("leave one of them out"));
+    }
+    if has("partial_rescan_delta") && !has("partial_rescan_run_count") {
+        let message = "partial_rescan_delta means nothing without partial_rescan_run_count";
+        warn("partial_rescan_delta", message, None);
     }
     let retries = pump
         .get("max_write_errors_in_retry_dataset")

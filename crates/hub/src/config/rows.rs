@@ -89,9 +89,8 @@ pub const PIPE: &[Property] = &[
     row(
         "enable_background_rescan",
         Boolean,
-        "Rescans run beside incremental runs.",
-    )
-    .not_yet(),
+        "Rescans run beside incremental runs; with a dataset sink and a source that keeps its place.",
+    ),
     row(
         "rescan_when_config_changes",
         Boolean,
@@ -673,8 +672,7 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         Boolean,
         "The default of the pipes' property.",
     )
-    .or("false")
-    .not_yet(),
+    .or("false"),
     row(
         "eager_load_microservices",
         Boolean,
@@ -709,9 +707,12 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         "The default of the sources' property.",
     )
     .or("false"),
-    row("trace", Any, "Logs HTTP requests and answers.")
-        .or("false")
-        .not_yet(),
+    row(
+        "trace",
+        Any,
+        "The default of the same property of REST sources, transforms and sinks.",
+    )
+    .or("false"),
     row(
         "verify_ssl",
         Boolean,

@@ -1,7 +1,8 @@
 //! A pipe of the running configuration, and what is known of its runs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tahini_dtl::Index;
@@ -10,8 +11,9 @@ use crate::config::Component;
 use crate::execution_log::Summary;
 use crate::pipe::Pipe;
 use crate::receiver::Receiving;
+use crate::rescan;
 use crate::totals::Totals;
-use crate::{Cancel, Failure};
+use crate::{Cancel, Clock, Failure};
 
 /// Why something asked of a pipe was not done.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -25,6 +27,9 @@ pub enum Refusal {
     /// A run is under way.
     #[error("pipe {0:?} is running")]
     Running(String),
+    /// A rescan is under way beside runs.
+    #[error("pipe {0:?} is rescanning")]
+    Rescanning(String),
     /// The pipe was disabled.
     #[error("pipe {0:?} is disabled{1}")]
     Disabled(String, String),
@@ -67,6 +72,10 @@ pub(super) struct Shared {
     pub(super) state: Mutex<LiveState>,
     /// Held while the pipe's place is set by hand, so that no run begins meanwhile.
     pub(super) place: Mutex<()>,
+    /// A run or a rescan ended.
+    pub(super) ended: Condvar,
+    /// What runs and a rescan beside them know of each other.
+    pub(super) rescan: Arc<rescan::Shared>,
     pub(super) receiving: Arc<Mutex<Receiving>>,
 }
 
@@ -95,7 +104,46 @@ pub struct LiveState {
     pub(crate) compacted: crate::compaction::Last,
     /// Disabled by hand, with the comment.
     pub disabled: Option<String>,
+    /// A rescan goes on beside runs.
+    pub rescanning: bool,
+    /// The stop request of that rescan.
+    pub rescan_cancel: Cancel,
+    /// When it began, or went on.
+    pub rescanning_since: Option<Timestamp>,
+    /// The outcome of the last rescan beside runs, since the node started.
+    pub last_rescan: Option<Summary>,
+    /// How many rescans were finished beside runs since the node started.
+    pub rescans: u64,
+    /// Somebody stopped the rescan: only another request goes on with it.
+    pub(crate) rescan_is_held: bool,
+    /// A rescan waits for its turn: no other run begins.
+    pub(crate) turn_is_wanted: bool,
+    /// The run that is under way reads everything by itself: no rescan begins beside it.
+    pub(crate) reads_everything: bool,
 }
+
+impl LiveState {
+    /// Whether a run or a rescan is under way.
+    pub fn is_busy(&self) -> bool {
+        self.running || self.rescanning
+    }
+}
+
+/// The turn of a run, taken by a rescan; no run begins until it is dropped.
+pub(crate) struct Turn<'a>(&'a LivePipe);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.running = false;
+        state.running_since = None;
+        drop(state);
+        self.0.shared.ended.notify_all();
+    }
+}
+
+/// How long somebody who waits for the end of a run sleeps before looking for a stop request.
+const GLANCE: Duration = Duration::from_millis(20);
 
 impl LivePipe {
     /// The pipe's id.
@@ -117,11 +165,72 @@ impl LivePipe {
         lock(&self.shared.place)
     }
 
-    /// Stops the run that is under way and lets no more begin.
+    /// What runs and a rescan beside them know of each other.
+    pub(crate) fn rescan(&self) -> &Arc<rescan::Shared> {
+        &self.shared.rescan
+    }
+
+    /// Takes the turn of a run for a rescan, when the one that is under way has ended; `stops` ends
+    /// that one early.
+    ///
+    /// # Errors
+    /// When the rescan is to stop.
+    pub(crate) fn take_turn(
+        &self,
+        stops: bool,
+        cancel: &Cancel,
+        clock: &dyn Clock,
+    ) -> Result<Turn<'_>, Failure> {
+        let mut state = self.lock();
+        state.turn_is_wanted = true;
+        if stops && state.running {
+            state.cancel.cancel();
+        }
+        let mut state = self.wait_while(state, cancel, |state| state.running);
+        state.turn_is_wanted = false;
+        cancel.check()?;
+        state.running = true;
+        state.running_since = Some(clock.now());
+        state.cancel = cancel.clone();
+        Ok(Turn(self))
+    }
+
+    /// A run that reads everything takes the place of a rescan beside it, and waits for its end.
+    ///
+    /// # Errors
+    /// When the run is to stop.
+    pub(crate) fn end_rescan(&self, cancel: &Cancel) -> Result<(), Failure> {
+        let mut state = self.lock();
+        state.reads_everything = true;
+        state.rescan_cancel.cancel();
+        drop(self.wait_while(state, cancel, |state| state.rescanning));
+        cancel.check()
+    }
+
+    fn wait_while<'s>(
+        &self,
+        mut state: MutexGuard<'s, LiveState>,
+        cancel: &Cancel,
+        holds: impl Fn(&LiveState) -> bool,
+    ) -> MutexGuard<'s, LiveState> {
+        while holds(&state) && !cancel.is_cancelled() {
+            let waited = self.shared.ended.wait_timeout(state, GLANCE);
+            state = waited.map_or_else(|lock| lock.into_inner().0, |(lock, _)| lock);
+        }
+        state
+    }
+
+    /// A rescan beside runs is finished.
+    pub(crate) fn rescanned(&self) {
+        self.lock().rescans += 1;
+    }
+
+    /// Stops what is under way and lets no more begin.
     pub(super) fn retire(&self) {
         let state = self.lock();
         self.retired.store(true, Ordering::SeqCst);
         state.cancel.cancel();
+        state.rescan_cancel.cancel();
     }
 
     /// Whether another configuration of the pipe took the place of this one.
@@ -132,11 +241,16 @@ impl LivePipe {
     /// Asks for one more run after the one that is under way; `false` when none is.
     pub(crate) fn ask_again(&self, rescan: bool) -> bool {
         let mut state = self.lock();
-        if state.running {
+        // A rescan that is asked for follows the one that is under way beside runs.
+        let busy = match rescan && state.rescanning {
+            true => true,
+            false => state.running || state.turn_is_wanted,
+        };
+        if busy {
             state.signalled = true;
             state.rescan_pending |= rescan;
         }
-        state.running
+        busy
     }
 
     /// The settings, if the pipe can run at all.

@@ -15,10 +15,20 @@ use crate::progress::{self, Place};
 use crate::reprocessing::SYNC;
 use crate::retry::Ledger;
 use crate::source::Continuation;
-use crate::{Failure, breaker};
+use crate::{Failure, breaker, rescan};
 
 /// The key under which a disabled pipe keeps the comment.
 pub(super) const DISABLED: &[u8] = b"disabled";
+
+/// Nobody may change the place of a pipe under a run or a rescan.
+fn rest(live: &LivePipe) -> Result<(), Refusal> {
+    let state = live.state();
+    match (state.running, state.rescanning) {
+        (true, _) => Err(Refusal::Running(live.id().to_owned())),
+        (_, true) => Err(Refusal::Rescanning(live.id().to_owned())),
+        (false, false) => Ok(()),
+    }
+}
 
 impl Hub {
     /// The dataset that keeps a pipe's place.
@@ -52,9 +62,7 @@ impl Hub {
         // A run that begins later reads the place when this is done; one that began before
         // would save its own over it.
         let _held = live.hold_place();
-        if live.state().running {
-            return Err(Refusal::Running(id.to_owned()));
-        }
+        rest(&live)?;
         let home = self.home(pipe)?;
         breaker::make_ready(home.as_ref())?;
         let snapshot = home.snapshot().map_err(Failure::from)?;
@@ -78,6 +86,12 @@ impl Hub {
             state.extend(types.map_err(Failure::from)?);
         }
         state.push(progress::save_offset(id, offset.as_ref()));
+        // What runs came to since a rescan began is known as far as they go on from one place.
+        let rescan = match offset {
+            Some(_) => rescan::begin_anew(snapshot.as_ref(), id),
+            None => rescan::forget(snapshot.as_ref(), id),
+        };
+        state.extend(rescan.map_err(Failure::from)?);
         commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;
         let log = self.log(id)?;
         log.append(
@@ -89,6 +103,25 @@ impl Hub {
             )],
             &[],
         )?;
+        Ok(())
+    }
+
+    /// Makes the next rescan begin from the start, where one was interrupted.
+    ///
+    /// # Errors
+    /// When the pipe is running or rescanning, or its place cannot be read or written.
+    pub fn reset_rescan(&self, id: &str) -> Result<(), Refusal> {
+        let live = self.pipe(id)?;
+        let pipe = live.usable()?;
+        let _held = live.hold_place();
+        rest(&live)?;
+        let home = self.home(pipe)?;
+        let snapshot = home.snapshot().map_err(Failure::from)?;
+        let state = rescan::forget(snapshot.as_ref(), id).map_err(Failure::from)?;
+        if !state.is_empty() {
+            commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;
+        }
+        live.lock().rescan_is_held = false;
         Ok(())
     }
 
@@ -129,9 +162,7 @@ impl Hub {
     pub fn discard_retries(&self, id: &str, user: &User) -> Result<(), Refusal> {
         let live = self.pipe(id)?;
         let _held = live.hold_place();
-        if live.state().running {
-            return Err(Refusal::Running(id.to_owned()));
-        }
+        rest(&live)?;
         let log = self.log(id)?;
         let waiting = Ledger::load(&log, id)?.discard();
         log.append(vec![log.retries_discarded(user)], &waiting)?;

@@ -102,6 +102,7 @@ fn begin(hub: &Hub, pipe: &Pipe, kind: RunKind) -> Result<Box<dyn Sink>, Failure
         pipe: pipe.id.clone(),
         kind,
         resumed: false,
+        beside: None,
     };
     match sink.begin(&run) {
         Ok(()) => Ok(sink),

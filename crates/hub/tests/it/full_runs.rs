@@ -238,6 +238,25 @@ fn a_full_run_stays_full_over_a_restart() {
     assert_eq!(world.deleted("p"), ["stale"]);
 }
 
+/// Deleted entities that were never there are no versions, and a step of those saves no ids.
+#[test]
+fn a_full_run_whose_first_steps_met_nothing_resumes_with_all_that_it_saw() {
+    let mut world = World::on_disk();
+    world.pipe(chronological());
+    let gone = |id: &str, updated: i64| json!({"_id": id, "_updated": updated, "_deleted": true});
+    let mut rows = vec![gone("x", -1), gone("y", 0)];
+    rows.extend(six());
+    world.records("p", rows);
+    for at in [7, 3] {
+        fail_at(&world, at);
+        world.fail("p");
+        world.restart();
+    }
+    let summary = world.succeed("p");
+    assert_eq!((summary.sync_type.as_str(), summary.deleted), ("full", 0));
+    assert_eq!(world.living("p"), ["a", "b", "c", "d", "e", "f"]);
+}
+
 #[test]
 fn a_full_run_that_is_not_chronological_starts_over() {
     let mut world = World::new();

@@ -43,6 +43,8 @@ mod preview;
 mod receivers;
 mod refusals;
 mod reprocessing;
+mod rescans;
+mod rescans_at_random;
 mod scheduler;
 mod script;
 mod secrets;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tahini_entity::{Batch, Value};
 use tahini_hub::registry::TransformDef;
-use tahini_hub::{Failure, Transform};
+use tahini_hub::{Cancel, Failure, Transform};
 
-use crate::script::{Script, WORLDS};
+use crate::script::{Gate, Script, WORLDS};
 
 /// What a scripted transform does with entities; those that it does not know pass as they are.
 #[derive(Default)]
@@ -24,6 +24,8 @@ pub struct Middle {
     pub nameless: BTreeSet<String>,
     /// What stands before the ids of all others afterwards.
     pub prefix: String,
+    /// Before this entity it waits.
+    pub gate: Option<(String, Gate)>,
     /// What it was given, and whether that came through.
     pub attempts: Vec<(Vec<String>, bool)>,
 }
@@ -37,6 +39,7 @@ pub const DEF: TransformDef = TransformDef {
         Ok(Box::new(ScriptedTransform {
             script: Arc::clone(&WORLDS.lock().unwrap()[key]),
             pipe: ctx.owner.to_owned(),
+            cancel: ctx.cancel.clone(),
         }))
     },
 };
@@ -44,6 +47,7 @@ pub const DEF: TransformDef = TransformDef {
 struct ScriptedTransform {
     script: Arc<Script>,
     pipe: String,
+    cancel: Cancel,
 }
 
 impl Transform for ScriptedTransform {
@@ -54,6 +58,14 @@ impl Transform for ScriptedTransform {
         origins: &mut Vec<u32>,
     ) -> Result<(), Failure> {
         let mut transforms = self.script.transforms.lock().unwrap();
+        let middle = transforms.entry(self.pipe.clone()).or_default();
+        if let Some((id, gate)) = middle.gate.clone()
+            && input.iter().any(|record| record.id == Some(&id))
+        {
+            drop(transforms);
+            gate.pass(&self.cancel)?;
+            transforms = self.script.transforms.lock().unwrap();
+        }
         let middle = transforms.entry(self.pipe.clone()).or_default();
         let mut ids = Vec::new();
         let mut refused = None;

@@ -135,3 +135,52 @@ fn an_offset_that_is_neither_a_number_nor_a_time_is_told() {
         "{words}"
     );
 }
+
+#[test]
+fn a_partial_rescan_of_datasets_goes_back_in_each_of_them() {
+    for kind in ["union_datasets", "merge_datasets", "diff_datasets"] {
+        for mut world in World::both() {
+            for id in ["x", "y"] {
+                world.pipe(json!({"_id": id}));
+            }
+            world.pipe(json!({
+                "_id": "p",
+                "source": {"type": kind, "datasets": ["x", "y"]},
+                "pump": {"partial_rescan_run_count": 2, "partial_rescan_delta": 2},
+            }));
+            world.records("x", records(&[("a", 1), ("b", 1), ("c", 1), ("d", 1)]));
+            world.records("y", records(&[("e", 1)]));
+            for id in ["x", "y"] {
+                world.succeed(id);
+            }
+            world.succeed("p");
+            assert_eq!(world.offset("p"), json!(r#"{"x":3,"y":0}"#));
+            assert_eq!(world.succeed("p").read, 0);
+            let summary = world.succeed("p");
+            assert_eq!(summary.sync_type, "partial");
+            // c and d; e again, since fewer were read of y.
+            assert_eq!((summary.read, summary.changed), (3, 0), "{kind}");
+            assert_eq!(world.offset("p"), json!(r#"{"x":3,"y":0}"#));
+        }
+    }
+}
+
+#[test]
+fn a_partial_rescan_past_the_start_of_a_dataset_reads_all_of_it_and_deletes_nothing() {
+    let mut world = World::new();
+    world.pipe(json!({"_id": "in"}));
+    world.pipe(json!({
+        "_id": "p",
+        "source": {"type": "dataset", "dataset": "in"},
+        "pump": {"partial_rescan_run_count": 1, "partial_rescan_delta": 100},
+    }));
+    world.pipe(json!({"_id": "other", "sink": {"type": "dataset", "dataset": "p", "deletion_tracking": false}}));
+    world.records("other", records(&[("mine", 1)]));
+    world.records("in", records(&[("a", 1), ("b", 1)]));
+    for id in ["in", "p", "other"] {
+        world.succeed(id);
+    }
+    let summary = world.succeed("p");
+    assert_eq!((summary.sync_type.as_str(), summary.read), ("partial", 2));
+    assert_eq!(world.living("p"), ["a", "b", "mine"]);
+}

@@ -194,6 +194,41 @@ fn what_comes_incrementally_in_the_middle_of_a_full_sequence_is_not_deleted() {
 }
 
 #[test]
+fn what_a_full_sequence_deletes_is_marked_where_that_is_wanted() {
+    for mut world in World::both() {
+        world.pipe(json!({
+            "_id": "myendpoint",
+            "source": {"type": "http_endpoint"},
+            "sink": {"type": "dataset", "dataset": "mydataset", "mark_deletion_tracked": true},
+        }));
+        post(
+            &world,
+            "",
+            &json!([{"_id": "a"}, {"_id": "b", "name": "Bo"}, {"_id": "c"}]),
+        )
+        .unwrap();
+        // c is deleted by the poster, who marks nothing.
+        post(&world, "", &json!([{"_id": "c", "_deleted": true}])).unwrap();
+        post(
+            &world,
+            "is_full=true&sequence_id=1&request_id=1&is_first=true&is_last=true",
+            &ids(&["a"]),
+        )
+        .unwrap();
+        let latest = world.versions("mydataset", false, Fields::CONTENT);
+        let gone: Vec<&Json> = latest
+            .iter()
+            .filter(|entity| entity["_deleted"] == true)
+            .collect();
+        let expected = [
+            json!({"_id": "c", "_deleted": true}),
+            json!({"name": "Bo", "$deletion_tracked": true, "_id": "b", "_deleted": true}),
+        ];
+        assert_eq!(gone, expected.iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn a_previous_request_that_is_not_the_last_one_is_a_conflict() {
     let world = endpoint(World::new());
     post(

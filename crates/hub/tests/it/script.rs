@@ -124,7 +124,7 @@ pub fn gate() -> (Gate, GateKeeper) {
 }
 
 impl Gate {
-    fn pass(&self, cancel: &Cancel) -> Result<(), Failure> {
+    pub fn pass(&self, cancel: &Cancel) -> Result<(), Failure> {
         let _ = self.reached.send(());
         let open = self.open.lock().unwrap();
         loop {

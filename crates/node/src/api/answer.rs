@@ -140,6 +140,7 @@ impl From<Refusal> for Problem {
             Refusal::NoPump(..) => Problem::bad(words),
             Refusal::Failed(failure) => failure.into(),
             Refusal::Running(_)
+            | Refusal::Rescanning(_)
             | Refusal::Disabled(..)
             | Refusal::Unusable(..)
             | Refusal::Tripped(..)

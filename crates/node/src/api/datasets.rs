@@ -147,7 +147,7 @@ pub fn delete(node: &Node, call: &Call) -> Answer {
     }
     let writers = node.assembly.hub.pipes();
     let busy = writers.iter().find(|live| {
-        live.state().running
+        live.state().is_busy()
             && (live.component.sink_dataset() == Some(id)
                 || tahini_hub::execution_log::dataset_id(live.id()) == id)
     });

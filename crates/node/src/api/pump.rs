@@ -47,12 +47,13 @@ fn carry_out(
     let run = |rescan| Request {
         rescan,
         user: Some(call.user.clone()),
-        next_interval: None,
+        ..Request::default()
     };
     let comment = form.get("comment").unwrap_or_default();
     match operation {
         "start" => node.scheduler.start_run(id, run(false))?,
         "start-rescan" => node.scheduler.start_run(id, run(true))?,
+        "reset-rescan" => hub.reset_rescan(id)?,
         "stop" => {
             hub.stop(id)?;
         }

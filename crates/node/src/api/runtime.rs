@@ -9,7 +9,7 @@ use tahini_hub::execution_log::{self, Summary};
 use tahini_hub::hub::{LivePipe, LiveState};
 use tahini_hub::progress::Place;
 use tahini_hub::reprocessing::{self, Reason};
-use tahini_hub::{Failure, Pipe, completeness, progress};
+use tahini_hub::{Failure, Pipe, completeness, progress, rescan};
 use tahini_store::{Snapshot, StoreError};
 
 use super::Node;
@@ -85,6 +85,7 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
     let failure = last.and_then(|summary| summary.failure.as_ref());
     set("state", json!(state_name(live, &state)));
     set("is-running", json!(state.running));
+    set("rescan", rescan_json(node, live, &state));
     set("is-disabled", json!(state.disabled.is_some()));
     set("disabled-comment", json!(state.disabled));
     set(
@@ -137,6 +138,26 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
         set(name, value);
     }
     Json::Object(runtime)
+}
+
+/// The rescan beside runs: whether it goes on, whether one waits to be gone on with, and how the
+/// last one ended; `null` where rescans take the place of a run.
+fn rescan_json(node: &Node, live: &LivePipe, state: &LiveState) -> Json {
+    let beside = live.pipe.as_ref().is_ok_and(|pipe| pipe.background.is_ok());
+    if !beside {
+        return Json::Null;
+    }
+    // A place that cannot be read is told elsewhere.
+    let home = node.home(live).ok().flatten();
+    let unfinished = home.and_then(|home| rescan::is_unfinished(home.as_ref(), live.id()).ok());
+    json!({
+        "is-running": state.rescanning,
+        "is-unfinished": unfinished.unwrap_or(false),
+        "last-started": moment(state.rescanning_since.or(
+            state.last_rescan.as_ref().map(|summary| summary.started)
+        )),
+        "last-run-summary": state.last_rescan.as_ref().map_or(Json::Null, summary_json),
+    })
 }
 
 /// What flows, and what does not.
@@ -232,6 +253,7 @@ pub fn operations(live: &LivePipe) -> Vec<&'static str> {
     let mut all = vec![
         "start",
         "start-rescan",
+        "reset-rescan",
         "stop",
         "enable",
         "disable",

@@ -92,6 +92,17 @@ Examples:
   tahini trace greetings 2 --project my-project --data my-data
   tahini trace greetings 2 --json | jq '.steps[] | select(.step == \"sink\")'";
 
+pub(super) const MICROSERVICE_NEW: &str = "\
+Examples:
+  tahini microservice new crm-reader --lang python --kind source
+  tahini microservice new crm --lang node --kind source+sink --project my-project";
+
+pub(super) const MICROSERVICE_CHECK: &str = "\
+Examples:
+  tahini microservice check http://localhost:5000/entities
+  tahini microservice check http://localhost:5000/entities --kind sink --entities people.json
+  tahini microservice check http://localhost:9042/api/systems/crm/proxy/entities --json";
+
 pub(super) const TOKEN: &str = "\
 Examples:
   tahini token create --role reader --expires 12h

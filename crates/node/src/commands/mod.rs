@@ -7,6 +7,7 @@ pub mod erase;
 pub mod explain;
 pub mod fmt;
 mod look;
+pub mod microservice;
 pub mod restore;
 mod rules;
 pub mod run;

@@ -3,6 +3,7 @@
 mod build_script;
 mod entities;
 mod interrupt;
+mod microservice;
 mod trace;
 mod transform;
 mod usage;
