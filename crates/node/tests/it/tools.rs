@@ -259,7 +259,7 @@ fn transform_joins_given_datasets_at_a_given_time() {
         ]
     );
     let output = tahini(folder.path(), &args[..4], source);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(
         stderr(&output).contains("\"countries\""),
         "{}",

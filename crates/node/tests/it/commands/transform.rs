@@ -332,7 +332,7 @@ fn a_file_that_holds_no_rules_is_told_with_its_place() {
     assert_eq!(said.code, 3, "{}", said.err);
     assert!(
         said.err
-            .starts_with("rules.json:2:11: error: expected UTF-8"),
+            .starts_with("rules.json:2:12: error: expected UTF-8"),
         "{}",
         said.err
     );
