@@ -26,7 +26,7 @@ check: ## The first minute of it: format, shape, lints, unit tests
 
 bench: build ## Measure, and write docs/performance.md
 	@tests/rig/prepare.sh venv
-	@$(PYTHON) benches/run.py --tahini $(RELEASE); import=$$?; $(PYTHON) benches/dtl.py --tahini $(RELEASE) && exit $$import
+	@$(PYTHON) benches/run.py --tahini $(RELEASE); import=$$?; $(PYTHON) benches/store.py && $(PYTHON) benches/dtl.py --tahini $(RELEASE) && exit $$import
 
 hosting: build ## Measure hosted microservices beside a real engine (root), into docs/performance.md
 	@tests/rig/prepare.sh engine

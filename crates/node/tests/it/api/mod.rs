@@ -11,6 +11,7 @@ mod publishers;
 mod receivers;
 mod secrets;
 mod services;
+mod shapes;
 mod status;
 mod systems;
 mod upstream;
