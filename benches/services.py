@@ -15,6 +15,7 @@ import os
 import re
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +23,6 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from dtl import commit
 from node import OPENER, Node
 from run import ROOT, free_port, machine
 
@@ -225,6 +225,11 @@ def own_mb(pid):
     return int(re.search(r"^Pss:\s+(\d+)", text, flags=re.MULTILINE).group(1)) / 1024
 
 
+def built_from(tahini):
+    """What the program says of itself: its version and commit."""
+    return subprocess.run([str(tahini), "--version"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
 def page(options, times, kinds):
     """Our part of docs/performance.md."""
     median = {name: statistics.median(taken) for name, taken in times.items()}
@@ -235,7 +240,7 @@ def page(options, times, kinds):
 
     lines = [
         BEGIN, "## Hosted microservices", "",
-        f"- commit `{commit()}`, release build; {machine()}; a real engine and registry on loopback (`tests/rig`)",
+        f"- {built_from(options.tahini)}, release build; {machine()}; a real engine and registry on loopback (`tests/rig`)",
         f"- starts: a small service in Python, from the wish to the first answer, {len(times['engine'])} of each in turns; through the node the first request to its proxy is the wish, so that the proxy's own way is in the figure", "",
         "| start | ms (median) | more than the engine alone | ms, every start |", "|---|---|---|---|",
         row("the engine alone: create, start, ask until it answers", "engine"),
