@@ -760,9 +760,9 @@ fn a_run_beside_clears_no_more_of_what_is_out_of_sync_than_the_rescan_does() {
         pipe
     };
     let reasons = |world: &World| {
-        let live = world.live_pipe("p");
-        let place = world.hub().place(live.usable().unwrap()).unwrap();
-        tahini_hub::reprocessing::reasons(&place).len()
+        let home = world.hub().world.store.find("p").unwrap().unwrap();
+        let found = tahini_hub::reprocessing::reasons_in(home.snapshot().unwrap().as_ref(), "p");
+        found.unwrap().len()
     };
     world.pipe(with(1));
     world.records("p", six());
