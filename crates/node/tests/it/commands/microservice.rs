@@ -221,6 +221,17 @@ fn answers_that_are_no_arrays() {
 }
 
 #[test]
+fn connections_that_are_closed_without_a_word() {
+    fn silent(_: &Asked, right: Vec<u8>) -> Vec<u8> {
+        let text = String::from_utf8(right).unwrap();
+        text.replace("Connection: close", service::CLOSES_LATER)
+            .into_bytes()
+    }
+    hold("pull", "source", &[("connection", "warning", silent)]);
+    hold("push", "sink", &[("connection", "warning", silent)]);
+}
+
+#[test]
 fn errors_inside_a_200() {
     hold(
         "pull",
