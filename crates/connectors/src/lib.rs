@@ -5,17 +5,18 @@ pub mod http;
 pub mod json;
 pub mod json_schema;
 pub mod microservice;
+pub mod rest;
 
 use tahini_hub::registry::{SinkDef, SourceDef, SystemDef, TransformDef};
 
 /// Source types, by name.
-pub const SOURCES: &[SourceDef] = &[json::BINARY, json::PULL];
+pub const SOURCES: &[SourceDef] = &[json::BINARY, json::PULL, rest::SOURCE];
 
 /// Sink types, by name.
-pub const SINKS: &[SinkDef] = &[json::PUSH];
+pub const SINKS: &[SinkDef] = &[json::PUSH, rest::SINK];
 
 /// Transform types, by name.
-pub const TRANSFORMS: &[TransformDef] = &[http::HTTP, json_schema::JSON_SCHEMA];
+pub const TRANSFORMS: &[TransformDef] = &[http::HTTP, json_schema::JSON_SCHEMA, rest::TRANSFORM];
 
 /// System types, by name.
-pub const SYSTEMS: &[SystemDef] = &[microservice::MICROSERVICE, http::URL];
+pub const SYSTEMS: &[SystemDef] = &[microservice::MICROSERVICE, rest::SYSTEM, http::URL];

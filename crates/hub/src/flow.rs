@@ -126,6 +126,11 @@ impl<'a> Flow<'a> {
         }
     }
 
+    /// Tells the transforms that everything has gone through.
+    pub(crate) fn end(&mut self) -> Result<(), Failure> {
+        self.transforms.iter_mut().try_for_each(|one| one.end())
+    }
+
     /// Writes what became of `input`, which thereby got through the transforms.
     fn deliver(
         &mut self,

@@ -71,6 +71,7 @@ impl Hub {
             services,
             clock,
             secrets,
+            traced: Arc::default(),
             registry,
         };
         Hub {

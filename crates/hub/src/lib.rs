@@ -51,6 +51,7 @@ pub mod subset;
 mod system;
 mod terms;
 pub mod totals;
+mod traced;
 mod transform;
 mod writer;
 
@@ -67,4 +68,5 @@ pub use secrets::SecretSource;
 pub use sink::Sink;
 pub use source::Source;
 pub use system::{Services, System, Systems};
+pub use traced::Traced;
 pub use transform::{Outputs, Transform, apply_all, origins};

@@ -134,6 +134,8 @@ impl Systems for OpenSystems {
             systems: &this,
             services: &self.services,
             clock: &self.clock,
+            secrets: &self.secrets,
+            traced: &Arc::default(),
             cancel: &Cancel::new(),
             folder: known.folder.as_ref(),
             registry: &self.registry,

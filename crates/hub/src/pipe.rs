@@ -19,7 +19,8 @@ use crate::rescan;
 use crate::secrets::SecretSource;
 use crate::source::{Continuation, From};
 use crate::{
-    Cancel, Clock, Ctx, Failure, Known, Registry, Services, Sink, Source, Systems, Transform,
+    Cancel, Clock, Ctx, Failure, Known, Registry, Services, Sink, Source, Systems, Traced,
+    Transform,
 };
 
 /// Everything outside a pipe that its runs need.
@@ -37,6 +38,8 @@ pub struct World {
     pub clock: Arc<dyn Clock>,
     /// The secrets.
     pub secrets: Arc<dyn SecretSource>,
+    /// What is told of the requests of a run.
+    pub traced: Arc<Traced>,
     /// The component types.
     pub registry: Registry,
 }
@@ -349,6 +352,8 @@ impl Pipe {
             systems: &world.systems,
             services: &world.services,
             clock: &world.clock,
+            secrets: &world.secrets,
+            traced: &world.traced,
             cancel,
             folder: self.folder.as_ref(),
             registry: &world.registry,

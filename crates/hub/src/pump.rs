@@ -9,6 +9,7 @@
 mod beside;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
@@ -57,6 +58,11 @@ pub(crate) fn run(
     cancel: &Cancel,
     after: &dyn Fn(&mut Summary),
 ) -> Summary {
+    // Every run tells of its own requests.
+    let world = &World {
+        traced: Arc::default(),
+        ..world.clone()
+    };
     let log = match ExecutionLog::open(world.store.as_ref(), &pipe.id, world.clock.clone()) {
         Ok(log) => log.hiding(world.secrets.clone()),
         Err(failure) => return unlogged(world, failure),
@@ -82,6 +88,7 @@ pub(crate) fn run(
         summary.failure = guarded.err().map(|panic| panicked(panic.as_ref()));
     }
     summary.ended = world.clock.now();
+    summary.trace = world.traced.take();
     summary.offset = plan.and_then(|plan| plan.current_offset(pipe));
     if run_log.is_told(|| is_worth_telling(pipe, &log, &summary))
         && let Err(failure) = run_log.end(&summary, request.next_interval, &[])
@@ -312,6 +319,7 @@ impl Work<'_, '_, '_> {
                 progress.as_ref(),
             )?;
             if step == Step::End {
+                self.flow.end()?;
                 return Ok(source);
             }
             self.note()?;

@@ -7,8 +7,11 @@ use tahini_dtl::{JsonPath, Read};
 use tahini_store::Backend;
 
 use crate::config::{Property, Props};
+use crate::secrets::SecretSource;
 use crate::source::From;
-use crate::{Cancel, Clock, Failure, Known, Services, Sink, Source, System, Systems, Transform};
+use crate::{
+    Cancel, Clock, Failure, Known, Services, Sink, Source, System, Systems, Traced, Transform,
+};
 
 /// What a component gets when it is opened.
 pub struct Ctx<'a> {
@@ -32,6 +35,10 @@ pub struct Ctx<'a> {
     pub services: &'a Arc<dyn Services>,
     /// The wall clock.
     pub clock: &'a Arc<dyn Clock>,
+    /// The secrets, for those that are asked for or change while the component is open.
+    pub secrets: &'a Arc<dyn SecretSource>,
+    /// Where requests are told that the run's log shall show.
+    pub traced: &'a Arc<Traced>,
     /// The run's stop request.
     pub cancel: &'a Cancel,
     /// The folder of the project that the component came from, if it came from one.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+use crate::Failure;
+
 pub use redactor::Redactor;
 pub use vault::{Vault, VaultError, key_file};
 
@@ -19,6 +21,16 @@ pub trait SecretSource: Send + Sync {
 
     /// Every value that is known, for hiding them in what is told.
     fn values(&self) -> Vec<String>;
+
+    /// Keeps what a system learned itself, such as a token that took the place of another, under
+    /// a name that begins with `~`. Others of the system whose name begins the same, up to a
+    /// colon, go. Whether it is kept beyond this process; durable then when it returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn keep(&self, _system: &str, _name: &str, _value: &str) -> Result<bool, Failure> {
+        Ok(false)
+    }
 }
 
 /// Names and values of secrets, by system; `None` are the global ones.
@@ -92,6 +104,15 @@ impl SecretSource for SecretChain {
 
     fn values(&self) -> Vec<String> {
         self.0.iter().flat_map(|source| source.values()).collect()
+    }
+
+    fn keep(&self, system: &str, name: &str, value: &str) -> Result<bool, Failure> {
+        for source in &self.0 {
+            if source.keep(system, name, value)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 }
 

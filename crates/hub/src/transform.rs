@@ -19,6 +19,14 @@ pub trait Transform: Send {
         origins: &mut Vec<u32>,
     ) -> Result<(), Failure>;
 
+    /// Called once, when everything was read and has gone through.
+    ///
+    /// # Errors
+    /// What makes the run as a whole a failure.
+    fn end(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
     /// The same from text to text: the results of the entities that were opened in `buffer`,
     /// without those that a filter stopped, appended a line each. `None`, and nothing done, where
     /// a transform needs entities that were read.

@@ -1,13 +1,13 @@
 //! One request and its answer, for a blocking thread: the socket lives on the runtime.
 
 use std::error::Error;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION, USER_AGENT};
-use reqwest::{Certificate, Method, Proxy, StatusCode, Url};
+use reqwest::{Certificate, Identity, Method, Proxy, StatusCode, Url};
 use tahini_hub::{Cancel, Class, Clock, Failure};
 use tokio::time::timeout;
 
@@ -24,6 +24,8 @@ const REFUSAL_IDLE: Duration = Duration::from_secs(5);
 const MAX_REDIRECTS: usize = 10;
 /// Shorter values are no secrets worth hiding: hiding them would garble every message.
 const SHORTEST_SECRET: usize = 4;
+/// How many values that became known later are kept; of tokens the oldest are worth nothing.
+const MOST_HIDDEN: usize = 64;
 
 /// How a client connects and how long it waits.
 pub struct Options {
@@ -35,6 +37,8 @@ pub struct Options {
     pub verify_ssl: bool,
     /// Certificates to trust beside the operating system's, in PEM form.
     pub ca_pem: Option<String>,
+    /// The certificate to show and its key, in PEM form.
+    pub identity_pem: Option<String>,
     /// Proxies by scheme (`http`, `https`).
     pub proxies: Vec<(String, String)>,
     /// Whether the proxies of the process's environment count.
@@ -49,6 +53,8 @@ pub struct Options {
 pub struct Client {
     inner: reqwest::Client,
     options: Options,
+    /// Values that became known since, as tokens do.
+    hidden: RwLock<Vec<String>>,
 }
 
 /// What is asked.
@@ -64,7 +70,7 @@ pub struct Request {
     pub body: Bytes,
 }
 
-/// What came back: a status of the 200s, and a body that is still on its way.
+/// What came back, with a body that is still on its way.
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
@@ -96,6 +102,16 @@ impl Client {
             })?;
             builder = builder.tls_certs_merge(certificates);
         }
+        if let Some(pem) = &options.identity_pem {
+            let identity = Identity::from_pem(pem.as_bytes()).map_err(|error| {
+                Failure::config(format!(
+                    "expected a certificate and its key in PEM form in client_certificate_pem, \
+                     found: {}",
+                    reasons(&error)
+                ))
+            })?;
+            builder = builder.identity(identity);
+        }
         if !options.environment_proxies {
             builder = builder.no_proxy();
         }
@@ -112,7 +128,11 @@ impl Client {
                 "the HTTP client cannot be set up{which}: {reasons}"
             ))
         })?;
-        Ok(Client { inner, options })
+        Ok(Client {
+            inner,
+            options,
+            hidden: RwLock::default(),
+        })
     }
 
     /// Sends `request` and waits for the head of its answer. `GET` and `HEAD` follow redirects,
@@ -126,6 +146,27 @@ impl Client {
     ///
     /// The message names method and address without secrets; `original` is the body's beginning.
     pub fn send(&self, request: Request, cancel: &Cancel) -> Result<Response, Failure> {
+        let response = self.exchange(request, cancel)?;
+        self.accepted(response)
+    }
+
+    /// The answer, if its status is one of the 200s.
+    ///
+    /// # Errors
+    /// As [`Client::send`] for every other status.
+    pub fn accepted(&self, response: Response) -> Result<Response, Failure> {
+        match StatusCode::from_u16(response.status) {
+            Ok(status) if !status.is_success() => Err(self.refusal(response)),
+            _ => Ok(response),
+        }
+    }
+
+    /// Sends `request` as [`Client::send`] does and hands out the answer whatever its status.
+    ///
+    /// # Errors
+    /// - Transient and not `reached`: no connection, or no answer in time.
+    /// - Cancelled, at most a moment after the run was stopped.
+    pub fn exchange(&self, request: Request, cancel: &Cancel) -> Result<Response, Failure> {
         cancel.check()?;
         let what = self.redact(&format!("{} {}", request.method, shown(&request.url)));
         let (tell, head) = sync_channel(1);
@@ -155,30 +196,38 @@ impl Client {
         let task = Task(task.abort_handle());
         let (status, headers) =
             wait(&head, cancel)?.map_err(|failure| self.redacted(failure.context(&what)))?;
-        let body = body(what.clone(), task, cancel.clone());
-        if status.is_success() {
-            return Ok(Response {
-                status: status.as_u16(),
-                headers,
-                body,
-            });
-        }
-        Err(self.refusal(&what, status, &headers, body))
+        let body = body(what, task, cancel.clone());
+        Ok(Response {
+            status: status.as_u16(),
+            headers,
+            body,
+        })
     }
 
-    fn refusal(
-        &self,
-        what: &str,
-        status: StatusCode,
-        headers: &HeaderMap,
-        mut body: Body,
-    ) -> Failure {
-        let text = match body.read_up_to(REFUSAL_BYTES) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).trim().to_owned(),
+    fn refusal(&self, response: Response) -> Failure {
+        let mut body = response.body;
+        let what = body.request().to_owned();
+        let bytes = match body.read_up_to(REFUSAL_BYTES) {
+            Ok(bytes) => bytes,
             Err(failure) if failure.class == Class::Cancelled => return failure,
             // What the peer meant to say is lost; its status still counts.
-            Err(_) => String::new(),
+            Err(_) => Vec::new(),
         };
+        self.refused_with(&what, response.status, &response.headers, &bytes)
+    }
+
+    /// The failure that an answer of that status is; `what` names the request, and the beginning
+    /// of `body` explains it.
+    pub(crate) fn refused_with(
+        &self,
+        what: &str,
+        status: u16,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Failure {
+        let text = String::from_utf8_lossy(&body[..body.len().min(REFUSAL_BYTES)]);
+        let text = text.trim().to_owned();
+        let status = StatusCode::from_u16(status).unwrap_or_default();
         let mut message = format!("{what}: expected a status of the 200s, found {status}");
         if status.is_redirection() {
             let to = headers
@@ -198,14 +247,30 @@ impl Client {
 
     /// `text` with every value that must not be shown replaced by `***`.
     pub fn redact(&self, text: &str) -> String {
-        let secrets = self
-            .options
-            .secrets
-            .iter()
-            .filter(|value| value.len() >= SHORTEST_SECRET);
+        let hidden = self.hidden.read().unwrap_or_else(PoisonError::into_inner);
+        let secrets = self.options.secrets.iter().chain(hidden.iter());
+        let secrets = secrets.filter(|value| value.len() >= SHORTEST_SECRET);
         secrets.fold(text.to_owned(), |text, value| {
             text.replace(value.as_str(), "***")
         })
+    }
+
+    /// One more value that no message may show.
+    pub fn hide(&self, value: &str) {
+        let mut hidden = self.hidden.write().unwrap_or_else(PoisonError::into_inner);
+        if !hidden.iter().any(|known| known == value) {
+            if hidden.len() == MOST_HIDDEN {
+                hidden.remove(0);
+            }
+            hidden.push(value.to_owned());
+        }
+    }
+
+    /// The values that no message may show.
+    pub fn secrets(&self) -> Vec<String> {
+        let hidden = self.hidden.read().unwrap_or_else(PoisonError::into_inner);
+        let secrets = self.options.secrets.iter().chain(hidden.iter());
+        secrets.cloned().collect()
     }
 
     fn redacted(&self, mut failure: Failure) -> Failure {

@@ -1,12 +1,16 @@
 //! HTTP: the runtime, the client, and the systems that are web servers.
 
 mod address;
+mod auth;
 mod body;
 mod client;
+mod digest;
 mod retry;
 pub(crate) mod rows;
 mod runtime;
 mod system;
+mod tokens;
+mod trace;
 mod transform;
 pub(crate) mod trigger;
 pub(crate) mod url;
@@ -17,6 +21,8 @@ pub use client::{Client, Options, Request, Response};
 pub use retry::{RetryStrategy, retry_after};
 pub use runtime::runtime;
 pub use system::{Ask, HttpSystem};
-pub(crate) use system::{Place, headers, positive};
+pub(crate) use system::{Place, headers, is_secret, positive};
+pub(crate) use tokens::encoded;
+pub(crate) use trace::{Came, Trace};
 pub use transform::HTTP;
 pub use url::URL;

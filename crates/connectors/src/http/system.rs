@@ -4,8 +4,6 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
@@ -14,14 +12,18 @@ use tahini_hub::config::Props;
 use tahini_hub::{Cancel, Ctx, Failure, Services, System};
 
 use super::address::{Base, add_parameter, parse};
+use super::auth::{Auth, Credentials};
 use super::body::explained;
 use super::client::{Client, Options, Request, Response};
 use super::retry::RetryStrategy;
+use crate::rest::RestPart;
 
 /// `connect_timeout` where the configuration says nothing.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 /// `read_timeout` where the configuration says nothing.
 const READ_TIMEOUT: Duration = Duration::from_secs(1800);
+/// The status with which a server refuses credentials.
+const UNAUTHORIZED: u16 = 401;
 /// Headers whose name holds one of these words have values that messages must not show.
 const SECRET_HEADERS: &[&str] = &[
     "auth",
@@ -34,7 +36,7 @@ const SECRET_HEADERS: &[&str] = &[
     "credential",
 ];
 
-/// An open `url` or `microservice` system. Clones share one pool of connections.
+/// An open `url`, `rest` or `microservice` system. Clones share one pool of connections.
 #[derive(Clone)]
 pub struct HttpSystem(Arc<Inner>);
 
@@ -44,7 +46,9 @@ struct Inner {
     headers: HeaderMap,
     retry_strategy: RetryStrategy,
     client: Client,
+    auth: Auth,
     connect_timeout: Duration,
+    rest: Option<Box<RestPart>>,
 }
 
 /// Where a system is.
@@ -87,8 +91,8 @@ impl HttpSystem {
             .cloned()
             .ok_or_else(|| {
                 Failure::config(format!(
-                    "{}.system: expected a system of type system:url or system:microservice, found \
-                 that {id:?} is of another type",
+                    "{}.system: expected a system of type system:url, system:rest or \
+                     system:microservice, found that {id:?} is of another type",
                     ctx.props.path()
                 ))
             })
@@ -96,6 +100,17 @@ impl HttpSystem {
 
     /// Opens a system at `place` with the properties that all web servers share.
     pub(crate) fn open(ctx: &Ctx<'_>, place: Place) -> Result<Arc<dyn System>, Failure> {
+        let headers = headers(ctx.props)?;
+        Ok(Arc::new(HttpSystem::with(ctx, place, headers, None)?))
+    }
+
+    /// Opens a system with these headers and what a `rest` system has beside them.
+    pub(crate) fn with(
+        ctx: &Ctx<'_>,
+        place: Place,
+        mut headers: HeaderMap,
+        rest: Option<Box<RestPart>>,
+    ) -> Result<HttpSystem, Failure> {
         let props = ctx.props;
         let verify_ssl = props.bool("verify_ssl", false)?;
         if !verify_ssl && place.is_https() {
@@ -112,15 +127,10 @@ impl HttpSystem {
                  length cannot be told from a truncated one"
             );
         }
-        let credentials = credentials(props)?;
-        let mut headers = headers(props)?;
+        let credentials = Credentials::of(ctx)?;
         let mut secrets = secret_values(&headers);
-        if let Some((username, password)) = credentials {
-            let token = STANDARD.encode(format!("{username}:{password}"));
-            secrets.extend([password.to_owned(), token.clone()]);
-            let mut value = HeaderValue::try_from(format!("Basic {token}"))
-                .expect("base64 text is a header value");
-            value.set_sensitive(true);
+        secrets.extend(credentials.secrets);
+        if let Some(value) = credentials.header {
             headers.insert(AUTHORIZATION, value);
         }
         let connect_timeout = props
@@ -134,6 +144,7 @@ impl HttpSystem {
                 .opt_str("custom_ca_pem_chain")?
                 .filter(|_| verify_ssl)
                 .map(str::to_owned),
+            identity_pem: props.opt_str("client_certificate_pem")?.map(str::to_owned),
             proxies: proxies(props)?,
             environment_proxies: !place.is_near(),
             secrets,
@@ -141,14 +152,21 @@ impl HttpSystem {
         })?;
         let retry_strategy = RetryStrategy::of(props)?;
         let id = ctx.owner.to_owned();
-        Ok(Arc::new(HttpSystem(Arc::new(Inner {
+        Ok(HttpSystem(Arc::new(Inner {
             id,
             place,
             headers,
             retry_strategy,
             client,
+            auth: credentials.auth,
             connect_timeout,
-        }))))
+            rest,
+        })))
+    }
+
+    /// What a `rest` system has beside a `url` system.
+    pub(crate) fn rest(&self) -> Option<&RestPart> {
+        self.0.rest.as_deref()
     }
 
     /// The absolute address that `url` means here. A service that is still starting is waited for,
@@ -200,20 +218,71 @@ impl HttpSystem {
             Place::Service { services, .. } => Some(services.watch(&self.0.id)),
             Place::Base(_) => None,
         };
-        match (self.0.client.send(request, cancel), explain) {
+        let response = self.exchange(&request, cancel);
+        let response = response.and_then(|response| self.accepted(response));
+        match (response, explain) {
             (Ok(response), None) => Ok(response),
             (Ok(response), Some(explain)) => Ok(Response {
                 body: response.body.explained_by(explain),
                 ..response
             }),
-            (Err(failure), explain) => {
-                let mut failure = explained(failure, explain.as_ref());
-                let status = failure.status;
-                let says = status.and_then(|status| self.0.retry_strategy.for_status(status));
-                failure.retries = says.cloned();
-                Err(failure)
-            }
+            (Err(failure), explain) => Err(explained(failure, explain.as_ref())),
         }
+    }
+
+    /// Sends a request that has all of its headers but those that say who we are, and hands out
+    /// the answer whatever its status. Where that is 401 and other credentials may be accepted,
+    /// the request is sent once more.
+    ///
+    /// # Errors
+    /// Those of [`Client::exchange`], and of fetching a token.
+    pub fn exchange(&self, request: &Request, cancel: &Cancel) -> Result<Response, Failure> {
+        let (auth, client) = (&self.0.auth, &self.0.client);
+        let mut first = request.clone();
+        auth.sign(&mut first, client, cancel)?;
+        let sent = first.headers.get(AUTHORIZATION).cloned();
+        let response = client.exchange(first, cancel)?;
+        if response.status != UNAUTHORIZED || !auth.renew(&response.headers, sent.as_ref()) {
+            return Ok(response);
+        }
+        let mut second = request.clone();
+        auth.sign(&mut second, client, cancel)?;
+        client.exchange(second, cancel)
+    }
+
+    /// The answer, if its status is one of the 200s.
+    ///
+    /// # Errors
+    /// Those of [`Client::send`] for every other status, with what the system's `retry_strategy`
+    /// says about it.
+    pub fn accepted(&self, response: Response) -> Result<Response, Failure> {
+        let accepted = self.0.client.accepted(response);
+        accepted.map_err(|failure| self.judged(failure))
+    }
+
+    /// The failure that an answer is whose body was read, with what the system's
+    /// `retry_strategy` says about its status.
+    pub(crate) fn refused_with(
+        &self,
+        what: &str,
+        status: u16,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Failure {
+        let failure = self.0.client.refused_with(what, status, headers, body);
+        self.judged(failure)
+    }
+
+    fn judged(&self, mut failure: Failure) -> Failure {
+        let status = failure.status;
+        let says = status.and_then(|status| self.0.retry_strategy.for_status(status));
+        failure.retries = says.cloned();
+        failure
+    }
+
+    /// The system's id.
+    pub fn name(&self) -> &str {
+        &self.0.id
     }
 
     /// The client, for requests that bring their own address and headers.
@@ -279,45 +348,6 @@ impl Place {
     }
 }
 
-/// User and password, when the configuration asks for basic authentication.
-fn credentials(props: Props<'_>) -> Result<Option<(&str, &str)>, Failure> {
-    for section in ["oauth2", "tripletex"] {
-        if props.get(section).is_some() {
-            return Err(unsupported(props, section, "this section"));
-        }
-    }
-    match props.opt_str("authentication")? {
-        None | Some("none") => Ok(None),
-        // Prototypes leave both null; they were warned of.
-        Some("basic") if props.get("username").is_none() && props.get("password").is_none() => {
-            Ok(None)
-        }
-        Some("basic") => {
-            let username = props.str("username")?;
-            // Not through `Props::str`, whose message would show a password of a wrong type.
-            let password = props
-                .get("password")
-                .and_then(Json::as_str)
-                .ok_or_else(|| {
-                    Failure::config(format!(
-                        "{}.password: expected text beside username, found none",
-                        props.path()
-                    ))
-                })?;
-            Ok(Some((username, password)))
-        }
-        Some(other) => Err(unsupported(props, "authentication", &format!("{other:?}"))),
-    }
-}
-
-fn unsupported(props: Props<'_>, name: &str, found: &str) -> Failure {
-    Failure::config(format!(
-        "{}.{name}: expected no authentication or \"basic\", found {found}, which is not \
-         supported yet",
-        props.path()
-    ))
-}
-
 /// The headers under `headers`; values are text, numbers or flags.
 ///
 /// # Errors
@@ -361,7 +391,8 @@ pub(crate) fn positive(props: Props<'_>, name: &str) -> Result<Option<usize>, Fa
     positive.map(Some).ok_or_else(wrong)
 }
 
-fn is_secret(name: &HeaderName) -> bool {
+/// Whether a header of that name has values that messages must not show.
+pub(crate) fn is_secret(name: &HeaderName) -> bool {
     SECRET_HEADERS
         .iter()
         .any(|word| name.as_str().contains(word))

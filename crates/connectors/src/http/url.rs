@@ -4,64 +4,105 @@ use tahini_hub::config::{Kind, Property};
 use tahini_hub::registry::SystemDef;
 
 use super::system::{HttpSystem, Place};
+use super::tokens;
 
 /// The row of `system:url`.
 pub const URL: SystemDef = SystemDef {
     name: "system:url",
     summary: "A web server, over HTTP or HTTPS, that sources, transforms and sinks talk to.",
     properties: &[
-        Property::new(
-            "url_pattern",
-            Kind::String,
-            "The server's address; `%s` stands where relative URLs go, and where there is none \
-             they are appended. Exactly one of this and base_url must be there.",
-        ),
-        Property::new(
-            "base_url",
-            Kind::String,
-            "Deprecated in favour of url_pattern. The address that relative URLs are resolved \
-             against; it usually ends with a slash.",
-        ),
+        URL_PATTERN,
+        BASE_URL,
         VERIFY_SSL,
-        Property::new(
-            "custom_ca_pem_chain",
-            Kind::String,
-            "Certificates in PEM form to trust beside the operating system's, with verify_ssl on.",
-        ),
+        CUSTOM_CA,
+        CLIENT_CERTIFICATE,
         USERNAME,
         PASSWORD,
         AUTHENTICATION,
-        Property::new(
-            "jwt_token",
-            Kind::String,
-            "The token for authentication \"jwt\".",
-        )
-        .not_yet(),
+        JWT_TOKEN,
         Property::new(
             "headers",
             Kind::Object,
             "Headers of every request, name to text; those of a source, transform or sink win.",
         ),
-        Property::new("oauth2", Kind::Object, "How to fetch access tokens.").withheld(),
-        Property::new("tripletex", Kind::Object, "How to fetch Tripletex tokens.").withheld(),
-        Property::new(
-            "proxies",
-            Kind::Object,
-            "Proxies (`http://…`, `https://…` or `socks5://user:password@host:port`) for the keys \
-             http and https.",
-        ),
+        OAUTH2,
+        TRIPLETEX,
+        PROXIES,
         CONNECT_TIMEOUT,
         READ_TIMEOUT,
-        Property::new(
-            "ignore_invalid_content_length_response_header",
-            Kind::Boolean,
-            "Without effect: an answer whose length is not what it says is a failed read.",
-        )
-        .or("false"),
+        CONTENT_LENGTH,
         RETRY_STRATEGY,
     ],
     open: |ctx| HttpSystem::open(ctx, Place::of(ctx.props)?),
 };
+
+/// `url_pattern`.
+pub(crate) const URL_PATTERN: Property = Property::new(
+    "url_pattern",
+    Kind::String,
+    "The server's address; `%s` stands where relative URLs go, and where there is none they are \
+     appended. Exactly one of this and base_url must be there.",
+);
+
+/// `base_url`.
+pub(crate) const BASE_URL: Property = Property::new(
+    "base_url",
+    Kind::String,
+    "Deprecated in favour of url_pattern. The address that relative URLs are resolved against; it \
+     usually ends with a slash.",
+);
+
+/// `custom_ca_pem_chain`.
+pub(crate) const CUSTOM_CA: Property = Property::new(
+    "custom_ca_pem_chain",
+    Kind::String,
+    "Certificates in PEM form to trust beside the operating system's, with verify_ssl on.",
+);
+
+/// `client_certificate_pem`.
+pub(crate) const CLIENT_CERTIFICATE: Property = Property::new(
+    "client_certificate_pem",
+    Kind::String,
+    "The certificate that is shown to the server, and its key, in PEM form; best as a secret.",
+);
+
+/// `jwt_token`.
+pub(crate) const JWT_TOKEN: Property = Property::new(
+    "jwt_token",
+    Kind::String,
+    "The token, when authentication is \"jwt\".",
+);
+
+/// `oauth2`.
+pub(crate) const OAUTH2: Property = Property::new(
+    "oauth2",
+    Kind::Nested(tokens::OAUTH2),
+    "How to fetch access tokens: with a refresh token, with user and password, or else with the \
+     client's own credentials.",
+);
+
+/// `tripletex`.
+pub(crate) const TRIPLETEX: Property = Property::new(
+    "tripletex",
+    Kind::Nested(tokens::TRIPLETEX),
+    "How to create sessions, when authentication is \"tripletex\".",
+);
+
+/// `proxies`.
+pub(crate) const PROXIES: Property = Property::new(
+    "proxies",
+    Kind::Object,
+    "Proxies (`http://…`, `https://…` or `socks5://user:password@host:port`) for the keys http \
+     and https.",
+);
+
+/// `ignore_invalid_content_length_response_header`.
+pub(crate) const CONTENT_LENGTH: Property = Property::new(
+    "ignore_invalid_content_length_response_header",
+    Kind::Boolean,
+    "Without effect: an answer whose length is not what it says is a failed read.",
+)
+.or("false");
 
 /// `verify_ssl`.
 pub(crate) const VERIFY_SSL: Property = Property::new(
@@ -76,14 +117,14 @@ pub(crate) const VERIFY_SSL: Property = Property::new(
 pub(crate) const USERNAME: Property = Property::new(
     "username",
     Kind::String,
-    "The user's name, when authentication is \"basic\"; ignored without authentication.",
+    "The user's name, when authentication is \"basic\" or \"digest\"; ignored without authentication.",
 );
 
 /// `password`.
 pub(crate) const PASSWORD: Property = Property::new(
     "password",
     Kind::String,
-    "The user's password, when authentication is \"basic\"; ignored without authentication.",
+    "The user's password, when authentication is \"basic\" or \"digest\"; ignored without authentication.",
 );
 
 /// `authentication`.
@@ -92,7 +133,7 @@ pub(crate) const AUTHENTICATION: Property = Property::new(
     Kind::Enum(&["none", "basic", "digest", "ntlm", "tripletex", "jwt"]),
     "How to authenticate; not at all by default.",
 )
-.only(&["none", "basic"]);
+.only(&["none", "basic", "digest", "tripletex", "jwt"]);
 
 /// `connect_timeout`.
 pub(crate) const CONNECT_TIMEOUT: Property = Property::new(

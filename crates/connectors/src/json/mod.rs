@@ -6,6 +6,6 @@ mod source;
 mod upstream;
 
 pub use sink::PUSH;
-pub(crate) use sink::array;
+pub(crate) use sink::{array, fingerprint};
 pub use source::{BINARY, PULL};
 pub use upstream::Upstream;

@@ -109,7 +109,7 @@ pub(crate) fn array(batch: &Batch) -> Bytes {
 }
 
 /// Tells batches apart: the hashes of their entities, which cover id, deletion and content.
-fn fingerprint(batch: &Batch) -> u128 {
+pub(crate) fn fingerprint(batch: &Batch) -> u128 {
     batch.iter().fold(batch.len() as u128, |sum, record| {
         sum.rotate_left(5)
             .wrapping_mul(31)

@@ -5,9 +5,13 @@
     reason = "a scripted peer paces itself with sleeps"
 )]
 
+mod api;
+mod auth;
 mod body;
 mod client;
 mod json_schema;
+mod rest;
+mod rest_runs;
 mod rows;
 mod runs;
 mod secrets;

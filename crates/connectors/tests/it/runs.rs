@@ -9,7 +9,7 @@ use tahini_hub::builtin;
 use tahini_hub::config::Input;
 use tahini_hub::execution_log::Summary;
 use tahini_hub::pump::Request;
-use tahini_hub::secrets::MemorySecrets;
+use tahini_hub::secrets::{MemorySecrets, SecretSource};
 use tahini_hub::{Configuration, Hub, Registry};
 use tahini_store::{Limit, Memory, View};
 
@@ -40,6 +40,11 @@ fn hub(server: &Server, strategy: Json, more: Json) -> Hub {
 
 /// A hub with these components, which must be valid.
 pub fn configured(components: Vec<Json>, secrets: MemorySecrets) -> Hub {
+    with_secrets(components, Arc::new(secrets))
+}
+
+/// The same with secrets from anywhere.
+pub fn with_secrets(components: Vec<Json>, secrets: Arc<dyn SecretSource>) -> Hub {
     let inputs = components.into_iter().map(Input::new).collect();
     let configuration = Configuration::build(inputs, &Map::new(), &REGISTRY);
     let errors = configuration
@@ -51,7 +56,7 @@ pub fn configured(components: Vec<Json>, secrets: MemorySecrets) -> Hub {
         Arc::new(Memory::new()),
         Arc::new(Running::default()),
         Arc::new(Noon),
-        Arc::new(secrets),
+        secrets,
         REGISTRY,
     );
     hub.apply(configuration).unwrap();

@@ -102,25 +102,9 @@ fn a_microservice_with_https_is_asked_over_https() {
 
 #[test]
 fn a_configuration_that_asks_for_more_than_there_is_does_not_open() {
-    let cases = [
-        (
-            json!({ "authentication": "digest" }),
-            "$.authentication: expected no authentication or \"basic\", found \"digest\"",
-        ),
-        (
-            json!({ "authentication": "jwt", "jwt_token": "a.b.c" }),
-            "$.authentication",
-        ),
-        (json!({ "oauth2": { "client_id": "x" } }), "$.oauth2:"),
-        (json!({ "tripletex": {} }), "$.tripletex:"),
-    ];
-    for (changes, word) in cases {
-        let message = refused(with(changes));
-        assert!(
-            message.contains(word) && message.contains("not supported yet"),
-            "{message}"
-        );
-    }
+    let message = refused(with(json!({ "authentication": "ntlm" })));
+    assert!(message.contains("$.authentication"), "{message}");
+    assert!(message.contains("not supported yet"), "{message}");
 }
 
 #[test]
@@ -136,6 +120,28 @@ fn a_configuration_that_cannot_be_meant_does_not_open() {
         (
             json!({ "authentication": "basic", "password": "p" }),
             "$.username",
+        ),
+        (json!({ "authentication": "jwt" }), "$.jwt_token"),
+        (
+            json!({ "authentication": "digest", "username": "u" }),
+            "$.password",
+        ),
+        (json!({ "authentication": "tripletex" }), "$.tripletex"),
+        (
+            json!({ "oauth2": { "client_id": "x" } }),
+            "$.oauth2.token_url",
+        ),
+        (
+            json!({ "oauth2": { "token_url": "http://h/t" } }),
+            "$.oauth2.client_id",
+        ),
+        (
+            json!({ "oauth2": {}, "authentication": "basic" }),
+            "beside oauth2",
+        ),
+        (
+            json!({ "client_certificate_pem": "no" }),
+            "client_certificate_pem",
         ),
         (json!({ "headers": { "a b": "c" } }), "a b"),
         (json!({ "headers": { "a": ["c"] } }), "\"a\""),

@@ -11,9 +11,12 @@ use tahini_entity::json::{Fields, Numbers, Parser, write_record};
 use tahini_entity::{Batch, Offset};
 use tahini_hub::config::Props;
 use tahini_hub::registry::{Ctx, Registry};
+use tahini_hub::secrets::{MemorySecrets, SecretSource};
 use tahini_hub::sink::{End, Progress, Run, RunKind};
 use tahini_hub::source::{From, Step};
-use tahini_hub::{Cancel, Clock, Failure, Services, Sink, Source, System, Systems, Transform};
+use tahini_hub::{
+    Cancel, Clock, Failure, Services, Sink, Source, System, Systems, Traced, Transform,
+};
 use tahini_store::{Backend, Memory};
 
 pub struct World {
@@ -21,6 +24,8 @@ pub struct World {
     systems: Arc<dyn Systems>,
     services: Arc<dyn Services>,
     clock: Arc<dyn Clock>,
+    secrets: Arc<dyn SecretSource>,
+    traced: Arc<Traced>,
     pub cancel: Cancel,
     registry: Registry,
 }
@@ -67,6 +72,8 @@ impl World {
             systems: Arc::new(Known::default()),
             services: Arc::new(Running::default()),
             clock: Arc::new(Noon),
+            secrets: Arc::new(MemorySecrets::default()),
+            traced: Arc::default(),
             cancel: Cancel::new(),
             registry: Registry {
                 sources: &[SOURCES],
@@ -125,6 +132,8 @@ impl World {
             systems: &self.systems,
             services: &self.services,
             clock: &self.clock,
+            secrets: &self.secrets,
+            traced: &self.traced,
             cancel: &self.cancel,
             folder: None,
             registry: &self.registry,
@@ -132,7 +141,8 @@ impl World {
     }
 
     pub fn source(&self, config: Json, from: From) -> Result<Box<dyn Source>, Failure> {
-        let def = self.registry.source("json").unwrap();
+        let kind = config["type"].as_str().unwrap_or("json");
+        let def = self.registry.source(kind).unwrap();
         let whole = json!({ "_id": "p" });
         self.ctx("p", "$.source", &config, &whole, |ctx| {
             (def.open)(ctx, from)
@@ -140,7 +150,8 @@ impl World {
     }
 
     pub fn sink(&self, config: Json) -> Result<Box<dyn Sink>, Failure> {
-        let def = self.registry.sink("json").unwrap();
+        let kind = config["type"].as_str().unwrap_or("json");
+        let def = self.registry.sink(kind).unwrap();
         self.ctx("p", "$.sink", &config, &json!({ "_id": "p" }), def.open)
     }
 

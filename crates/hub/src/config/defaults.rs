@@ -63,7 +63,7 @@ pub fn pipe(id: &str, mut pipe: Object, metadata: &Object, registry: &Registry) 
     fill_source(&mut source, &globals, registry);
     fill_pump(id, &mut pump, &globals, is_internal, is_endpoint);
     if let Some(transform) = pipe.get_mut("transform") {
-        fill_transforms(transform, registry);
+        fill_transforms(transform, &globals, registry);
     }
     // What was written in these places and is no object stays, for the problems to point at.
     for (name, part) in [("source", source), ("sink", sink), ("pump", pump)] {
@@ -139,20 +139,27 @@ pub fn track_children(pipe: &mut Json) {
     }
 }
 
-fn fill_transforms(transform: &mut Json, registry: &Registry) {
+fn fill_transforms(transform: &mut Json, globals: &Globals<'_>, registry: &Registry) {
     match transform {
         Json::Array(list) => list
             .iter_mut()
-            .for_each(|one| fill_transforms(one, registry)),
+            .for_each(|one| fill_transforms(one, globals, registry)),
         Json::Object(one) => {
             if let Some(row) = registry.transform(text(one, "type")) {
+                if row
+                    .properties
+                    .iter()
+                    .any(|property| property.name == "trace")
+                {
+                    globals.give(one, "trace", "trace");
+                }
                 fill(one, row.properties);
                 fill(one, TRANSFORM_COMMON);
             }
             if text(one, "type") == "chained"
                 && let Some(inner) = one.get_mut("transforms")
             {
-                fill_transforms(inner, registry);
+                fill_transforms(inner, globals, registry);
             }
         }
         _ => {}

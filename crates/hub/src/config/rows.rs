@@ -707,9 +707,12 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         "The default of the sources' property.",
     )
     .or("false"),
-    row("trace", Any, "Logs HTTP requests and answers.")
-        .or("false")
-        .not_yet(),
+    row(
+        "trace",
+        Any,
+        "The default of the same property of REST sources, transforms and sinks.",
+    )
+    .or("false"),
     row(
         "verify_ssl",
         Boolean,

@@ -61,6 +61,8 @@ pub struct Summary {
     pub failure: Option<Failure>,
     /// Things worth knowing that are no failure.
     pub warnings: Vec<String>,
+    /// The requests of the run, where a part of the pipe has `trace`.
+    pub trace: Option<Value>,
 }
 
 impl Summary {
@@ -117,6 +119,9 @@ impl Summary {
             let told = told.map(|text| Value::string(text.as_str()));
             properties.push(("entity_type_changes", count(self.drift)));
             properties.push(("entity_type_changes_first", Value::List(told.collect())));
+        }
+        if let Some(trace) = &self.trace {
+            properties.push(("trace", trace.clone()));
         }
         if !self.warnings.is_empty() {
             let warnings = self
@@ -259,6 +264,7 @@ fn told_by(entry: &Entity) -> Summary {
         drift: counted("entity_type_changes"),
         drift_told: texts(properties, "entity_type_changes_first"),
         warnings: texts(properties, "warnings"),
+        trace: None,
     }
 }
 

@@ -14,6 +14,7 @@ use rand::TryRngCore;
 use serde_json::{Map, Value as Json, json};
 
 use super::{Scopes, SecretSource, as_text};
+use crate::Failure;
 
 /// Why secrets cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -164,7 +165,7 @@ impl Vault {
         self.change(|secrets| {
             let scope = secrets.entry(system.map(str::to_owned)).or_default();
             if replace {
-                scope.clear();
+                scope.retain(|name, _| is_kept(name));
             }
             scope.extend(
                 values
@@ -192,9 +193,8 @@ impl Vault {
     pub fn names(&self, system: Option<&str>) -> Vec<String> {
         let secrets = self.lock();
         let scope = secrets.get(&system.map(str::to_owned));
-        scope
-            .map(|scope| scope.keys().cloned().collect())
-            .unwrap_or_default()
+        let names = scope.into_iter().flat_map(|scope| scope.keys());
+        names.filter(|name| !is_kept(name)).cloned().collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Scopes> {
@@ -313,10 +313,35 @@ impl SecretSource for Vault {
 
     fn values(&self) -> Vec<String> {
         let secrets = self.lock();
-        secrets
-            .values()
-            .flat_map(|scope| scope.values().cloned())
-            .collect()
+        let all = secrets.values().flat_map(|scope| scope.iter());
+        all.flat_map(|(name, value)| texts(name, value)).collect()
+    }
+
+    fn keep(&self, system: &str, name: &str, value: &str) -> Result<bool, Failure> {
+        let kind = name.split(':').next().unwrap_or(name).to_owned();
+        self.change(|secrets| {
+            let scope = secrets.entry(Some(system.to_owned())).or_default();
+            scope.retain(|known, _| known.split(':').next() != Some(&kind));
+            scope.insert(name.to_owned(), value.to_owned());
+        })
+        .map_err(|error| Failure::fatal(error.to_string()))?;
+        Ok(true)
+    }
+}
+
+/// Whether a system keeps it itself; people neither see nor replace it.
+fn is_kept(name: &str) -> bool {
+    name.starts_with('~')
+}
+
+/// What of a secret must not be shown: of an object that a system keeps, every text in it.
+fn texts(name: &str, value: &str) -> Vec<String> {
+    match serde_json::from_str(value) {
+        Ok(Json::Object(map)) if is_kept(name) => {
+            let texts = map.values().filter_map(Json::as_str);
+            texts.map(str::to_owned).collect()
+        }
+        _ => vec![value.to_owned()],
     }
 }
 
@@ -497,6 +522,33 @@ mod tests {
         assert!(vault.delete(None, "d").unwrap());
         assert!(!vault.delete(None, "d").unwrap());
         assert!(place.open().unwrap().names(None).is_empty());
+    }
+
+    #[test]
+    fn what_a_system_keeps_is_nobodys_to_list_or_replace_and_stays_hidden() {
+        let place = Place::new();
+        let vault = place.open().unwrap();
+        let own = values(json!({"token": "from-people"}));
+        vault.put(Some("crm"), &own, false).unwrap();
+        assert!(vault.keep("crm", "~oauth2:a", "first-token").unwrap());
+        assert!(vault.keep("crm", "~oauth2:b", "second-token").unwrap());
+        let parts = r#"{"refresh": "part-of-a-token", "n": 5}"#;
+        assert!(vault.keep("crm", "~token:x", parts).unwrap());
+        vault
+            .put(Some("crm"), &values(json!({"key": "new"})), true)
+            .unwrap();
+        for clear in ["second-token", "part-of-a-token"] {
+            assert!(!place.text().contains(clear));
+        }
+        let vault = place.open().unwrap();
+        assert_eq!(vault.names(Some("crm")), ["key"]);
+        let kept = |name: &str| vault.get(Some("crm"), name);
+        assert_eq!(kept("~oauth2:a"), None);
+        assert_eq!(kept("~oauth2:b").as_deref(), Some("second-token"));
+        assert_eq!(kept("~token:x").as_deref(), Some(parts));
+        let mut hidden = vault.values();
+        hidden.sort();
+        assert_eq!(hidden, ["new", "part-of-a-token", "second-token"]);
     }
 
     #[test]
