@@ -225,7 +225,10 @@ fn serve(line: TcpStream, answer: &Answer, seen: &Mutex<HashSet<String>>) -> std
     let answer = answer(&asked);
     reader.get_mut().write_all(&answer)?;
     reader.get_mut().flush()?;
-    if answer.windows(CLOSES_LATER.len()).any(|window| window == CLOSES_LATER.as_bytes()) {
+    if answer
+        .windows(CLOSES_LATER.len())
+        .any(|window| window == CLOSES_LATER.as_bytes())
+    {
         // The next request is read, and no more said.
         reader.read_line(&mut String::new())?;
     }
