@@ -20,7 +20,11 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How much of a body is kept to show what it was.
 const SHOWN: usize = 2048;
 /// What the client says of a connection that is closed before an answer.
-const CLOSED: &str = "connection closed before message completed";
+const CLOSED: [&str; 3] = [
+    "connection closed before message completed",
+    "Connection reset by peer",
+    "Broken pipe",
+];
 
 /// What a request gives beside an answer.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +94,11 @@ impl Peer {
         })
     }
 
+    /// Whether the service has answered at least once.
+    pub fn answered(&self) -> bool {
+        self.asked.get()
+    }
+
     /// Whether the service closed a connection without saying so.
     pub fn closed_quietly(&self) -> bool {
         self.closed.get()
@@ -149,22 +158,25 @@ impl Peer {
         };
         runtime().block_on(async {
             let mut again = request.try_clone();
-            let mut request = request;
+            let (mut request, mut tried) = (request, false);
             loop {
                 let begun = Instant::now();
                 let answer = tokio::time::timeout(self.silence, request.send()).await;
                 let why = match answer {
-                    Ok(Ok(response)) => return Ok(self.read(asked, response, begun, take).await),
+                    Ok(Ok(response)) => {
+                        self.closed.set(self.closed.get() || tried);
+                        return Ok(self.read(asked, response, begun, take).await);
+                    }
                     Ok(Err(error)) => reasons(&error),
                     Err(_) => format!("no answer within {} s", self.silence.as_secs()),
                 };
                 // On a connection that served before, this says that it is closed without a word.
                 match again
                     .take()
-                    .filter(|_| why.contains(CLOSED) && self.asked.get())
+                    .filter(|_| self.asked.get() && CLOSED.iter().any(|words| why.contains(words)))
                 {
                     Some(same) => {
-                        self.closed.set(true);
+                        tried = true;
                         request = same;
                     }
                     None => {
