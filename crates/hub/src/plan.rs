@@ -59,14 +59,15 @@ impl<'a> Plan<'a> {
         let alone = pipe.background.is_err();
         let left = alone && rescan::is_unfinished(snapshot.as_ref(), &pipe.id)?;
         let due = left || (alone && pipe.rescan_is_due(&place));
+        let asked = alone && request.rescan;
         let partial = pipe
             .partial_rescan
             .is_some_and(|(every, _)| place.partials + 1 >= every);
         let (kind, resumed) = match (&place.offset, place.unfinished) {
             _ if pipe.continuation == Continuation::None => (RunKind::Full, false),
             (Some(_), Some(RunKind::Rescan)) => (RunKind::Rescan, false),
-            (Some(_), Some(_)) if !request.rescan => (RunKind::Full, true),
-            (Some(_), _) if (alone && request.rescan) || due => (RunKind::Rescan, false),
+            (Some(_), Some(_)) if !asked => (RunKind::Full, true),
+            (Some(_), _) if asked || due => (RunKind::Rescan, false),
             (Some(_), _) if partial => (RunKind::Partial, false),
             (Some(_), _) => (RunKind::Incremental, false),
             // A first run that is told where to begin does not see everything.
@@ -172,7 +173,7 @@ impl<'a> Plan<'a> {
         // The sink knows which run it began beside.
         let record = self.live.rescan().record();
         let newer = record.map_or(started, |record| record.newer_from);
-        Ok(ledger.of_rescan(newer))
+        Ok(ledger.of_rescan(started, newer))
     }
 
     /// Completed runs since the last rescan, and since the last partial one, before this run:

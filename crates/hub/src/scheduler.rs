@@ -161,7 +161,7 @@ impl Scheduler {
             };
             match timing {
                 Ok(timing) => {
-                    live.lock().next = timing.next(now);
+                    live.lock().due(timing.next(now));
                     inner.timings.insert(pipe.id.clone(), timing);
                 }
                 Err(failure) => {
@@ -250,11 +250,15 @@ impl Scheduler {
             return Err(Refusal::Failed(Failure::cancelled()));
         }
         let live = self.hub.pipe(id)?;
-        // The last one is what was asked for; the rest of a rescan that does not begin beside it
-        // keeps nothing from beginning.
-        let wanted = self.hub.wanted(&live, &request)?;
-        let begun = wanted.into_iter().map(|one| self.start_one(id, one));
-        begun.last().unwrap_or(Ok(()))
+        // The last one is what was asked for. It begins before the rest of a rescan, which takes
+        // the turn of a run soon where little is left of it, and keeps nothing from beginning.
+        let mut wanted = self.hub.wanted(&live, &request)?;
+        let asked = wanted.pop().unwrap_or(request);
+        let outcome = self.start_one(id, asked);
+        for rest in wanted {
+            let _ = self.start_one(id, rest);
+        }
+        outcome
     }
 
     fn start_one(&self, id: &str, request: Request) -> Result<(), Refusal> {
@@ -408,7 +412,7 @@ impl Scheduler {
             let moment = rescan || timing.cron.is_some_and(|at| at <= now);
             timing.advance(now);
             if let Ok(live) = self.hub.pipe(id) {
-                live.lock().next = timing.next(now);
+                live.lock().due(timing.next(now));
             }
             if !disabled {
                 let id = id.clone();

@@ -190,6 +190,20 @@ pub(crate) fn forget(snapshot: &dyn Snapshot, pipe: &str) -> Result<Vec<StateWri
     Ok(keys.map(|key| write(pipe, &key, None)).collect())
 }
 
+/// The write that remembers that a rescan was asked for, so that one which never began is made up
+/// for; `None` where one is unfinished.
+pub(crate) fn asked(snapshot: &dyn Snapshot, pipe: &str) -> Result<Option<StateWrite>, StoreError> {
+    let nothing = Record {
+        wins: Wins::Run,
+        phase: Phase::Reading,
+        until: None,
+        basis: String::new(),
+        newer_from: 0,
+    };
+    let unfinished = is_unfinished(snapshot, pipe)?;
+    Ok((!unfinished).then(|| nothing.write(pipe)))
+}
+
 /// The writes after which an unfinished rescan begins anew.
 pub(crate) fn begin_anew(
     snapshot: &dyn Snapshot,

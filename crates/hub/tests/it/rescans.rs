@@ -10,7 +10,7 @@ use crate::script::{GateKeeper, gate, records};
 use crate::world::World;
 
 /// A pipe in batches of two that rescans in the background; `is_chronological` as given.
-fn pipe(chronological: bool) -> Json {
+pub fn pipe(chronological: bool) -> Json {
     json!({
         "_id": "p",
         "source": {"type": "scripted", "supports_since": true, "is_chronological": chronological},
@@ -21,11 +21,11 @@ fn pipe(chronological: bool) -> Json {
 }
 
 /// a … f with `_updated` 1 … 6.
-fn six() -> Vec<Json> {
+pub fn six() -> Vec<Json> {
     records(&[("a", 1), ("b", 2), ("c", 3), ("d", 4), ("e", 5), ("f", 6)])
 }
 
-fn rescan() -> Request {
+pub fn rescan() -> Request {
     Request {
         rescan: true,
         ..Request::default()
@@ -47,7 +47,7 @@ fn latest(world: &World, dataset: &str) -> Vec<String> {
 }
 
 /// Puts a gate before every batch of the source of `pipe`.
-fn guard(world: &World, pipe: &str) -> GateKeeper {
+pub fn guard(world: &World, pipe: &str) -> GateKeeper {
     let (gate, keeper) = gate();
     world.upstream(pipe, |upstream| {
         upstream.gate = Some(gate);
@@ -56,7 +56,7 @@ fn guard(world: &World, pipe: &str) -> GateKeeper {
     keeper
 }
 
-fn unguard(world: &World, pipe: &str) {
+pub fn unguard(world: &World, pipe: &str) {
     world.upstream(pipe, |upstream| upstream.gate = None);
 }
 
@@ -219,7 +219,7 @@ fn run_alone(world: &World) -> Summary {
 }
 
 /// The since of every opening since the last call.
-fn asked(world: &World) -> Vec<Option<i64>> {
+pub fn asked(world: &World) -> Vec<Option<i64>> {
     let mut asked = Vec::new();
     world.upstream("p", |upstream| asked = std::mem::take(&mut upstream.asked));
     let number = |offset: Option<tahini_entity::Offset>| match offset {
@@ -538,17 +538,17 @@ fn what_a_run_set_aside_waits_whatever_the_rescan_does() {
         });
         world.records("p", records(&[("f", 7)]));
         let run = world.succeed("p");
-        assert_eq!((run.failed, run.waiting), (1, true));
+        assert_eq!((run.failed, run.retryable), (1, 1));
         world.target("p", |target| target.refuses_v = None);
     });
     assert!(summary.success());
-    assert!(summary.waiting, "the older f resolved nothing");
+    assert_eq!(summary.retryable, 1, "the older f resolved nothing");
     // It was there, so that the rescan neither overwrote nor deleted it.
     assert_eq!(latest(&world, "p")[4..], ["e:50", "f:6"]);
     world.records("p", Vec::new());
     world.succeed("p");
     assert_eq!(latest(&world, "p")[4..], ["e:50", "f:7"]);
-    assert!(!world.live_pipe("p").state().last.unwrap().waiting);
+    assert_eq!(world.live_pipe("p").state().last.unwrap().retryable, 0);
 }
 
 #[test]
@@ -569,7 +569,7 @@ fn runs_beside_a_rescan_do_not_retry_and_the_rescan_does_that_by_itself() {
         world.succeed("p");
         assert_eq!(world.living("p").len(), 5, "not retried");
     });
-    assert!(summary.success() && !summary.waiting);
+    assert!(summary.success() && summary.retryable == 0);
     assert_eq!(world.living("p").len(), 6);
 }
 
@@ -668,4 +668,114 @@ fn what_a_rescan_deletes_is_marked_where_that_is_wanted() {
         .filter(|entity| entity["$deletion_tracked"] == true);
     let marked: Vec<&Json> = marked.map(|entity| &entity["_id"]).collect();
     assert_eq!(marked, ["a"]);
+}
+
+#[test]
+fn a_rescan_that_was_asked_for_and_never_began_is_made_up_for() {
+    let mut world = World::on_disk();
+    world.pipe(pipe(true));
+    world.records("p", six());
+    world.succeed("p");
+    world.records("p", six()[1..].to_vec());
+    // It stands in the queue when the node ends.
+    let request = Request {
+        beside: true,
+        ..rescan()
+    };
+    world
+        .hub()
+        .begin_rescan(&world.live_pipe("p"), &request)
+        .unwrap();
+    world.restart();
+    world.succeed("p");
+    assert_eq!(world.deleted("p"), ["a"]);
+    asked(&world);
+    world.succeed("p");
+    assert_eq!(asked(&world), [Some(6)]);
+}
+
+#[test]
+fn runs_retry_again_while_a_rescan_stands_still() {
+    let mut world = World::new();
+    let mut pipe = pipe(true);
+    pipe["pump"] = json!({
+        "max_write_errors_in_retry_dataset": 10,
+        "max_consecutive_write_errors": 10,
+        "batch_retries": 0,
+    });
+    world.pipe(pipe);
+    world.records("p", six());
+    world.target("p", |target| target.refuses.extend(["f".to_owned()]));
+    world.succeed("p");
+    in_the_middle(&world, || {
+        world.hub().stop("p").unwrap();
+    });
+    world.target("p", |target| target.refuses.clear());
+    world.succeed("p");
+    assert_eq!(world.living("p").len(), 6);
+    assert!(world.rescan("p").success());
+    assert_eq!(world.living("p").len(), 6);
+}
+
+#[test]
+fn a_full_run_that_broke_off_is_ended_before_anything_goes_on_beside() {
+    let mut world = World::on_disk();
+    world.pipe(pipe(true));
+    world.records("p", six());
+    break_off(&world, 5);
+    world.fail("p");
+    assert_eq!(world.offset("p"), 3);
+    world.restart();
+    let summary = world.rescan("p");
+    assert_eq!((summary.sync_type.as_str(), summary.read), ("full", 3));
+    assert_eq!(world.live_pipe("p").state().rescans, 0);
+    assert_eq!(world.living("p").len(), 6);
+}
+
+#[test]
+fn an_empty_source_fails_a_rescan_that_must_not_be_empty() {
+    for chronological in [true, false] {
+        let mut world = World::new();
+        let mut pipe = pipe(chronological);
+        pipe["source"]["if_source_empty"] = json!("fail");
+        world.pipe(pipe);
+        world.records("p", six());
+        world.succeed("p");
+        world.records("p", Vec::new());
+        let failure = world.rescan("p").failure.unwrap();
+        assert!(failure.message.contains("if_source_empty"), "{failure}");
+        assert_eq!(world.living("p").len(), 6);
+    }
+}
+
+#[test]
+fn a_run_beside_clears_no_more_of_what_is_out_of_sync_than_the_rescan_does() {
+    let mut world = World::new();
+    let with = |v: i64| {
+        let mut pipe = pipe(true);
+        pipe["rescan_when_config_changes"] = json!(true);
+        pipe["transform"] = json!({"type": "dtl", "rules": {"default": [
+            ["copy", "*"], ["add", "w", v],
+        ]}});
+        pipe
+    };
+    let reasons = |world: &World| {
+        let home = world.hub().world.store.find("p").unwrap().unwrap();
+        let found = tahini_hub::reprocessing::reasons_in(home.snapshot().unwrap().as_ref(), "p");
+        found.unwrap().len()
+    };
+    world.pipe(with(1));
+    world.records("p", six());
+    world.succeed("p");
+    world.pipe(with(2));
+    world.succeed("p");
+    assert_eq!(reasons(&world), 1);
+    let summary = in_the_middle(&world, || {
+        world.succeed("p");
+        assert_eq!(reasons(&world), 1);
+    });
+    assert!(summary.success());
+    assert_eq!(reasons(&world), 0);
+    world.succeed("p");
+    assert_eq!(reasons(&world), 0);
 }

@@ -154,6 +154,46 @@ fn retries_are_discarded_on_request() {
 }
 
 #[test]
+fn a_rescan_in_the_background_is_asked_for_shown_and_reset() {
+    let mut beside = reader("b", "a");
+    beside["enable_background_rescan"] = json!(true);
+    let node = TestNode::of(json!([embedded("a", &["1", "2"]), beside]));
+    node.run("a");
+    node.run("b");
+    assert_eq!(node.runtime("a")["rescan"], Value::Null);
+    let shown = node.runtime("b")["rescan"].clone();
+    assert_eq!(
+        (
+            &shown["is-running"],
+            &shown["is-unfinished"],
+            &shown["last-run-summary"]
+        ),
+        (&json!(false), &json!(false), &Value::Null)
+    );
+    node.pump("b", &[("operation", "reset-rescan")]).ok();
+    node.pump("b", &[("operation", "start-rescan")]).ok();
+    let ended = |node: &TestNode| {
+        let shown = &node.runtime("b")["rescan"];
+        shown["is-running"] == false && shown["last-run-summary"] != Value::Null
+    };
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !ended(&node) {
+        assert!(std::time::Instant::now() < until, "the rescan ends");
+        std::thread::yield_now();
+    }
+    let summary = node.runtime("b")["rescan"]["last-run-summary"].clone();
+    assert_eq!(
+        (&summary["sync_type"], &summary["entities_read"]),
+        (&json!("full"), &json!(2))
+    );
+    let text = node.get("/api/metrics").text;
+    assert!(
+        text.contains("tahini_pipe_rescanning{pipe=\"b\"} 0"),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_a_pump_cannot_do_is_refused() {
     let receiver = json!({"_id": "r", "type": "pipe", "source": {"type": "http_endpoint"}});
     let node = TestNode::of(json!([embedded("a", &["1"]), receiver]));
