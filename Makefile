@@ -14,9 +14,9 @@ build: ## Build the node, optimised: target/release/tahini
 	cargo build --release --locked --package tahini-node
 
 # TAHINI=PATH runs a node that is already built.
-demo: $(if $(TAHINI),,build) ## Run the example integrations; ONCE=1 ends with a code instead of staying up
+demo: $(if $(TAHINI),,build) ## Run the example integrations; ONCE=1 ends instead of staying up, DOCKER=1 runs containers
 	@tests/rig/prepare.sh venv
-	@$(PYTHON) demo/demo.py --tahini $(or $(TAHINI),$(RELEASE)) $(if $(ONCE),--once)
+	@$(PYTHON) demo/demo.py --tahini $(or $(TAHINI),$(RELEASE)) $(if $(ONCE),--once) $(if $(DOCKER),--docker)
 
 test: ## Everything CI runs; installs and starts what it needs
 	@python3 tests/run.py test $(STEPS)

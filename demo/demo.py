@@ -16,6 +16,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import containers
 import table
 from processes import USUAL_PORT, Node, StandIns, Trouble, free_port
 
@@ -38,6 +39,9 @@ def main():
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
+        if options.docker:
+            containers.beside_an_engine()
+            containers.images()
         with tempfile.TemporaryDirectory(prefix="tahini-demo-") as folder:
             return play(options, folder)
     except KeyboardInterrupt:
@@ -52,6 +56,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tahini", required=True, help="path of the built node")
     parser.add_argument("--once", action="store_true", help="compare with demo/expected and end with 0 or 1")
+    parser.add_argument("--docker", action="store_true", help="run the examples' services as containers")
     parser.add_argument("--break", dest="broken", choices=sorted(BREAKS), help="break one stand-in")
     parser.add_argument("--port", type=int, default=USUAL_PORT, help=f"first port to try for the node ({USUAL_PORT})")
     return parser.parse_args()
@@ -60,7 +65,7 @@ def arguments():
 def play(options, folder):
     """The whole demo; the exit code."""
     started = time.monotonic()
-    with stopped(StandIns()) as standins:
+    with stopped(StandIns(containers.gateway()) if options.docker else StandIns()) as standins:
         if options.broken:
             name, fault = BREAKS[options.broken]
             standins.control(name, "fault", **fault)
@@ -70,9 +75,12 @@ def play(options, folder):
         port = free_port(options.port)
         if port != options.port:
             print(f"Port {options.port} is taken; the node listens on {port}.\n")
-        with stopped(Node(options.tahini, folder, standins, port)) as node:
+        as_containers = ["--prefer-docker"] if options.docker else []
+        with stopped(Node(options.tahini, folder, standins, port, options=as_containers)) as node:
             print("The first run of every pipe:\n")
             first = run_all(node)
+            if options.docker:
+                show_containers(node)
             standins.control("hubspot", "edit", **EDITED)
             print(f"\nContact {EDITED['id']} moved to {EDITED['properties']['city']} in HubSpot. Every pipe again:\n")
             second = run_all(node)
@@ -94,6 +102,18 @@ def stopped(process):
         yield process
     finally:
         process.stop()
+
+
+def show_containers(node):
+    """Says of each service which image runs; Trouble where one is no container."""
+    print("\nThe containers:\n")
+    for system in node.call("GET", "/systems"):
+        status = node.call("GET", f"/systems/{system['_id']}/status")
+        if status.get("state") is None:
+            continue
+        print(f"{system['_id']:10}{status['state']:10}{status.get('image')}  {str(status.get('container_id'))[:12]}")
+        if not status.get("container_id"):
+            raise Trouble(f"{system['_id']}: expected a container, found {status}")
 
 
 def run_all(node):

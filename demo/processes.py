@@ -75,10 +75,10 @@ def end(process):
 class StandIns:
     """The four stand-ins, on their usual ports or, where one is taken, on another."""
 
-    def __init__(self):
+    def __init__(self, host="127.0.0.1"):
         # A session of its own: Ctrl-C is for the demo, which stops things in order.
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "demo" / "standins" / "run.py"), "--until-eof", "--any-port"],
+            [sys.executable, str(ROOT / "demo" / "standins" / "run.py"), "--until-eof", "--any-port", "--host", host],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
         )
         self.urls = {}
@@ -127,7 +127,7 @@ class StandIns:
 class Node:
     """`tahini serve` with the example projects, on loopback, pumps run on request only."""
 
-    def __init__(self, tahini, folder, standins, port=None, projects=EXAMPLES):
+    def __init__(self, tahini, folder, standins, port=None, projects=EXAMPLES, options=()):
         self.port = free_port() if port is None else port
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = Path(folder) / "node.log"
@@ -135,7 +135,7 @@ class Node:
         variables = Path(folder) / "variables.json"
         variables.write_text(json.dumps(standins.environment(projects)), "utf-8")
         command = [str(tahini), "serve", "--data", str(Path(folder) / "data"), "--listen", f"127.0.0.1:{self.port}",
-                   "--no-schedule", "--profile", "test", "--env", str(variables)]
+                   "--no-schedule", "--profile", "test", "--env", str(variables), *options]
         for example in examples:
             command += ["--secrets", str(example / "secrets.json")]
         command += [str(example) for example in examples]

@@ -168,10 +168,13 @@ def test_steps():
         engine = cargo_tests("--offline", name="container tests", filter=ENGINE_TESTS, limit=15 * MINUTE)
         engine.command = ["tests/rig/with-engine.sh", *engine.command]
     with_node = {"TAHINI": str(TAHINI), "PATH": f"{VENV}:{os.environ['PATH']}"}
-    contained = Step("the guide, in containers", ["echo", "SKIP: the container engine of the tests needs root"])
+    no_engine = ["echo", "SKIP: the container engine of the tests needs root"]
+    contained = [Step("the guide, in containers", no_engine), Step("demo, in containers", no_engine)]
     if ROOT_USER:
         guide = [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_guide.py", "-k", "WithAnEngine"]
-        contained = Step("the guide, in containers", ["tests/rig/with-engine.sh", *guide], unittest_count, env=with_node, limit=10 * MINUTE)
+        contained[0] = Step("the guide, in containers", ["tests/rig/with-engine.sh", *guide], unittest_count, env=with_node, limit=10 * MINUTE)
+        demo = ["make", "--no-print-directory", "demo", "ONCE=1", "DOCKER=1", f"TAHINI={TAHINI}"]
+        contained[1] = Step("demo, in containers", ["tests/rig/with-engine.sh", *demo], limit=10 * MINUTE)
     browser = [str(p.relative_to(ROOT)) for p in sorted((ROOT / "tests/browser").glob("*.test.mjs"))]
     return [
         FORMAT, ARROWS, LICENCES, ARROWS_TESTED, RUNNER_TESTED, SOAK_TESTED, LINTS, build, tests, WAIT_FOR_RIG,
@@ -190,7 +193,7 @@ def test_steps():
         Step("demo", ["make", "--no-print-directory", "demo", "ONCE=1", f"TAHINI={TAHINI}"], limit=5 * MINUTE),
         Step("status page in a browser", ["node", "--test", "--test-reporter=spec", "--test-concurrency=1", *browser], node_test_count, env=with_node, limit=10 * MINUTE),
         engine,
-        contained,
+        *contained,
     ]  # fmt: skip
 
 

@@ -162,14 +162,24 @@ class SourceCase(Shared, ServiceCase):
         self.assertEqual((held["2"]["name"], held["2"]["_updated"]), ("Rear Admiral Hopper", 4))
         self.assertTrue(held["3"]["_deleted"] if "3" in held else True)
 
-    def test_a_large_stream_goes_out_in_little_memory(self):
+    def start_with(self, size):
+        """The service, with records of so many bytes behind it."""
         large = self.folder / "large.ndjson"
         text = "x" * ENTITY_BYTES
         with large.open("w") as file:
-            for number in range(LARGE_BYTES // ENTITY_BYTES):
+            for number in range(size // ENTITY_BYTES):
                 file.write(f'{{"id": "{number}", "changed": {number}, "text": "{text}"}}\n')
         self.addCleanup(large.unlink)
-        running = self.start(RECORDS=str(large))
+        return self.start(RECORDS=str(large))
+
+    def test_the_check_sees_it_stream(self):
+        running = self.start_with(3_000_000)
+        done = called([TAHINI, "microservice", "check", f"http://127.0.0.1:{running.port}/entities", "--json"], self.folder)
+        verdicts = {row["check"]: row["verdict"] for row in json.loads(done.stdout)["findings"]}
+        self.assertEqual((done.returncode, verdicts["streams"], verdicts["hang-up"]), (0, "ok", "ok"), done.stdout)
+
+    def test_a_large_stream_goes_out_in_little_memory(self):
+        running = self.start_with(LARGE_BYTES)
         connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=120)
         connection.request("GET", "/entities")
         answer, size = connection.getresponse(), 0

@@ -17,6 +17,7 @@ from crm import Crm
 from github import GitHub
 from hubspot import HubSpot
 from postcode import Postcode
+from standin import LOOPBACK
 
 STANDINS = (HubSpot, GitHub, Crm, Postcode)
 
@@ -25,13 +26,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--until-eof", action="store_true", help="end when standard input ends")
     parser.add_argument("--any-port", action="store_true", help="use another port where the usual one is taken")
+    parser.add_argument("--host", default=LOOPBACK, help="the address to listen on; loopback unless it is given")
     options = parser.parse_args()
 
     standins = [kind() for kind in STANDINS]
     servers = []
     for standin in standins:
         try:
-            server = serve(standin, options.any_port)
+            server = serve(standin, options.host, options.any_port)
         except OSError as error:
             print(
                 f"{standin.name}: port {standin.port} cannot be used: {error.strerror}. The examples' test-env.json "
@@ -56,14 +58,14 @@ def main():
     return 0
 
 
-def serve(standin, any_port):
+def serve(standin, host, any_port):
     """The stand-in's server, on its usual port or, when that is taken, on one that the system picks."""
     try:
-        return standin.serve()
+        return standin.serve(host=host)
     except OSError:
         if not any_port:
             raise
-        return standin.serve(port=0)
+        return standin.serve(port=0, host=host)
 
 
 def wait_for_eof(end):

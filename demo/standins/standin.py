@@ -219,9 +219,9 @@ class StandIn:
             **self.counters(),
         }
 
-    def serve(self, port=None):
+    def serve(self, port=None, host=LOOPBACK):
         """Binds and starts answering in a thread. OSError when the port is taken."""
-        server = Server((LOOPBACK, self.port if port is None else port), exchange_for(self))
+        server = Server((host, self.port if port is None else port), exchange_for(self))
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         return server
@@ -240,7 +240,7 @@ class Server(ThreadingHTTPServer):
     @property
     def url(self):
         """The base URL, without a slash at its end."""
-        return f"http://{LOOPBACK}:{self.server_port}"
+        return f"http://{self.server_name}:{self.server_port}"
 
 
 def exchange_for(standin):

@@ -48,21 +48,38 @@ fn look(
     report: &mut Report,
 ) -> Result<(), peer::Unreachable> {
     let kind = options.kind;
-    if matches!(kind, ServiceKind::Source | ServiceKind::Both) {
-        pull::check(peer, report)?;
+    let both = kind == ServiceKind::Both;
+    if both || kind == ServiceKind::Source {
+        let outcome = pull::check(peer, report);
+        settle(Protocol::Pull, peer, outcome, report)?;
     }
-    if matches!(kind, ServiceKind::Sink | ServiceKind::Both) {
-        push::check(peer, own, !options.no_full, report)?;
+    if both || kind == ServiceKind::Sink {
+        let outcome = push::check(peer, own, !options.no_full, report);
+        settle(Protocol::Push, peer, outcome, report)?;
     }
     if kind == ServiceKind::Transform {
-        transform::check(peer, own, report)?;
+        let outcome = transform::check(peer, own, report);
+        settle(Protocol::Transform, peer, outcome, report)?;
+    }
+    Ok(())
+}
+
+/// Notes what became of the connections. A service that answered before, and then no more, is
+/// there, and wrong.
+fn settle(
+    protocol: Protocol,
+    peer: &Peer,
+    outcome: Result<(), peer::Unreachable>,
+    report: &mut Report,
+) -> Result<(), peer::Unreachable> {
+    match outcome {
+        Err(unreachable) if peer.answered() => {
+            let words = format!("no answer: {unreachable}");
+            report.note(protocol, &rows::STATUS, Verdict::Wrong, words);
+        }
+        other => other?,
     }
     if peer.closed_quietly() {
-        let protocol = match kind {
-            ServiceKind::Source => Protocol::Pull,
-            ServiceKind::Transform => Protocol::Transform,
-            ServiceKind::Sink | ServiceKind::Both => Protocol::Push,
-        };
         let words = "a connection closed behind an answer, without a word";
         report.note(protocol, &rows::CONNECTION, Verdict::Warning, words);
     }

@@ -221,6 +221,17 @@ fn answers_that_are_no_arrays() {
 }
 
 #[test]
+fn connections_that_are_closed_without_a_word() {
+    fn silent(_: &Asked, right: Vec<u8>) -> Vec<u8> {
+        let text = String::from_utf8(right).unwrap();
+        text.replace("Connection: close", service::CLOSES_LATER)
+            .into_bytes()
+    }
+    hold("pull", "source", &[("connection", "warning", silent)]);
+    hold("push", "sink", &[("connection", "warning", silent)]);
+}
+
+#[test]
 fn errors_inside_a_200() {
     hold(
         "pull",
@@ -527,6 +538,13 @@ fn batches_that_are_tripped_over() {
                     _ => right,
                 }
             }),
+            // It does not even answer.
+            ("final-batch", "wrong", |asked, right| {
+                match asked.entities() {
+                    Some(all) if all.is_empty() => Vec::new(),
+                    _ => right,
+                }
+            }),
             ("full", "wrong", |asked, right| {
                 match asked.query.get("is_full").map(String::as_str) {
                     Some("true") => refused(),
@@ -610,6 +628,10 @@ fn what_transforms_lose() {
                 }
             }),
             ("status", "wrong", |_, _| refused()),
+            ("status", "wrong", |asked, right| match asked.entities() {
+                Some(all) if all.is_empty() => Vec::new(),
+                _ => right,
+            }),
             ("array", "wrong", |_, _| {
                 json_answer(&json!({"entities": []}))
             }),

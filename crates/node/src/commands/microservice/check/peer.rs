@@ -20,7 +20,11 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// How much of a body is kept to show what it was.
 const SHOWN: usize = 2048;
 /// What the client says of a connection that is closed before an answer.
-const CLOSED: &str = "connection closed before message completed";
+const CLOSED: [&str; 3] = [
+    "connection closed before message completed",
+    "Connection reset by peer",
+    "Broken pipe",
+];
 
 /// What a request gives beside an answer.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +36,10 @@ pub struct Unreachable {
 
 /// A service that is checked.
 pub struct Peer {
+    /// Uses connections again, as the node does.
     client: reqwest::Client,
+    /// Makes one for each request.
+    anew: reqwest::Client,
     url: Url,
     since: String,
     silence: Duration,
@@ -65,29 +72,38 @@ impl Peer {
         if !matches!(url.scheme(), "http" | "https") {
             bail!("expected an http or https URL, found {url}");
         }
-        let mut client = reqwest::Client::builder()
-            .user_agent(concat!(
-                "tahini/",
-                env!("CARGO_PKG_VERSION"),
-                " microservice check"
-            ))
-            .connect_timeout(CONNECT)
-            .no_gzip()
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_danger_accept_invalid_certs(options.insecure)
-            .default_headers(headers(&options.headers)?);
-        if matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]")) {
-            client = client.no_proxy();
-        }
-        let client = client.build().context("cannot set up the HTTP client")?;
+        let local = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+        let sent = headers(&options.headers)?;
+        let client = |kept: usize| {
+            let client = reqwest::Client::builder()
+                .user_agent(concat!(
+                    "tahini/",
+                    env!("CARGO_PKG_VERSION"),
+                    " microservice check"
+                ))
+                .connect_timeout(CONNECT)
+                .pool_max_idle_per_host(kept)
+                .no_gzip()
+                .redirect(reqwest::redirect::Policy::none())
+                .tls_danger_accept_invalid_certs(options.insecure)
+                .default_headers(sent.clone());
+            let client = if local { client.no_proxy() } else { client };
+            client.build().context("cannot set up the HTTP client")
+        };
         Ok(Peer {
-            client,
+            client: client(1)?,
+            anew: client(0)?,
             url,
             since: options.since_name.clone(),
             silence: Duration::from_secs(options.timeout),
             asked: Cell::new(false),
             closed: Cell::new(false),
         })
+    }
+
+    /// Whether the service has answered at least once.
+    pub fn answered(&self) -> bool {
+        self.asked.get()
     }
 
     /// Whether the service closed a connection without saying so.
@@ -136,45 +152,45 @@ impl Peer {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self
-            .client
-            .request(method.clone(), url.clone())
-            .header(ACCEPT, "application/json");
-        if let Some(body) = body {
-            request = request.header(CONTENT_TYPE, "application/json").body(body);
-        }
+        let request = |client: &reqwest::Client| {
+            let request = client.request(method.clone(), url.clone());
+            let request = request.header(ACCEPT, "application/json");
+            match &body {
+                Some(body) => request
+                    .header(CONTENT_TYPE, "application/json")
+                    .body(body.clone()),
+                None => request,
+            }
+        };
         let asked = match query.is_empty() {
             true => method.to_string(),
             false => format!("{method} ?{}", url.query().unwrap_or_default()),
         };
         runtime().block_on(async {
-            let mut again = request.try_clone();
-            let mut request = request;
-            loop {
-                let begun = Instant::now();
-                let answer = tokio::time::timeout(self.silence, request.send()).await;
-                let why = match answer {
-                    Ok(Ok(response)) => return Ok(self.read(asked, response, begun, take).await),
-                    Ok(Err(error)) => reasons(&error),
-                    Err(_) => format!("no answer within {} s", self.silence.as_secs()),
-                };
-                // On a connection that served before, this says that it is closed without a word.
-                match again
-                    .take()
-                    .filter(|_| why.contains(CLOSED) && self.asked.get())
-                {
-                    Some(same) => {
-                        self.closed.set(true);
-                        request = same;
-                    }
-                    None => {
-                        let url = self.url.to_string();
-                        let why = format!("{asked}: {why}");
-                        return Err(Unreachable { url, why });
-                    }
-                }
+            let mut begun = Instant::now();
+            let mut answer = self.send(request(&self.client)).await;
+            // On a connection that served before, this says that it is closed without a word.
+            let closed = |why: &String| CLOSED.iter().any(|words| why.contains(words));
+            if self.asked.get() && answer.as_ref().is_err_and(closed) {
+                begun = Instant::now();
+                answer = self.send(request(&self.anew)).await;
+                self.closed.set(self.closed.get() || answer.is_ok());
+            }
+            match answer {
+                Ok(response) => Ok(self.read(asked, response, begun, take).await),
+                Err(why) => Err(Unreachable {
+                    url: self.url.to_string(),
+                    why: format!("{asked}: {why}"),
+                }),
             }
         })
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Response, String> {
+        match tokio::time::timeout(self.silence, request.send()).await {
+            Ok(answer) => answer.map_err(|error| reasons(&error)),
+            Err(_) => Err(format!("no answer within {} s", self.silence.as_secs())),
+        }
     }
 
     async fn read(

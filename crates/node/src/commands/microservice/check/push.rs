@@ -144,7 +144,14 @@ impl Push<'_> {
         entities: &[Json],
         what: &str,
     ) -> Result<bool, Unreachable> {
-        let answer = self.post(parameters, peer::body(entities))?;
+        let answer = match self.post(parameters, peer::body(entities)) {
+            Err(unreachable) if self.peer.answered() => {
+                let words = format!("no answer for {what}: {unreachable}");
+                self.note(row, Verdict::Wrong, words);
+                return Ok(false);
+            }
+            other => other?,
+        };
         if !answer.succeeded() {
             self.note(
                 row,

@@ -56,6 +56,9 @@ pub fn records() -> Vec<Value> {
     (1..=7).map(|at| json!({"_id": at.to_string(), "_updated": at * 10, "name": format!("Record {at}")})).collect()
 }
 
+/// A header of answers behind which the connection seems to stay open, and does not.
+pub const CLOSES_LATER: &str = "Connection: keep-alive";
+
 /// An answer with its length.
 pub fn plain(status: &str, kind: &str, body: &str) -> Vec<u8> {
     let length = body.len();
@@ -219,7 +222,15 @@ fn serve(line: TcpStream, answer: &Answer, seen: &Mutex<HashSet<String>>) -> std
     ) {
         asked.again = !seen.lock().unwrap().insert(format!("{sequence} {request}"));
     }
-    let mut line = reader.into_inner();
-    line.write_all(&answer(&asked))?;
-    line.flush()
+    let answer = answer(&asked);
+    reader.get_mut().write_all(&answer)?;
+    reader.get_mut().flush()?;
+    if answer
+        .windows(CLOSES_LATER.len())
+        .any(|window| window == CLOSES_LATER.as_bytes())
+    {
+        // The next request is read, and no more said.
+        reader.read_line(&mut String::new())?;
+    }
+    Ok(())
 }
