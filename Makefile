@@ -26,7 +26,7 @@ check: ## The first minute of it: format, shape, lints, unit tests
 
 bench: build ## Measure, and write docs/performance.md
 	@tests/rig/prepare.sh venv
-	@$(PYTHON) benches/run.py --tahini $(RELEASE); import=$$?; $(PYTHON) benches/dtl.py --tahini $(RELEASE) && exit $$import
+	@$(PYTHON) benches/run.py --tahini $(RELEASE); import=$$?; $(PYTHON) benches/store.py && $(PYTHON) benches/dtl.py --tahini $(RELEASE) && exit $$import
 
 soak: build ## Work on a node and kill it again and again, DURATION=600 seconds; PASS or what was found
 	@python3 tests/soak.py --tahini $(RELEASE) --seconds $(or $(DURATION),600) $(if $(SEED),--seed $(SEED))

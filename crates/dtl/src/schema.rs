@@ -101,9 +101,13 @@ fn calls(is_transform: bool) -> Json {
         })
     };
     json!({
-        "type": "array",
+        "type": if is_transform { json!(["array", "string"]) } else { json!("array") },
+        "pattern": ENV,
         "minItems": 1,
-        "prefixItems": [{"enum": names, "enumDescriptions": docs}],
+        "prefixItems": [{"anyOf": [
+            {"enum": names, "enumDescriptions": docs},
+            {"type": "string", "pattern": ENV},
+        ]}],
         "allOf": rows().map(branch).collect::<Vec<_>>(),
     })
 }
@@ -325,11 +329,20 @@ fn hops() -> Json {
                 "minimum": 0,
             },
             "track-dependencies": truth("Changes of these datasets make the pipe process again."),
-            "trace": {"description": "Kept for other tools."},
+            "trace": {
+                "description": "The name of the joins' statistics in the execution log.",
+                "type": "string",
+            },
             "subsets": {
                 "description": "By alias, the part of its dataset that is looked at.",
                 "type": "object",
                 "additionalProperties": refer("expression"),
+            },
+            "prefilters": {
+                "description": "The old name of `subsets`.",
+                "type": "object",
+                "additionalProperties": refer("expression"),
+                "deprecated": true,
             },
         },
         "additionalProperties": false,

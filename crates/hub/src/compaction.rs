@@ -39,6 +39,8 @@ const LOOKED_AT: Limit = Limit {
 };
 /// Entries of a log that are removed together.
 const ERASED_AT_ONCE: usize = 10_000;
+/// Ids whose earlier versions are removed together: each time costs a look at the dataset.
+const RETRACTED_AT_ONCE: usize = 100_000;
 
 /// What a pipe's `compaction` says; times are in microseconds.
 #[derive(Clone, Debug)]
@@ -258,6 +260,9 @@ fn forget_read_errors(
     let mut old: Vec<String> = Vec::new();
     let mut after = None;
     loop {
+        if old.len() >= ERASED_AT_ONCE {
+            erase(log, &std::mem::take(&mut old), stop)?;
+        }
         let mut entries = Batch::new();
         let next = snapshot.changes(after, LATEST, LOOKED_AT, &mut entries)?;
         for entry in entries.iter() {
@@ -277,8 +282,12 @@ fn forget_read_errors(
         }
     }
     drop(snapshot);
-    let old: Vec<&str> = old.iter().map(String::as_str).collect();
-    for erase in old.chunks(ERASED_AT_ONCE) {
+    erase(log, &old, stop)
+}
+
+fn erase(log: &dyn Dataset, ids: &[String], stop: &dyn Fn() -> bool) -> Result<(), Failure> {
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    for erase in ids.chunks(ERASED_AT_ONCE) {
         log.compact(&Compaction {
             erase,
             least_dead: 1.0,
@@ -439,30 +448,54 @@ fn retract(
     retention: &Retention,
     stop: &dyn Fn() -> bool,
 ) -> Result<u64, Failure> {
-    let wanted = dataset.snapshot()?.state(&space(pipe), b"")?;
-    if wanted.is_empty() {
-        return Ok(0);
-    }
-    let ids: Vec<&str> = wanted
-        .iter()
-        .filter_map(|(id, _)| std::str::from_utf8(id).ok())
-        .collect();
     let until = Instant::now() + retention.retract_timeout;
+    let (mut versions, mut after) = (0, None);
+    loop {
+        let snapshot = dataset.snapshot()?;
+        let page = snapshot.state_page(&space(pipe), b"", after.as_deref(), RETRACTED_AT_ONCE);
+        let (wanted, next) = page?;
+        drop(snapshot);
+        if !wanted.is_empty() {
+            let keys: Vec<&[u8]> = wanted.iter().map(|(key, _)| key.as_slice()).collect();
+            let (removed, finished) = retract_some(hub, pipe, dataset, &keys, &|| {
+                stop() || Instant::now() >= until
+            })?;
+            versions += removed;
+            if !finished {
+                return Ok(versions);
+            }
+        }
+        after = next;
+        if after.is_none() {
+            return Ok(versions);
+        }
+    }
+}
+
+/// The versions that were removed, and whether these ids are done with.
+fn retract_some(
+    hub: &Hub,
+    pipe: &str,
+    dataset: &dyn Dataset,
+    keys: &[&[u8]],
+    stop: &dyn Fn() -> bool,
+) -> Result<(u64, bool), Failure> {
+    let ids = keys.iter().filter_map(|id| std::str::from_utf8(id).ok());
     let done = dataset.compact(&Compaction {
-        retract: &ids,
+        retract: &ids.collect::<Vec<&str>>(),
         keep_from: Readers::of(hub, dataset.name())?.history,
         least_dead: 0.0,
-        stop: &|| stop() || Instant::now() >= until,
+        stop,
         ..Compaction::default()
     })?;
     if done.finished {
-        let forget = |(key, _): &(Vec<u8>, Vec<u8>)| StateWrite {
+        let forget = |key: &&[u8]| StateWrite {
             space: space(pipe),
-            key: key.clone(),
+            key: key.to_vec(),
             value: None,
         };
-        let state: Vec<StateWrite> = wanted.iter().map(forget).collect();
+        let state: Vec<StateWrite> = keys.iter().map(forget).collect();
         commit_state(dataset, &state, false, hub.world.clock.as_ref())?;
     }
-    Ok(done.versions)
+    Ok((done.versions, done.finished))
 }

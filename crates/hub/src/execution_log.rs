@@ -208,6 +208,17 @@ impl ExecutionLog {
         self.entry("pump-discard-retries", "pump-discard-retries", properties)
     }
 
+    /// The entry for given-up entities that the next run tries again, because somebody asked.
+    pub fn dead_letters_retried(&self, all: u64, user: &User) -> Entity {
+        let properties = vec![
+            ("event_time", iso(self.clock.now())),
+            ("num_entities", count(all)),
+            ("user", user_value(user)),
+        ];
+        let kind = "pump-retry-dead-letters";
+        self.entry(kind, kind, properties)
+    }
+
     /// The entry for a tripped circuit breaker that was committed or rolled back.
     pub fn breaker_reset(
         &self,

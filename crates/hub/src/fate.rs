@@ -64,16 +64,17 @@ pub fn stored(hub: &Hub, pipe: &Pipe, name: &str, id: &str) -> Result<Option<Sto
     let Some(dataset) = hub.world.store.find(name)? else {
         return Ok(None);
     };
-    let mut versions = Batch::new();
-    dataset.snapshot()?.versions(id, &mut versions)?;
-    let version = |back: usize| {
-        let at = versions.len().checked_sub(back)?;
-        Some(version_of(versions.get(at)))
-    };
-    let Some(latest) = version(1) else {
+    let snapshot = dataset.snapshot()?;
+    let (mut latest, mut previous) = (Batch::new(), Batch::new());
+    snapshot.latest(&[id], &mut latest)?;
+    let Some(latest) = latest.iter().next() else {
         return Ok(None);
     };
-    let previous = version(2);
+    if let Some(before) = latest.meta.previous {
+        snapshot.at(&[before], &mut previous)?;
+    }
+    let latest = version_of(latest);
+    let previous = previous.iter().next().map(version_of);
     let differs = previous.as_ref();
     let differs = differs.map(|previous| differences(&previous.properties, &latest.properties));
     let log = hub.log(&pipe.id)?;
@@ -109,7 +110,7 @@ pub fn held(
     let wanted = source.map(|id| (At::Transforms, id)).into_iter();
     let mut all = Vec::new();
     for (at, id) in wanted.chain(outputs.iter().map(|id| (At::Sink, *id))) {
-        if let Some(failed) = ledger.get(at, id) {
+        if let Some(failed) = ledger.get(at, id)? {
             let (error, time) = told(&log, at, id)?;
             all.push(Held {
                 place: match at {

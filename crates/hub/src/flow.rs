@@ -161,22 +161,39 @@ impl<'a> Flow<'a> {
         if !self.writer.policy.retries_are_on() {
             return Ok(());
         }
-        for id in self.writer.ledger.ids(At::Transforms) {
-            let Some(one) = self.writer.waiting(At::Transforms, &id)? else {
-                continue;
-            };
-            self.writer.cancel.check()?;
-            let name = |_| format!("the entity with `_id` {id:?} that an earlier run set aside");
-            match self.transform(summary, &one, name) {
-                Ok(outputs) => self.deliver(log, &one, outputs, None)?,
-                Err(failure) if is_judged(&failure) => {
-                    self.writer
-                        .failed_again(log, At::Transforms, one.get(0), &failure)?;
-                }
-                Err(failure) => return Err(failure),
+        let mut after = None;
+        loop {
+            let ledger = &self.writer.ledger;
+            let (ids, next) = ledger.waiting_behind(At::Transforms, after.as_deref())?;
+            for id in ids {
+                self.retry_one(log, summary, &id)?;
+            }
+            after = next;
+            if after.is_none() {
+                return Ok(());
             }
         }
-        Ok(())
+    }
+
+    fn retry_one(
+        &mut self,
+        log: &mut RunLog<'_>,
+        summary: &mut Summary,
+        id: &str,
+    ) -> Result<(), Failure> {
+        let Some(one) = self.writer.waiting(At::Transforms, id)? else {
+            return Ok(());
+        };
+        self.writer.cancel.check()?;
+        let name = |_| format!("the entity with `_id` {id:?} that an earlier run set aside");
+        match self.transform(summary, &one, name) {
+            Ok(outputs) => self.deliver(log, &one, outputs, None),
+            Err(failure) if is_judged(&failure) => {
+                self.writer
+                    .failed_again(log, At::Transforms, one.get(0), &failure)
+            }
+            Err(failure) => Err(failure),
+        }
     }
 
     /// Leaves out versions that were given up in the transforms, or that wait and were tried in
@@ -185,18 +202,15 @@ impl<'a> Flow<'a> {
         if self.writer.ledger.is_empty(At::Transforms) {
             return Ok(());
         }
-        let writer = &self.writer;
-        let is_hopeless = |record: Record<'_>| writer.is_hopeless(At::Transforms, record);
-        let ids: Vec<String> = intake
-            .batch
-            .iter()
-            .filter(|record| is_hopeless(*record))
-            .filter_map(|record| record.id.map(str::to_owned))
+        let hopeless = self.writer.ledger.hopeless(At::Transforms, &intake.batch)?;
+        let left_out = intake.batch.iter().zip(&hopeless).filter(|(_, is)| **is);
+        let ids: Vec<String> = left_out
+            .filter_map(|(record, _)| record.id.map(str::to_owned))
             .collect();
         if ids.is_empty() {
             return Ok(());
         }
-        intake.retain(|record| !is_hopeless(record));
+        intake.leave_out(&hopeless);
         self.held = true;
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         self.writer.sink.seen(&ids)

@@ -195,8 +195,12 @@ impl Hub {
     }
 
     /// The dataset behind a receiver exists, and counts as populated, before anything is posted;
-    /// so does that of a sink that wants it (`set_initial_offset`).
+    /// so does that of a sink that wants it (`set_initial_offset`), and that of dead letters.
     fn populate(&self, live: &LivePipe) -> Result<(), Failure> {
+        let policy = live.pipe.as_ref().ok().map(|pipe| &pipe.policy);
+        if let Some(letters) = policy.and_then(|policy| policy.dead_letter_dataset.as_deref()) {
+            self.make_populated(letters)?;
+        }
         let (source, sink) = (live.component.source(), live.component.sink());
         let has = |part: Props<'_>, name: &str, value: &str| {
             part.map().get(name).is_some_and(|found| found == value)
@@ -207,6 +211,10 @@ impl Hub {
         let Some(name) = live.component.sink_dataset().filter(|_| populate) else {
             return Ok(());
         };
+        self.make_populated(name)
+    }
+
+    fn make_populated(&self, name: &str) -> Result<(), Failure> {
         let dataset = self.world.store.open(name, true)?;
         let head = dataset.snapshot()?.head().clone();
         if !head.populated && !head.holds {

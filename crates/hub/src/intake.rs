@@ -44,12 +44,18 @@ impl Intake {
 
     /// Leaves out the entities that `keep` does not want.
     pub(crate) fn retain(&mut self, keep: impl Fn(Record<'_>) -> bool) {
-        if self.batch.iter().all(&keep) {
+        let out: Vec<bool> = self.batch.iter().map(|record| !keep(record)).collect();
+        self.leave_out(&out);
+    }
+
+    /// Leaves out those of the batch that `out` says, in their order.
+    pub(crate) fn leave_out(&mut self, out: &[bool]) {
+        if !out.contains(&true) {
             return;
         }
         let (mut batch, mut positions) = (Batch::new(), Vec::new());
-        for (at, record) in self.batch.iter().enumerate() {
-            if keep(record) {
+        for (at, (record, out)) in self.batch.iter().zip(out).enumerate() {
+            if !out {
                 positions.push(self.position(at));
                 batch.push(record);
             }

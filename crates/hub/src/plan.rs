@@ -172,7 +172,7 @@ impl<'a> Plan<'a> {
         // The sink knows which run it began beside.
         let record = self.live.rescan().record();
         let newer = record.map_or(started, |record| record.newer_from);
-        Ok(ledger.of_rescan(newer))
+        Ok(ledger.of_rescan(started, newer))
     }
 
     /// Completed runs since the last rescan, and since the last partial one, before this run:

@@ -136,16 +136,7 @@ impl Project {
             file: file.to_owned(),
             source,
         })?;
-        let text = String::from_utf8_lossy(&bytes);
-        let mut read = Text::parse(&text, Some(file));
-        if matches!(text, std::borrow::Cow::Owned(_)) {
-            let at = text.find('\u{fffd}').unwrap_or_default();
-            let line = text[..at].matches('\n').count() + 1;
-            let message = format!("expected UTF-8, found other bytes in line {line}");
-            read.json = None;
-            read.problems
-                .push(Problem::error(JsonPath::default(), message).in_file(file));
-        }
+        let mut read = Text::of_bytes(&bytes, Some(file));
         self.problems.append(&mut read.problems);
         Ok(read)
     }

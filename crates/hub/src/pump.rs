@@ -163,7 +163,6 @@ fn run_planned(
         sink,
         policy: &pipe.policy,
         ledger: plan.ledger(log, pipe, started)?,
-        tried: Default::default(),
         letters,
         cancel,
         written: Default::default(),
@@ -551,7 +550,7 @@ impl Work<'_, '_, '_> {
 
     fn report(&mut self) {
         self.count();
-        self.summary.waiting = self.flow.writer.ledger.waiting() > 0;
+        self.summary.retryable = self.flow.writer.ledger.waiting();
         self.summary.warnings.extend(self.tracker.warning());
     }
 
@@ -560,6 +559,7 @@ impl Work<'_, '_, '_> {
         let written = &writer.written;
         self.summary.changed = written.changed;
         self.summary.deleted = written.deleted;
+        self.summary.tracked = written.tracked;
         self.summary.unchanged = written.unchanged;
         self.summary.failed = writer.failed;
         self.summary.seconds[2] = writer.seconds;

@@ -27,7 +27,7 @@ impl Hub {
     ///
     /// # Errors
     /// Refused as missing when there is no such dataset, as failed when an entity cannot be stored
-    /// or the dataset has a circuit breaker, and when the store cannot be written.
+    /// or the dataset's circuit breaker holds something back, and when the store cannot be written.
     pub fn repost(
         &self,
         name: &str,
@@ -38,15 +38,11 @@ impl Hub {
         let dataset = self.open_for_hands(name)?;
         let writer = self.writer(name);
         let pipe = writer.as_ref().and_then(|live| live.usable().ok());
-        let sink = writer.as_ref().map(|live| live.component.sink());
-        let breaks = sink.is_some_and(|sink| {
-            let mut set = sink.map().iter().filter(|(_, value)| !value.is_null());
-            set.any(|(name, _)| name.starts_with("circuit_breaker"))
-        });
-        if breaks {
+        if dataset.snapshot().map_err(Failure::from)?.head().holds {
             let words = format!(
-                "expected a dataset without a circuit breaker, found that {name:?} has one: nothing \
-                 can be posted to it"
+                "expected a dataset of which nothing is held back, found that the circuit breaker \
+                 of {name:?} holds something back (it is tripped, or a run is under way): commit \
+                 it or roll it back first"
             );
             return Err(Failure::config(words).into());
         }

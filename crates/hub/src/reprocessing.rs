@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 use tahini_entity::{Value, order};
-use tahini_store::StateWrite;
+use tahini_store::{Snapshot, StateWrite, StoreError};
 use uuid::Uuid;
 
 use crate::Failure;
@@ -177,9 +177,14 @@ fn source_fingerprint(pipe: &Pipe) -> String {
     format!("{:032x}", order::key(&Value::string(text)))
 }
 
-/// Why a pipe is out of sync, as its last run left it.
-pub fn reasons(place: &Place) -> Vec<Reason> {
-    read(&place.sync).1
+/// Why a pipe is out of sync, as its last run left it in the dataset that keeps its place.
+///
+/// # Errors
+/// When that cannot be read.
+pub fn reasons_in(home: &dyn Snapshot, pipe: &str) -> Result<Vec<Reason>, StoreError> {
+    let (rows, _) = home.state_page(&progress::space(pipe), SYNC, None, 1)?;
+    let saved = rows.iter().find(|(key, _)| key == SYNC);
+    Ok(saved.map_or_else(Vec::new, |(_, record)| read(record).1))
 }
 
 impl Reason {

@@ -161,7 +161,7 @@ impl Scheduler {
             };
             match timing {
                 Ok(timing) => {
-                    live.lock().next = timing.next(now);
+                    live.lock().due(timing.next(now));
                     inner.timings.insert(pipe.id.clone(), timing);
                 }
                 Err(failure) => {
@@ -408,7 +408,7 @@ impl Scheduler {
             let moment = rescan || timing.cron.is_some_and(|at| at <= now);
             timing.advance(now);
             if let Ok(live) = self.hub.pipe(id) {
-                live.lock().next = timing.next(now);
+                live.lock().due(timing.next(now));
             }
             if !disabled {
                 let id = id.clone();

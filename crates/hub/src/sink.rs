@@ -62,6 +62,8 @@ pub struct Written {
     pub changed: u64,
     /// Of those, deletions.
     pub deleted: u64,
+    /// Of those, deletions of what came no more.
+    pub tracked: u64,
     /// Entities that the target had already.
     pub unchanged: u64,
 }
@@ -70,6 +72,7 @@ impl std::ops::AddAssign for Written {
     fn add_assign(&mut self, other: Written) {
         self.changed += other.changed;
         self.deleted += other.deleted;
+        self.tracked += other.tracked;
         self.unchanged += other.unchanged;
     }
 }

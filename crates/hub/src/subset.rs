@@ -39,6 +39,8 @@ pub fn declared(hub: &Hub, dataset: &str, expression: &Json) -> Option<Subset> {
 
 /// How many versions are read at a time.
 const AT_ONCE: usize = 256;
+/// Versions that left a subset which are remembered while it is read.
+const MOST_LEFT: usize = 100_000;
 
 /// A subset, for somebody who has read up to and with a sequence.
 #[derive(Debug)]
@@ -161,7 +163,7 @@ impl Part {
             left: true,
             from: self.since,
             reversed: false,
-            limit: usize::MAX,
+            limit: MOST_LEFT,
         };
         let ask = match self.tells_of_leaving(view) && !view.history {
             true => all,
@@ -177,6 +179,10 @@ impl Part {
         }
         if ask.limit == 1 {
             return Ok(Way::Index(later));
+        }
+        // So many are not remembered: the versions since are looked at one after the other.
+        if hits.len() >= MOST_LEFT {
+            return Ok(Way::Scan);
         }
         let gone = hits.into_iter().filter(|hit| hit.left && hit.superseded);
         let gone: Vec<Hit> = gone.collect();

@@ -1,5 +1,6 @@
 //! What the runs of a pipe did since the node started, added up for the metrics.
 
+use crate::Class;
 use crate::execution_log::Summary;
 
 /// Counters that only go up.
@@ -7,14 +8,20 @@ use crate::execution_log::Summary;
 pub struct Totals {
     /// Runs that reached their end.
     pub completed: u64,
-    /// Runs that did not.
+    /// Of those, runs that did something.
+    pub told: u64,
+    /// Runs that did not reach their end.
     pub failed_runs: u64,
+    /// Of those, runs that were stopped.
+    pub interrupted: u64,
     /// Entities that sources gave.
     pub read: u64,
     /// Entities that changed the sink.
     pub changed: u64,
     /// Of those, deletions.
     pub deleted: u64,
+    /// Of those, deletions of what came no more.
+    pub tracked: u64,
     /// Entities that the sink had already.
     pub unchanged: u64,
     /// Entities that could not be written.
@@ -32,11 +39,18 @@ pub struct Totals {
 impl Totals {
     /// Adds a run.
     pub fn add(&mut self, summary: &Summary) {
-        if summary.success() {
-            self.completed += 1;
-        } else {
-            self.failed_runs += 1;
+        match &summary.failure {
+            None => {
+                self.completed += 1;
+                let did = summary.changed + summary.compacted + summary.expired + summary.failed;
+                self.told += u64::from(did > 0);
+            }
+            Some(failure) => {
+                self.failed_runs += 1;
+                self.interrupted += u64::from(failure.class == Class::Cancelled);
+            }
         }
+        self.tracked += summary.tracked;
         self.read += summary.read;
         self.changed += summary.changed;
         self.deleted += summary.deleted;

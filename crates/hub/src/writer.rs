@@ -1,9 +1,8 @@
 //! Writing batches under a policy: again, split, set aside, or stop.
 
-use std::collections::HashMap;
 use std::time::Instant;
 
-use tahini_entity::{Batch, Entity, Record, Str};
+use tahini_entity::{Batch, Entity, Record};
 
 use crate::execution_log::RunLog;
 use crate::policy::{Doing, Policy, Standing, Verdict, verdict};
@@ -20,8 +19,6 @@ pub struct Writer<'a> {
     pub policy: &'a Policy,
     /// The failed entities of earlier runs, and of this one.
     pub ledger: Ledger,
-    /// The versions that this run set aside: each is tried once a run.
-    pub tried: HashMap<(At, Str), u128>,
     /// Where failed entities go.
     pub letters: Letters<'a>,
     /// The run's stop request.
@@ -37,6 +34,10 @@ pub struct Writer<'a> {
     /// What got through in a run that nobody sees before its end: it is told then.
     pub resolved: Vec<(At, Entity)>,
 }
+
+/// Entities of which a run tells at its end that they got through. What is more waits on: the next
+/// run tries it again, which changes nothing.
+const RESOLVED: usize = 10_000;
 
 impl Writer<'_> {
     /// Writes a batch; `progress` is there at a checkpoint.
@@ -138,26 +139,37 @@ impl Writer<'_> {
         if !self.policy.retries_are_on() {
             return Ok(());
         }
-        for id in self.ledger.ids(At::Sink) {
-            let Some(one) = self.waiting(At::Sink, &id)? else {
-                continue;
-            };
-            self.cancel.check()?;
-            match self.send(&one, None) {
-                Ok(()) => self.resolve(log, At::Sink, &one)?,
-                // A refused sequence or a wrong configuration is no fault of this entity.
-                Err(failure) if !matches!(failure.class, Class::Transient | Class::Entity) => {
-                    return Err(failure);
-                }
-                Err(failure) => self.failed_again(log, At::Sink, one.get(0), &failure)?,
+        let mut after = None;
+        loop {
+            let (ids, next) = self.ledger.waiting_behind(At::Sink, after.as_deref())?;
+            for id in ids {
+                self.retry_one(log, &id)?;
+            }
+            after = next;
+            if after.is_none() {
+                return Ok(());
             }
         }
-        Ok(())
+    }
+
+    fn retry_one(&mut self, log: &mut RunLog<'_>, id: &str) -> Result<(), Failure> {
+        let Some(one) = self.waiting(At::Sink, id)? else {
+            return Ok(());
+        };
+        self.cancel.check()?;
+        match self.send(&one, None) {
+            Ok(()) => self.resolve(log, At::Sink, &one),
+            // A refused sequence or a wrong configuration is no fault of this entity.
+            Err(failure) if !matches!(failure.class, Class::Transient | Class::Entity) => {
+                Err(failure)
+            }
+            Err(failure) => self.failed_again(log, At::Sink, one.get(0), &failure),
+        }
     }
 
     /// The entity that waits under `id`, in a batch of its own.
     pub fn waiting(&self, at: At, id: &str) -> Result<Option<Batch>, Failure> {
-        let Some(entity) = self.ledger.entity(self.letters.log, at, id)? else {
+        let Some(entity) = self.ledger.entity(at, id)? else {
             return Ok(None);
         };
         let mut one = Batch::new();
@@ -230,7 +242,7 @@ impl Writer<'_> {
         let standing = Standing {
             attempt: 0,
             consecutive: self.consecutive,
-            waiting: self.waiting_besides(at, record),
+            waiting: self.waiting_besides(at, record)?,
         };
         match verdict(&failure, Doing::WriteOne, standing, self.policy) {
             Verdict::Retry(pause) => {
@@ -256,10 +268,13 @@ impl Writer<'_> {
     }
 
     /// An entity that waits already takes no second place.
-    fn waiting_besides(&self, at: At, record: Record<'_>) -> u64 {
-        let known = record.id.and_then(|id| self.ledger.get(at, id));
+    fn waiting_besides(&self, at: At, record: Record<'_>) -> Result<u64, Failure> {
+        let known = match record.id {
+            Some(id) => self.ledger.get(at, id)?,
+            None => None,
+        };
         let waits = known.is_some_and(|entry| !entry.dead);
-        self.ledger.waiting() - u64::from(waits)
+        Ok(self.ledger.waiting().saturating_sub(u64::from(waits)))
     }
 
     fn set_aside(
@@ -276,7 +291,6 @@ impl Writer<'_> {
         };
         self.resolved
             .retain(|(place, entity)| (*place, entity.id.as_deref()) != (at, Some(id)));
-        self.tried.insert((at, id.into()), record.hash());
         self.sink.seen(&[id])
     }
 
@@ -286,16 +300,15 @@ impl Writer<'_> {
             return Ok(());
         }
         for record in batch.iter() {
-            if record
-                .id
-                .is_some_and(|id| self.ledger.get(at, id).is_some())
-            {
-                let entity = record.to_entity();
-                if self.sink.shows_at_end() {
-                    self.resolved.push((at, entity));
-                } else {
-                    self.ledger.resolve(&self.letters, log, at, &entity)?;
-                }
+            let Some(id) = record.id else { continue };
+            if self.ledger.get(at, id)?.is_none() {
+                continue;
+            }
+            let entity = record.to_entity();
+            if !self.sink.shows_at_end() {
+                self.ledger.resolve(&self.letters, log, at, &entity)?;
+            } else if self.resolved.len() < RESOLVED {
+                self.resolved.push((at, entity));
             }
         }
         Ok(())
@@ -312,27 +325,15 @@ impl Writer<'_> {
     /// Leaves out versions that were given up, or that wait and were tried in this run already;
     /// they count as seen.
     fn without_the_hopeless(&mut self, batch: &Batch) -> Result<Batch, Failure> {
+        let hopeless = self.ledger.hopeless(At::Sink, batch)?;
         let mut kept = Batch::new();
-        for record in batch.iter() {
-            match record.id.filter(|_| self.is_hopeless(At::Sink, record)) {
+        for (record, is_hopeless) in batch.iter().zip(hopeless) {
+            match record.id.filter(|_| is_hopeless) {
                 Some(id) => self.sink.seen(&[id])?,
                 None => kept.push(record),
             }
         }
         Ok(kept)
-    }
-
-    /// Whether this version was given up at `at`, or was tried in this run already. A filtered
-    /// version is never the one that failed, even when its content is the same.
-    pub fn is_hopeless(&self, at: At, record: Record<'_>) -> bool {
-        let Some(id) = record.id.filter(|_| !record.meta.filtered) else {
-            return false;
-        };
-        let Some(entry) = self.ledger.get(at, id) else {
-            return false;
-        };
-        let tried = self.tried.get(&(at, id.into())) == Some(&record.hash());
-        entry.hash == record.hash() && (entry.dead || tried)
     }
 
     /// Saves the place where the batch before it was written.

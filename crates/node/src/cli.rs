@@ -236,8 +236,8 @@ pub struct Transform {
     pub rules: PathBuf,
     /// A dataset that the rules may look things up in, NDJSON or a JSON array; may be given
     /// several times.
-    #[arg(long = "dataset", value_name = "NAME=FILE")]
-    pub datasets: Vec<String>,
+    #[arg(long = "dataset", value_name = "NAME=FILE", value_parser = dataset)]
+    pub datasets: Vec<(String, PathBuf)>,
     /// The value of `now` instead of the time, for example 2024-02-29T12:30:00Z.
     #[arg(long, value_name = "TIME")]
     pub now: Option<jiff::Timestamp>,
@@ -455,6 +455,16 @@ pub enum Role {
     Reader,
     /// Reach the services of microservice systems through the node, and nothing else.
     Proxy,
+}
+
+/// A dataset's name and the file that stands for it.
+fn dataset(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => {
+            Ok((name.to_owned(), PathBuf::from(file)))
+        }
+        _ => Err("expected NAME=FILE".to_owned()),
+    }
 }
 
 /// The address that a name or a number stands for, which decides whether tokens are needed.

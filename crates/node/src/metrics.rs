@@ -1,5 +1,7 @@
 //! Metrics in the text format that Prometheus reads.
 
+mod documented;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -39,13 +41,16 @@ pub fn text(node: &Node) -> Result<String, StoreError> {
     let started = node.started.as_microsecond() as f64 / 1e6;
     let help = "When the node started, in seconds since 1970.";
     page.gauge("tahini_start_time_seconds", help, &[], started);
+    documented::node(node, &mut page);
+    let heads = node.store.list()?;
+    let whole = documented::Whole::of(node, &heads);
     for live in node.assembly.hub.pipes() {
-        pipe(node, &live, &mut page)?;
+        pipe(node, &live, &whole, &mut page)?;
     }
     let damaged = node.store.damaged();
-    for head in node.store.list()? {
+    for head in &heads {
         let is_damaged = damaged.iter().any(|(name, _)| *name == head.name);
-        dataset(&head, is_damaged, &mut page);
+        dataset(head, is_damaged, &mut page);
     }
     let help = "How often the disk was asked to make something of the store durable.";
     let syncs = tahini_store::syncs() as f64;
@@ -97,8 +102,14 @@ fn microservice(id: &str, now: &Snapshot, page: &mut Page) {
     );
 }
 
-fn pipe(node: &Node, live: &LivePipe, page: &mut Page) -> Result<(), StoreError> {
+fn pipe(
+    node: &Node,
+    live: &LivePipe,
+    whole: &documented::Whole,
+    page: &mut Page,
+) -> Result<(), StoreError> {
     let state = live.state();
+    documented::pipe(node, live, &state, whole, page)?;
     let labels = [("pipe", live.id())];
     let flags = [
         (

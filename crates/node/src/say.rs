@@ -1,15 +1,20 @@
-//! Printing: results to stdout, everything else to stderr. A closed pipe ends the program quietly.
+//! Printing: results to stdout, everything else to stderr. A closed pipe ends the program quietly;
+//! results that cannot be written for another reason, a full disk say, end it with words.
 
 use std::io::{self, IsTerminal, Write};
 
+use crate::cli::FAILED;
+
 /// Prints a line of results.
 pub fn line(text: &str) {
-    end_if_closed(writeln!(io::stdout().lock(), "{text}"));
+    end_unless(writeln!(io::stdout().lock(), "{text}"));
 }
 
 /// Prints bytes of results as they are.
 pub fn bytes(bytes: &[u8]) {
-    end_if_closed(io::stdout().lock().write_all(bytes));
+    let mut stdout = io::stdout().lock();
+    // What is kept back would be lost without a word at the end.
+    end_unless(stdout.write_all(bytes).and_then(|()| stdout.flush()));
 }
 
 /// Prints a line for the person at the terminal.
@@ -42,11 +47,15 @@ fn can_move() -> bool {
     std::env::var("TERM").is_ok_and(|term| term != "dumb")
 }
 
-/// Somebody piped us into `head`: there is nobody left to print for.
-fn end_if_closed(outcome: io::Result<()>) {
-    if outcome.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+/// Ends the program where results cannot be written: there is no use in making more of them.
+fn end_unless(outcome: io::Result<()>) {
+    let Err(error) = outcome else { return };
+    // Somebody piped us into `head`: there is nobody left to print for.
+    if error.kind() == io::ErrorKind::BrokenPipe {
         std::process::exit(0);
     }
+    error_line(&format!("tahini: the results cannot be written: {error}"));
+    std::process::exit(i32::from(FAILED));
 }
 
 /// A table with a header, columns aligned; `right` names the columns of numbers.

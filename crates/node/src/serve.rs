@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -247,13 +247,32 @@ fn open(
         backups: backups.transpose()?,
         gate,
         started,
+        restarts: restarts(&options.data)?,
         automatic: options.automatic,
         stopping: AtomicBool::new(false),
         clients: ProxyClients::new().context("cannot set up the HTTP client")?,
         pool: Arc::new(Semaphore::new(api::POOL)),
         receiving: Arc::new(Semaphore::new(api::RECEIVING)),
         queue: api::receiver_queue(),
+        bodies: api::memory_for_bodies(),
     })
+}
+
+/// The file in the data folder that counts starts: a version, and how often it was started.
+const STARTS: &str = "starts";
+
+/// Counts this start; how many there were of this version before.
+fn restarts(data: &Path) -> anyhow::Result<u64> {
+    let path = data.join(STARTS);
+    let version = env!("CARGO_PKG_VERSION");
+    // Without the file, or with another one, this is the first start.
+    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    let known = known.split_once(' ').filter(|(of, _)| *of == version);
+    let before = known.and_then(|(_, count)| count.trim().parse().ok());
+    let before: u64 = before.unwrap_or(0);
+    std::fs::write(&path, format!("{version} {}\n", before + 1))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(before)
 }
 
 /// A broken component does not keep the node from starting; it is told and marked.

@@ -244,6 +244,16 @@ pub trait Snapshot: Send {
     ) -> Result<bool, StoreError>;
     /// The state records of `space` whose key starts with `prefix`, in key order.
     fn state(&self, space: &str, prefix: &[u8]) -> Result<StateRows, StoreError>;
+    /// The same in pages, for state without a limit: about `most` records behind the place `after`
+    /// (`None`: from the start), and the place where to go on, `None` at the end. A page may be
+    /// empty and not be the last one; of long keys that begin alike it may hold more.
+    fn state_page(
+        &self,
+        space: &str,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> Result<(StateRows, Option<Vec<u8>>), StoreError>;
 }
 
 /// Which versions a reader wants.

@@ -706,18 +706,36 @@ impl Snapshot for MemorySnapshot {
     }
 
     fn state(&self, space: &str, prefix: &[u8]) -> Result<StateRows, StoreError> {
+        Ok(self.state_page(space, prefix, None, usize::MAX)?.0)
+    }
+
+    fn state_page(
+        &self,
+        space: &str,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> Result<(StateRows, Option<Vec<u8>>), StoreError> {
         let all = self.all()?;
         let start = state_key(space, prefix);
-        let mut rows = Vec::new();
+        let behind = after.map(|after| state_key(space, after));
+        let mut rows: StateRows = Vec::new();
         for (key, values) in all.state.range(start.clone()..) {
             if !key.starts_with(&start) {
                 break;
             }
+            if behind.as_ref().is_some_and(|behind| key <= behind) {
+                continue;
+            }
             let known = values.partition_point(|(commit, _)| *commit <= self.commits);
             if let Some((_, Some(value))) = known.checked_sub(1).map(|at| &values[at]) {
+                if rows.len() >= most.max(1) {
+                    let last = rows.last().map(|(key, _)| key.clone());
+                    return Ok((rows, last));
+                }
                 rows.push((key[space.len() + 1..].to_vec(), value.clone()));
             }
         }
-        Ok(rows)
+        Ok((rows, None))
     }
 }

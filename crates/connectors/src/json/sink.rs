@@ -151,6 +151,7 @@ impl Sink for JsonSink {
             changed: batch.len() as u64,
             deleted: deleted as u64,
             unchanged: 0,
+            ..Written::default()
         })
     }
 

@@ -87,6 +87,7 @@ impl Sink for RestSink {
             changed: batch.len() as u64,
             deleted: deleted as u64,
             unchanged: 0,
+            ..Written::default()
         })
     }
 

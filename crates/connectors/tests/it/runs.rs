@@ -129,7 +129,7 @@ fn a_systems_strategy_sets_the_entity_aside_that_its_transform_refuses() {
     let hub = hub(&server, strategy, more);
     let summary = run(&hub);
     assert!(summary.success(), "{:?}", summary.failure);
-    assert_eq!((summary.failed, summary.waiting), (1, false));
+    assert_eq!((summary.failed, summary.retryable), (1, 0));
     assert_eq!(sent(&server), [vec!["a", "b"], vec!["a"], vec!["b"]]);
     assert_eq!(stored(&hub), [json!({"_id": "a", "x": 1})]);
     let letters = hub.world.store.find("letters").unwrap();

@@ -209,7 +209,7 @@ impl Compiler<'_> {
                 if let Some(known) = known.filter(|_| sound) {
                     match prepare(&known) {
                         Ok(prepared) => item = Some(prepared),
-                        Err(words) => self.error(words),
+                        Err(words) => self.refused(given, &words),
                     }
                 }
                 Expr::With(prepare, item, args.into())
@@ -218,6 +218,27 @@ impl Compiler<'_> {
             Call::Costly(cost, call) => Expr::Eager(call, cost, args.into()),
             Call::Form(form) => Expr::Form(form, args.into()),
             Call::Special(_) | Call::Statement(_) => Expr::Absent,
+        }
+    }
+
+    /// Notes what a function does not take, at the argument whose parameter the words name, or at
+    /// the only one that it can be.
+    fn refused(&mut self, given: &Given<'_>, words: &str) {
+        let parameters = given.function.args.iter().enumerate();
+        let named = parameters.filter(|(_, arg)| words.contains(arg.name));
+        let mut argument = named.filter_map(|(at, _)| given.get(at)).next();
+        if given.function.args.len() == 2 {
+            argument = argument.or(given.get(0));
+        }
+        match argument {
+            None => self.error(words),
+            Some((at, json)) => {
+                let found = match words.contains("found") {
+                    true => String::new(),
+                    false => format!(", found {}", describe(json)),
+                };
+                self.at(at, |compiler| compiler.error(format!("{words}{found}")));
+            }
         }
     }
 

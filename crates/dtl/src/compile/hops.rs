@@ -19,6 +19,8 @@ const PROPERTIES: [&str; 9] = [
     "trace",
     "subsets",
 ];
+/// What `subsets` was called once.
+const PREFILTERS: &str = "prefilters";
 
 /// How many levels a recursion goes unless `max_depth` says otherwise.
 const DEFAULT_DEPTH: u64 = 10;
@@ -76,7 +78,7 @@ impl Compiler<'_> {
         };
         for name in spec
             .keys()
-            .filter(|name| !PROPERTIES.contains(&name.as_str()))
+            .filter(|name| !PROPERTIES.contains(&name.as_str()) && *name != PREFILTERS)
         {
             let help = self.nearest(name, PROPERTIES.into_iter());
             self.under(name, |compiler| {
@@ -85,6 +87,7 @@ impl Compiler<'_> {
                 ));
             });
         }
+        self.kinds(spec);
         let base = self.scope.aliases.len();
         let tracked = spec.get("track-dependencies") != Some(&Json::Bool(false));
         let aliased = self.under("datasets", |compiler| {
@@ -111,6 +114,46 @@ impl Compiler<'_> {
                 })
             },
         )
+    }
+
+    /// Checks what the properties of a spec are, as far as nobody else does.
+    fn kinds(&mut self, spec: &Map<String, Json>) {
+        let kinds: [(&str, &str, fn(&Json) -> bool); 6] = [
+            ("recurse", "true or false", Json::is_boolean),
+            ("exclude_root", "true or false", Json::is_boolean),
+            ("track-dependencies", "true or false", Json::is_boolean),
+            ("trace", "a name for the statistics", Json::is_string),
+            (
+                "subsets",
+                "an object of conditions by alias",
+                Json::is_object,
+            ),
+            (
+                PREFILTERS,
+                "an object of conditions by alias",
+                Json::is_object,
+            ),
+        ];
+        for (name, expected, fits) in kinds {
+            if let Some(json) = spec.get(name).filter(|json| !fits(json)) {
+                let found = describe(json);
+                self.under(name, |compiler| {
+                    compiler.error(format!("expected {expected}, found {found}"));
+                });
+            }
+        }
+        if spec.contains_key(PREFILTERS) {
+            let both = spec.contains_key("subsets");
+            self.under(PREFILTERS, |compiler| match both {
+                true => compiler.error(
+                    "expected \"subsets\" alone, found its old name \"prefilters\" beside it",
+                ),
+                false => compiler.warning(
+                    "expected \"subsets\", found its old name \"prefilters\", which means the same \
+                     here",
+                ),
+            });
+        }
     }
 
     fn aliased(&mut self, json: Option<&Json>) -> Option<Vec<Aliased>> {
@@ -458,11 +501,13 @@ impl Compiler<'_> {
         base: usize,
         plan: &mut (Vec<Expr>, Vec<Step>),
     ) {
-        let Some(Json::Object(subsets)) = spec.get("subsets") else {
+        let given = ["subsets", PREFILTERS].into_iter();
+        let mut given = given.filter_map(|name| Some((name, spec.get(name)?.as_object()?)));
+        let Some((property, subsets)) = given.next() else {
             return;
         };
         for (name, json) in subsets {
-            let filter = self.under("subsets", |compiler| {
+            let filter = self.under(property, |compiler| {
                 compiler.under(name, |compiler| compiler.subset(name, json, aliased, base))
             });
             let Some((alias, filter)) = filter else {

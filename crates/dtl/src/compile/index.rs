@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
-use super::{Compiler, nests_deeper};
+use super::{Compiler, deeper};
 use crate::error::{Problem, Segment};
 use crate::limits::MAX_NESTING;
 use crate::options::Options;
@@ -22,15 +22,16 @@ pub(crate) fn compile_index(
 ) -> Result<Index, Vec<Problem>> {
     let mut compiler = Compiler::new(options);
     compiler.path.push(Segment::Position(1));
-    let deep = nests_deeper(json, MAX_NESTING);
-    if deep {
+    let deep = deeper(json, MAX_NESTING);
+    if let Some(path) = &deep {
+        compiler.path.extend_from_slice(path);
         compiler.error(format!(
             "expected an expression nested at most {MAX_NESTING} levels deep, found a deeper one"
         ));
     }
     let index = match deep {
-        true => None,
-        false => compiler.make_index(dataset, "_S", json),
+        Some(_) => None,
+        None => compiler.make_index(dataset, "_S", json),
     };
     index.ok_or(compiler.problems)
 }

@@ -45,13 +45,15 @@ fn compile_as(rules: &Json, options: &Options, traces: bool) -> Result<Program, 
     let mut compiler = Compiler::new(options);
     compiler.traces = traces;
     compiler.path.push(Segment::Name("rules".to_owned()));
-    let compiled = if nests_deeper(rules, MAX_NESTING) {
-        compiler.error(format!(
-            "expected rules nested at most {MAX_NESTING} levels deep, found deeper ones"
-        ));
-        None
-    } else {
-        compiler.rules(rules)
+    let compiled = match deeper(rules, MAX_NESTING) {
+        Some(path) => {
+            compiler.path.extend(path);
+            compiler.error(format!(
+                "expected rules nested at most {MAX_NESTING} levels deep, found deeper ones"
+            ));
+            None
+        }
+        None => compiler.rules(rules),
     };
     match compiled {
         Some((rules, default)) if !compiler.failed() => Ok(compiler.finish(rules, default)),
@@ -59,13 +61,25 @@ fn compile_as(rules: &Json, options: &Options, traces: bool) -> Result<Program, 
     }
 }
 
-/// Whether a document has more than `most` levels; looks no deeper than that.
-fn nests_deeper(json: &Json, most: usize) -> bool {
-    match json {
-        Json::Array(items) => most == 0 || items.iter().any(|item| nests_deeper(item, most - 1)),
-        Json::Object(pairs) => most == 0 || pairs.values().any(|item| nests_deeper(item, most - 1)),
-        _ => false,
+/// The path of the first part of a document that begins a level beyond `most`; looks no deeper.
+fn deeper(json: &Json, most: usize) -> Option<Vec<Segment>> {
+    let mut inside: Box<dyn Iterator<Item = (Segment, &Json)>> = match json {
+        Json::Array(items) => {
+            Box::new((items.iter().enumerate()).map(|(at, item)| (Segment::Position(at), item)))
+        }
+        Json::Object(pairs) => {
+            Box::new((pairs.iter()).map(|(name, item)| (Segment::Name(name.clone()), item)))
+        }
+        _ => return None,
+    };
+    if most == 0 {
+        return Some(Vec::new());
     }
+    inside.find_map(|(segment, item)| {
+        let mut path = deeper(item, most - 1)?;
+        path.insert(0, segment);
+        Some(path)
+    })
 }
 
 /// One compilation.

@@ -235,7 +235,7 @@ fn zone_and_format(args: &[Value]) -> Result<(TimeZone, Format), String> {
     match &args[1] {
         Value::String(format) => Ok((zone, Format::new(format)?)),
         other => Err(format!(
-            "expected a format, found {}",
+            "expected a FORMAT, found {}",
             crate::values::a_kind(other)
         )),
     }

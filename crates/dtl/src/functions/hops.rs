@@ -35,7 +35,11 @@ pub(super) const FUNCTIONS: &[Function] = &[
               \"datasets\" with aliases and, in \"where\", one \"eq\" for each alias that joins it, \
               and conditions that filter; \"return\" says which alias, or which expression over \
               them, is returned. With \"recurse\" the result is joined again, down to \
-              \"max_depth\" (10). Several specs form a chain.",
+              \"max_depth\" (10) and without the entity itself where \"exclude_root\" is true. \
+              \"subsets\" takes a part of a dataset, as {ALIAS: [\"eq\", INDEX, VALUE]}. \
+              \"track-dependencies\" false leaves the pipe alone when a joined entity changes; \
+              \"trace\" names the joins' statistics in the execution log. Several specs form a \
+              chain.",
         examples: &[beside(
             of(
                 r#"["hops", {"datasets": ["orders o"], "where": ["eq", "_S._id", "o.customer"], "return": "o.total"}]"#,

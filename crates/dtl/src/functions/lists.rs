@@ -517,8 +517,8 @@ fn map_dict(m: &mut Machine<'_>, env: Env<'_>, args: &[Expr]) -> Result<Value, S
         for (name, value) in dict.iter() {
             m.step(1)?;
             let name = Value::String(name.clone());
-            if let Value::String(name) = first(&m.eval(&args[0], env.with(&name))?) {
-                mapped.push((name.clone(), m.eval(&args[1], env.with(value))?));
+            if let Value::String(name) = m.eval(&args[0], env.with(&name))? {
+                mapped.push((name, m.eval(&args[1], env.with(value))?));
             }
         }
         if mapped.is_empty() {

@@ -102,12 +102,12 @@ fn hash128(args: &[Value]) -> Result<Item, String> {
         Value::String(name) if name == "murmur3" => {}
         Value::String(name) => {
             return Err(format!(
-                "expected the algorithm \"murmur3\", found \"{name}\""
+                "expected \"murmur3\" for ALGORITHM, found \"{name}\""
             ));
         }
         other => {
             return Err(format!(
-                "expected the algorithm \"murmur3\", found {}",
+                "expected \"murmur3\" for ALGORITHM, found {}",
                 crate::values::a_kind(other)
             ));
         }

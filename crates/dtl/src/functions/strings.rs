@@ -316,12 +316,12 @@ fn justify(args: &[Value], left: bool) -> Result<Item, String> {
         Value::String(text) if text.chars().count() == 1 => text.clone(),
         Value::String(text) => {
             return Err(format!(
-                "expected a single character to fill with, found \"{text}\""
+                "expected a single character for FILL_CHARACTER, found \"{text}\""
             ));
         }
         other => {
             return Err(format!(
-                "expected a character to fill with, found {}",
+                "expected a character for FILL_CHARACTER, found {}",
                 crate::values::a_kind(other)
             ));
         }

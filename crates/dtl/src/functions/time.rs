@@ -57,7 +57,7 @@ impl Format {
                         let found = found.map(String::from).unwrap_or_default();
                         return Err(format!(
                             "expected one of %d %e %H %I %m %M %p %S %f %y %Y %z %% in the \
-                             format, found \"%{found}\"{}",
+                             FORMAT, found \"%{found}\"{}",
                             help.unwrap_or_default()
                         ));
                     }
@@ -68,7 +68,7 @@ impl Format {
         }
         let offset = tokens.iter().position(|token| *token == Token::Field('z'));
         if offset.is_some_and(|at| at + 1 < tokens.len()) {
-            return Err("expected %z last in the format, found it earlier".to_owned());
+            return Err("expected %z last in the FORMAT, found it earlier".to_owned());
         }
         Ok(Format(tokens))
     }
@@ -229,11 +229,13 @@ impl Parts {
 }
 
 /// The instant at which the clocks of `zone` show `civil`. What a clock change skips is read with
-/// the offset before it, and of two instants that show the same the first one counts.
+/// the offset before it, and of two instants that show the same the second one counts: both are
+/// standard time where summer time is what comes and goes.
 fn in_zone(civil: DateTime, zone: &TimeZone) -> Option<Datetime> {
     let offset = match zone.to_ambiguous_timestamp(civil).offset() {
         AmbiguousOffset::Unambiguous { offset } => offset,
-        AmbiguousOffset::Gap { before, .. } | AmbiguousOffset::Fold { before, .. } => before,
+        AmbiguousOffset::Gap { before, .. } => before,
+        AmbiguousOffset::Fold { after, .. } => after,
     };
     Datetime::from_civil_at(civil, offset)
 }

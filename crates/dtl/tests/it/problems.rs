@@ -1,6 +1,6 @@
 //! What is wrong with rules is said at once, with the place and a suggestion.
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use tahini_dtl::{Options, Severity, compile};
 
 use crate::support;
@@ -134,12 +134,12 @@ fn arguments_are_counted_and_checked() {
         ),
         (
             r#"["ljust", 2, "xy", "y"]"#,
-            "expected a single character to fill with, found \"xy\"",
+            "expected a single character for FILL_CHARACTER, found \"xy\"",
         ),
         (r#"["join", 5, "_S.x"]"#, "expected a string for SEPARATOR"),
         (
             r#"["hash128", "md5", "_S.d"]"#,
-            "expected the algorithm \"murmur3\", found \"md5\"",
+            "expected \"murmur3\" for ALGORITHM, found \"md5\"",
         ),
         (
             r#"["apply", "nix", "_S.d"]"#,
@@ -530,4 +530,68 @@ fn first_child(json: &mut Json) -> Option<Json> {
         Json::Object(pairs) => pairs.values_mut().next().map(Json::take),
         _ => None,
     }
+}
+
+#[test]
+fn what_a_function_refuses_is_said_at_its_argument() {
+    for (call, place, words) in [
+        (
+            r#"["phonenumber-format", "bogus", "x"]"#,
+            1,
+            "found the string \"bogus\"",
+        ),
+        (
+            r#"["phonenumber-parse", "no", "x"]"#,
+            1,
+            "found the string \"no\"",
+        ),
+        (r#"["ljust", 5, "ab", "x"]"#, 2, "found"),
+        (r#"["encrypt-pki", "nokey", "x"]"#, 1, "found other text"),
+    ] {
+        let rules = format!("{{\"default\": [[\"add\", \"r\", {call}]]}}");
+        one_error(&rules, &format!("$.rules.default[0][2][{place}]"), &[words]);
+    }
+}
+
+#[test]
+fn hops_properties_are_of_their_kind() {
+    let spec = |property: &str| {
+        format!(
+            r#"{{"default": [["add", "r", ["hops", {{"datasets": ["P a"], {property},
+                "where": ["eq", "_S.x", "a._id"]}}]]]}}"#
+        )
+    };
+    for (property, name, expected) in [
+        (r#""recurse": "yes""#, "recurse", "true or false"),
+        (r#""exclude_root": 1"#, "exclude_root", "true or false"),
+        (
+            r#""track-dependencies": "no""#,
+            "track-dependencies",
+            "true or false",
+        ),
+        (r#""trace": 5"#, "trace", "a name"),
+        (r#""subsets": []"#, "subsets", "an object"),
+    ] {
+        let path = format!("$.rules.default[0][2][1].{name}");
+        one_error(&spec(property), &path, &["expected", expected, "found"]);
+    }
+    let subset = r#"{"a": ["eq", "_S.value", 1]}"#;
+    let old = warnings(&spec(&format!("\"prefilters\": {subset}")));
+    assert!(old.len() == 1 && old[0].contains("subsets"), "{old:?}");
+    let both = format!("\"prefilters\": {subset}, \"subsets\": {subset}");
+    one_error(
+        &spec(&both),
+        "$.rules.default[0][2][1].prefilters",
+        &["beside"],
+    );
+}
+
+#[test]
+fn rules_that_nest_too_deeply_are_named() {
+    let deep = (0..200).fold(json!(1), |inner, _| json!(["upper", inner]));
+    let rules = json!({"default": [["add", "a", 1], ["add", "b", deep]]});
+    let problems = compile(&rules, &Options::default()).err().unwrap();
+    assert_eq!(problems.len(), 1);
+    let found = problems[0].to_string();
+    assert!(found.starts_with("$.rules.default[1][2][1][1]"), "{found}");
 }

@@ -383,6 +383,7 @@ impl DatasetSink {
                 last: false,
             })?;
             written += told(&outcome);
+            written.tracked = written.deleted;
             Ok::<(), Failure>(())
         })?;
         Ok(written)
@@ -423,6 +424,7 @@ fn told(outcome: &Outcome) -> Written {
         changed: outcome.written + outcome.deleted,
         deleted: outcome.deleted,
         unchanged: outcome.unchanged,
+        ..Written::default()
     }
 }
 

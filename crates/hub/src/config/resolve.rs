@@ -100,6 +100,14 @@ impl Resolver<'_> {
     }
 
     fn list(&mut self, items: &[Json], reach: Reach) -> Json {
+        // In rules, `comment` takes statements out of use, whatever they hold.
+        if reach == Reach::Data && items.first().and_then(Json::as_str) == Some("comment") {
+            return self.unheeded(|resolver| resolver.items(items, reach));
+        }
+        self.items(items, reach)
+    }
+
+    fn items(&mut self, items: &[Json], reach: Reach) -> Json {
         let mut list = Vec::with_capacity(items.len());
         for (at, item) in items.iter().enumerate() {
             self.here.push(Segment::Position(at));
@@ -140,15 +148,20 @@ impl Resolver<'_> {
         Json::Object(object)
     }
 
+    /// Does something whose problems do no harm.
+    fn unheeded(&mut self, work: impl FnOnce(&mut Self) -> Json) -> Json {
+        let before = (self.problems.len(), self.missed.clone());
+        let resolved = work(self);
+        self.problems.truncate(before.0);
+        self.missed = before.1;
+        resolved
+    }
+
     fn property(&mut self, name: &str, value: &Json, reach: Reach) -> Json {
         match name {
             // Words for people: a variable that is not there does no harm.
             "comment" | "description" => {
-                let before = (self.problems.len(), self.missed.clone());
-                let resolved = self.value(value, Reach::Data);
-                self.problems.truncate(before.0);
-                self.missed = before.1;
-                resolved
+                self.unheeded(|resolver| resolver.value(value, Reach::Data))
             }
             "rules" | "entities" => self.value(value, Reach::Data),
             "transform" if reach == Reach::All => self.value(value, Reach::Transform),

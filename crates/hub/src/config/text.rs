@@ -23,6 +23,36 @@ pub struct Text {
 }
 
 impl Text {
+    /// Reads bytes as [`parse`](Text::parse) reads text. Bytes that are not UTF-8 are a problem
+    /// with its place.
+    pub fn of_bytes(bytes: &[u8], file: Option<&Path>) -> Text {
+        let error = match std::str::from_utf8(bytes) {
+            Ok(text) => return Text::parse(text, file),
+            Err(error) => error,
+        };
+        let before = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+        let line = before.matches('\n').count() + 1;
+        let column = before
+            .rsplit('\n')
+            .next()
+            .unwrap_or_default()
+            .chars()
+            .count()
+            + 1;
+        let wrong = bytes[error.valid_up_to()];
+        let message = format!("expected UTF-8, found the byte 0x{wrong:02x}");
+        let mut problem = Problem::error(JsonPath::default(), message);
+        (problem.line, problem.column) = (Some(line as u32), Some(column as u32));
+        if let Some(file) = file {
+            problem = problem.in_file(file);
+        }
+        Text {
+            json: None,
+            spans: Arc::new(Spans::new(&before, Node::default())),
+            problems: vec![problem],
+        }
+    }
+
     /// Reads JSON with comments and trailing commas. A byte order mark is skipped. The last of
     /// several properties of the same name wins, with a warning.
     pub fn parse(text: &str, file: Option<&Path>) -> Text {

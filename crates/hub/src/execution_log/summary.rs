@@ -37,6 +37,8 @@ pub struct Summary {
     pub compacted: u64,
     /// Deleted entities that were removed from it as a whole, being old.
     pub expired: u64,
+    /// Of the deleted ones, those that came no more.
+    pub tracked: u64,
     /// Entities that could not be written.
     pub failed: u64,
     /// Failed reads.
@@ -49,8 +51,8 @@ pub struct Summary {
     pub peak_bytes: u64,
     /// The offset after the run, in its bare form.
     pub offset: Option<Offset>,
-    /// Failed entities wait for a later run.
-    pub waiting: bool,
+    /// Failed entities that wait for a later run.
+    pub retryable: u64,
     /// Why entities that are there were not read yet, where the source holds some back.
     pub held_back: Option<String>,
     /// How much changed about what the entities look like.
@@ -106,7 +108,7 @@ impl Summary {
                 "total_time",
                 Value::string(format!("{:.6}", self.total_seconds())),
             ),
-            ("retry_entities_exist", Value::Bool(self.waiting)),
+            ("retry_entities_exist", Value::Bool(self.retryable > 0)),
             ("entities_succeeded", count(self.changed + self.unchanged)),
             ("entities_failed", count(self.failed)),
             ("processed_last_run", count(self.read)),
@@ -114,6 +116,9 @@ impl Summary {
             ("pipe_offset", offset_value(self.offset.as_ref())),
             ("metrics", self.metrics()),
         ];
+        if self.retryable > 0 {
+            properties.push(("retry_entities_count", count(self.retryable)));
+        }
         if self.drift > 0 {
             let told = self.drift_told.iter();
             let told = told.map(|text| Value::string(text.as_str()));
@@ -243,6 +248,7 @@ fn told_by(entry: &Entity) -> Summary {
         changed,
         deleted: number(&entities, "deletes_last_run") as u64,
         unchanged: counted("entities_succeeded").saturating_sub(changed),
+        tracked: 0,
         compacted: number(&entities, "compacted_last_run") as u64,
         expired: number(&entities, "ttl_deletes_entities_last_run") as u64,
         failed: counted("entities_failed"),
@@ -255,10 +261,7 @@ fn told_by(entry: &Entity) -> Summary {
             Some(Value::String(text)) => Some(Offset::Text(text.clone())),
             _ => None,
         },
-        waiting: matches!(
-            properties.get("retry_entities_exist"),
-            Some(Value::Bool(true))
-        ),
+        retryable: counted("retry_entities_count"),
         held_back: None,
         failure: failed.then(|| failure_of(entry)),
         drift: counted("entity_type_changes"),

@@ -96,6 +96,8 @@ pub struct LiveState {
     pub totals: Totals,
     /// When the schedule says the next one is.
     pub next: Option<Timestamp>,
+    /// When the one before that was due.
+    pub previous: Option<Timestamp>,
     /// Something changed upstream during the run: one more run follows it.
     pub signalled: bool,
     /// That run is to be a rescan.
@@ -123,6 +125,14 @@ pub struct LiveState {
 }
 
 impl LiveState {
+    /// The schedule says when the next run is.
+    pub(crate) fn due(&mut self, next: Option<Timestamp>) {
+        if self.next != next {
+            self.previous = self.next;
+            self.next = next;
+        }
+    }
+
     /// Whether a run or a rescan is under way.
     pub fn is_busy(&self) -> bool {
         self.running || self.rescanning

@@ -164,12 +164,30 @@ impl Hub {
         let _held = live.hold_place();
         rest(&live)?;
         let log = self.log(id)?;
-        let waiting = Ledger::load(&log, id)?.discard();
-        log.append(vec![log.retries_discarded(user)], &waiting)?;
+        Ledger::load(&log, id)?.discard(&log)?;
+        log.append(vec![log.retries_discarded(user)], &[])?;
         if let Some(last) = &mut live.lock().last {
-            last.waiting = false;
+            last.retryable = 0;
         }
         Ok(())
+    }
+
+    /// Lets the next run of a pipe try again what was given up: these entities, or all of them
+    /// where none is named. How many there are.
+    ///
+    /// # Errors
+    /// When the pipe is running, or the log cannot be read or written.
+    pub fn retry_dead_letters(&self, id: &str, ids: &[&str], user: &User) -> Result<u64, Refusal> {
+        let live = self.pipe(id)?;
+        let _held = live.hold_place();
+        rest(&live)?;
+        let log = self.log(id)?;
+        let count = Ledger::load(&log, id)?.revive(&log, ids)?;
+        log.append(vec![log.dead_letters_retried(count, user)], &[])?;
+        if let Some(last) = &mut live.lock().last {
+            last.retryable += count;
+        }
+        Ok(count)
     }
 
     /// Forgets what was inferred of the entities of a pipe.

@@ -47,12 +47,18 @@ impl Look {
     /// with the next post: it is no reason to let this one fail.
     pub(super) fn posted(&mut self, hub: &Hub, live: &LivePipe, entities: &Batch) {
         self.watch.sink(entities);
-        if !self.watch.is_worth_saving() {
+        if !self.watch.is_worth_saving() || self.is_held() {
             return;
         }
         if let Err(failure) = self.save(hub, live) {
             tracing::warn!(pipe = live.id(), %failure, "inferred entity types were not saved");
         }
+    }
+
+    /// Nothing can be saved beside what a circuit breaker holds back.
+    fn is_held(&self) -> bool {
+        let home = self.watch.home().snapshot();
+        home.is_ok_and(|home| home.head().holds)
     }
 
     fn save(&mut self, hub: &Hub, live: &LivePipe) -> Result<(), Failure> {

@@ -90,7 +90,7 @@ impl Shared {
     pub(crate) fn ledger(&self, log: &ExecutionLog, pipe: &str) -> Result<Ledger, Failure> {
         let mut known = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(failures) = known.upgrade() {
-            return Ok(Ledger::of(pipe, failures));
+            return Ok(Ledger::of(failures));
         }
         let ledger = Ledger::load(log, pipe)?;
         *known = Arc::downgrade(ledger.failures());

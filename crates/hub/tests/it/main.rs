@@ -34,10 +34,12 @@ mod lookup;
 #[path = "../../../store/tests/it/lying_disk.rs"]
 mod lying_disk;
 mod many_datasets;
+mod many_failed;
 mod middle;
 mod moments;
 mod namespaces;
 mod partial_rescans;
+mod posted_breaker;
 mod power;
 mod preview;
 mod receivers;

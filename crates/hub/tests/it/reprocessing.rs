@@ -1,7 +1,7 @@
 //! Pipes whose output is no longer what their configuration makes of their input.
 
 use serde_json::{Value as Json, json};
-use tahini_hub::reprocessing::reasons;
+use tahini_hub::reprocessing::reasons_in;
 
 use crate::script::records;
 use crate::world::World;
@@ -40,9 +40,11 @@ fn automatic() -> Json {
 /// Why `out` is out of sync.
 fn why(world: &World) -> Vec<(String, Option<String>)> {
     let live = world.live_pipe("out");
-    let place = world.hub().place(live.usable().unwrap()).unwrap();
-    let all = reasons(&place).into_iter();
-    all.map(|reason| (reason.code, reason.dataset)).collect()
+    let home = world.hub().home(live.usable().unwrap()).unwrap();
+    let all = reasons_in(home.snapshot().unwrap().as_ref(), "out").unwrap();
+    all.into_iter()
+        .map(|reason| (reason.code, reason.dataset))
+        .collect()
 }
 
 fn of(code: &str, dataset: &str) -> Vec<(String, Option<String>)> {

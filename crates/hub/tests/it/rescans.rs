@@ -538,17 +538,17 @@ fn what_a_run_set_aside_waits_whatever_the_rescan_does() {
         });
         world.records("p", records(&[("f", 7)]));
         let run = world.succeed("p");
-        assert_eq!((run.failed, run.waiting), (1, true));
+        assert_eq!((run.failed, run.retryable), (1, 1));
         world.target("p", |target| target.refuses_v = None);
     });
     assert!(summary.success());
-    assert!(summary.waiting, "the older f resolved nothing");
+    assert_eq!(summary.retryable, 1, "the older f resolved nothing");
     // It was there, so that the rescan neither overwrote nor deleted it.
     assert_eq!(latest(&world, "p")[4..], ["e:50", "f:6"]);
     world.records("p", Vec::new());
     world.succeed("p");
     assert_eq!(latest(&world, "p")[4..], ["e:50", "f:7"]);
-    assert!(!world.live_pipe("p").state().last.unwrap().waiting);
+    assert_eq!(world.live_pipe("p").state().last.unwrap().retryable, 0);
 }
 
 #[test]
@@ -569,7 +569,7 @@ fn runs_beside_a_rescan_do_not_retry_and_the_rescan_does_that_by_itself() {
         world.succeed("p");
         assert_eq!(world.living("p").len(), 5, "not retried");
     });
-    assert!(summary.success() && !summary.waiting);
+    assert!(summary.success() && summary.retryable == 0);
     assert_eq!(world.living("p").len(), 6);
 }
 

@@ -158,7 +158,11 @@ fn who_posts_an_outdated_version_is_told_and_nothing_is_written() {
     let new = json!({"_id": "c", "n": 1});
     for body in [json!([new, other]), json!([{"_id": "a", "n": 3}])] {
         match post(&world, body) {
-            Err(PostError::Outdated(words)) => {
+            Err(PostError::Outdated(words, stale)) => {
+                let stale = stale.unwrap();
+                let shown = |batch| crate::script::shown(batch, Fields::ALL)[0].clone();
+                assert_eq!(shown(&stale.input)["n"], 3);
+                assert_eq!(shown(&stale.existing)["n"], 2);
                 assert!(
                     words.contains("\"a\"") && words.contains("found version 2"),
                     "{words}"

@@ -72,8 +72,8 @@ fn a_failing_entity_is_set_aside_as_the_source_gave_it() {
         assert_eq!(attempts(&world), ["abc!", "a", "b!", "c", "d"]);
         assert_eq!(sent(&world), ["a", "c", "d"]);
         assert_eq!(
-            (summary.changed, summary.failed, summary.waiting),
-            (3, 1, true)
+            (summary.changed, summary.failed, summary.retryable),
+            (3, 1, 1)
         );
         let expected = json!(["transform-error:b", 0, true, false, false]);
         assert_eq!(errors(&world), [expected]);
@@ -92,7 +92,7 @@ fn a_failing_entity_is_set_aside_as_the_source_gave_it() {
         let summary = world.succeed("p");
         assert_eq!(attempts(&world), ["b"]);
         assert_eq!(sent(&world), ["b"]);
-        assert!(!summary.waiting);
+        assert!(summary.retryable == 0);
         let last = errors(&world).pop().unwrap();
         assert_eq!(last, json!(["transform-error:b", 0, false, true, false]));
         world.succeed("p");
@@ -151,7 +151,7 @@ fn the_dead_letter_is_the_entity_of_the_source() {
         json!(["transform-error:b", 2, false, false, true])
     );
     attempts(&world);
-    assert!(!world.succeed("p").waiting);
+    assert_eq!(world.succeed("p").retryable, 0);
     assert!(world.rescan("p").success());
     assert_eq!(attempts(&world), ["ac", "d"], "a dead one is left alone");
     // Another version is tried, and resolves it.
@@ -222,7 +222,7 @@ fn the_same_id_may_wait_at_both_places() {
     let summary = world.succeed("p");
     assert_eq!(attempts(&world), ["a"]);
     assert_eq!(sent(&world), ["a", "a"]);
-    assert!(!summary.waiting);
+    assert!(summary.retryable == 0);
 }
 
 #[test]

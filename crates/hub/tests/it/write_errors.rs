@@ -101,8 +101,8 @@ fn a_failing_entity_is_set_aside_while_the_others_get_through() {
         let summary = world.succeed("p");
         assert_eq!(sent(&world), ["abc!", "a", "b!", "c", "d"]);
         assert_eq!(
-            (summary.changed, summary.failed, summary.waiting),
-            (3, 1, true)
+            (summary.changed, summary.failed, summary.retryable),
+            (3, 1, 1)
         );
         assert_eq!(
             errors(&world),
@@ -123,7 +123,7 @@ fn what_waits_is_retried_in_the_next_run_and_resolved() {
         sent(&world);
         let summary = world.succeed("p");
         assert_eq!(sent(&world), ["b"]);
-        assert!(!summary.waiting);
+        assert!(summary.retryable == 0);
         let last = errors(&world).pop().unwrap();
         assert_eq!(last, json!(["write-error:b", 0, false, true, false]));
         assert_eq!(
@@ -177,7 +177,7 @@ fn an_entity_is_given_up_after_its_retries_and_stands_in_the_dead_letters() {
     sent(&world);
     let summary = world.succeed("p");
     assert_eq!(sent(&world), [""; 0], "a dead one is left alone");
-    assert!(!summary.waiting);
+    assert!(summary.retryable == 0);
 }
 
 #[test]
@@ -206,14 +206,14 @@ fn a_tracked_dead_letter_goes_when_a_later_version_gets_through() {
 fn discarded_retries_are_not_made() {
     let world = world(retrying());
     refuse(&world, &["b"]);
-    assert!(world.succeed("p").waiting);
+    assert_eq!(world.succeed("p").retryable, 1);
     sent(&world);
     let user = tahini_hub::execution_log::User::default();
     world.hub().discard_retries("p", &user).unwrap();
     let last = world.log("p").pop().unwrap();
     assert_eq!(last["event_type"], "pump-discard-retries");
-    assert!(!world.live_pipe("p").state().last.unwrap().waiting);
-    assert!(!world.succeed("p").waiting);
+    assert_eq!(world.live_pipe("p").state().last.unwrap().retryable, 0);
+    assert_eq!(world.succeed("p").retryable, 0);
     assert_eq!(sent(&world), [""; 0]);
 }
 
@@ -410,7 +410,7 @@ fn a_filtered_version_resolves_an_older_one_that_waits() {
     world.succeed("p");
     world.records("p", records(&[("b", 9)]));
     let summary = world.succeed("p");
-    assert!(!summary.waiting);
+    assert!(summary.retryable == 0);
     let last = errors(&world).pop().unwrap();
     assert_eq!(last, json!(["write-error:b", 1, false, true, false]));
     sent(&world);
@@ -572,7 +572,7 @@ fn what_waits_in_a_store_of_an_earlier_version_is_retried() {
     dataset.commit(commit).unwrap().1.wait().unwrap();
     let summary = world.succeed("p");
     assert_eq!(sent(&world), ["z", "abc", "d"]);
-    assert!(!summary.waiting);
+    assert!(summary.retryable == 0);
     let told = json!(["write-error:z", 3, false, true, false]);
     assert_eq!(
         errors(&world),

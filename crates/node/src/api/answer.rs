@@ -4,8 +4,9 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value as Json, json};
+use tahini_entity::json::{Fields, write_record};
 use tahini_hub::hub::Refusal;
-use tahini_hub::receiver::PostError;
+use tahini_hub::receiver::{PostError, Stale};
 use tahini_hub::secrets::VaultError;
 use tahini_hub::{Class, Failure};
 use tahini_store::StoreError;
@@ -107,9 +108,9 @@ impl From<Failure> for Problem {
     fn from(failure: Failure) -> Problem {
         let status = match failure.class {
             Class::Entity => StatusCode::BAD_REQUEST,
-            Class::Config => StatusCode::CONFLICT,
+            Class::Config | Class::Tripped => StatusCode::CONFLICT,
             Class::Transient | Class::Waiting | Class::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
-            Class::Fatal | Class::Tripped => StatusCode::INTERNAL_SERVER_ERROR,
+            Class::Fatal => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Problem::new(status, failure.to_string())
     }
@@ -155,11 +156,37 @@ impl From<PostError> for Problem {
         match error {
             PostError::Body(words) => Problem::bad(words),
             PostError::Conflict(words) => Problem::conflict(words),
-            PostError::Outdated(words) => Problem::new(StatusCode::PRECONDITION_FAILED, words),
+            PostError::Outdated(words, stale) => {
+                let problem = Problem::new(StatusCode::PRECONDITION_FAILED, words);
+                match stale {
+                    Some(stale) => with_stale(problem, &stale),
+                    None => problem,
+                }
+            }
             PostError::Refused(refusal) => not_a_conflict(refusal.into()),
             PostError::Failed(failure) => not_a_conflict(failure.into()),
         }
     }
+}
+
+/// What the poster needs to merge its entity with the latest version.
+fn with_stale(problem: Problem, stale: &Stale) -> Problem {
+    let shown = [
+        ("input_entity", &stale.input),
+        ("existing_entity", &stale.existing),
+        ("common_ancestor_entity", &stale.ancestor),
+    ];
+    shown.into_iter().fold(problem, |problem, (name, batch)| {
+        let Some(record) = batch.iter().next() else {
+            return problem;
+        };
+        let mut text = Vec::new();
+        write_record(record, Fields::ALL, &mut text);
+        match serde_json::from_slice(&text) {
+            Ok(entity) => problem.with(name, entity),
+            Err(_) => problem,
+        }
+    })
 }
 
 /// The pipe cannot take anything until somebody mends it: the poster should come again.

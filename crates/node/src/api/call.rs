@@ -1,5 +1,7 @@
 //! One request, taken apart.
 
+use std::sync::Arc;
+
 use axum::RequestPartsExt as _;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Multipart, RawPathParams, Request};
@@ -7,6 +9,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use futures_util::StreamExt as _;
 use serde_json::{Map, Value as Json};
 use tahini_hub::execution_log::User;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::answer::Problem;
 
@@ -30,7 +33,12 @@ pub struct Call {
     pub body: Bytes,
     /// The body of a handler that streams it.
     pub stream: Body,
+    /// What the body takes of the memory that all bodies may take together.
+    memory: Option<OwnedSemaphorePermit>,
 }
+
+/// Bytes that one permit of that memory stands for.
+pub const PORTION: usize = 64 << 10;
 
 impl Call {
     /// Takes a request apart; the body is left as a stream.
@@ -53,6 +61,7 @@ impl Call {
             user,
             body: Bytes::new(),
             stream,
+            memory: None,
         })
     }
 
@@ -111,9 +120,14 @@ impl Call {
             .any(|item| media_type(item).eq_ignore_ascii_case(kind))
     }
 
-    /// Reads the body to its end, at most `limit` bytes. Of a multipart form that holds a file,
-    /// the file is the body, and its type the body's.
-    pub async fn read_body(&mut self, limit: usize) -> Result<(), Problem> {
+    /// Reads the body to its end, at most `limit` bytes, and as many as are left of `memory`, in
+    /// portions. Of a multipart form that holds a file, the file is the body, and its type the
+    /// body's.
+    pub async fn read_body(
+        &mut self,
+        limit: usize,
+        memory: &Arc<Semaphore>,
+    ) -> Result<(), Problem> {
         let coding = self.header(header::CONTENT_ENCODING);
         if !coding.is_empty() && !coding.eq_ignore_ascii_case("identity") {
             let words = format!("expected a body without Content-Encoding, found {coding:?}");
@@ -121,14 +135,48 @@ impl Call {
         }
         let stream = std::mem::take(&mut self.stream);
         if self.is_body("multipart/form-data") {
-            return self.read_multipart(stream, limit).await;
+            let body = self.collect(stream, limit, memory).await?;
+            return self.read_multipart(body).await;
         }
-        self.body = collect(stream, limit).await?;
+        self.body = self.collect(stream, limit, memory).await?;
         Ok(())
     }
 
-    async fn read_multipart(&mut self, stream: Body, limit: usize) -> Result<(), Problem> {
-        let body = collect(stream, limit).await?;
+    /// Nobody waits for memory in the middle of a body: two that wait for each other would wait
+    /// for good.
+    async fn collect(
+        &mut self,
+        body: Body,
+        limit: usize,
+        memory: &Arc<Semaphore>,
+    ) -> Result<Bytes, Problem> {
+        let mut stream = body.into_data_stream();
+        let mut whole = Vec::new();
+        let mut portions = 0;
+        while let Some(chunk) = stream.next().await {
+            let chunk =
+                chunk.map_err(|error| Problem::bad(format!("the body broke off: {error}")))?;
+            if whole.len() + chunk.len() > limit {
+                let words = format!("expected a body of at most {limit} bytes, found more");
+                return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, words));
+            }
+            while portions * PORTION < whole.len() + chunk.len() {
+                let Ok(one) = Arc::clone(memory).try_acquire_owned() else {
+                    let words = "other bodies take the memory that there is for them";
+                    return Err(Problem::later(words, 1));
+                };
+                match &mut self.memory {
+                    Some(held) => held.merge(one),
+                    none => *none = Some(one),
+                }
+                portions += 1;
+            }
+            whole.extend_from_slice(&chunk);
+        }
+        Ok(whole.into())
+    }
+
+    async fn read_multipart(&mut self, body: Bytes) -> Result<(), Problem> {
         let mut request = Request::new(Body::from(body));
         *request.headers_mut() = self.headers.clone();
         let wrong = |error: &dyn std::fmt::Display| {
@@ -200,6 +248,12 @@ impl Form {
     pub fn get(&self, name: &str) -> Option<&str> {
         find(&self.0, name)
     }
+
+    /// All fields of that name, in order.
+    pub fn all(&self, name: &str) -> Vec<&str> {
+        let named = self.0.iter().filter(|(known, _)| known == name);
+        named.map(|(_, value)| value.as_str()).collect()
+    }
 }
 
 fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
@@ -238,20 +292,6 @@ pub fn pairs(text: &str) -> Vec<(String, String)> {
 /// A URL that only lends its query's syntax.
 fn blank() -> reqwest::Url {
     reqwest::Url::parse("http://query/").expect("this is a URL")
-}
-
-async fn collect(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    let mut stream = body.into_data_stream();
-    let mut whole = Vec::new();
-    while let Some(chunk) = stream.next().await {
-        let chunk = chunk.map_err(|error| Problem::bad(format!("the body broke off: {error}")))?;
-        if whole.len() + chunk.len() > limit {
-            let words = format!("expected a body of at most {limit} bytes, found more");
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, words));
-        }
-        whole.extend_from_slice(&chunk);
-    }
-    Ok(whole.into())
 }
 
 #[cfg(test)]

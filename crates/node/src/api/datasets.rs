@@ -9,6 +9,7 @@ use tahini_entity::Batch;
 use tahini_entity::json::{Elements, Fields, Layout, Numbers, Parser, write_record};
 use tahini_hub::breaker::Reset;
 use tahini_hub::hub::LivePipe;
+use tahini_hub::subset::{self, Part};
 use tahini_store::{Head, Limit, Snapshot, View};
 
 use super::answer::json_answer;
@@ -273,12 +274,51 @@ fn entity_of(node: &Node, call: &Call, id: &str) -> Answer {
         let inside = |subset: &Subset| subset.holds(&record.to_entity());
         subset.as_ref().is_none_or(inside)
     });
-    let Some(record) = found.next() else {
-        return Err(Problem::missing("entity", id));
+    let mut other = Batch::new();
+    let record = match found.next() {
+        Some(record) => record,
+        None if call.get("offset").is_some() || subset.is_some() => {
+            return Err(Problem::missing("entity", id));
+        }
+        None => {
+            also_known_as(node, name, snapshot.as_ref(), id, &mut other)?;
+            let found = other.iter().next();
+            found.ok_or_else(|| Problem::missing("entity", id))?
+        }
     };
     let mut text = Vec::new();
     write_record(record, Fields::ALL, &mut text);
     Ok(json_body(text.into()))
+}
+
+/// The first entity that has an id among its `$ids`, where a pipe wants an index by them.
+fn also_known_as(
+    node: &Node,
+    name: &str,
+    snapshot: &dyn Snapshot,
+    id: &str,
+    out: &mut Batch,
+) -> Result<(), Problem> {
+    let by_ids = json!(["eq", "_S.$ids", id]);
+    let Some(subset) = subset::declared(&node.assembly.hub, name, &by_ids) else {
+        return Ok(());
+    };
+    let (mut part, mut after) = (Part::new(subset, None), None);
+    let view = View {
+        history: false,
+        deleted: false,
+    };
+    let limit = Limit {
+        rows: 1,
+        bytes: 1 << 20,
+    };
+    while out.is_empty() {
+        match part.changes(snapshot, after, view, limit, out)? {
+            Some(seq) => after = Some(seq),
+            None => break,
+        }
+    }
+    Ok(())
 }
 
 fn version_at(

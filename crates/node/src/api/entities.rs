@@ -58,6 +58,39 @@ pub async fn of_log(node: Arc<Node>, call: Call) -> Answer {
     read_dataset(node, call, name, empty).await
 }
 
+/// What can be done with a dataset's entities; the headers tell how far they go.
+pub fn dataset_options(node: &Node, call: &Call) -> Answer {
+    let name = call.id("dataset_id");
+    subset_of(node, name, call)?;
+    let said = node.said(name)?;
+    let said = said.ok_or_else(|| Problem::missing("dataset", name))?;
+    options(call, Some(said), "/api/datasets/{dataset_id}/entities")
+}
+
+/// The same for a pipe's execution log.
+pub fn log_options(node: &Node, call: &Call) -> Answer {
+    let pipe = call.id("pipe_id");
+    node.assembly.hub.pipe(pipe)?;
+    let said = node.said(&tahini_hub::execution_log::dataset_id(pipe))?;
+    options(call, said, "/api/pipes/{pipe_id}/log")
+}
+
+fn options(call: &Call, said: Option<Said>, path: &str) -> Answer {
+    if call.get("webhook").is_some() {
+        return Err(Problem::bad(
+            "expected no `webhook`: this node tells nobody of new entities; ask again with `since`",
+        ));
+    }
+    let mut response = super::answer::text_answer(String::new())?;
+    if let Ok(list) = HeaderValue::from_str(&super::allowed(path)) {
+        response.headers_mut().insert(header::ALLOW, list);
+    }
+    if let Some(said) = said {
+        said.put(&mut response);
+    }
+    Ok(response)
+}
+
 /// The subset that is asked for, if one is.
 pub fn subset_of(node: &Node, dataset: &str, call: &Call) -> Result<Option<Subset>, Problem> {
     let Some(text) = call.get("subset").filter(|subset| !subset.is_empty()) else {

@@ -49,7 +49,7 @@ impl Gate {
             ));
         };
         let claims = key.verify(token).map_err(unauthorized)?;
-        let looks = parts.method == Method::GET || parts.method == Method::HEAD;
+        let looks = matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS);
         let refused = match (claims.role, route.access) {
             (Role::Admin, _) | (Role::Proxy, Access::Proxy) => None,
             (Role::Reader, Access::Usual | Access::Open) if looks => None,

@@ -40,7 +40,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::extract::{ConnectInfo, Request};
-use axum::http::{HeaderName, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use jiff::Timestamp;
@@ -49,6 +49,7 @@ use tahini_hub::secrets::Vault;
 use tahini_store::Backend;
 use tokio::sync::Semaphore;
 
+use answer::text_answer;
 pub use answer::{Answer, Problem};
 pub use call::Call;
 pub use gate::Gate;
@@ -78,6 +79,8 @@ pub struct Node {
     pub gate: Gate,
     /// When the node started.
     pub started: Timestamp,
+    /// Starts after the first one of this version.
+    pub restarts: u64,
     /// Whether schedules start runs.
     pub automatic: bool,
     /// The node is shutting down.
@@ -90,6 +93,8 @@ pub struct Node {
     pub receiving: Arc<Semaphore>,
     /// Bounds the posts that are taken or wait.
     pub queue: Arc<Semaphore>,
+    /// Bounds what all bodies take together.
+    pub bodies: Arc<Semaphore>,
 }
 
 /// Blocking jobs of the API that may be under way.
@@ -98,6 +103,14 @@ pub const POOL: usize = 8;
 pub const RECEIVING: usize = 8;
 /// Bytes that a body may have, but for posted entities.
 const BODY_BYTES: usize = 64 << 20;
+
+/// Bytes that all bodies may take together.
+const ALL_BODIES_BYTES: usize = 128 << 20;
+
+/// The memory for the bodies of all requests, in portions.
+pub fn memory_for_bodies() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(ALL_BODIES_BYTES / call::PORTION))
+}
 
 impl Node {
     /// Whether the node takes requests.
@@ -162,6 +175,8 @@ pub enum Verb {
     Patch,
     /// DELETE.
     Delete,
+    /// OPTIONS.
+    Options,
 }
 
 impl Verb {
@@ -173,6 +188,7 @@ impl Verb {
             Verb::Put => "put",
             Verb::Patch => "patch",
             Verb::Delete => "delete",
+            Verb::Options => "options",
         }
     }
 
@@ -183,6 +199,7 @@ impl Verb {
             Verb::Put => MethodFilter::PUT,
             Verb::Patch => MethodFilter::PATCH,
             Verb::Delete => MethodFilter::DELETE,
+            Verb::Options => MethodFilter::OPTIONS,
         }
     }
 }
@@ -257,7 +274,8 @@ pub fn router(node: Arc<Node>, door: Door) -> Router {
     }
     let mut router = Router::new();
     for (path, methods) in paths {
-        router = router.route(path, methods.fallback(not_allowed));
+        let other = move |request: Request| async move { other_method(path, &request) };
+        router = router.route(path, methods.fallback(other));
     }
     router.fallback(nothing_here)
 }
@@ -297,8 +315,8 @@ async fn carry_out(
     match route.handle {
         Handle::Now(handle) => handle(&node, &call),
         Handle::Work(handle) => {
-            if !matches!(call.method, Method::GET | Method::HEAD) {
-                call.read_body(BODY_BYTES).await?;
+            if !matches!(call.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+                call.read_body(BODY_BYTES, &node.bodies).await?;
             }
             node.work(move |node| handle(node, &call)).await?
         }
@@ -313,13 +331,34 @@ fn new_id() -> HeaderValue {
     HeaderValue::from_str(&text).expect("hex digits are a header's value")
 }
 
-async fn not_allowed(request: Request) -> Problem {
-    let words = format!(
-        "{} cannot be used with {}",
-        request.method(),
-        request.uri().path()
-    );
-    Problem::new(StatusCode::METHOD_NOT_ALLOWED, words)
+/// The methods that the table has for a path, as the header `Allow` lists them.
+pub fn allowed(path: &str) -> String {
+    let of_it = routes::ROUTES.iter().filter(|route| route.path == path);
+    let mut names: Vec<String> = of_it
+        .map(|route| route.method.name().to_uppercase())
+        .collect();
+    if names.iter().any(|name| name == "GET") {
+        names.push("HEAD".to_owned());
+    }
+    names.push("OPTIONS".to_owned());
+    names.sort_unstable();
+    names.dedup();
+    names.join(", ")
+}
+
+/// Answers a method that the table does not have for a path: OPTIONS is told which ones there are.
+fn other_method(path: &str, request: &Request) -> Response {
+    let mut response = match request.method() {
+        &Method::OPTIONS => text_answer(String::new()).unwrap_or_else(Problem::into_response),
+        other => {
+            let words = format!("{other} cannot be used with {}", request.uri().path());
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, words).into_response()
+        }
+    };
+    if let Ok(list) = HeaderValue::from_str(&allowed(path)) {
+        response.headers_mut().insert(header::ALLOW, list);
+    }
+    response
 }
 
 async fn nothing_here(request: Request) -> Problem {

@@ -109,6 +109,13 @@ impl Asked {
                 "expected {name} to be true or false, found {other}"
             ))),
         };
+        const KNOWN: [&str; 6] = ["source", "pipe", "datasets", "now", "trace", "side_effects"];
+        if let Some(name) = body.keys().find(|name| !KNOWN.contains(&name.as_str())) {
+            let known = KNOWN.join(", ");
+            return Err(Problem::bad(format!(
+                "expected the members {known}, found {name:?}"
+            )));
+        }
         let (trace, side_effects) = (flag(&body, "trace")?, flag(&body, "side_effects")?);
         let datasets = match body.remove("datasets") {
             None | Some(Json::Null) => Map::new(),

@@ -69,6 +69,9 @@ fn carry_out(
             hub.set_offset(id, offset, &call.user)?;
         }
         "discard-retries" => hub.discard_retries(id, &call.user)?,
+        "retry-dead-letters" => {
+            hub.retry_dead_letters(id, &form.all("entity-id"), &call.user)?;
+        }
         "discard-inferred-schema" => hub.discard_entity_types(id, &call.user)?,
         "set-last-seen-to-end" => {
             hub.set_offset_to_end(id, &call.user)?;

@@ -24,7 +24,7 @@ pub async fn take(node: Arc<Node>, mut call: Call) -> Answer {
     let Ok(_place) = Arc::clone(&node.queue).try_acquire_owned() else {
         return Err(Problem::later(format!("{WAITING} posts wait already"), 1));
     };
-    call.read_body(POST_BYTES).await?;
+    call.read_body(POST_BYTES, &node.bodies).await?;
     let body = call.body;
     let job = {
         let node = Arc::clone(&node);
@@ -41,8 +41,7 @@ pub async fn take(node: Arc<Node>, mut call: Call) -> Answer {
             {
                 node.scheduler.signal(dataset);
             }
-            let single = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-            Ok::<_, Problem>(posted.written.map(|written| texts(&written, single)))
+            Ok::<_, Problem>(posted.written.map(|written| texts(&written)))
         }
     };
     match run_within(&node.receiving, job).await?? {
@@ -51,21 +50,21 @@ pub async fn take(node: Arc<Node>, mut call: Call) -> Answer {
     }
 }
 
-/// Entities in the shape that they were posted in: a list, or one alone.
-fn texts(written: &Batch, single: bool) -> Vec<u8> {
-    let mut text = Vec::new();
+/// What became of the posted entities, where versions are compared: the one as the documentation
+/// says, several in a list.
+fn texts(written: &Batch) -> Vec<u8> {
+    let single = written.len() == 1;
+    let mut text = match single {
+        true => b"{\"updated_entity\":".to_vec(),
+        false => b"{\"updated_entities\":[".to_vec(),
+    };
     for (at, record) in written.iter().enumerate() {
-        if !single {
-            text.push(if at == 0 { b'[' } else { b',' });
+        if at > 0 {
+            text.push(b',');
         }
         write_record(record, Fields::ALL, &mut text);
     }
-    match (single, written.is_empty()) {
-        (true, true) => text.extend_from_slice(b"{}"),
-        (true, false) => {}
-        (false, true) => text.extend_from_slice(b"[]"),
-        (false, false) => text.push(b']'),
-    }
+    text.extend_from_slice(if single { b"}" } else { b"]}" });
     text
 }
 

@@ -1,5 +1,7 @@
 //! Pipes and pumps as the API shows them.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 use tahini_entity::Offset;
@@ -7,7 +9,6 @@ use tahini_hub::breaker::{self, Tripped};
 use tahini_hub::config::{Problem, keeps_places};
 use tahini_hub::execution_log::{self, Summary};
 use tahini_hub::hub::{LivePipe, LiveState};
-use tahini_hub::progress::Place;
 use tahini_hub::reprocessing::{self, Reason};
 use tahini_hub::{Failure, Pipe, completeness, progress, rescan};
 use tahini_store::{Snapshot, StoreError};
@@ -129,7 +130,7 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
         json!(execution_log::dataset_id(live.id())),
     );
     set("supported-operations", json!(operations(live)));
-    set("dependencies", json!([]));
+    set("dependencies", json!(joined(live)));
     set("origin", json!("user"));
     set("version", json!(1));
     let facts = config_facts(live).into_iter();
@@ -164,8 +165,9 @@ fn rescan_json(node: &Node, live: &LivePipe, state: &LiveState) -> Json {
 fn flow_facts(node: &Node, live: &LivePipe, last: Option<&Summary>) -> Vec<(&'static str, Json)> {
     let held = last.and_then(|summary| summary.held_back.as_deref());
     // A place that cannot be read is told elsewhere.
-    let reasons = node.place(live).ok().flatten();
-    let reasons = reasons.map_or_else(Vec::new, |place| reprocessing::reasons(&place));
+    let home = node.home(live).ok().flatten();
+    let reasons = home.and_then(|home| reprocessing::reasons_in(home.as_ref(), live.id()).ok());
+    let reasons = reasons.unwrap_or_default();
     let reasons = reasons.iter().map(Reason::to_json);
     let tripped = node.assembly.hub.tripped(live).ok().flatten();
     let has_breaker = tripped.is_some() || live.has_breaker();
@@ -259,6 +261,7 @@ pub fn operations(live: &LivePipe) -> Vec<&'static str> {
         "disable",
         "update-last-seen",
         "discard-retries",
+        "retry-dead-letters",
         "discard-inferred-schema",
     ];
     if reads_datasets(live) {
@@ -288,6 +291,12 @@ pub fn queue(node: &Node, live: &LivePipe) -> Result<Option<u64>, StoreError> {
         true => Ok(None),
         false => node.assembly.hub.unread(live),
     }
+}
+
+/// The datasets that the pipe's rules read beside its source.
+fn joined(live: &LivePipe) -> BTreeSet<&str> {
+    let reads = live.pipe.iter().flat_map(|pipe| &pipe.reads);
+    reads.map(|read| read.dataset.as_str()).collect()
 }
 
 fn average(last: Option<&Summary>) -> Json {
@@ -353,14 +362,8 @@ impl Node {
         }
     }
 
-    /// A pipe's place, without making the dataset that keeps it.
-    fn place(&self, live: &LivePipe) -> Result<Option<Place>, StoreError> {
-        let home = self.home(live)?;
-        home.map(|home| Place::load(home.as_ref(), live.id()))
-            .transpose()
-    }
-
-    fn home(&self, live: &LivePipe) -> Result<Option<Box<dyn Snapshot>>, StoreError> {
+    /// The dataset that keeps a pipe's place, where there is one.
+    pub fn home(&self, live: &LivePipe) -> Result<Option<Box<dyn Snapshot>>, StoreError> {
         let log = execution_log::dataset_id(live.id());
         let home = live
             .pipe

@@ -1,7 +1,6 @@
 //! `tahini transform` with datasets to join, a time of one's own, or an explanation.
 
 use std::io::Read;
-use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use serde_json::{Value as Json, json};
@@ -14,7 +13,7 @@ use tahini_hub::preview::{Look, MAX_PREVIEW, Passed, Way};
 
 use super::stdin::Lines;
 use super::transform::Opened;
-use crate::cli::{FAILED, OK, Transform};
+use crate::cli::{FAILED, INVALID, OK, Transform};
 use crate::{say, shown};
 
 /// Entities transformed at a time, unless each one is explained.
@@ -23,12 +22,23 @@ const ROWS: usize = 1000;
 /// Transforms stdin and prints results, or how they came about.
 pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
     let mut beside = Beside::default();
-    for given in &options.datasets {
-        let Some((name, file)) = given.split_once('=') else {
-            bail!("expected --dataset NAME=FILE, found {given:?}");
-        };
-        let read = || -> anyhow::Result<Batch> { entities(std::fs::File::open(Path::new(file))?) };
-        beside.give(name, &read().with_context(|| file.to_owned())?);
+    for (at, (name, file)) in options.datasets.iter().enumerate() {
+        if options.datasets[..at]
+            .iter()
+            .any(|(known, _)| known == name)
+        {
+            bail!("expected each --dataset once, found {name:?} again");
+        }
+        let read = || -> anyhow::Result<Batch> { entities(std::fs::File::open(file)?) };
+        let read = read().with_context(|| file.display().to_string())?;
+        if let Some(at) = read.iter().position(|record| record.id.is_none()) {
+            let file = file.display();
+            bail!(
+                "{file}: expected entities with an _id, found none in number {}",
+                at + 1
+            );
+        }
+        beside.give(name, &read);
     }
     let world = &opened.assembly.hub.world;
     let look = Look {
@@ -40,6 +50,18 @@ pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
         most: MAX_PREVIEW,
     };
     let mut way = Way::open(&opened.pipe, world, &Cancel::new(), look)?;
+    for (_, program) in way.programs() {
+        let mut names = program.reads().iter().map(|read| &read.dataset);
+        let given = |name: &String| options.datasets.iter().any(|(known, _)| known == name);
+        if let Some(name) = names.find(|name| !given(name)) {
+            let file = options.rules.display();
+            say::error_line(&format!(
+                "{file}: expected the dataset {name:?}, which the rules join, found none; \
+                 --dataset {name}=FILE gives it"
+            ));
+            return Ok(INVALID);
+        }
+    }
     if options.explain {
         print_analysis(&way, opened, options.json);
     }

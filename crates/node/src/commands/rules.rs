@@ -34,12 +34,15 @@ pub(super) fn read(
     let Some(json) = read.json else {
         return Ok(None);
     };
-    let rules = Rules::of(json, read.spans, file).ok_or_else(|| {
-        anyhow!(
-            "{}: expected a rules object, a dtl transform or a pipe",
-            file.display()
-        )
-    })?;
+    let found = describe(&json);
+    let Some(rules) = Rules::of(json, read.spans, file) else {
+        let expected = "expected a rules object, a dtl transform or a pipe";
+        let message = format!("{expected}, found {found}");
+        let mut problem = Problem::error(JsonPath::default(), message).in_file(file);
+        (problem.line, problem.column) = (Some(1), Some(1));
+        print_problems(&[&problem]);
+        return Ok(None);
+    };
     let mut input = Input::new(rules.pipe.clone());
     input.file = Some(file.to_owned());
     let inputs = [Some(input), metadata_of(file)?];
@@ -64,8 +67,8 @@ pub(super) fn read(
 
 /// Reads a file of configuration and prints what is wrong with its text.
 fn text(file: &Path) -> anyhow::Result<Text> {
-    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
-    let read = Text::parse(&text, Some(file));
+    let bytes = std::fs::read(file).with_context(|| file.display().to_string())?;
+    let read = Text::of_bytes(&bytes, Some(file));
     print_problems(&read.problems.iter().collect::<Vec<_>>());
     Ok(read)
 }
@@ -92,6 +95,17 @@ fn metadata_of(file: &Path) -> anyhow::Result<Option<Input>> {
     input.file = Some(metadata);
     input.spans = Some(read.spans);
     Ok(Some(input))
+}
+
+fn describe(json: &Json) -> &'static str {
+    match json {
+        Json::Array(_) => "a list",
+        Json::Object(_) => "an object",
+        Json::String(_) => "text",
+        Json::Number(_) => "a number",
+        Json::Bool(_) => "true or false",
+        Json::Null => "null",
+    }
 }
 
 /// What transforms that ask somebody else are told: there are no systems beside a file of rules.

@@ -51,7 +51,7 @@ fn two_gigabytes_stream_through_in_200_megabytes() {
 }
 
 /// The process's anonymous memory; 0 once it is gone.
-fn anonymous_kb(status: &str) -> u64 {
+pub fn anonymous_kb(status: &str) -> u64 {
     let text = std::fs::read_to_string(status).unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("RssAnon:"));
     line.and_then(|line| line.split_whitespace().nth(1)?.parse().ok())

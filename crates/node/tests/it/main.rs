@@ -7,6 +7,7 @@
 
 mod api;
 mod commands;
+mod failed_in_numbers;
 mod kill;
 mod killed_breaker;
 mod large;

@@ -94,6 +94,53 @@ fn fmt_check_names_files_and_changes_none() {
 }
 
 #[test]
+fn fmt_leaves_specs_of_tests_in_a_project_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let spec = "{\"b\":1,\"a\":2}";
+    write(folder.path(), "expected/a.test.json", spec);
+    write(folder.path(), "expected/a.json", "[]");
+    let output = tahini(folder.path(), &["fmt", "."], "");
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "./expected/a.json\n");
+    let text = std::fs::read_to_string(folder.path().join("expected/a.test.json")).unwrap();
+    assert_eq!(text, spec);
+}
+
+#[test]
+fn results_that_cannot_be_written_are_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    write(
+        folder.path(),
+        "copy.json",
+        r#"{"default": [["copy", "*"]]}"#,
+    );
+    write(folder.path(), "in.json", "{\"_id\":\"1\"}\n");
+    for args in [
+        &["transform", "copy.json"][..],
+        &["transform", "copy.json", "--explain"],
+        &["explain", "upper"],
+        &["schema", "rules"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tahini"));
+        let input = std::fs::File::open(folder.path().join("in.json")).unwrap();
+        let full = std::fs::File::create("/dev/full").unwrap();
+        command
+            .args(args)
+            .current_dir(folder.path())
+            .stdin(input)
+            .stdout(full);
+        let output = command.output().unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(1),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+        assert!(stderr(&output).contains("cannot be written"), "{args:?}");
+    }
+}
+
+#[test]
 fn fmt_leaves_what_it_would_damage() {
     let folder = tempfile::tempdir().unwrap();
     let commented = "{\n  // why\n  \"_id\": \"a\"\n}\n";
@@ -212,7 +259,7 @@ fn transform_joins_given_datasets_at_a_given_time() {
         ]
     );
     let output = tahini(folder.path(), &args[..4], source);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     assert!(
         stderr(&output).contains("\"countries\""),
         "{}",

@@ -1,6 +1,7 @@
 //! The index: an LMDB environment per dataset, derived from the log and thrown away when in doubt.
 
 use std::io::Read as _;
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -499,17 +500,25 @@ impl Tables {
         Ok(Some(decode_state(&key, row)?.1.to_vec()))
     }
 
-    /// Calls `each` with whole keys and values of state whose index key starts with `prefix`.
-    pub fn states(
+    /// Calls `each` with whole keys and values of state in the order of index keys, from the index
+    /// key `from` on, while those start with `prefix` and `each` wants more.
+    pub fn states_from(
         &self,
         txn: &RoTxn<'_, WithoutTls>,
+        from: &[u8],
         prefix: &[u8],
-        mut each: impl FnMut(&[u8], &[u8]),
+        mut each: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> heed::Result<()> {
-        for row in self.state.prefix_iter(txn, prefix)? {
+        let range = (Bound::Included(from), Bound::Unbounded);
+        for row in self.state.range(txn, &range)? {
             let (key, row) = row?;
+            if !key.starts_with(prefix) {
+                break;
+            }
             let (whole, value) = decode_state(key, row)?;
-            each(whole, value);
+            if !each(whole, value) {
+                break;
+            }
         }
         Ok(())
     }

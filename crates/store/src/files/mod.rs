@@ -31,6 +31,7 @@ mod remove;
 mod rewrite;
 mod segment;
 mod snapshot;
+mod state;
 mod superseded;
 mod survey;
 mod told;

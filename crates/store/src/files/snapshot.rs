@@ -1,7 +1,6 @@
 //! A consistent view of a dataset on disk.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
@@ -14,7 +13,8 @@ use super::dataset::OpenDataset;
 use super::durable::View as Published;
 use super::fetch::{Fetch, look_up};
 use super::segment::Segment;
-use crate::keys::{index_key, is_cut, key_order, state_key, sure_prefix};
+use super::state::{Part, without_space};
+use crate::keys::{index_key, is_cut, key_order, state_key};
 use crate::rule::rolled_back;
 use crate::{Ask, Head, Hit, Limit, Seq, Snapshot, StateRows, StoreError, View};
 
@@ -401,33 +401,25 @@ impl Snapshot for FileSnapshot {
     }
 
     fn state(&self, space: &str, prefix: &[u8]) -> Result<StateRows, StoreError> {
+        Ok(self.state_page(space, prefix, None, usize::MAX)?.0)
+    }
+
+    fn state_page(
+        &self,
+        space: &str,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        most: usize,
+    ) -> Result<(StateRows, Option<Vec<u8>>), StoreError> {
         let _reading = self.reading()?;
-        let start = state_key(space, prefix);
-        let overlay = self
-            .dataset
-            .overlay
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
-        let mut rows = BTreeMap::new();
-        self.dataset.index.read(|tables, txn| {
-            tables.states(txn, sure_prefix(&start), |whole, value| {
-                if whole.starts_with(&start) {
-                    rows.insert(whole.to_vec(), value.to_vec());
-                }
-            })
-        })?;
-        let fresh = overlay.state.range(start.clone()..);
-        for (key, value) in fresh.take_while(|(key, _)| key.starts_with(&start)) {
-            match value {
-                Some(value) => rows.insert(key.clone(), value.clone()),
-                None => rows.remove(key),
-            };
-        }
-        overlay.rewind(self.view.commit, &start, &mut rows);
-        let border = space.len() + 1;
-        Ok(rows
-            .into_iter()
-            .map(|(key, value)| (key[border..].to_vec(), value))
-            .collect())
+        let behind = after.map(|after| state_key(space, after));
+        let part = Part {
+            start: &state_key(space, prefix),
+            behind: behind.as_deref(),
+            most: most.max(1),
+        };
+        let (rows, last) = part.read(&self.dataset, self.view.commit)?;
+        let last = last.map(|group| group[space.len() + 1..].to_vec());
+        Ok((without_space(rows, space), last))
     }
 }

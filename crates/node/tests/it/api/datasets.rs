@@ -527,3 +527,68 @@ fn a_tripped_circuit_breaker_is_rolled_back() {
     assert_eq!(log[0]["event_type"], "circuit-breaker-rollback");
     assert!(!succeeds(&node), "its source is as it was");
 }
+
+/// As the data browser does, where the sink has the index: by `_id`, else by `$ids`.
+#[test]
+fn an_entity_is_found_by_its_other_ids() {
+    let pipe = |indexes: Value| {
+        json!({
+            "_id": "g", "type": "pipe", "source": {"type": "http_endpoint"},
+            "sink": {"type": "dataset", "indexes": indexes}
+        })
+    };
+    let node = TestNode::of(json!([pipe(json!("$ids"))]));
+    let entities = json!([
+        {"_id": "gone", "$ids": ["a-1"], "_deleted": false},
+        {"_id": "one", "$ids": ["a-1", "b-1", "~:ns:c"]}, {"_id": "b-1", "own": true}
+    ]);
+    node.post("/api/receivers/g/entities", entities).ok();
+    node.post(
+        "/api/receivers/g/entities",
+        json!([{"_id": "gone", "_deleted": true}]),
+    )
+    .ok();
+    let at = "/api/datasets/g/entity?entity_id=";
+    assert_eq!(node.json(&format!("{at}a-1"))["_id"], "one");
+    assert_eq!(node.json(&format!("{at}~:ns:c"))["_id"], "one");
+    assert_eq!(node.json("/api/datasets/g/entities/a-1")["_id"], "one");
+    assert_eq!(
+        node.json(&format!("{at}b-1"))["own"],
+        true,
+        "its own id goes first"
+    );
+    node.get(&format!("{at}a-1&offset=0"))
+        .is_problem(404, "a-1");
+    node.get(&format!("{at}nobody")).is_problem(404, "nobody");
+    node.put("/api/pipes/g/config", pipe(json!([]))).ok();
+    node.get(&format!("{at}a-1")).is_problem(404, "a-1");
+}
+
+/// Other methods are refused with the ones that there are; OPTIONS tells them, and how far the
+/// dataset goes.
+#[test]
+fn options_tell_what_can_be_done() {
+    let node = filled();
+    let ask = |path: &str| node.send(node.request(reqwest::Method::OPTIONS, path));
+    let told = ask("/api/datasets/d/entities?history=true");
+    assert_eq!((told.status, told.text.as_str()), (200, ""));
+    assert_eq!(told.header("allow"), "GET, HEAD, OPTIONS, POST");
+    assert_eq!(told.header("x-dataset-max-updated"), "4");
+    assert!(told.header("content-type").starts_with("text/plain"));
+    ask("/api/datasets/none/entities").is_problem(404, "none");
+    ask("/api/datasets/d/entities?subset=%5B%5D").is_problem(404, "subset");
+    ask("/api/datasets/d/entities?webhook=http%3A%2F%2Fx%2F&token=t").is_problem(400, "`webhook`");
+    assert_eq!(
+        ask("/api/pipes/r/log").header("allow"),
+        "GET, HEAD, OPTIONS"
+    );
+    ask("/api/pipes/none/log").is_problem(404, "none");
+    let other = ask("/api/datasets/d");
+    assert_eq!(
+        (other.status, other.header("allow")),
+        (200, "DELETE, GET, HEAD, OPTIONS, POST")
+    );
+    let refused = node.put("/api/datasets/d/entities", json!([]));
+    refused.is_problem(405, "PUT");
+    assert_eq!(refused.header("allow"), "GET, HEAD, OPTIONS, POST");
+}

@@ -10,6 +10,7 @@ mod preview;
 mod publishers;
 mod receivers;
 mod secrets;
+mod shapes;
 mod status;
 mod systems;
 mod upstream;

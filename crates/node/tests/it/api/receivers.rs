@@ -38,19 +38,74 @@ fn who_locks_optimistically_is_answered_with_what_was_written() {
     }]));
     let post = |body: Value| node.post("/api/receivers/r/entities", body);
     let read = |answer: Answered| serde_json::from_str::<Value>(&answer.text).unwrap();
-    let list = read(post(json!([{"_id": "a", "n": 1}])));
-    assert_eq!(
-        (&list[0]["n"], &list[0]["_updated"]),
-        (&json!(1), &json!(0))
-    );
-    let one = read(post(json!({"_id": "a", "n": 2, "_updated": 0})));
+    let one = read(post(json!([{"_id": "a", "n": 1}])))["updated_entity"].clone();
+    assert_eq!((&one["n"], &one["_updated"]), (&json!(1), &json!(0)));
+    let one = read(post(json!({"_id": "a", "n": 2, "_updated": 0})))["updated_entity"].clone();
     assert_eq!(
         (&one["n"], &one["_updated"], &one["_previous"]),
         (&json!(2), &json!(1), &json!(0))
     );
-    post(json!({"_id": "a", "n": 3, "_updated": 0})).is_problem(412, "version 1");
+    let stale = post(json!([{"_id": "new"}, {"_id": "a", "n": 3, "_updated": 0}]));
+    stale.is_problem(412, "version 1");
+    // What the poster needs to merge the two.
+    let told = stale.value();
+    let number = |name: &str| told[name]["n"].clone();
+    assert_eq!(
+        ["input_entity", "existing_entity", "common_ancestor_entity"].map(number),
+        [json!(3), json!(2), json!(1)]
+    );
+    let unknown = post(json!({"_id": "b", "_updated": 0})).value();
+    assert_eq!(unknown["input_entity"]["_id"], "b");
+    assert!(unknown.get("existing_entity").is_none(), "{unknown}");
+    assert!(
+        unknown.get("common_ancestor_entity").is_none(),
+        "another entity's version"
+    );
     let all = node.json("/api/datasets/r/entities");
     assert_eq!(all.as_array().unwrap().len(), 2);
+    let several = post(json!([{"_id": "x"}, {"_id": "y"}])).ok();
+    assert_eq!(super::ids(&several["updated_entities"]), ["x", "y"]);
+}
+
+/// Nothing but a person's decision lets a poster in again; it is told to come again.
+#[test]
+fn a_tripped_breaker_answers_posts_with_503() {
+    let node = TestNode::of(json!([{
+        "_id": "r", "type": "pipe", "source": {"type": "http_endpoint"},
+        "sink": {"type": "dataset", "circuit_breaker_threshold_count": 1}
+    }]));
+    let post = |body: Value| node.post("/api/receivers/r/entities", body);
+    post(json!([{"_id": "a"}, {"_id": "b"}])).ok();
+    let many = json!([{"_id": "a", "n": 1}, {"_id": "b", "n": 1}]);
+    let answer = post(many.clone());
+    answer.is_problem(503, "at most 1 entities");
+    assert_eq!(answer.header("retry-after"), "10");
+    post(json!([{"_id": "c"}])).is_problem(503, "tripped");
+    node.post("/api/datasets/r/entities", json!([{"_id": "c"}]))
+        .is_problem(409, "holds something back");
+    let breaker = &node.json("/api/datasets/r")["runtime"]["circuit-breaker"];
+    assert_eq!(
+        (&breaker["tripped"], &breaker["uncommitted"]),
+        (&json!(true), &json!(2))
+    );
+    let held = node.json("/api/datasets/r/entities?uncommitted=true&history=false");
+    assert_eq!(held[0]["n"], 1);
+    node.form(
+        "/api/datasets/r",
+        &[("operation", "commit-circuit-breaker")],
+    )
+    .ok();
+    // The poster that comes again finds its entities there.
+    post(many).ok();
+    assert_eq!(
+        node.json("/api/datasets/r/entities")
+            .as_array()
+            .unwrap()
+            .len(),
+        4
+    );
+    node.post("/api/datasets/r/entities", json!([{"_id": "c"}]))
+        .ok();
 }
 
 #[test]
@@ -199,4 +254,26 @@ fn many_posters_at_once_lose_nothing() {
         let dataset = node.json(&format!("/api/datasets/d{n}"));
         assert_eq!(dataset["runtime"]["count-index-exists"], 10);
     }
+}
+
+/// What bodies take together has a limit; who meets it comes again, and nobody waits for long.
+#[test]
+fn bodies_share_the_memory_that_there_is_for_them() {
+    let node = node();
+    let bodies = &node.running().node().bodies;
+    let all = bodies.available_permits();
+    let taken = bodies
+        .try_acquire_many(u32::try_from(all).unwrap() - 1)
+        .unwrap();
+    let large = json!([{"_id": "large", "text": "x".repeat(100_000)}]);
+    let post = |body: &Value| node.post("/api/receivers/r/entities", body.clone());
+    let answer = post(&large);
+    answer.is_problem(503, "other bodies");
+    assert_eq!(answer.header("retry-after"), "1");
+    post(&json!([{"_id": "small"}])).ok();
+    node.put("/api/env", json!({"text": "x".repeat(100_000)}))
+        .is_problem(503, "other bodies");
+    drop(taken);
+    post(&large).ok();
+    assert_eq!(bodies.available_permits(), all, "all of it is given back");
 }

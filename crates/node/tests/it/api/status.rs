@@ -278,3 +278,74 @@ fn stop_ends_a_run_in_the_middle_of_its_rules() {
     let message = runtime["last-message"].as_str().unwrap();
     assert!(message.contains("stopped"), "{runtime}");
 }
+
+/// The reference's names, for dashboards that know them.
+#[test]
+fn documented_metrics_have_their_names() {
+    let mut node = TestNode::of(json!([
+        {
+            "_id": "a", "type": "pipe",
+            "source": {"type": "embedded", "entities": [{"_id": "1"}, {"_id": "2"}]},
+            "pump": {"schedule_interval": 3600, "dead_letter_dataset": "letters",
+                "max_write_errors_in_retry_dataset": 5},
+        },
+        super::reader("b", "a"),
+        {"_id": "hand", "type": "pipe", "source": {"type": "empty"}, "pump": {"mode": "manual"}},
+    ]));
+    node.run("a");
+    node.put(
+        "/api/pipes/a/config",
+        json!({
+            "_id": "a", "type": "pipe", "source": {"type": "embedded", "entities": [{"_id": "1"}]},
+            "pump": {"schedule_interval": 3600, "dead_letter_dataset": "letters",
+                "max_write_errors_in_retry_dataset": 5},
+        }),
+    )
+    .ok();
+    node.run("a");
+    node.run("a");
+    let text = node.get("/api/metrics").text;
+    for line in [
+        "sesam_health{sesam_health=\"healthy\"} 1",
+        "sesam_health{sesam_health=\"unhealthy\"} 0",
+        "sesam_backup_health{sesam_backup_health=\"unknown\"} 1",
+        "sesam_service_restarts 0",
+        "sesam_pipe_enabled{pipe=\"a\"} 1",
+        "sesam_pipe_config{pipe=\"a\",config_group=\"default\",leaf=\"0\"} 1",
+        "sesam_pipe_config{pipe=\"b\",config_group=\"default\",leaf=\"1\"} 1",
+        "sesam_pipe_queue_source{pipe=\"b\"} 3",
+        "sesam_pipe_sink_dataset_count_index_exists{pipe=\"a\"} 1",
+        "sesam_pipe_sink_dataset_count_index_deleted{pipe=\"a\"} 1",
+        "sesam_pipe_dead_letter_dataset_count_index_exists{pipe=\"a\"} 0",
+        "sesam_pump_successful{pipe=\"a\"} 1",
+        "sesam_pump_successful{pipe=\"b\"} 0",
+        "sesam_pump_started_total{pipe=\"a\"} 2",
+        "sesam_pump_completed_total{pipe=\"a\"} 2",
+        "sesam_pump_failed_total{pipe=\"a\"} 0",
+        "sesam_pump_interrupted_total{pipe=\"a\"} 0",
+        "sesam_pump_entities_changes_total{pipe=\"a\"} 3",
+        "sesam_pump_entities_seen_total{pipe=\"a\"} 4",
+        "sesam_pump_entities_retryable{pipe=\"a\"} 0",
+        "sesam_pump_entities_deletion_tracked_total{pipe=\"a\"} 1",
+        "tahini_pipe_out_of_sync{pipe=\"a\"} 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} in {text}");
+    }
+    for name in [
+        "sesam_pipe_usage",
+        "sesam_pump_last_completed_time",
+        "sesam_pump_started_created",
+    ] {
+        assert!(
+            text.contains(&format!("{name}{{pipe=\"a\"}} ")),
+            "{name} in {text}"
+        );
+    }
+    assert!(
+        !text.contains("sesam_pump_started_total{pipe=\"hand\"}"),
+        "{text}"
+    );
+    node.restart();
+    let text = node.get("/api/metrics").text;
+    assert!(text.contains("sesam_service_restarts 1\n"), "{text}");
+}

@@ -265,10 +265,13 @@ fn a_dataset_that_is_not_given_is_an_error_whatever_else_is_asked_for() {
         for more in [&[][..], &["--now", "2024-02-29T12:30:00Z"], &["--explain"]] {
             let args = [&["transform", "rules.json"], more].concat();
             let said = project.call_with(&args, "{\"_id\":\"1\",\"k\":\"x\"}\n", &[]);
-            assert_eq!(said.code, 1, "{args:?}: {}", said.out);
+            assert_eq!(said.code, 3, "{args:?}: {}", said.out);
             let all = format!("{}{}", said.out, said.err);
             assert!(all.contains("--dataset d=FILE gives it"), "{all}");
         }
+        // Whether an entity looks something up does not matter.
+        let said = project.call_with(&["transform", "rules.json"], "{\"_id\":\"1\"}\n", &[]);
+        assert_eq!(said.code, 3, "{}", said.out);
         let empty = ["transform", "rules.json", "--dataset", "d=/dev/null"];
         let said = project.call_with(&empty, "{\"_id\":\"1\",\"k\":\"x\"}\n", &[]);
         assert_eq!(said.code, 0, "{}", said.err);
@@ -287,4 +290,59 @@ fn of_an_entity_that_fails_no_part_is_printed() {
     assert_eq!(said.code, 1);
     let expected = format!("{{\"_id\":\"1\",\"a\":\"{long}\"}}\n");
     assert!(said.out == expected, "{} bytes", said.out.len());
+}
+
+#[test]
+fn datasets_beside_rules_are_given_once_and_have_ids() {
+    let project = with_rules(COPY);
+    project.write("d.json", "{\"_id\":\"x\"}\n{\"v\":1}\n");
+    let entity = "{\"_id\":\"1\"}\n";
+    for (given, code, words) in [
+        (&["d"][..], 2, "NAME=FILE"),
+        (&["d=/dev/null", "d=/dev/null"], 1, "\"d\" again"),
+        (&["d=d.json"], 1, "number 2"),
+    ] {
+        let datasets = given.iter().flat_map(|one| ["--dataset", one]);
+        let args: Vec<&str> = ["transform", "rules.json"]
+            .into_iter()
+            .chain(datasets)
+            .collect();
+        let said = project.call_with(&args, entity, &[]);
+        assert_eq!(said.code, code, "{args:?}: {}", said.err);
+        assert!(said.err.contains(words), "{args:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn a_file_that_holds_no_rules_is_told_with_its_place() {
+    for text in ["[]", "null", r#"[["copy", "*"]]"#] {
+        let project = with_rules(text);
+        let said = project.call_with(&["transform", "rules.json"], "", &[]);
+        assert_eq!(said.code, 3, "{text}: {}", said.err);
+        assert!(
+            said.err.starts_with("rules.json:1:1: error: "),
+            "{}",
+            said.err
+        );
+    }
+    let project = Project::of(&[]);
+    let bytes = b"{\"default\": [\n  [\"add\", \"\xff\", 1]]}";
+    std::fs::write(project.0.path().join("rules.json"), bytes).unwrap();
+    let said = project.call_with(&["transform", "rules.json"], "", &[]);
+    assert_eq!(said.code, 3, "{}", said.err);
+    assert!(
+        said.err
+            .starts_with("rules.json:2:12: error: expected UTF-8"),
+        "{}",
+        said.err
+    );
+}
+
+#[test]
+fn a_variable_in_a_comment_may_be_missing() {
+    let rules = r#"{"default": [["comment", ["add", "x", "$ENV(unset)"]], ["add", "y", 1]]}"#;
+    let project = with_rules(rules);
+    let said = project.call_with(&["transform", "rules.json"], "{\"_id\":\"1\"}\n", &[]);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(said.out.contains("\"y\":1"), "{}", said.out);
 }

@@ -70,6 +70,7 @@ contract!(
     unseen_walks_in_pages,
     state_is_listed_by_prefix,
     state_keys_may_be_long,
+    state_is_read_in_pages,
     state_alone_is_a_commit,
     the_populated_flag_stays,
     counts_follow_deletion,

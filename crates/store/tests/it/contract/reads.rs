@@ -1,5 +1,6 @@
 //! What snapshots promise.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use roaring::RoaringTreemap;
@@ -295,6 +296,62 @@ pub fn state_keys_may_be_long(backend: &dyn Backend) {
     expected.retain(|(key, _)| key.starts_with(&prefix));
     assert!(!expected.is_empty());
     assert_eq!(snapshot.state("s", &prefix).unwrap(), expected);
+}
+
+/// Pages together are what there is, whatever is in the index and what is not yet, removed or
+/// written since the view was taken.
+pub fn state_is_read_in_pages(backend: &dyn Backend) {
+    let dataset = orders(backend);
+    let long = |at: usize| [vec![b'k'; 370 + at % 40], format!("{at:03}").into_bytes()].concat();
+    let short = |at: usize| format!("k{at:03}").into_bytes();
+    let keys: Vec<Vec<u8>> = (0..40).map(short).chain((0..40).map(long)).collect();
+    for (at, key) in keys.iter().enumerate() {
+        write_state(
+            &dataset,
+            &[set("s", key, &[at as u8]), set("other", key, b"")],
+        );
+    }
+    for key in keys.iter().step_by(3) {
+        write_state(&dataset, &[unset("s", key)]);
+    }
+    let snapshot = dataset.snapshot().unwrap();
+    let expected = snapshot.state("s", b"k").unwrap();
+    let left: BTreeSet<&Vec<u8>> = (0..80)
+        .filter(|at| at % 3 != 0)
+        .map(|at| &keys[at])
+        .collect();
+    assert!(
+        expected.iter().map(|(key, _)| key).eq(left),
+        "{} rows",
+        expected.len()
+    );
+    for key in &keys {
+        write_state(&dataset, &[set("s", key, b"later")]);
+    }
+    write_state(&dataset, &[set("s", b"k", b"later")]);
+    for most in [1, 2, 7, 79, 1000] {
+        let (mut found, mut after, mut pages) = (Vec::new(), None, 0);
+        loop {
+            let page = snapshot.state_page("s", b"k", after.as_deref(), most);
+            let (rows, next) = page.unwrap();
+            let alike = rows.iter().filter(|(key, _)| key.len() > 300).count();
+            assert!(rows.len() - alike <= most, "{} of {most}", rows.len());
+            found.extend(rows);
+            pages += 1;
+            assert!(pages < 500, "it comes to an end");
+            match next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+        assert_eq!(found, expected, "{most}");
+    }
+    let one = snapshot.state_page("s", &short(4), None, 1).unwrap().0;
+    assert_eq!(one, [(short(4), vec![4])]);
+    assert_eq!(
+        snapshot.state_page("s", &short(3), None, 1).unwrap(),
+        (vec![], None)
+    );
 }
 
 pub fn a_snapshot_keeps_what_it_saw(backend: &dyn Backend) {

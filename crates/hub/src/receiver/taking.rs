@@ -1,0 +1,254 @@
+//! What a request does to the dataset.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use tahini_entity::Batch;
+use tahini_store::{Commit, Dataset, Outcome, Rule, Show, Snapshot, StateWrite, StoreError};
+
+use super::sequence::{Sequence, Turn};
+use super::stale::Stale;
+use super::trip::Guard;
+use super::{PostError, Push};
+use crate::compaction;
+use crate::completeness::{Leaving, Promised};
+use crate::hub::Hub;
+use crate::pipe::Pipe;
+use crate::seen::{Seen, marked};
+use crate::terms::{Terms, refused};
+
+pub(super) struct Receiver<'a> {
+    /// The completeness that the dataset gets, where this request is one whole step.
+    pub leaving: Option<Leaving>,
+    /// What readers know of it when the request is done.
+    pub promised: Option<Promised>,
+    /// The time of the request, microseconds since 1970 UTC.
+    pub now: i64,
+    pub terms: Terms,
+    pub hub: &'a Hub,
+    pub pipe: &'a Pipe,
+    /// Zero where the answer waits for the disk.
+    pub delay: Duration,
+    pub dataset: &'a dyn Dataset,
+    pub push: &'a Push,
+    /// Under an armed circuit breaker: what is written is held back.
+    pub guard: Option<Guard>,
+}
+
+impl Receiver<'_> {
+    fn space(&self) -> String {
+        format!("receiver:{}", self.pipe.id)
+    }
+
+    pub(super) fn take(&mut self, rows: &Batch) -> Result<u64, PostError> {
+        Guard::check(self.pipe, self.dataset)?;
+        match self.push.is_full {
+            true => self.take_full(rows),
+            // An incremental request leaves the active sequence alone, whatever its parameters say.
+            false => self.take_incremental(rows),
+        }
+    }
+
+    fn take_full(&mut self, rows: &Batch) -> Result<u64, PostError> {
+        // What a sequence under a breaker has done so far is held back, its place included.
+        let before = self.dataset.uncommitted()?;
+        let promise = self.promise(rows.len(), before.as_ref())?;
+        let known = self.sequence(before.as_ref())?;
+        let turn = Sequence::turn(known.as_ref(), self.push)?;
+        if turn == Turn::Repeated {
+            return Ok(0);
+        }
+        let goes_on = turn == Turn::Next;
+        drop(before);
+        self.guard = match goes_on {
+            true => Guard::going_on(self.pipe, self.dataset)?,
+            false => Guard::new(self.pipe, self.dataset)?,
+        };
+        let kept = Seen::load(self.space(), self.dataset.uncommitted()?.as_ref())?;
+        let (mut seen, mut state) = match goes_on {
+            true => (kept, Vec::new()),
+            false => (Seen::nothing(self.space()), kept.forget()?),
+        };
+        let outcome = self.commit(rows, &[])?;
+        seen.note(outcome.seqs.iter().flatten().copied());
+        let mut changed = changes(&outcome);
+        if self.push.is_last {
+            changed += self.delete_unseen(&seen)?;
+            state.extend(seen.forget()?);
+        } else {
+            state.extend(seen.save()?);
+        }
+        state.extend(promise);
+        state.push(self.write(b"sequence", Some(Sequence::after(self.push).to_bytes())));
+        let last = self.push.is_last;
+        // The sequence was the first load, where nothing was populated before.
+        let populated = last && self.pipe.effective["sink"]["set_initial_offset"] != "never";
+        self.commit_last(&state, last, populated)?;
+        Ok(changed)
+    }
+
+    /// What comes in the middle of somebody's full sequence must not be deleted at its end. A
+    /// sequence that is held back ends here: what this request brings is to be seen at once.
+    fn take_incremental(&mut self, rows: &Batch) -> Result<u64, PostError> {
+        if self.dataset.snapshot()?.head().holds {
+            self.dataset.roll_back()?;
+        }
+        let before = self.dataset.snapshot()?;
+        let promise = self.promise(rows.len(), before.as_ref())?;
+        let open = self
+            .sequence(before.as_ref())?
+            .is_some_and(|known| known.open);
+        // A row is a change at most.
+        let guard = Guard::new(self.pipe, self.dataset)?;
+        self.guard = guard.filter(|guard| rows.len() as u64 > guard.limit);
+        let outcome = self.commit(rows, &promise)?;
+        let mut state = Vec::new();
+        if open {
+            let mut seen = Seen::load(self.space(), before.as_ref())?;
+            seen.note(outcome.seqs.iter().flatten().copied());
+            state = seen.save()?;
+        }
+        if self.guard.is_some() || !state.is_empty() {
+            self.commit_last(&state, true, false)?;
+        }
+        Ok(changes(&outcome))
+    }
+
+    /// The completeness that goes along. Without a word of the poster it is the time of the
+    /// request: not before the `_ts` of the last row, since all of them are in then.
+    fn promise(
+        &mut self,
+        rows: usize,
+        before: &dyn Snapshot,
+    ) -> Result<Vec<StateWrite>, PostError> {
+        let Some(leaving) = &mut self.leaving else {
+            return Ok(Vec::new());
+        };
+        if self.push.completeness.is_none() {
+            let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+            let first = self.now.max(before.head().last_ts.saturating_add(1));
+            leaving.cap(first.saturating_add(rows));
+        }
+        self.promised = Some(leaving.promised(&self.hub.world, before)?);
+        Ok(vec![leaving.write(before)?.0])
+    }
+
+    /// What the dataset has of these ids.
+    pub(super) fn latest(&self, rows: &Batch) -> Result<Batch, PostError> {
+        let ids: Vec<&str> = rows.iter().filter_map(|record| record.id).collect();
+        let mut latest = Batch::new();
+        self.dataset.uncommitted()?.latest(&ids, &mut latest)?;
+        Ok(latest)
+    }
+
+    fn sequence(&self, snapshot: &dyn Snapshot) -> Result<Option<Sequence>, PostError> {
+        let rows = snapshot.state(&self.space(), b"sequence")?;
+        let saved = rows.into_iter().next();
+        Ok(saved.and_then(|(_, value)| Sequence::of_bytes(value)))
+    }
+
+    fn write(&self, key: &[u8], value: Option<Vec<u8>>) -> StateWrite {
+        StateWrite {
+            space: self.space(),
+            key: key.to_vec(),
+            value,
+        }
+    }
+
+    fn commit(&self, rows: &Batch, state: &[StateWrite]) -> Result<Outcome, PostError> {
+        self.commit_rows(rows, state, self.terms.rule())
+    }
+
+    /// Commits rows; where the breaker trips, they stay held back.
+    fn commit_rows(
+        &self,
+        rows: &Batch,
+        state: &[StateWrite],
+        rule: Rule<'_>,
+    ) -> Result<Outcome, PostError> {
+        let mut state = Cow::Borrowed(state);
+        if compaction::retracts(self.pipe.effective.get("compaction")) {
+            let retracted = compaction::to_retract(&self.pipe.id, rows);
+            state.to_mut().extend(retracted);
+        }
+        let outcome = self.commit_as(Commit {
+            rows,
+            rule,
+            state: state.as_ref(),
+            populated: false,
+            now: self.now,
+            show: match self.guard {
+                Some(_) => Show::Later,
+                None => Show::Now,
+            },
+            note: None,
+        })?;
+        if let Some(guard) = &self.guard {
+            guard.count(self.hub, self.pipe, self.dataset)?;
+        }
+        Ok(outcome)
+    }
+
+    /// The commit that ends a request: state alone, and where `shows`, all that was held back.
+    fn commit_last(
+        &self,
+        state: &[StateWrite],
+        shows: bool,
+        populated: bool,
+    ) -> Result<(), PostError> {
+        self.commit_as(Commit {
+            rows: &Batch::new(),
+            rule: self.terms.rule(),
+            state,
+            populated,
+            now: self.now,
+            show: match self.guard {
+                None => Show::Now,
+                Some(_) if shows => Show::All,
+                Some(_) => Show::Later,
+            },
+            note: None,
+        })?;
+        Ok(())
+    }
+
+    fn commit_as(&self, commit: Commit<'_>) -> Result<Outcome, PostError> {
+        let rows = commit.rows;
+        let (outcome, ticket) = match self.dataset.commit_within(commit, self.delay) {
+            Err(error @ StoreError::Refused(_)) if self.terms.one_by_one() => {
+                let words = refused(&self.terms, error).message;
+                let stale = match self.terms.is_locked() {
+                    true => Stale::find(rows, self.dataset.uncommitted()?.as_ref())?,
+                    false => None,
+                };
+                return Err(PostError::Outdated(words, stale.map(Box::new)));
+            }
+            other => other?,
+        };
+        if self.delay.is_zero() {
+            ticket.wait()?;
+        }
+        Ok(outcome)
+    }
+
+    fn delete_unseen(&self, seen: &Seen) -> Result<u64, PostError> {
+        if self.pipe.effective["sink"]["deletion_tracking"] == false {
+            return Ok(0);
+        }
+        let snapshot = self.dataset.uncommitted()?;
+        let marks = self.pipe.effective["sink"]["mark_deletion_tracked"] == true;
+        let mut deleted = 0;
+        seen.each_unseen(snapshot.as_ref(), |gone| {
+            let rule = self.terms.rule_of_deletions();
+            let marked = marks.then(|| marked(gone)).transpose()?;
+            let gone = marked.as_ref().unwrap_or(gone);
+            deleted += self.commit_rows(gone, &[], rule)?.deleted;
+            Ok::<(), PostError>(())
+        })?;
+        Ok(deleted)
+    }
+}
+
+fn changes(outcome: &Outcome) -> u64 {
+    outcome.written + outcome.deleted
+}

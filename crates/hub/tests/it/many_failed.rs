@@ -1,0 +1,160 @@
+//! Failed entities in numbers: they are looked up, not remembered, and given another chance.
+
+use serde_json::{Value as Json, json};
+use tahini_entity::json::Fields;
+use tahini_hub::execution_log::User;
+
+use crate::refusals::{errors, pipe, retrying, sent};
+use crate::script::records;
+use crate::world::World;
+
+/// More than are known in memory.
+const MANY: usize = 10_200;
+
+fn name(at: usize) -> String {
+    format!("e{at:05}")
+}
+
+fn versions(version: i64) -> Vec<Json> {
+    let row = |at| {
+        let updated = version * 100_000 + at as i64;
+        json!({"_id": name(at), "_updated": updated, "v": version})
+    };
+    (0..MANY).map(row).collect()
+}
+
+fn refuse(world: &World, ids: impl IntoIterator<Item = usize>) {
+    let ids = ids.into_iter().map(name).collect();
+    world.target("p", |target| target.refuses = ids);
+}
+
+fn world(pump: &[(&str, u64)]) -> World {
+    let mut all = retrying();
+    all["max_consecutive_write_errors"] = json!(1_000_000);
+    for (name, value) in pump {
+        all[*name] = json!(value);
+    }
+    let mut pipe = pipe(all);
+    pipe["batch_size"] = json!(1_000);
+    let mut world = World::new();
+    world.pipe(pipe);
+    world.records("p", versions(1));
+    world
+}
+
+fn revive(world: &World, ids: &[&str]) -> u64 {
+    let user = User::default();
+    world.hub().retry_dead_letters("p", ids, &user).unwrap()
+}
+
+#[test]
+fn many_that_were_given_up_are_left_alone_until_somebody_asks() {
+    let world = world(&[("max_retries_per_entity", 0)]);
+    refuse(&world, 0..MANY);
+    assert_eq!(world.succeed("p").failed, MANY as u64);
+    sent(&world);
+    assert!(world.rescan("p").success());
+    assert_eq!(sent(&world), [""; 0], "each is known");
+    refuse(&world, []);
+    let mut changed = versions(1);
+    changed[5] = json!({"_id": name(5), "_updated": 900_000, "v": 2});
+    world.records("p", changed);
+    world.succeed("p");
+    assert_eq!(sent(&world), [name(5)]);
+    assert_eq!(revive(&world, &[&name(7), "nobody", &name(5)]), 1);
+    assert_eq!(world.succeed("p").retryable, 0);
+    assert_eq!(sent(&world), [name(7)]);
+    assert_eq!(revive(&world, &[]), MANY as u64 - 2);
+    let last = world.log("p").pop().unwrap();
+    assert_eq!(last["event_type"], "pump-retry-dead-letters");
+    assert_eq!(last["num_entities"], MANY as u64 - 2);
+    let waiting = world.live_pipe("p").state().last.unwrap().retryable;
+    assert_eq!(waiting, MANY as u64 - 2);
+    assert_eq!(world.succeed("p").retryable, 0);
+    assert_eq!(sent(&world).len(), MANY - 2);
+    let open = errors(&world)
+        .iter()
+        .filter(|told| told[3] == false)
+        .count();
+    assert_eq!(open, MANY, "each was told once, and resolved once");
+    assert_eq!(errors(&world).len(), 2 * MANY);
+}
+
+#[test]
+fn many_that_wait_are_tried_once_a_run_and_can_be_discarded() {
+    let limits = [("max_write_errors_in_retry_dataset", 100_000)];
+    let world = world(&limits);
+    refuse(&world, 0..MANY);
+    let summary = world.succeed("p");
+    assert_eq!(
+        (summary.failed, summary.retryable),
+        (MANY as u64, MANY as u64)
+    );
+    sent(&world);
+    refuse(&world, (0..MANY).filter(|at| at % 100 != 0));
+    // The source gives all of them again in the run that has retried them.
+    let summary = world.rescan("p");
+    assert!(summary.success(), "{:?}", summary.failure);
+    let got_through = (0..MANY).step_by(100).count();
+    assert_eq!(summary.retryable, (MANY - got_through) as u64);
+    let tried = sent(&world);
+    let alone = tried.iter().filter(|ids| ids.len() <= 7).count();
+    assert_eq!(alone, MANY, "each was tried once");
+    world.hub().discard_retries("p", &User::default()).unwrap();
+    assert_eq!(world.succeed("p").retryable, 0);
+    assert_eq!(sent(&world), [""; 0]);
+}
+
+/// A person puts an entity once more into the dataset that the pipe reads: it has the same content
+/// and another number.
+#[test]
+fn what_the_source_numbers_anew_is_tried_again() {
+    let mut pump = retrying();
+    pump["max_retries_per_entity"] = json!(0);
+    pump["dead_letter_dataset"] = json!("letters");
+    pump["track_dead_letters"] = json!(true);
+    let mut world = World::new();
+    world.pipe(pipe(pump));
+    let letters = world.hub().world.store.find("letters").unwrap().unwrap();
+    assert!(
+        letters.snapshot().unwrap().head().populated,
+        "before there are any"
+    );
+    world.records("p", records(&[("a", 1), ("b", 2)]));
+    world.target("p", |target| target.refuses = [String::from("b")].into());
+    world.succeed("p");
+    assert_eq!(world.living("letters"), ["b"]);
+    sent(&world);
+    let again = json!([{"_id": "a", "_updated": 1, "v": 1}, {"_id": "b", "_updated": 7, "v": 2}]);
+    world.records("p", again.as_array().unwrap().clone());
+    world.target("p", |target| target.refuses.clear());
+    world.succeed("p");
+    assert_eq!(sent(&world), ["b"]);
+    assert_eq!(world.deleted("letters"), ["b"]);
+}
+
+#[test]
+fn a_resolved_dead_letter_tells_which_other_version_got_through() {
+    let mut pump = retrying();
+    pump["max_retries_per_entity"] = json!(0);
+    pump["dead_letter_dataset"] = json!("letters");
+    pump["track_dead_letters"] = json!(true);
+    for (revived, resolved_by) in [(false, json!(9)), (true, Json::Null)] {
+        let mut world = World::new();
+        world.pipe(pipe(pump.clone()));
+        world.records("p", records(&[("b", 2)]));
+        world.target("p", |target| target.refuses = [String::from("b")].into());
+        world.succeed("p");
+        assert_eq!(world.living("letters"), ["b"]);
+        world.target("p", |target| target.refuses.clear());
+        match revived {
+            // It waits, and is a dead letter still: it goes when the entity gets through.
+            true => assert_eq!(revive(&world, &[]), 1),
+            false => world.records("p", records(&[("b", 9)])),
+        }
+        world.succeed("p");
+        let last = world.versions("letters", true, Fields::ALL).pop().unwrap();
+        assert_eq!((&last["_deleted"], &last["v"]), (&json!(true), &json!(2)));
+        assert_eq!(last["resolved_entity"]["v"], resolved_by, "{last}");
+    }
+}
