@@ -64,6 +64,8 @@ def people():
 FILES = {
     "examples/hubspot/expected/hubspot-addresses.json": addresses,
     "examples/hubspot/expected/hubspot-oslo-customers.json": oslo_customers,
+    "examples/hubspot-rest/expected/contacts-addresses.json": addresses,
+    "examples/hubspot-rest/expected/contacts-oslo-customers.json": oslo_customers,
     "examples/github/expected/github-portfolio.json": portfolio,
     "examples/write-back/expected/people-to-crm.json": people,
 }

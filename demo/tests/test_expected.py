@@ -21,6 +21,8 @@ class Expected(unittest.TestCase):
             {
                 "hubspot-addresses.json": 250,
                 "hubspot-oslo-customers.json": 9,
+                "contacts-addresses.json": 250,
+                "contacts-oslo-customers.json": 9,
                 "github-portfolio.json": 27,
                 "people-to-crm.json": 150,
             },

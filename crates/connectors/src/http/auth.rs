@@ -16,8 +16,8 @@ use super::tokens::Tokens;
 
 /// How a system says who we are.
 pub(super) enum Auth {
-    /// Not at all, or by headers that never change.
-    Still,
+    /// Not at all, or by a header `Authorization` that never changes.
+    Still(Option<HeaderValue>),
     /// By answers to the server's challenges.
     Digest(Digest),
     /// By tokens that are fetched.
@@ -28,8 +28,6 @@ pub(super) enum Auth {
 pub(super) struct Credentials {
     /// What goes with every request.
     pub(super) auth: Auth,
-    /// The header `Authorization` of every request, where it never changes.
-    pub(super) header: Option<HeaderValue>,
     /// Values that no message may show.
     pub(super) secrets: Vec<String>,
 }
@@ -42,8 +40,7 @@ impl Credentials {
     pub(super) fn of(ctx: &Ctx<'_>) -> Result<Credentials, Failure> {
         let props = ctx.props;
         let still = |header: Option<HeaderValue>, secrets: Vec<String>| Credentials {
-            auth: Auth::Still,
-            header,
+            auth: Auth::Still(header),
             secrets,
         };
         let kind = props.opt_str("authentication")?.unwrap_or("none");
@@ -57,7 +54,6 @@ impl Credentials {
             let (tokens, secrets) = Tokens::oauth2(ctx)?;
             return Ok(Credentials {
                 auth: Auth::Tokens(Arc::new(tokens)),
-                header: None,
                 secrets,
             });
         }
@@ -74,7 +70,6 @@ impl Credentials {
                     return Ok(Credentials {
                         secrets: vec![password.clone()],
                         auth: Auth::Digest(Digest::new(username, password)),
-                        header: None,
                     });
                 }
                 let token = STANDARD.encode(format!("{username}:{password}"));
@@ -94,7 +89,6 @@ impl Credentials {
                 let (tokens, secrets) = Tokens::tripletex(ctx)?;
                 Ok(Credentials {
                     auth: Auth::Tokens(Arc::new(tokens)),
-                    header: None,
                     secrets,
                 })
             }
@@ -142,7 +136,8 @@ impl Auth {
         cancel: &Cancel,
     ) -> Result<(), Failure> {
         let value = match self {
-            Auth::Still => return Ok(()),
+            Auth::Still(None) => return Ok(()),
+            Auth::Still(Some(value)) => value.clone(),
             Auth::Digest(digest) => match digest.header(request) {
                 Some(text) => sensitive(&text)?,
                 None => return Ok(()),
@@ -156,7 +151,7 @@ impl Auth {
     /// Whether the same request may be accepted now, after the server refused it with 401.
     pub(super) fn renew(&self, refused: &HeaderMap, sent: Option<&HeaderValue>) -> bool {
         match self {
-            Auth::Still => false,
+            Auth::Still(_) => false,
             Auth::Digest(digest) => digest.challenged(refused, sent.is_some()),
             Auth::Tokens(tokens) => {
                 tokens.refused(sent);

@@ -108,7 +108,7 @@ impl HttpSystem {
     pub(crate) fn with(
         ctx: &Ctx<'_>,
         place: Place,
-        mut headers: HeaderMap,
+        headers: HeaderMap,
         rest: Option<Box<RestPart>>,
     ) -> Result<HttpSystem, Failure> {
         let props = ctx.props;
@@ -130,9 +130,6 @@ impl HttpSystem {
         let credentials = Credentials::of(ctx)?;
         let mut secrets = secret_values(&headers);
         secrets.extend(credentials.secrets);
-        if let Some(value) = credentials.header {
-            headers.insert(AUTHORIZATION, value);
-        }
         let connect_timeout = props
             .opt_seconds("connect_timeout")?
             .unwrap_or(CONNECT_TIMEOUT);
@@ -290,7 +287,7 @@ impl HttpSystem {
         &self.0.client
     }
 
-    /// The headers of every request, credentials included.
+    /// The headers of every request; what says who we are comes beside them.
     pub fn headers(&self) -> &HeaderMap {
         &self.0.headers
     }

@@ -143,6 +143,28 @@ fn headers_of_the_system_are_overridden_by_name_in_any_case() {
 }
 
 #[test]
+fn operations_say_who_we_are_as_the_system_does() {
+    for (more, expected) in [
+        (
+            json!({"authentication": "basic", "username": "Aladdin", "password": "open sesame"}),
+            "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
+        ),
+        (
+            json!({"authentication": "jwt", "jwt_token": "a.b.c", "headers": {"Authorization": "x"}}),
+            "Bearer a.b.c",
+        ),
+        (json!({"headers": {"Authorization": "mine"}}), "mine"),
+    ] {
+        let server = Server::play([reply(json!([]))]);
+        let operation = json!({"url": "x", "method": "GET"});
+        let world = world(&server, json!({"op": operation}), more).unwrap();
+        let mut source = world.source(part(json!({})), full()).unwrap();
+        read_all(source.as_mut(), 10).unwrap();
+        assert_eq!(server.seen()[0].header("authorization"), Some(expected));
+    }
+}
+
+#[test]
 fn an_offset_that_a_template_asks_for_is_not_added_again() {
     for (operation, target) in [
         (
@@ -254,6 +276,10 @@ fn another_server_does_not_learn_our_credentials() {
     let mut source = world.source(part(json!({})), full()).unwrap();
     read_all(source.as_mut(), 10).unwrap();
     assert_eq!(server.seen()[0].header("x-api-key"), Some("hush-hush"));
+    assert_eq!(
+        server.seen()[0].header("authorization"),
+        Some("Bearer a.b.c")
+    );
     let seen = &other.seen()[0];
     assert_eq!(
         (seen.header("authorization"), seen.header("x-api-key")),

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value as Json, json};
 use tahini_hub::Class;
 
@@ -18,14 +19,25 @@ use crate::world::World;
 const CERTIFICATE: &[u8] = include_bytes!("../data/server.der");
 const KEY: &[u8] = include_bytes!("../data/server-key.der");
 const AUTHORITY: &str = include_str!("../data/ca.pem");
+// A client's certificate with its key, and the authority that signed it; as useless elsewhere.
+const CLIENT: &str = include_str!("../data/client.pem");
+const CLIENTS: &[u8] = include_bytes!("../data/client-ca.der");
 
-/// A server that answers one connection over TLS, if the client accepts its certificate.
-fn server() -> (String, JoinHandle<bool>) {
+/// A server that answers one connection over TLS, if the client accepts its certificate; with
+/// `strict` it wants one of the client's, too.
+fn server(strict: bool) -> (String, JoinHandle<bool>) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut clients = RootCertStore::empty();
+    clients.add(CertificateDer::from(CLIENTS.to_vec())).unwrap();
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(clients), provider.clone());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
+        .unwrap();
+    let config = match strict {
+        true => config.with_client_cert_verifier(clients.build().unwrap()),
+        false => config.with_no_client_auth(),
+    };
+    let config = config
         .with_single_cert(
             vec![CertificateDer::from(CERTIFICATE.to_vec())],
             PrivatePkcs8KeyDer::from(KEY.to_vec()).into(),
@@ -49,7 +61,13 @@ fn server() -> (String, JoinHandle<bool>) {
 
 /// What came of a request with this configuration beside the address.
 fn ask(more: Json) -> Result<Vec<u8>, tahini_hub::Failure> {
-    let (url, thread) = server();
+    ask_of(server(false), more)
+}
+
+fn ask_of(
+    (url, thread): (String, JoinHandle<bool>),
+    more: Json,
+) -> Result<Vec<u8>, tahini_hub::Failure> {
     let mut config =
         json!({ "_id": "s", "type": "system:url", "url_pattern": format!("{url}/%s") });
     for (name, value) in more.as_object().unwrap() {
@@ -79,4 +97,12 @@ fn a_certificate_of_an_unknown_authority_is_refused_where_they_are_verified() {
 fn an_authority_of_the_configuration_is_trusted() {
     let outcome = ask(json!({ "verify_ssl": true, "custom_ca_pem_chain": AUTHORITY }));
     assert_eq!(outcome.unwrap(), b"safe");
+}
+
+#[test]
+fn a_server_that_wants_a_certificate_gets_it() {
+    let shows = json!({ "client_certificate_pem": CLIENT });
+    assert_eq!(ask_of(server(true), shows).unwrap(), b"safe");
+    let failure = ask_of(server(true), json!({})).unwrap_err();
+    assert_eq!(failure.class, Class::Transient, "{failure}");
 }
