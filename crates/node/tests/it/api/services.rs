@@ -15,11 +15,23 @@ const KEY: &[u8] = include_bytes!("../../../../connectors/tests/data/server-key.
 /// A service that answers every request with one entity, over HTTPS where it is given a
 /// certificate, to everybody or to one user.
 const SCRIPT: &str = r#"
-import http.server, json, os, ssl
+import hashlib, http.server, json, os, re, ssl
+md5 = lambda *parts: hashlib.md5(":".join(parts).encode()).hexdigest()
+def is_right(method, header):
+    """Whether a digest answers our challenge as RFC 7616 says, with a password that was never sent."""
+    given = dict(re.findall(r'(\w+)="?([^",]+)"?', (header or "").removeprefix("Digest ")))
+    if "nonce" not in given:
+        return False
+    first, second = md5("Mufasa", "testrealm", "Circle Of Life"), md5(method, given["uri"])
+    expected = md5(first, "4711", given["nc"], given["cnonce"], "auth", second)
+    return given["nonce"] == "4711" and given["response"] == expected
 class Service(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         asked = self.headers.get("Authorization")
-        if "AUTHORIZATION" in os.environ and asked != os.environ["AUTHORIZATION"]:
+        challenge = "DIGEST" in os.environ and not is_right("GET", asked)
+        if challenge:
+            status, value = 401, {"no": asked}
+        elif "AUTHORIZATION" in os.environ and asked != os.environ["AUTHORIZATION"]:
             status, value = 401, {"no": asked}
         elif self.path == "/teapot":
             status, value = 418, {"short": "and stout"}
@@ -27,6 +39,8 @@ class Service(http.server.BaseHTTPRequestHandler):
             status, value = 200, [{"_id": "1", "path": self.path}]
         body = json.dumps(value).encode()
         self.send_response(status)
+        if challenge:
+            self.send_header("WWW-Authenticate", 'Digest realm="testrealm", nonce="4711", qop="auth", algorithm=MD5')
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -113,6 +127,13 @@ fn a_service_that_asks_who_is_there_is_told() {
     basic["authentication"] = json!("basic");
     let node = node_with(SCRIPT, expected.clone(), basic, "things");
     assert_eq!(node.run("p"), (1, 1));
+    let digest = |password: &str| {
+        let more = json!({"authentication": "digest", "username": "Mufasa", "password": password});
+        node_with(SCRIPT, json!({"DIGEST": "1"}), more, "things")
+    };
+    assert_eq!(digest("Circle Of Life").run("p"), (1, 1));
+    let words = run_failure(&digest("Hakuna Matata"));
+    assert!(words.contains("401"), "{words}");
     // Nobody is told who asks unless the configuration says so.
     let node = node_with(SCRIPT, expected, who, "things");
     let words = run_failure(&node);
