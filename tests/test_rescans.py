@@ -111,14 +111,15 @@ class Killed(unittest.TestCase):
                 until = time.monotonic() + self.random.uniform(0.1, 0.8)
                 while time.monotonic() < until:
                     self.change()
+                if not self.rescan()["is-unfinished"]:
+                    wait("another rescan", lambda: operate(node, "start-rescan") == 200)
+                    time.sleep(self.random.uniform(0, 0.05))
                 if self.rescan()["is-unfinished"]:
                     in_the_middle += 1
                     left = [id for id in node.latest("p") if id in STRANGERS]
                     if len(left) < len(STRANGERS):
                         # Deleting is the last that a rescan does: now, or in an earlier round.
                         wait("a whole rescan before anything is deleted", self.completed, 10)
-                else:
-                    wait("another rescan", lambda: operate(node, "start-rescan") == 200)
                 node.kill()
                 # A node that had ended by itself would have an exit code.
                 self.assertEqual(node.process.returncode, -signal.SIGKILL)

@@ -23,6 +23,12 @@ pub const NOTE: &str = "BACKUP";
 pub const STORE: &str = "store";
 /// What lies in a data folder beside the datasets.
 pub const FILES: [&str; 2] = ["node-id", "secrets.json"];
+/// The file in the data folder that counts starts: a version, and how often it was started.
+pub const STARTS: &str = "starts";
+/// The file in the data folder that says which containers and processes are this node's.
+pub const LEDGER: &str = "microservices.json";
+/// What the data folder holds of the machine that it is on, which is neither saved nor replaced.
+pub const LOCAL: [&str; 2] = [STARTS, LEDGER];
 /// The format of a backup; its datasets have one of their own.
 const FORMAT: u64 = 1;
 const NAME_LETTERS: usize = 64;

@@ -13,7 +13,8 @@ use std::path::Path;
 use tahini_store::{StoreError, StoreLock};
 
 use crate::backup::{
-    Checked, FILES, STORE, Trouble, check, failed, missing_is_fine, private_folder, refuse_within,
+    Checked, FILES, LOCAL, STORE, Trouble, check, failed, missing_is_fine, private_folder,
+    refuse_within,
 };
 
 const COPYING: &str = "RESTORING";
@@ -140,7 +141,7 @@ fn lock_backup(from: &Path) -> Result<Option<StoreLock>, Trouble> {
 fn look_around(data: &Path, force: bool) -> Result<(), Trouble> {
     for entry in fs::read_dir(data).map_err(failed("reading", data))? {
         let name = entry.map_err(failed("reading", data))?.file_name();
-        if name == LOCK || name == COPYING {
+        if name == LOCK || name == COPYING || LOCAL.iter().any(|local| name == *local) {
             continue;
         }
         let own = STORES.iter().chain(&FILES).any(|own| name == *own);

@@ -23,7 +23,7 @@ use crate::assembly::{
     Assembly, Loaded, SystemClock, count, print_problems, read_objects, secrets_from,
 };
 use crate::auth::{self, TokenKey};
-use crate::backup::{Backups, node_id};
+use crate::backup::{Backups, LEDGER, STARTS, node_id};
 use crate::cli::{INTERRUPTED, LogFormat, OK, Serve};
 use crate::configuration::Stored;
 use crate::microservices::HostOptions;
@@ -225,7 +225,7 @@ fn open(
         node_id: node_id(&options.data)?,
         node_url: Some(format!("http://{}", own_address(address))),
         prefer_docker: options.prefer_docker,
-        ledger: Some(options.data.join("microservices.json")),
+        ledger: Some(options.data.join(LEDGER)),
         ..HostOptions::default()
     };
     let assembly = Assembly::new(store.clone(), Arc::new(secrets), host, programs);
@@ -257,9 +257,6 @@ fn open(
         bodies: api::memory_for_bodies(),
     })
 }
-
-/// The file in the data folder that counts starts: a version, and how often it was started.
-const STARTS: &str = "starts";
 
 /// Counts this start; how many there were of this version before.
 fn restarts(data: &Path) -> anyhow::Result<u64> {

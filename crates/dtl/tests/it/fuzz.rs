@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json};
 use tahini_dtl::functions::{EXPRESSIONS, Function, Kind, Many, TRANSFORMS};
 use tahini_dtl::{Context, Options, compile, compile_traced, steps_json, steps_text};
 use tahini_entity::Batch;
-use tahini_entity::json::{Fields, Numbers, Opened, Parser, parse_value, write_record};
+use tahini_entity::json::{Fields, Numbers, Opened, Parser, write_record};
 
 use crate::support::{self, Datasets};
 
@@ -351,7 +351,7 @@ fn tried(chance: &mut Chance, rules: &Json, options: &Options, datasets: &Datase
         text.clear();
         write_record(record, Fields::ALL, &mut text);
         // Whatever comes out can be written and read.
-        parse_value(&text, Numbers::FLOATS).unwrap();
+        parser.push_json(&mut Batch::new(), &text).unwrap();
     }
     if result.is_ok() && program.is_deterministic() && !program.sleeps() && looks.get() < 4 {
         context.stopped = None;

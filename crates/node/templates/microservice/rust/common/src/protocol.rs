@@ -324,9 +324,10 @@ pub fn serve(routes: Router) -> io::Result<()> {
     let address = format!("{}:{}", variable("HOST", "127.0.0.1"), variable("PORT", "5000"));
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
+        // Listened for before anybody can know that the service is there.
+        let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         let listener = tokio::net::TcpListener::bind(&address).await?;
         println!("INFO listening on {}", listener.local_addr()?);
-        let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
         tokio::select! {
             served = async { axum::serve(listener, routes).await } => served,
             _ = terminated.recv() => Ok(()),
