@@ -118,7 +118,8 @@ impl Compiler<'_> {
 
     /// Checks what the properties of a spec are, as far as nobody else does.
     fn kinds(&mut self, spec: &Map<String, Json>) {
-        let kinds: [(&str, &str, fn(&Json) -> bool); 6] = [
+        type Fits = fn(&Json) -> bool;
+        let kinds: [(&str, &str, Fits); 6] = [
             ("recurse", "true or false", Json::is_boolean),
             ("exclude_root", "true or false", Json::is_boolean),
             ("track-dependencies", "true or false", Json::is_boolean),
