@@ -395,7 +395,8 @@ impl Readers {
                 continue;
             };
             readers.latest = Some(readers.latest.map_or(first, |known| known.min(first)));
-            if all || !source["subset"].is_null() || !keeps_places(pipe.kind("source")) {
+            let compares = !source["subset"].is_null() || pipe.kind("source") == "merge";
+            if all || compares || !keeps_places(pipe.kind("source")) {
                 readers.history = Some(readers.history.map_or(first, |known| known.min(first)));
             }
         }

@@ -13,6 +13,7 @@ use tahini_entity::order;
 use tahini_store::{Declared, IndexDef};
 
 use crate::config::{dtl_options, without_secrets};
+use crate::merge::Merging;
 use crate::{Hub, Pipe};
 
 /// An index that pipes want.
@@ -61,6 +62,13 @@ pub(crate) fn of_pipe(pipe: &Pipe) -> Vec<Arc<Index>> {
         (source["dataset"].as_str(), subset::sides(&source["subset"]))
     {
         indexes.extend(compiled(dataset, index));
+    }
+    if source["type"] == "merge"
+        && let Some(source) = source.as_object()
+        && let Ok(merging) = Merging::compile(source, &options)
+    {
+        let keys = merging.keys.into_iter();
+        indexes.extend(keys.filter_map(|key| Arc::into_inner(key.index)));
     }
     for transform in pipe.transforms() {
         let rules = &transform["rules"];
@@ -114,7 +122,7 @@ fn def(index: &Arc<Index>) -> IndexDef {
         fingerprint,
         keys: Arc::new(move |record, keys| {
             let mut values = Vec::new();
-            index.keys(&record.to_entity(), &mut values);
+            index.keys_of(record, &mut values);
             keys.extend(values.iter().map(order::key));
         }),
     }

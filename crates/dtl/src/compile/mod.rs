@@ -8,7 +8,7 @@ mod statement;
 pub(crate) mod suggest;
 
 pub(crate) use call::{Given, assign};
-pub(crate) use index::compile_index;
+pub(crate) use index::{compile_index, compile_side};
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
