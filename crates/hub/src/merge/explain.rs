@@ -62,7 +62,10 @@ fn candidates(merging: &Merging, entity: &str) -> Vec<(usize, String)> {
     let mut all = Vec::new();
     if merging.identity == Identity::Composite
         && let Some((part, rest)) = entity.split_once('|')
-        && let Some(part) = part.parse().ok().filter(|part| *part < merging.datasets.len())
+        && let Some(part) = part
+            .parse()
+            .ok()
+            .filter(|part| *part < merging.datasets.len())
     {
         // An `_id` may hold the character that stands between them.
         let cuts = rest.match_indices('|').map(|(at, _)| &rest[..at]);

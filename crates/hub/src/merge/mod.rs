@@ -142,7 +142,10 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
     let mut parts: Vec<Part> = Vec::new();
     for input in &mut inputs.all {
         let first = input.after.map_or(0, |after| after + 1);
-        parts.push(Part::new(input.snapshot.take(), if full { 0 } else { first }));
+        parts.push(Part::new(
+            input.snapshot.take(),
+            if full { 0 } else { first },
+        ));
     }
     let number = |name: &str| {
         let number = ctx.whole.get(name).and_then(serde_json::Value::as_u64);
@@ -165,6 +168,12 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
         known_rules,
     };
     if !full && source.continues {
+        for (at, part) in source.parts.iter().enumerate() {
+            if !part.is_indexed(&source.merging, at)? {
+                // Without indexes nobody knows what counted at a place in the middle.
+                source.step = usize::MAX;
+            }
+        }
         match step::take(&source.merging, &mut source.parts, source.step) {
             Ok(more) => source.way = Way::Changes(more),
             // What was given out cannot be told any more: everything is read.
@@ -238,13 +247,8 @@ impl Source for Merge {
                         none.insert(Box::new(found))
                     }
                 };
-                let more = whole.give(
-                    &self.merging,
-                    &mut self.parts,
-                    &mut self.blend,
-                    limit,
-                    out,
-                )?;
+                let more =
+                    whole.give(&self.merging, &mut self.parts, &mut self.blend, limit, out)?;
                 if more {
                     return Ok(Step::More);
                 }

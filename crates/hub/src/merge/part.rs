@@ -74,7 +74,9 @@ impl From<StoreError> for Trouble {
 
 impl Part {
     pub(super) fn new(snapshot: Option<Box<dyn Snapshot>>, from: Seq) -> Part {
-        let until = snapshot.as_ref().map_or(from, |snapshot| snapshot.head().next);
+        let until = snapshot
+            .as_ref()
+            .map_or(from, |snapshot| snapshot.head().next);
         Part {
             snapshot,
             from,
@@ -262,12 +264,7 @@ impl Part {
         }
     }
 
-    fn seek_by_index(
-        &mut self,
-        merging: &Merging,
-        at: usize,
-        keys: &[Key],
-    ) -> Result<(), Trouble> {
+    fn seek_by_index(&mut self, merging: &Merging, at: usize, keys: &[Key]) -> Result<(), Trouble> {
         let mut seqs = Vec::new();
         for side in merging.keys.iter().filter(|side| side.part == at) {
             let own = keys.iter().filter(|(set, _)| *set == side.set);
@@ -276,15 +273,17 @@ impl Part {
             let Some(snapshot) = self.snapshot.as_deref().filter(|_| !own.is_empty()) else {
                 continue;
             };
+            // Deleted ones are among them, and are left out only when they are read.
+            let most = merging.max_merged.saturating_mul(2).saturating_add(1_000);
             let ask = Ask {
-                limit: merging.max_merged.saturating_add(1),
+                limit: most,
                 ..Ask::LATEST
             };
             let mut hits = Vec::new();
             if !snapshot.find(&side.fingerprint, &own, &ask, &mut hits)? {
                 return Err(Trouble::Lost);
             }
-            if let Some(of) = too_many(&hits, merging.max_merged) {
+            if let Some(of) = too_many(&hits, most) {
                 return Err(Trouble::TooMany((side.set, own[of])));
             }
             if self.until < self.head() {
@@ -318,12 +317,7 @@ impl Part {
     }
 
     /// The same where no index answers yet: every entity is looked at.
-    fn seek_by_scan(
-        &mut self,
-        merging: &Merging,
-        at: usize,
-        keys: &[Key],
-    ) -> Result<(), Trouble> {
+    fn seek_by_scan(&mut self, merging: &Merging, at: usize, keys: &[Key]) -> Result<(), Trouble> {
         let wanted: HashSet<&Key> = keys.iter().collect();
         let living = View {
             history: false,
@@ -385,10 +379,10 @@ impl Part {
     }
 }
 
-/// The place of a key that more than `most` hits have.
+/// The place of a key that `most` hits have.
 fn too_many(hits: &[Hit], most: usize) -> Option<usize> {
     let mut runs = hits.chunk_by(|one, two| one.of == two.of);
-    runs.find(|run| run.len() > most).map(|run| run[0].of)
+    runs.find(|run| run.len() >= most).map(|run| run[0].of)
 }
 
 pub(super) fn seq_of(record: &Record<'_>) -> Option<Seq> {

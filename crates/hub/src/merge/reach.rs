@@ -112,24 +112,38 @@ impl Reach<'_> {
         }
         let mut groups: Vec<Vec<At>> = Vec::new();
         let mut group_of: HashMap<usize, usize> = HashMap::new();
-        for (place, (at, version)) in all.iter().enumerate() {
+        for (place, (at, _)) in all.iter().enumerate() {
             let lead = lead(&mut leads, place);
             let group = *group_of.entry(lead).or_insert_with(|| {
                 groups.push(Vec::new());
                 groups.len() - 1
             });
             groups[group].push(*at);
-            if when == When::Now && groups[group].len() > self.merging.max_merged {
-                return Err(match version.keys.first() {
-                    Some(key) => Trouble::TooMany(*key),
-                    None => Trouble::Lost,
-                });
-            }
+        }
+        let largest = groups.iter().max_by_key(|group| group.len());
+        if let Some(group) = largest.filter(|group| group.len() > self.merging.max_merged)
+            && when == When::Now
+            && let Some(key) = self.most_common(group)
+        {
+            return Err(Trouble::TooMany(key));
         }
         for group in &mut groups {
             group.sort_by(|one, two| (one.0, self.id(*one)).cmp(&(two.0, self.id(*two))));
         }
         Ok(groups)
+    }
+
+    /// The key that most of these have.
+    fn most_common(&self, group: &[At]) -> Option<Key> {
+        let mut counts: HashMap<Key, usize> = HashMap::new();
+        for at in group {
+            let node = &self.parts[at.0].nodes[at.1 as usize];
+            for key in node.now.iter().flat_map(|now| &now.keys) {
+                *counts.entry(*key).or_default() += 1;
+            }
+        }
+        let most = counts.into_iter().max_by_key(|(key, count)| (*count, *key));
+        most.map(|(key, _)| key)
     }
 
     pub(super) fn id(&self, at: At) -> &str {

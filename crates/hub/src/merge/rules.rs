@@ -88,7 +88,11 @@ impl Merging {
         let text = |name: &str| source.get(name).and_then(Json::as_str);
         let most = source.get("max_merged").and_then(Json::as_u64);
         Ok(Merging {
-            datasets: draft.named.into_iter().map(|(dataset, _)| dataset).collect(),
+            datasets: draft
+                .named
+                .into_iter()
+                .map(|(dataset, _)| dataset)
+                .collect(),
             keys,
             identity: match text("identity") {
                 Some("first") => Identity::First,
@@ -111,7 +115,12 @@ impl Merging {
     pub(crate) fn fingerprint(&self) -> String {
         let mut sides: Vec<String> = self.keys.iter().map(Side::told).collect();
         sides.sort();
-        format!("{:?} {:?} {}", self.identity, self.datasets, sides.join(", "))
+        format!(
+            "{:?} {:?} {}",
+            self.identity,
+            self.datasets,
+            sides.join(", ")
+        )
     }
 
     /// Appends the keys of an entity of dataset `part`, each once.
@@ -140,7 +149,9 @@ impl Merging {
         self.keys.iter().filter(of_it).find_map(|side| {
             let mut values = Vec::new();
             side.index.keys_of(record, &mut values);
-            let value = values.into_iter().find(|value| order::key(value) == key.1)?;
+            let value = values
+                .into_iter()
+                .find(|value| order::key(value) == key.1)?;
             Some((side, value))
         })
     }
@@ -184,7 +195,9 @@ impl<'a> Draft<'a> {
 
     fn datasets(&mut self, json: Option<&Json>) {
         let path = JsonPath::default().name("datasets");
-        let list = json.and_then(Json::as_array).filter(|list| !list.is_empty());
+        let list = json
+            .and_then(Json::as_array)
+            .filter(|list| !list.is_empty());
         let Some(list) = list else {
             return self.error(&path, "expected a list of datasets, each \"DATASET ALIAS\"");
         };
@@ -199,11 +212,18 @@ impl<'a> Draft<'a> {
                 let words = "expected an alias without dots that does not start with _";
                 self.error(&path, format!("{words}, found {alias:?}"));
             } else if self.named.iter().any(|(known, _)| known == dataset) {
-                self.error(&path, format!("expected each dataset once, found {dataset:?} again"));
+                self.error(
+                    &path,
+                    format!("expected each dataset once, found {dataset:?} again"),
+                );
             } else if self.named.iter().any(|(_, known)| known == alias) {
-                self.error(&path, format!("expected each alias once, found {alias:?} again"));
+                self.error(
+                    &path,
+                    format!("expected each alias once, found {alias:?} again"),
+                );
             } else {
-                self.named.push(((*dataset).to_owned(), (*alias).to_owned()));
+                self.named
+                    .push(((*dataset).to_owned(), (*alias).to_owned()));
             }
         }
     }

@@ -17,11 +17,7 @@ use crate::{Cancel, Failure};
 ///
 /// # Errors
 /// `Lost` where what was given out cannot be told any more.
-pub(super) fn take(
-    merging: &Merging,
-    parts: &mut [Part],
-    most: usize,
-) -> Result<bool, Trouble> {
+pub(super) fn take(merging: &Merging, parts: &mut [Part], most: usize) -> Result<bool, Trouble> {
     let mut left = most;
     for (at, part) in parts.iter_mut().enumerate() {
         left -= part.take_changes(merging, at, left)?.min(left);

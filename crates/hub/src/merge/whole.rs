@@ -222,7 +222,12 @@ impl Whole {
         })?;
         let mut all: Vec<(u32, u32, u32)> = Vec::with_capacity(members);
         for ((_, groups), part) in read.iter().zip(0u32..) {
-            all.extend(groups.iter().zip(0u32..).map(|(group, row)| (*group, part, row)));
+            all.extend(
+                groups
+                    .iter()
+                    .zip(0u32..)
+                    .map(|(group, row)| (*group, part, row)),
+            );
         }
         let id = |part: u32, row: u32| read[part as usize].0.get(row as usize).id;
         all.sort_unstable_by(|one, two| {
@@ -291,7 +296,7 @@ impl Whole {
     ) -> Result<bool, Failure> {
         self.window = Vec::new();
         let (mut found, mut deleted) = (Batch::new(), Vec::new());
-        let (part, mut after, mut at) = self.alone;
+        let (part, after, at) = self.alone;
         let Some(snapshot) = parts.get(part).and_then(|part| part.snapshot.as_deref()) else {
             self.alone = (part + 1, None, 0);
             return Ok(part + 1 < parts.len());
@@ -301,23 +306,14 @@ impl Whole {
             ..SCAN
         };
         let next = snapshot.changes(after, LATEST, want, &mut found)?;
-        for record in found.iter() {
-            let group = self.groups.get(self.starts[part] + at).copied();
-            at += 1;
-            if group != Some(ALONE) {
-                continue;
-            }
-            let own = record.id.unwrap_or_default();
-            if record.meta.deleted && merging.identity == Identity::First {
-                deleted.push(own);
-            }
+        if merging.identity == Identity::First {
+            let gone = found.iter().filter(|record| record.meta.deleted);
+            deleted.extend(gone.filter_map(|record| record.id));
         }
         // Somebody of that `_id` may live in another dataset.
         let lives = living(parts, part, &deleted)?;
-        let mut nth = self.alone.2;
-        for record in found.iter() {
+        for (nth, record) in (at..).zip(found.iter()) {
             let group = self.groups.get(self.starts[part] + nth).copied();
-            nth += 1;
             let own = record.id.unwrap_or_default();
             if group != Some(ALONE) || (record.meta.deleted && lives.contains(own)) {
                 continue;
@@ -331,9 +327,8 @@ impl Whole {
                 .put(&id, &[record], meta, out)
                 .map_err(|error| Failure::fatal(error.to_string()))?;
         }
-        after = next;
-        self.alone = match after {
-            Some(_) => (part, after, at),
+        self.alone = match next {
+            Some(_) => (part, next, at + found.len()),
             None => (part + 1, None, 0),
         };
         Ok(self.alone.0 < parts.len())

@@ -150,7 +150,7 @@ fn an_incremental_run_gives_no_more_than_what_a_change_concerns() {
     // One that moves concerns the group that it left and the one that it comes to.
     change(&world, &json!({"A": {"A00007": {"k": 9}}}));
     let summary = world.succeed("golden");
-    assert_eq!((summary.read, summary.changed), (5, 5));
+    assert_eq!((summary.read, summary.changed), (4, 4));
     assert_eq!(world.succeed("golden").read, 0);
 }
 
@@ -178,7 +178,11 @@ fn too_many_that_are_the_same_fail_with_the_value() {
         }
         change(&world, &json!({"B": {"b3": {"phone": "3"}}}));
         world.succeed("golden");
-        assert!(world.living("golden").contains(&"0|a2|0|a3|1|b2".to_owned()));
+        assert!(
+            world
+                .living("golden")
+                .contains(&"0|a2|0|a3|1|b2".to_owned())
+        );
     }
 }
 
@@ -189,7 +193,7 @@ fn other_rules_make_everything_anew_and_take_old_ids_away() {
     world.pipe(golden(&source("b.k")));
     change(
         &world,
-        &json!({"A": {"a1": {"k": 1}}, "B": {"b1": {"k": 1}, "b2": {"l": 1}}}),
+        &json!({"A": {"a1": {"k": 1, "x": [5]}}, "B": {"b1": {"k": 1}, "b2": {"l": 1}}}),
     );
     world.succeed("golden");
     assert_eq!(world.living("golden"), ["0|a1|1|b1", "1|b2"]);
@@ -211,7 +215,10 @@ fn a_dataset_that_was_made_anew_makes_the_run_a_full_one() {
     world.pipe(golden(
         &json!({"datasets": ["A a", "B b"], "equality_sets": [["a.k", "b.k"]]}),
     ));
-    change(&world, &json!({"A": {"a1": {"k": 1}}, "B": {"b1": {"k": 1}}}));
+    change(
+        &world,
+        &json!({"A": {"a1": {"k": 1}}, "B": {"b1": {"k": 1}}}),
+    );
     world.succeed("golden");
     world.hub().world.store.remove("B").unwrap();
     change(&world, &json!({"B": {"b2": {"k": 1}}}));
@@ -231,7 +238,10 @@ fn a_run_that_fails_between_steps_goes_on_from_the_last_one() {
     change(&world, &json!({"A": {"a1": {"k": 1}, "a2": {"k": 2}}}));
     world.succeed("golden");
     // The first step joins, the second fails; then the first change is taken back.
-    change(&world, &json!({"B": {"b0": {}, "b1": {"k": 1}, "b2": {"k": 2, "bad": true}}}));
+    change(
+        &world,
+        &json!({"B": {"b0": {}, "b1": {"k": 1}, "b2": {"k": 2, "bad": true}}}),
+    );
     world.fail("golden");
     assert_eq!(world.living("golden"), ["0|a1|1|b1", "0|a2", "1|b0"]);
     change(&world, &json!({"B": {"b1": {"k": 5}}}));
@@ -239,7 +249,10 @@ fn a_run_that_fails_between_steps_goes_on_from_the_last_one() {
     world.pipe(pipe);
     world.restart();
     world.succeed("golden");
-    assert_eq!(world.living("golden"), ["0|a1", "0|a2|1|b2", "1|b0", "1|b1"]);
+    assert_eq!(
+        world.living("golden"),
+        ["0|a1", "0|a2|1|b2", "1|b0", "1|b1"]
+    );
 }
 
 #[test]
@@ -271,7 +284,10 @@ fn who_joined_what_is_told() {
     assert_eq!(told("c1").unwrap(), all);
     assert_eq!(told("a|1").unwrap(), all);
     let alone = told("2|c3").unwrap();
-    assert_eq!((&alone["_id"], &alone["joins"]), (&json!("2|c3"), &json!([])));
+    assert_eq!(
+        (&alone["_id"], &alone["joins"]),
+        (&json!("2|c3"), &json!([]))
+    );
     assert!(told("0|nobody").is_none() && told("nobody").is_none());
     // An id that was replaced is nobody's.
     assert!(told("0|a|1").is_none());

@@ -18,7 +18,10 @@ const IDS: usize = 6;
 const VALUES: i64 = 7;
 const DATASETS: [&str; 3] = ["A", "B", "C"];
 /// Sets of expressions, by dataset and property.
-const SETS: [&[(usize, &str)]; 2] = [&[(0, "x"), (1, "x"), (2, "y")], &[(1, "z"), (2, "z"), (0, "z")]];
+const SETS: [&[(usize, &str)]; 2] = [
+    &[(0, "x"), (1, "x"), (2, "y")],
+    &[(1, "z"), (2, "z"), (0, "z")],
+];
 
 /// What the datasets hold: living entities by dataset and id.
 type Model = BTreeMap<(usize, String), Json>;
@@ -103,13 +106,19 @@ fn expected(model: &Model) -> BTreeSet<String> {
     while let Some(first) = left.pop_first() {
         let (mut group, mut at) = (vec![first], 0);
         while at < group.len() {
-            let found: Vec<usize> = left.iter().copied().filter(|two| same(group[at], *two)).collect();
+            let found: Vec<usize> = left
+                .iter()
+                .copied()
+                .filter(|two| same(group[at], *two))
+                .collect();
             found.iter().for_each(|one| drop(left.remove(one)));
             group.extend(found);
             at += 1;
         }
         group.sort_unstable();
-        let named = group.iter().map(|at| format!("{}|{}", all[*at].0.0, all[*at].0.1));
+        let named = group
+            .iter()
+            .map(|at| format!("{}|{}", all[*at].0.0, all[*at].0.1));
         ids.insert(named.collect::<Vec<_>>().join("|"));
     }
     ids
@@ -126,7 +135,11 @@ fn living(world: &World, dataset: &str) -> BTreeMap<String, Json> {
 
 fn sequence(seed: u64, on_disk: bool) {
     let mut random = StdRng::seed_from_u64(seed);
-    let mut world = if on_disk { World::on_disk() } else { World::new() };
+    let mut world = if on_disk {
+        World::on_disk()
+    } else {
+        World::new()
+    };
     let source = source(&mut random);
     let mut pipe = golden(&source);
     // Steps of a few versions: a run takes several, and stands between any two of them.

@@ -3,8 +3,8 @@
 
 use super::{
     Access, Handle, Param, Place, Route, Verb, backups, components, config, datasets, entities,
-    entity_types, env, indexes, language, merge, page, pipes, preview, proxy, publishers, pump, receivers,
-    secrets, status, systems,
+    entity_types, env, indexes, language, merge, page, pipes, preview, proxy, publishers, pump,
+    receivers, secrets, status, systems,
 };
 
 const fn path(name: &'static str) -> Param {
