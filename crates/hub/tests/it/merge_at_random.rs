@@ -111,7 +111,7 @@ fn expected(model: &Model) -> BTreeSet<String> {
                 .copied()
                 .filter(|two| same(group[at], *two))
                 .collect();
-            found.iter().for_each(|one| drop(left.remove(one)));
+            left.retain(|one| !found.contains(one));
             group.extend(found);
             at += 1;
         }
@@ -175,14 +175,15 @@ fn incremental_runs_leave_what_a_full_run_gives() {
         Ok(seed) => seed.parse().unwrap(),
         Err(_) => rand::rng().random::<u64>() >> 16,
     };
-    println!("seed {first} (TAHINI_SEED={first} repeats this run)");
-    std::thread::scope(|scope| {
-        for thread in 0..4u64 {
-            scope.spawn(move || {
-                for at in (thread as usize..SEQUENCES).step_by(4) {
-                    sequence(first + at as u64, at % 10 == 0);
-                }
-            });
-        }
-    });
+    let seeds: Vec<(usize, u64)> = (0..SEQUENCES).zip(first..).collect();
+    for some in seeds.chunks(4) {
+        std::thread::scope(|scope| {
+            for (at, seed) in some {
+                // A panic tells the thread's name: TAHINI_SEED=… begins with that sequence.
+                let thread = std::thread::Builder::new().name(format!("seed {seed}"));
+                let run = move || sequence(*seed, at % 10 == 0);
+                thread.spawn_scoped(scope, run).unwrap();
+            }
+        });
+    }
 }
