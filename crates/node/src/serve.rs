@@ -23,7 +23,7 @@ use crate::assembly::{
     Assembly, Loaded, SystemClock, count, print_problems, read_objects, secrets_from,
 };
 use crate::auth::{self, TokenKey};
-use crate::backup::{Backups, LEDGER, STARTS, node_id};
+use crate::backup::{Backups, LEDGER, STARTS, hosting_id};
 use crate::cli::{INTERRUPTED, LogFormat, OK, Serve};
 use crate::configuration::Stored;
 use crate::microservices::HostOptions;
@@ -65,6 +65,8 @@ pub struct Options {
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Open files that a node asks for: each open dataset takes a few.
 const OPEN_FILES: u64 = 65_536;
+/// Pause before the address is asked for again at which containers look for the node.
+const CONTAINERS_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs a node until it is asked to stop.
 pub fn serve(options: &Serve) -> anyhow::Result<u8> {
@@ -222,7 +224,7 @@ fn open(
     };
     let secrets = SecretChain(vec![own, given]);
     let host = HostOptions {
-        node_id: node_id(&options.data)?,
+        node_id: hosting_id(&options.data)?,
         node_url: Some(format!("http://{}", own_address(address))),
         prefer_docker: options.prefer_docker,
         ledger: Some(options.data.join(LEDGER)),
@@ -318,104 +320,44 @@ async fn answer(
 /// there is such a network, the node listens there, too, and demands tokens of everybody.
 async fn answer_containers(node: Arc<Node>, front: SocketAddr, mut stopped: watch::Receiver<bool>) {
     let mut gateway = node.assembly.host.gateway();
-    let found = tokio::select! {
-        found = gateway.wait_for(Option::is_some) => found.map(|found| *found),
-        _ = stopped.wait_for(|stopped| *stopped) => return,
-    };
-    let Ok(Some(ip)) = found else {
-        return;
-    };
-    if front.ip().is_unspecified() && ip.is_ipv4() == front.is_ipv4() {
-        // It listens everywhere.
-        return;
-    }
-    let address = SocketAddr::new(ip, front.port());
-    match tokio::net::TcpListener::bind(address).await {
-        Ok(listener) => {
-            tracing::info!(%address, "containers reach the node here, with a token");
-            answer(listener, api::router(node, Door::Containers), stopped).await;
+    let mut is_told = false;
+    loop {
+        let found = tokio::select! {
+            found = gateway.wait_for(Option::is_some) => found.map(|found| *found),
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        };
+        let Ok(Some(ip)) = found else {
+            return;
+        };
+        if front.ip().is_unspecified() && ip.is_ipv4() == front.is_ipv4() {
+            // It listens everywhere.
+            return;
         }
-        Err(error) => tracing::warn!(
-            %address,
-            %error,
-            "cannot listen for containers: services in containers do not reach the node"
-        ),
-    }
-}
-
-/// The address under which this machine reaches the node.
-fn own_address(listen: SocketAddr) -> SocketAddr {
-    let mut own = listen;
-    if listen.ip().is_unspecified() {
-        own.set_ip(match listen {
-            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-        });
-    }
-    own
-}
-
-/// Waits for SIGTERM or SIGINT.
-async fn until_asked() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
-}
-
-fn start_logging(format: Option<LogFormat>) {
-    let filter = ["TAHINI_LOG", "RUST_LOG"]
-        .iter()
-        .find_map(|name| EnvFilter::try_from_env(name).ok())
-        .unwrap_or_else(|| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    let for_people = std::io::stderr().is_terminal();
-    let coloured = say::coloured(&std::io::stderr());
-    // Somebody who set a subscriber before us keeps it.
-    let _ = match format {
-        Some(LogFormat::Text) => log.with_ansi(coloured).try_init(),
-        None if for_people => log.with_ansi(coloured).try_init(),
-        _ => log.json().flatten_event(true).try_init(),
-    };
-}
-
-/// Where files may only become so large (`ulimit -f`), writing beyond is an error like a full disk,
-/// and not the end of the program.
-#[allow(
-    unsafe_code,
-    reason = "there is no safe way in the standard library to ignore a signal"
-)]
-pub(crate) fn ignore_file_limit_signal() {
-    // SAFETY: to ignore a signal is always possible, and no handler runs.
-    unsafe {
-        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-    }
-}
-
-/// Raises the limit of open files as far as the system lets us.
-#[allow(
-    unsafe_code,
-    reason = "there is no safe way in the standard library to set a limit"
-)]
-fn raise_open_files() {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
-    // SAFETY: both calls get a pointer to a whole struct that lives until they return.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max.min(OPEN_FILES).max(limit.rlim_cur);
-            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {
-                tracing::warn!("the limit of open files could not be raised");
+        let address = SocketAddr::new(ip, front.port());
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => {
+                is_told = false;
+                tracing::info!(%address, "containers reach the node here, with a token");
+                let router = api::router(node.clone(), Door::Containers);
+                tokio::select! {
+                    () = answer(listener, router, stopped.clone()) => return,
+                    // The engine has made the network anew, somewhere else.
+                    _ = gateway.wait_for(|now| *now != Some(ip)) => {}
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(
+                        %address,
+                        %error,
+                        "cannot listen for containers, and tries again: services in containers do \
+                         not reach the node"
+                    );
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(CONTAINERS_PAUSE) => {}
+                    _ = stopped.wait_for(|stopped| *stopped) => return,
+                }
             }
         }
     }

@@ -4,16 +4,17 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bollard::Docker;
-use bollard::models::ContainerInspectResponse;
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use bollard::query_parameters::{
     CreateContainerOptions, InspectContainerOptions, StartContainerOptions,
 };
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, RwLock, watch};
 
 use super::container;
 use super::engine::{Engine, Place};
 use super::host::HostOptions;
 use super::image;
+use super::logs::Log;
 use super::network::{self, Network};
 use super::process::port_is_free;
 use super::running::{Container, exit_of, remove};
@@ -35,6 +36,8 @@ pub struct DockerRuntime {
     network: Option<String>,
     gateway: watch::Sender<Option<IpAddr>>,
     engine: Mutex<Option<Arc<Engine>>>,
+    /// Held, many at a time, while containers are made; whoever clears away waits until they are.
+    making: Arc<RwLock<()>>,
 }
 
 impl DockerRuntime {
@@ -54,6 +57,7 @@ impl DockerRuntime {
                 .filter(|mode| !mode.is_empty()),
             gateway,
             engine: Mutex::new(None),
+            making: Arc::default(),
         }
     }
 
@@ -63,20 +67,25 @@ impl DockerRuntime {
         if let Some(engine) = &*engine {
             return Ok(engine.clone());
         }
-        let (docker, address, left) = self.place.connect(&self.node_id).await?;
-        let network = match &self.network {
-            Some(mode) => Network::named(&docker, mode).await,
-            None => network::own(&docker, &self.node_id).await?,
-        };
-        self.gateway.send_replace(network.gateway);
-        let connected = Arc::new(Engine {
-            docker,
-            address,
-            network,
-            left,
-        });
+        let found = self.place.connect(&self.node_id).await?;
+        let network = self.network(&found.docker).await?;
+        let connected = Arc::new(Engine::new(found, network));
         *engine = Some(connected.clone());
         Ok(connected)
+    }
+
+    /// The network of the containers; tells the node's address there.
+    async fn network(&self, docker: &Docker) -> Result<Network, StartError> {
+        let network = match &self.network {
+            Some(mode) => Network::named(docker, mode).await,
+            None => network::own(docker, &self.node_id).await?,
+        };
+        self.gateway.send_if_modified(|gateway| {
+            let differs = *gateway != network.gateway;
+            *gateway = network.gateway;
+            differs
+        });
+        Ok(network)
     }
 
     fn container_name(&self, id: &str) -> String {
@@ -98,56 +107,62 @@ impl DockerRuntime {
         }
         let pulled = launch.pull.then_some(launch.pulled.as_ref());
         let image = image::ensure(&engine.docker, spec, pulled, &launch.log).await?;
+        let foreign = engine.foreign(&image);
+        if let Some(foreign) = &foreign {
+            launch.log.note(foreign);
+        }
         let name = self.container_name(&launch.spec.id);
         self.remove_own(&engine.docker, &name).await;
         if engine.address.is_loopback() && !port_is_free(launch.port) {
             return Err(port_taken(launch.port, "another program listens on it"));
         }
-        let id = self.create(&engine, launch, spec, &name).await?;
+        let made = self.make(&engine, launch, spec, &name).await;
+        let id = match made {
+            Err(error) if is_network_gone(&error) && engine.network().is_own => {
+                // The engine has lost it, or somebody has removed it.
+                launch
+                    .log
+                    .note("the network of the containers is gone: making it anew");
+                engine.set_network(self.network(&engine.docker).await?);
+                self.make(&engine, launch, spec, &name).await
+            }
+            made => made,
+        };
+        let id = id.map_err(|error| match &foreign {
+            Some(foreign) => StartError::new(format!("{error}; {foreign}")),
+            None => error,
+        })?;
         launch
             .log
             .note(&format!("started {}, container {name}", spec.image));
         Ok(Container::watched(&engine, id, launch, spec, image, None).await)
     }
 
-    /// Creates and starts a container; gives its id.
-    async fn create(
+    /// Creates and starts a container; gives its id. Once begun it comes to its end, even if nobody
+    /// waits for it any more: what is half made could not be cleared away.
+    async fn make(
         &self,
         engine: &Engine,
         launch: &Launch,
         spec: &DockerSpec,
         name: &str,
     ) -> Result<String, StartError> {
-        let docker = &engine.docker;
-        let body =
-            container::describe(launch, spec, &self.node_id, engine.address, &engine.network);
-        let options = CreateContainerOptions {
-            name: Some(name.to_owned()),
-            ..CreateContainerOptions::default()
+        let network = engine.network();
+        let making = Making {
+            docker: engine.docker.clone(),
+            body: container::describe(launch, spec, &self.node_id, engine.address, &network),
+            name: name.to_owned(),
+            port: launch.port,
+            log: launch.log.clone(),
         };
-        let created = docker.create_container(Some(options), body).await;
-        let created = created.map_err(|error| {
-            StartError::new(format!(
-                "expected the engine to create container {name}, found: {error}"
-            ))
-        })?;
-        for warning in &created.warnings {
-            launch.log.note(&format!("the engine warns: {warning}"));
-        }
-        let started = docker
-            .start_container(&created.id, None::<StartContainerOptions>)
-            .await;
-        let Err(error) = started else {
-            return Ok(created.id);
-        };
-        remove(docker, &created.id).await;
-        let text = error.to_string();
-        if text.contains("port is already allocated") || text.contains("address already in use") {
-            return Err(port_taken(launch.port, &text));
-        }
-        Err(StartError::new(format!(
-            "expected the engine to start container {name}, found: {text}"
-        )))
+        let held = self.making.clone().read_owned().await;
+        let made = tokio::spawn(async move {
+            let made = making.run().await;
+            drop(held);
+            made
+        });
+        let broken = |error| Err(StartError::new(format!("making a container: {error}")));
+        made.await.unwrap_or_else(broken)
     }
 
     /// The container that an earlier life of this node left, when it still runs, and as the launch
@@ -164,8 +179,8 @@ impl DockerRuntime {
             .inspect_container(id, None::<InspectContainerOptions>)
             .await;
         let found = inspect.ok()?;
-        let wanted =
-            container::describe(launch, spec, &self.node_id, engine.address, &engine.network);
+        let network = engine.network();
+        let wanted = container::describe(launch, spec, &self.node_id, engine.address, &network);
         let wanted = wanted.labels?.remove(LAUNCH_LABEL)?;
         if label(&found, LAUNCH_LABEL) != Some(&wanted) {
             let words =
@@ -239,18 +254,25 @@ impl Runtime for DockerRuntime {
         Box::pin(async move {
             let engine = self.engine.lock().await.clone();
             if let Some(engine) = engine {
+                drop(self.making.write().await);
+                for left in engine.left.take(id) {
+                    remove(&engine.docker, &left).await;
+                }
                 self.remove_own(&engine.docker, &self.container_name(id))
                     .await;
             }
         })
     }
 
-    fn tidy<'a>(&'a self, wanted: &'a [String]) -> Task<'a, ()> {
+    fn tidy<'a>(&'a self, wanted: &'a [String]) -> Task<'a, bool> {
         Box::pin(async move {
             let engine = match self.engine().await {
                 Ok(engine) => engine,
-                // Who needs the engine says so; who does not, need not know.
-                Err(error) => return tracing::debug!(%error, "no engine to tidy up"),
+                Err(error) => {
+                    // Who needs the engine says so; who does not, need not know.
+                    tracing::debug!(%error, "no engine to tidy up");
+                    return false;
+                }
             };
             for id in engine.left.take_beside(wanted) {
                 tracing::info!(
@@ -259,6 +281,7 @@ impl Runtime for DockerRuntime {
                 );
                 remove(&engine.docker, &id).await;
             }
+            true
         })
     }
 
@@ -269,10 +292,60 @@ impl Runtime for DockerRuntime {
                 for id in engine.left.take_beside(&[]) {
                     remove(&engine.docker, &id).await;
                 }
-                engine.network.remove(&engine.docker).await;
+                engine.network().remove(&engine.docker).await;
             }
         })
     }
+}
+
+/// A container that is being made.
+struct Making {
+    docker: Docker,
+    body: ContainerCreateBody,
+    name: String,
+    port: u16,
+    log: Arc<Log>,
+}
+
+impl Making {
+    async fn run(self) -> Result<String, StartError> {
+        let Making {
+            docker, body, name, ..
+        } = self;
+        let options = CreateContainerOptions {
+            name: Some(name.clone()),
+            ..CreateContainerOptions::default()
+        };
+        let created = docker.create_container(Some(options), body).await;
+        let created = created.map_err(|error| {
+            StartError::new(format!(
+                "expected the engine to create container {name}, found: {error}"
+            ))
+        })?;
+        for warning in &created.warnings {
+            self.log.note(&format!("the engine warns: {warning}"));
+        }
+        let started = docker
+            .start_container(&created.id, None::<StartContainerOptions>)
+            .await;
+        let Err(error) = started else {
+            return Ok(created.id);
+        };
+        remove(&docker, &created.id).await;
+        let text = error.to_string();
+        if text.contains("port is already allocated") || text.contains("address already in use") {
+            return Err(port_taken(self.port, &text));
+        }
+        Err(StartError::new(format!(
+            "expected the engine to start container {name}, found: {text}"
+        )))
+    }
+}
+
+/// The engine does not know the network that a container was to be in.
+fn is_network_gone(error: &StartError) -> bool {
+    let text = error.message.to_lowercase();
+    text.contains("network") && text.contains("not found")
 }
 
 fn label<'a>(found: &'a ContainerInspectResponse, name: &str) -> Option<&'a String> {

@@ -105,7 +105,7 @@ impl Usage {
     }
 }
 
-/// The status as JSON. Names that Docker's `inspect` has in lower case are kept where they fit.
+/// The status as JSON; of a service that runs, the message is what its place does not tell. Names that Docker's `inspect` has in lower case are kept where they fit.
 pub(super) fn to_json(
     spec: &ServiceSpec,
     runtime: &str,
@@ -139,7 +139,7 @@ pub(super) fn to_json(
         "runtime": runtime,
         "state": snapshot.state.name(),
         "running": snapshot.state == State::Running,
-        "message": snapshot.message,
+        "message": snapshot.message.as_ref().or(vitals.trouble.as_ref()),
         "url": snapshot.url,
         "port": snapshot.port,
         "pid": vitals.pid,
