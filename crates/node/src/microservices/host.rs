@@ -549,10 +549,13 @@ impl Inner {
             })
             .collect();
         let as_process = runs_as_process(spec, &self.options);
+        let node_url = table.node_url.as_deref();
+        let environment = |by_name| node_environment(as_process, by_name, node_url, &peers);
         let launch = Launch {
             spec: spec.clone(),
             port: table.entries.get(&spec.id).map_or(0, |entry| entry.port),
-            node_environment: node_environment(as_process, table.node_url.as_deref(), &peers),
+            node_environment: environment(true),
+            nameless_environment: environment(false),
             pull,
             log: log.clone(),
             pulled: Arc::default(),

@@ -100,6 +100,8 @@ pub struct Launch {
     pub port: u16,
     /// Variables from the node, beside those of the spec, which win.
     pub node_environment: Vec<(String, String)>,
+    /// The same for a place where services do not find each other by their names.
+    pub nameless_environment: Vec<(String, String)>,
     /// Ask the registry for a newer image first, unless the spec says `skip_pull`.
     pub pull: bool,
     /// Where its output goes.

@@ -123,3 +123,20 @@ fn a_network_that_is_given_is_used_and_stays() {
     node.shutdown();
     on_engine(async |docker: Docker| docker.remove_network(&name).await.unwrap());
 }
+
+/// The engine's own bridge knows no names, and no more does a mode without a network of its own.
+#[test]
+fn without_names_the_way_leads_through_the_node() {
+    if !engine_is_there() {
+        return;
+    }
+    let node = TestHost::with(|options| options.docker_network = Some("bridge".to_owned()));
+    node.host.apply(vec![
+        Place::Docker.spec("caller", json!({})),
+        Place::Docker.spec("called", json!({})),
+    ]);
+    let variables = node.get("caller", "/env");
+    let way = "http://tahini:9042/api/systems/called/proxy";
+    assert_eq!(variables["SYSTEM_CALLED_URL"], way);
+    assert!(node.get("called", "/born").is_string());
+}
