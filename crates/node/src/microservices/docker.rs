@@ -4,17 +4,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bollard::Docker;
-use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
-use bollard::query_parameters::{
-    CreateContainerOptions, InspectContainerOptions, StartContainerOptions,
-};
+use bollard::models::ContainerInspectResponse;
+use bollard::query_parameters::InspectContainerOptions;
 use tokio::sync::{Mutex, RwLock, watch};
 
 use super::container;
 use super::engine::{Engine, Place};
 use super::host::HostOptions;
 use super::image;
-use super::logs::Log;
+use super::making::{Making, is_network_gone, port_taken};
 use super::network::{self, Network};
 use super::process::port_is_free;
 use super::running::{Container, exit_of, remove};
@@ -88,6 +86,19 @@ impl DockerRuntime {
         Ok(network)
     }
 
+    /// The network in the place of one that is gone; made once, whoever notices first.
+    async fn network_after(
+        &self,
+        engine: &Engine,
+        gone: &Arc<Network>,
+    ) -> Result<Arc<Network>, StartError> {
+        let _one_at_a_time = self.engine.lock().await;
+        if Arc::ptr_eq(&engine.network(), gone) {
+            engine.set_network(self.network(&engine.docker).await?);
+        }
+        Ok(engine.network())
+    }
+
     fn container_name(&self, id: &str) -> String {
         format!("tahini-{}-{id}", network::for_name(&self.node_id))
     }
@@ -116,15 +127,16 @@ impl DockerRuntime {
         if engine.address.is_loopback() && !port_is_free(launch.port) {
             return Err(port_taken(launch.port, "another program listens on it"));
         }
-        let made = self.make(&engine, launch, spec, &name).await;
+        let network = engine.network();
+        let made = self.make(&engine, &network, launch, spec, &name).await;
         let id = match made {
-            Err(error) if is_network_gone(&error) && engine.network().is_own => {
+            Err(error) if is_network_gone(&error) && network.is_own => {
                 // The engine has lost it, or somebody has removed it.
                 launch
                     .log
                     .note("the network of the containers is gone: making it anew");
-                engine.set_network(self.network(&engine.docker).await?);
-                self.make(&engine, launch, spec, &name).await
+                let network = self.network_after(&engine, &network).await?;
+                self.make(&engine, &network, launch, spec, &name).await
             }
             made => made,
         };
@@ -143,14 +155,14 @@ impl DockerRuntime {
     async fn make(
         &self,
         engine: &Engine,
+        network: &Network,
         launch: &Launch,
         spec: &DockerSpec,
         name: &str,
     ) -> Result<String, StartError> {
-        let network = engine.network();
         let making = Making {
             docker: engine.docker.clone(),
-            body: container::describe(launch, spec, &self.node_id, engine.address, &network),
+            body: container::describe(launch, spec, &self.node_id, engine.address, network),
             name: name.to_owned(),
             port: launch.port,
             log: launch.log.clone(),
@@ -298,63 +310,6 @@ impl Runtime for DockerRuntime {
     }
 }
 
-/// A container that is being made.
-struct Making {
-    docker: Docker,
-    body: ContainerCreateBody,
-    name: String,
-    port: u16,
-    log: Arc<Log>,
-}
-
-impl Making {
-    async fn run(self) -> Result<String, StartError> {
-        let Making {
-            docker, body, name, ..
-        } = self;
-        let options = CreateContainerOptions {
-            name: Some(name.clone()),
-            ..CreateContainerOptions::default()
-        };
-        let created = docker.create_container(Some(options), body).await;
-        let created = created.map_err(|error| {
-            StartError::new(format!(
-                "expected the engine to create container {name}, found: {error}"
-            ))
-        })?;
-        for warning in &created.warnings {
-            self.log.note(&format!("the engine warns: {warning}"));
-        }
-        let started = docker
-            .start_container(&created.id, None::<StartContainerOptions>)
-            .await;
-        let Err(error) = started else {
-            return Ok(created.id);
-        };
-        remove(&docker, &created.id).await;
-        let text = error.to_string();
-        if text.contains("port is already allocated") || text.contains("address already in use") {
-            return Err(port_taken(self.port, &text));
-        }
-        Err(StartError::new(format!(
-            "expected the engine to start container {name}, found: {text}"
-        )))
-    }
-}
-
-/// The engine does not know the network that a container was to be in.
-fn is_network_gone(error: &StartError) -> bool {
-    let text = error.message.to_lowercase();
-    text.contains("network") && text.contains("not found")
-}
-
 fn label<'a>(found: &'a ContainerInspectResponse, name: &str) -> Option<&'a String> {
     found.config.as_ref()?.labels.as_ref()?.get(name)
-}
-
-fn port_taken(port: u16, found: &str) -> StartError {
-    StartError {
-        message: format!("expected port {port} to be free for a container, found: {found}"),
-        port_taken: true,
-    }
 }

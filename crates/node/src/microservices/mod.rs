@@ -19,6 +19,7 @@ mod keeper;
 mod ledger;
 mod listening;
 mod logs;
+mod making;
 mod network;
 mod output;
 mod process;

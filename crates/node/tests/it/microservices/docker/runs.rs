@@ -42,7 +42,7 @@ fn every_kind_of_run_says_so_and_the_proxy_too() {
         return;
     }
     let service = |name: &str| json!({"type": "json", "system": "one", "url": name});
-    let http = json!({"type": "http", "system": "one", "url": "eat", "max_retries": 0});
+    let http = json!({"type": "http", "system": "one", "url": "eat"});
     let node = TestNode::of(json!([
         {"_id": "one", "type": "system:microservice", "docker": {
             "image": image(), "port": CONTAINER_PORT, "skip_pull": true, "memory": 48,
@@ -51,7 +51,7 @@ fn every_kind_of_run_says_so_and_the_proxy_too() {
         {"_id": "half", "type": "pipe", "source": service("half"),
             "pump": {"max_read_retries": 0}},
         {"_id": "sent", "type": "pipe", "source": {"type": "dataset", "dataset": "given"},
-            "sink": service("eat"), "pump": {"max_write_retries": 0, "max_consecutive_write_errors": 1}},
+            "sink": service("eat")},
         {"_id": "asked", "type": "pipe", "source": {"type": "dataset", "dataset": "given"},
             "transform": http},
     ]));
