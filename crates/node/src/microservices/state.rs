@@ -159,3 +159,27 @@ pub(super) fn to_json(
         "last_exit": exit,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_a_processor_is_that_since_the_last_look() {
+        let vitals = |cpu_seconds| Vitals {
+            cpu_seconds: Some(cpu_seconds),
+            ..Vitals::default()
+        };
+        let ago = |seconds| Timestamp::now() - jiff::SignedDuration::from_secs(seconds);
+        let near = |found: Option<f64>, expected: f64| (found.unwrap() - expected).abs() < 1.0;
+        let (mut usage, started) = (Usage::default(), Some(ago(100)));
+        assert!(near(usage.percent(started, &vitals(20.0)), 20.0));
+        // Too soon to know more.
+        assert!(near(usage.percent(started, &vitals(21.0)), 20.0));
+        usage.last = Some((Instant::now() - Duration::from_secs(10), 20.0));
+        assert!(near(usage.percent(started, &vitals(25.0)), 50.0));
+        // Another life begins with nothing.
+        assert!(near(usage.percent(Some(ago(10)), &vitals(1.0)), 10.0));
+        assert_eq!(usage.percent(None, &Vitals::default()), None);
+    }
+}
