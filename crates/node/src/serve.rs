@@ -362,3 +362,81 @@ async fn answer_containers(node: Arc<Node>, front: SocketAddr, mut stopped: watc
         }
     }
 }
+
+/// The address under which this machine reaches the node.
+fn own_address(listen: SocketAddr) -> SocketAddr {
+    let mut own = listen;
+    if listen.ip().is_unspecified() {
+        own.set_ip(match listen {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    own
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn until_asked() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+fn start_logging(format: Option<LogFormat>) {
+    let filter = ["TAHINI_LOG", "RUST_LOG"]
+        .iter()
+        .find_map(|name| EnvFilter::try_from_env(name).ok())
+        .unwrap_or_else(|| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let for_people = std::io::stderr().is_terminal();
+    let coloured = say::coloured(&std::io::stderr());
+    // Somebody who set a subscriber before us keeps it.
+    let _ = match format {
+        Some(LogFormat::Text) => log.with_ansi(coloured).try_init(),
+        None if for_people => log.with_ansi(coloured).try_init(),
+        _ => log.json().flatten_event(true).try_init(),
+    };
+}
+
+/// Where files may only become so large (`ulimit -f`), writing beyond is an error like a full disk,
+/// and not the end of the program.
+#[allow(
+    unsafe_code,
+    reason = "there is no safe way in the standard library to ignore a signal"
+)]
+pub(crate) fn ignore_file_limit_signal() {
+    // SAFETY: to ignore a signal is always possible, and no handler runs.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+}
+
+/// Raises the limit of open files as far as the system lets us.
+#[allow(
+    unsafe_code,
+    reason = "there is no safe way in the standard library to set a limit"
+)]
+fn raise_open_files() {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: both calls get a pointer to a whole struct that lives until they return.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max.min(OPEN_FILES).max(limit.rlim_cur);
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) != 0 {
+                tracing::warn!("the limit of open files could not be raised");
+            }
+        }
+    }
+}

@@ -88,14 +88,6 @@ pub async fn pass(node: Arc<Node>, call: Call) -> Answer {
     let ready = node.assembly.host.ready(&system.id, START, &|| false).await;
     let base = ready.map_err(|words| Problem::later(words, 5))?;
     let url = format!("{base}/{}{}", rest_of(&call.raw_path), query_of(&call));
-    let unreachable = |error: reqwest::Error| {
-        let words = format!(
-            "the service of system {:?} did not answer: {}",
-            system.id,
-            error.without_url()
-        );
-        Problem::new(StatusCode::BAD_GATEWAY, words)
-    };
     let url: reqwest::Url = url.parse().map_err(|_| {
         Problem::bad(format!(
             "expected a path behind /proxy/ that makes an address, found {url:?}"

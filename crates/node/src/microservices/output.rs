@@ -88,8 +88,8 @@ impl Follower {
     async fn goes_on(&mut self) -> bool {
         loop {
             // The end of the output is there a moment before the end of the container.
-            let ended = timeout(ENGINE_PAUSE, self.has_ended.wait_for(|ended| *ended)).await;
-            if ended.is_ok() {
+            let ended = timeout(ENGINE_PAUSE, self.has_ended.wait_for(|ended| *ended));
+            if ended.await.is_ok() {
                 return false;
             }
             if let Ok(state) = state_of(&self.docker, &self.id).await {
