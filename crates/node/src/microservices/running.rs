@@ -232,9 +232,15 @@ impl Watch {
             let options = WaitContainerOptions {
                 condition: "not-running".to_owned(),
             };
-            // The answer's code is not used: the state says more, memory above all.
-            let waited = self.docker.wait_container(&self.id, Some(options));
-            let waited = waited.boxed().next().await;
+            // The answer's code is not used: the state says more, memory above all. An engine that
+            // is away is asked for the state alone, so that its return is noticed.
+            let waited = match is_away {
+                true => None,
+                false => {
+                    let waiting = self.docker.wait_container(&self.id, Some(options));
+                    waiting.boxed().next().await
+                }
+            };
             match state_of(&self.docker, &self.id).await {
                 Ok(state) => {
                     if std::mem::take(&mut is_away) {

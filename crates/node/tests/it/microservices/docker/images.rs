@@ -184,9 +184,10 @@ fn a_private_image_needs_the_right_credentials() {
     assert!(!node.log("one").contains(password));
 }
 
-/// The image of the test's service, with one more variable: another image.
+/// The image of the test's service, with one more variable: another image, under a name that keeps it.
 fn other_image(variable: &str) -> String {
     let variable = variable.to_owned();
+    let tag = uuid::Uuid::new_v4().to_string();
     on_engine(|docker: Docker| async move {
         let body = ContainerCreateBody {
             image: Some(image().to_owned()),
@@ -198,6 +199,8 @@ fn other_image(variable: &str) -> String {
             .unwrap();
         let options = CommitContainerOptions {
             container: Some(made.id.clone()),
+            repo: Some("localhost/tahini-test-other".to_owned()),
+            tag: Some(tag.clone()),
             ..CommitContainerOptions::default()
         };
         let config = ContainerConfig {
@@ -205,12 +208,12 @@ fn other_image(variable: &str) -> String {
             env: Some(vec![variable]),
             ..ContainerConfig::default()
         };
-        let image = docker.commit_container(options, config).await.unwrap().id;
+        docker.commit_container(options, config).await.unwrap();
         docker
             .remove_container(&made.id, None::<RemoveContainerOptions>)
             .await
             .unwrap();
-        image
+        format!("localhost/tahini-test-other:{tag}")
     })
 }
 
@@ -275,6 +278,13 @@ fn a_schedule_brings_a_newer_image_and_leaves_the_others_alone() {
         node.until(id, |now| now.state == State::Running);
         assert_eq!(node.status(id)["image_id"], after["image_id"]);
     }
+    node.shutdown();
+    on_engine(|docker: Docker| async move {
+        for name in [dies, deaf, other] {
+            let removed = docker.remove_image(&name, None::<RemoveImageOptions>, None);
+            removed.await.unwrap();
+        }
+    });
 }
 
 #[test]
