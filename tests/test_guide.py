@@ -29,7 +29,7 @@ def free_port():
 
 def said_by(blocks, folder, **environment):
     """What each block printed, all of them in one shell, since later ones use what earlier ones started."""
-    script = "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n" + "".join(f"echo '{MARK}'\n{block}" for block in blocks)
+    script = "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n" + "".join(f"echo '{MARK}'\n{block}" for block in blocks)
     # The guide's usual port may be taken.
     script = script.replace("9042", str(free_port()))
     env = {**os.environ, "PATH": f"{TAHINI.parent}:{os.environ['PATH']}", "NO_PROXY": "*", "TAHINI_MASTER_KEY_FILE": f"{folder}/master.key", **environment}
