@@ -73,6 +73,8 @@ pub struct Index {
     pub(crate) fingerprint: String,
     /// The one root property that it reads as it is, where it is as simple as that.
     pub(crate) plain: Option<Str>,
+    /// An entity without `$ids` has its own `_id` there.
+    pub(crate) own_ids: bool,
     /// The expression over alias 0, and what it needs to be evaluated.
     pub(crate) expr: Arc<(Expr, Program)>,
 }
@@ -259,7 +261,17 @@ impl Index {
             target: Target::new(),
             parent: None,
         };
-        let aliases = [Value::Dict(entity.to_dict())];
+        let mut dict = entity.to_dict();
+        if let Some(id) = entity.id.as_ref().filter(|_| self.own_ids)
+            && dict.get("$ids").is_none()
+        {
+            let own = match program.naming.on {
+                true => program.naming.ids_of(id),
+                false => Value::String(id.clone()),
+            };
+            dict.push_new("$ids", own);
+        }
+        let aliases = [Value::Dict(dict)];
         let env = Env {
             aliases: &aliases,
             ..Env::of(&frame)

@@ -62,7 +62,12 @@ pub(crate) fn compile_side(
         Some(_) => None,
         None => compiler.make_index(dataset, alias, json),
     };
-    index.ok_or(compiler.problems)
+    let mut index = index.ok_or(compiler.problems)?;
+    if json.to_string().contains("$ids") {
+        index.own_ids = true;
+        index.fingerprint.push_str(" or its own");
+    }
+    Ok(index)
 }
 
 /// The root property that an expression reads and nothing else, where no namespaces are at work.
@@ -101,6 +106,7 @@ impl Compiler<'_> {
         Some(Index {
             dataset: dataset.to_owned(),
             fingerprint: self.fingerprint(alias, json),
+            own_ids: false,
             plain: plain(alias, json, self.options),
             expr: Arc::new((expr, program)),
         })
