@@ -157,6 +157,19 @@ class GoldenRecord(ProjectCase):
         self.round()
         self.assert_alike()
 
+    def test_who_joined_whom_is_told(self):
+        self.settled()
+        told = self.node.call("GET", "/pipes/global-person/merge-explain?entity_id=support:1")
+        self.assertEqual(told["_id"], "hr:1")
+        joins = [(join["to"]["_id"], join["rule"], join["value"]) for join in told["joins"]]
+        self.assertIn(("support:1", ["eq", "hr.person", "support.person"], "ada.lund@example.com"), joins)
+        # Billing got her from here, and the dataset of what was inserted says so.
+        self.assertIn("billing-insert", [member["dataset"] for member in told["members"]])
+        with self.assertRaisesRegex(Exception, "404"):
+            self.node.call("GET", "/pipes/global-person/merge-explain?entity_id=hr:99")
+        with self.assertRaisesRegex(Exception, "merge source"):
+            self.node.call("GET", "/pipes/hr-share/merge-explain?entity_id=hr:1")
+
     def test_an_answer_that_is_lost_makes_nobody_twice(self):
         """The answer to a creation is lost: it is asked for again, and answered with the person that it made."""
         self.standins.control("billing", "fault", kind="disconnect", path="/api/people", after=1, count=1)

@@ -119,7 +119,7 @@ impl Compiler<'_> {
             let text = expression.to_string();
             let property = Json::from(self.options.property());
             // What is not there has a default, and URIs get a namespace, that are the pipe's own.
-            let (ids, uris) = (text.contains("$ids"), text.contains("\"ni-collapse\""));
+            let (ids, uris) = (text.contains("$ids"), text.contains("\"ni\""));
             let identity = ids.then(|| format!(" of {}", Json::from(self.options.identity())));
             let spaces = || {
                 format!(
