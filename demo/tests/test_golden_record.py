@@ -6,60 +6,25 @@ Needs the node's path in TAHINI. Without it these are skipped, and fail where CI
 import unittest
 
 from support import needs_node
-from test_examples import ProjectCase
 
-SYSTEMS = ("hr", "support", "billing")
-ADA = {"hr": "1", "support": "1"}
-FIELDS = ("name", "email", "phone", "title")
+from golden import SYSTEMS, Flow
+from test_examples import ProjectCase
 
 
 @needs_node
 class GoldenRecord(ProjectCase):
     project = "golden-record"
 
-    def runs(self, *pipes):
-        """Runs pipes; how many entities changed."""
-        summaries = [self.node.run(pipe) for pipe in pipes]
-        for summary in summaries:
-            self.assertTrue(summary["success"], summary["message"])
-        return sum(summary["changed"] for summary in summaries)
-
-    def inside(self):
-        """Everything between reading and the next reading, until nothing changes."""
-        stages = [[f"{name}-{stage}" for name in SYSTEMS] for stage in ("enrich", "share", "insert", "todo", "update")]
-        order = [*stages[0], "global-person", *stages[1], *stages[2], *stages[3], *stages[4]]
-        for _ in range(6):
-            if self.runs(*order) == 0:
-                return
-        self.fail("expected the flow to come to rest, found that it feeds itself")
-
-    def collect(self, *names):
-        self.runs(*[f"{name}-collect" for name in names or SYSTEMS])
-
-    def round(self):
-        self.collect()
-        self.inside()
+    def setUp(self):
+        super().setUp()
+        flow = Flow(self.node, self.standins)
+        self.collect, self.inside, self.round = flow.collect, flow.inside, flow.round
+        self.writes, self.written, self.people = flow.writes, flow.written, flow.people
 
     def settled(self):
         """Two rounds: the first makes what is missing, the second reads it back."""
         self.round()
         self.round()
-
-    def writes(self):
-        return {name: self.standins.state(name)["writes"] for name in SYSTEMS}
-
-    def written(self, before):
-        """Creations, updates and refusals since then, by system; systems without any are left out."""
-        now, told = self.writes(), {}
-        for name in SYSTEMS:
-            changed = {kind: now[name][kind] - before[name][kind] for kind in ("created", "updated", "unchanged", "refused")}
-            told[name] = {kind: count for kind, count in changed.items() if count}
-        return {name: counts for name, counts in told.items() if counts}
-
-    def people(self, name):
-        """Who is in a system, by e-mail address, without what is the system's own."""
-        people = self.standins.state(name)["people"].values()
-        return {person["email"].lower(): {field: person[field] for field in FIELDS} for person in people}
 
     def id_in(self, name, email):
         people = self.standins.state(name)["people"].items()

@@ -13,16 +13,39 @@ use super::reach::{Reach, When};
 use super::rules::Merging;
 use crate::{Cancel, Failure};
 
+/// From so many versions on the datasets are read on threads of their own.
+const MANY: u64 = 64;
+
 /// Takes in what changed behind the place, at most `most` versions; whether there is anything.
 ///
 /// # Errors
 /// `Lost` where what was given out cannot be told any more.
 pub(super) fn take(merging: &Merging, parts: &mut [Part], most: usize) -> Result<bool, Trouble> {
+    let pending: u64 = parts.iter().map(|part| part.head() - part.from).sum();
+    if pending > MANY && pending <= most as u64 {
+        return take_side_by_side(merging, parts);
+    }
     let mut left = most;
     for (at, part) in parts.iter_mut().enumerate() {
         left -= part.take_changes(merging, at, left)?.min(left);
     }
     Ok(left < most)
+}
+
+/// The same where all of it is taken.
+fn take_side_by_side(merging: &Merging, parts: &mut [Part]) -> Result<bool, Trouble> {
+    std::thread::scope(|scope| {
+        let parts = parts.iter_mut().enumerate();
+        let tasks: Vec<_> = parts
+            .map(|(at, part)| scope.spawn(move || part.take_changes(merging, at, usize::MAX)))
+            .collect();
+        let joined = tasks.into_iter().map(|task| {
+            task.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        let counts = joined.collect::<Result<Vec<usize>, Trouble>>()?;
+        Ok(counts.iter().any(|count| *count > 0))
+    })
 }
 
 /// Appends what becomes of everything that the changes concern: ids that are no more as deleted,
