@@ -692,9 +692,7 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         "The most entities that are merged into one.",
     )
     .or("50000"),
-    row("always_index_ids", Boolean, "Dataset sinks index `$ids`.")
-        .or("false")
-        .not_yet(),
+    row("always_index_ids", Boolean, "Dataset sinks index `$ids`.").or("false"),
     row(
         "if_source_empty",
         Enum(&["accept", "fail"]),
