@@ -237,7 +237,7 @@ fn by_index(
     values.sort_unstable_by_key(|(key, ..)| *key);
     let keys: Vec<u128> = values.iter().map(|(key, ..)| *key).collect();
     let mut hits = Vec::new();
-    let fingerprint = indexes::fingerprint(join.index);
+    let fingerprint = indexes::fingerprint(join.index, None);
     if !snapshot.find(&fingerprint, &keys, &Ask::LATEST, &mut hits)? {
         return Ok(false);
     }

@@ -6,6 +6,7 @@
 //! a crash, and what did not change writes nothing. Nothing is deleted unless the source was
 //! read to its natural end.
 
+mod again;
 mod beside;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +18,7 @@ use tahini_store::StateWrite;
 
 use crate::boundary::Boundary;
 use crate::completeness::{self, Leaving};
+use crate::dependency::Tracking;
 use crate::execution_log::{ExecutionLog, RunLog, Summary, User};
 use crate::flow::Flow;
 use crate::hub::LivePipe;
@@ -142,6 +144,13 @@ fn run_planned(
     cancel: &Cancel,
 ) -> Result<(), Failure> {
     let started = run_log.started().as_microsecond();
+    // Behind these ends of joined datasets everything is joined; what they get later is looked at by
+    // the next run.
+    let known = plan.place.tracked.clone();
+    let tracking = match plan.rescan {
+        None => Some(Tracking::begin(&plan.live.ways, world, &known)?),
+        Some(_) => None,
+    };
     let input = Input::open(pipe, world, plan, started, cancel)?;
     summary.warnings.extend(input.sync.told());
     let source = input.source;
@@ -186,6 +195,8 @@ fn run_planned(
         read_attempts: 0,
         leaving: input.leaving,
         sync: input.sync,
+        tracking,
+        begins_anew: false,
         cancel,
         summary,
     };
@@ -196,6 +207,7 @@ fn run_planned(
     let outcome = guarded.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
     if let Err(failure) = &outcome {
         work.flow.writer.sink.abort(failure);
+        work.reset_if_due()?;
     }
     work.report();
     outcome
@@ -272,6 +284,10 @@ struct Work<'a, 'b, 'c> {
     read_attempts: u64,
     leaving: Option<Leaving>,
     sync: Sync,
+    /// `None` for a rescan beside runs: those follow what is joined.
+    tracking: Option<Tracking<'a>>,
+    /// The next run has to read everything.
+    begins_anew: bool,
     cancel: &'a Cancel,
     summary: &'a mut Summary,
 }
@@ -318,6 +334,7 @@ impl Work<'_, '_, '_> {
                 progress.as_ref(),
             )?;
             if step == Step::End {
+                self.reprocess(source.as_mut())?;
                 self.flow.end()?;
                 return Ok(source);
             }
@@ -411,6 +428,7 @@ impl Work<'_, '_, '_> {
                 Some(RunKind::Full),
             ));
         }
+        state.extend(self.following());
         state.extend(self.source_state(source));
         if let Some(watch) = &mut self.flow.watch {
             // What cannot be read is told at the end of the run.
@@ -449,6 +467,7 @@ impl Work<'_, '_, '_> {
             state.push(progress::save_unfinished(id, None));
         }
         state.extend(self.counted_runs());
+        state.extend(self.followed());
         state.extend(self.source_state(source));
         // A rescan beside this run may have read everything meanwhile.
         let everything =

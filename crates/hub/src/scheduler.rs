@@ -532,7 +532,11 @@ impl Scheduler {
             return;
         }
         for live in self.hub.pipes() {
-            let reads = live.component.source_datasets().contains(&dataset);
+            // What a pipe writes and joins itself is looked at when it runs for another reason:
+            // it would never come to rest where each run makes something else of it.
+            let own = live.component.sink_dataset() == Some(dataset);
+            let reads = live.component.source_datasets().contains(&dataset)
+                || (live.ways.datasets().contains(dataset) && !own);
             if reads && listens(&live) {
                 self.start_or_follow(live.id(), Request::default());
             }

@@ -27,6 +27,9 @@ pub struct Summary {
     pub first_ids: Vec<String>,
     /// Entities that the source gave.
     pub read: u64,
+    /// Of those, entities that came once more because of what they are joined with, by the dataset
+    /// that changed.
+    pub reprocessed: Vec<(String, u64)>,
     /// Entities that changed the sink.
     pub changed: u64,
     /// Of those, deletions.
@@ -71,6 +74,11 @@ impl Summary {
     /// Whether the run reached its end.
     pub fn success(&self) -> bool {
         self.failure.is_none()
+    }
+
+    /// Entities that came once more because of what they are joined with.
+    pub fn reprocessed(&self) -> u64 {
+        self.reprocessed.iter().map(|(_, count)| count).sum()
     }
 
     /// How long the run took, in seconds.
@@ -119,6 +127,11 @@ impl Summary {
         if self.retryable > 0 {
             properties.push(("retry_entities_count", count(self.retryable)));
         }
+        if !self.reprocessed.is_empty() {
+            let because = self.reprocessed.iter();
+            let because = because.map(|(name, many)| (name.as_str().into(), count(*many)));
+            properties.push(("reprocessed_because_of", Value::Dict(because.collect())));
+        }
         if self.drift > 0 {
             let told = self.drift_told.iter();
             let told = told.map(|text| Value::string(text.as_str()));
@@ -144,6 +157,7 @@ impl Summary {
         let entities = dict([
             ("changes_last_run", count(self.changed)),
             ("entities_last_run", count(self.read)),
+            ("reprocessed_last_run", count(self.reprocessed())),
             ("deletes_last_run", count(self.deleted)),
             ("read_errors_last_run", count(self.read_errors)),
             ("write_errors_last_run", count(self.failed)),
@@ -245,6 +259,7 @@ fn told_by(entry: &Entity) -> Summary {
         ended: time("end_time"),
         first_ids: Vec::new(),
         read: counted("processed_last_run"),
+        reprocessed: reprocessed(properties),
         changed,
         deleted: number(&entities, "deletes_last_run") as u64,
         unchanged: counted("entities_succeeded").saturating_sub(changed),
@@ -269,6 +284,15 @@ fn told_by(entry: &Entity) -> Summary {
         warnings: texts(properties, "warnings"),
         trace: None,
     }
+}
+
+fn reprocessed(properties: &Dict) -> Vec<(String, u64)> {
+    let Some(Value::Dict(because)) = properties.get("reprocessed_because_of") else {
+        return Vec::new();
+    };
+    let each = because.iter();
+    each.map(|(name, _)| (name.to_string(), number(because, name) as u64))
+        .collect()
 }
 
 fn texts(properties: &Dict, name: &str) -> Vec<String> {

@@ -11,7 +11,7 @@ use crate::entity_type::{self, Kept};
 use crate::execution_log::{ExecutionLog, User};
 use crate::pipe::Pipe;
 use crate::places::Places;
-use crate::progress::{self, Place};
+use crate::progress::{self, Place, TRACKED};
 use crate::reprocessing::SYNC;
 use crate::retry::Ledger;
 use crate::source::Continuation;
@@ -77,7 +77,8 @@ impl Hub {
         }
         state.push(progress::write(id, progress::BOUNDARY, None));
         // Only a run that reads everything is in sync with its input again.
-        let kept = |key: &[u8]| key == b"offset" || (key == SYNC && offset.is_some());
+        let goes_on = |key: &[u8]| key == SYNC || key.starts_with(TRACKED);
+        let kept = |key: &[u8]| key == b"offset" || (goes_on(key) && offset.is_some());
         state.retain(|write| !kept(&write.key));
         state.retain(|write| !write.key.starts_with(entity_type::PREFIX));
         // As documented: without a continuation every run begins anew, and says nothing by that.

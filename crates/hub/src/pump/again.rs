@@ -1,0 +1,139 @@
+//! Putting source entities through the pipe again because what they are joined with has changed
+//! (see `dependency`).
+
+use tahini_store::{Seq, StateWrite};
+
+use super::Work;
+use crate::dependency::{Affected, Search};
+use crate::places::Places;
+use crate::progress;
+use crate::{Failure, Source};
+
+impl Work<'_, '_, '_> {
+    /// Puts the entities through the pipe again that the source gave before this run, and that
+    /// changes of joined datasets concern.
+    ///
+    /// # Errors
+    /// When there are too many of them, and as every other run.
+    pub(super) fn reprocess(&mut self, source: &mut dyn Source) -> Result<(), Failure> {
+        if self.plan.kind.reads_everything() {
+            return Ok(());
+        }
+        let Some(tracking) = &self.tracking else {
+            return Ok(());
+        };
+        let since = self.plan.from.since.clone();
+        let read_from = |dataset: &str| {
+            let read = since.as_ref().and_then(|since| Places::read(since, dataset));
+            read.map_or(0, |seq| seq + 1)
+        };
+        let most = self.pipe.tracking.error;
+        let search = Search::new(tracking, source, &read_from, self.cancel, most);
+        let mut affected = search.run()?;
+        self.summary.warnings.append(&mut affected.warnings);
+        let (count, limits) = (affected.len(), self.pipe.tracking);
+        if count > limits.error {
+            let words = format!(
+                "expected changes of joined datasets to concern at most {} entities \
+                 (`dependency_tracking.dependency_error_threshold`), found more",
+                limits.error
+            );
+            return Err(self.too_many(words));
+        }
+        if count > limits.warning {
+            self.summary.warnings.push(format!(
+                "changes of joined datasets concern {count} entities, more than {} \
+                 (`dependency_tracking.dependency_warning_threshold`); from {} on the run fails",
+                limits.warning, limits.error
+            ));
+        }
+        self.summary.reprocessed.clone_from(&affected.because);
+        self.give_again(source, affected)
+    }
+
+    fn give_again(&mut self, source: &mut dyn Source, affected: Affected) -> Result<(), Failure> {
+        let limits = self.pipe.tracking;
+        let mut bytes = 0;
+        let mut warned = false;
+        for (dataset, versions) in affected.versions {
+            let mut left = versions.iter();
+            loop {
+                let some: Vec<Seq> = left.by_ref().take(self.pipe.batch_size).collect();
+                if some.is_empty() {
+                    break;
+                }
+                self.cancel.check()?;
+                self.intake.next_step();
+                source.again(&dataset, &some, &mut self.intake.batch)?;
+                self.intake.filled();
+                bytes += self.intake.batch.bytes() as u64;
+                if bytes > limits.error_bytes {
+                    let words = format!(
+                        "expected changes of joined datasets to concern at most {} bytes of \
+                         entities (`dependency_tracking.dependency_error_threshold_total_bytes`), \
+                         found more",
+                        limits.error_bytes
+                    );
+                    return Err(self.too_many(words));
+                }
+                if bytes > limits.warning_bytes && !warned {
+                    warned = true;
+                    self.summary.warnings.push(format!(
+                        "changes of joined datasets concern more than {} bytes of entities \
+                         (`dependency_tracking.dependency_warning_threshold_total_bytes`)",
+                        limits.warning_bytes
+                    ));
+                }
+                self.summary.read += self.intake.batch.len() as u64;
+                let intake = &mut self.intake;
+                self.flow.pass(self.run_log, self.summary, intake, None)?;
+                self.note()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The failure of a run that would process too much again. Where the pipe may begin anew by
+    /// itself, the next run does.
+    fn too_many(&mut self, words: String) -> Failure {
+        self.begins_anew = self.sync.may_reset(self.pipe);
+        let help = match self.begins_anew {
+            true => "the pipe was reset, and its next run reads everything",
+            false => {
+                "a rescan puts everything through the pipe again; join by values that fewer \
+                 entities share, or raise the limit"
+            }
+        };
+        Failure::fatal(format!("{words}; {help}"))
+    }
+
+    /// The writes that say how far joined datasets were followed, at the end of a run.
+    pub(super) fn followed(&self) -> Vec<StateWrite> {
+        let Some(tracking) = &self.tracking else {
+            return Vec::new();
+        };
+        // What an earlier run read before this one went on with it was joined with what was there
+        // then: the next run looks at everything since.
+        let resumed = self.plan.kind.reads_everything() && self.plan.resumed;
+        tracking.writes(&self.pipe.id, resumed)
+    }
+
+    /// The same for a checkpoint: what is read from now on until the end may be read by another
+    /// run.
+    pub(super) fn following(&self) -> Vec<StateWrite> {
+        match self.plan.kind.reads_everything() {
+            true => self.followed(),
+            false => Vec::new(),
+        }
+    }
+
+    /// Has the pipe begin anew, where it has to.
+    pub(super) fn reset_if_due(&self) -> Result<(), Failure> {
+        if !self.begins_anew {
+            return Ok(());
+        }
+        let home = self.plan.home.as_ref();
+        let state = progress::reset(home.snapshot()?.as_ref(), &self.pipe.id)?;
+        crate::hub::commit_state(home, &state, false, self.world.clock.as_ref())
+    }
+}
