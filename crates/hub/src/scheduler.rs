@@ -208,7 +208,7 @@ impl Scheduler {
         Ok(Met {
             starting,
             populated,
-            news: starting && listens(live) && self.hub.unread(live)?.is_some_and(|few| few > 0),
+            news: starting && listens(live) && self.has_news(live)?,
             last: live.state().last.map(|last| last.ended),
             kept: match kept {
                 Some(kept) => Kept::load(kept, live.id())?,
@@ -521,6 +521,15 @@ impl Scheduler {
             };
             self.start_or_follow(&pipe.id, request);
         }
+    }
+
+    /// Whether something waits in what a pipe reads or joins.
+    fn has_news(&self, live: &LivePipe) -> Result<bool, StoreError> {
+        let own = live.component.sink_dataset();
+        let joined = self.hub.unfollowed(live)?;
+        let mut joined = joined.iter().filter(|(name, _)| own != Some(name.as_str()));
+        let unread = self.hub.unread(live)?.is_some_and(|few| few > 0);
+        Ok(unread || joined.any(|(_, few)| *few > 0))
     }
 
     /// Tells the readers of a dataset that it changed; one that is running runs once more after.

@@ -13,7 +13,7 @@ use super::model;
 use super::problem::Problem;
 use super::secret::{misplaced, without_secrets};
 use crate::completeness;
-use crate::dependency::is_known;
+use crate::dependency::{gives_again, is_known};
 
 /// What the language has to know of a pipe: namespaces and source of the effective `pipe`,
 /// `id_required` of the effective `transform`. For its `trigger_on` there is [`trigger_on`].
@@ -342,13 +342,13 @@ fn untracked(
     behind: bool,
 ) -> Vec<Problem> {
     const HELP: &str = "say \"track-dependencies\": false in the hops that need it not";
-    let source = pipe.get("source").and_then(|source| source.get("type"));
-    let source = source.and_then(Json::as_str).unwrap_or("empty");
-    if source == "empty" {
+    let nothing = Json::Null;
+    let source = pipe.get("source").unwrap_or(&nothing);
+    if source["type"].is_null() || source["type"] == "empty" {
         // Nothing comes of it, the first time as little as again.
         return Vec::new();
     }
-    let why = match (source == "dataset", behind) {
+    let why = match (gives_again(source), behind) {
         (true, false) => {
             let lost = program.dependencies().untracked.iter();
             let told = lost.map(|lost| {
@@ -361,7 +361,7 @@ fn untracked(
             });
             return told.collect();
         }
-        (false, _) => "only a pipe with a dataset source can process its entities again",
+        (false, _) => "only a pipe that reads datasets can process its entities again",
         (true, true) => {
             "a transform before this one depends on more than the entity, so that what it joins \
              with may not be what the source's entity has"

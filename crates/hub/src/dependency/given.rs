@@ -14,6 +14,8 @@ use crate::config::{dtl_options, trigger_on, without_secrets};
 /// The transforms before one. By default there are none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Given {
+    /// What stands before its `_id`.
+    prefix: Option<String>,
     adding: Option<Arc<Options>>,
     programs: Vec<Arc<Program>>,
     /// What they were compiled from.
@@ -53,9 +55,20 @@ impl Given {
         after
     }
 
+    /// The same of entities that have this before their ids.
+    pub(super) fn prefixed(&self, prefix: Option<String>) -> Given {
+        let mut after = self.clone();
+        if let Some(prefix) = prefix {
+            after.text.push_str(&format!(" {prefix:?}"));
+            after.prefix = Some(prefix);
+        }
+        after
+    }
+
     /// Whether it is the entity of the source itself, as far as anybody knows.
     pub(crate) fn is_plain(&self) -> bool {
-        self.unknown || (self.adding.is_none() && self.programs.is_empty())
+        let changed = self.adding.is_some() || !self.programs.is_empty();
+        self.prefix.is_none() && (self.unknown || !changed)
     }
 
     /// What tells it from others.
@@ -65,16 +78,22 @@ impl Given {
 
     /// What becomes of a version; nothing where the transforms fail.
     pub(crate) fn entities(&self, record: Record<'_>) -> Vec<Entity> {
+        let mut entity = record.to_entity();
+        if let (Some(prefix), Some(id)) = (&self.prefix, &entity.id) {
+            entity.id = Some(format!("{prefix}{id}").into());
+        }
+        if self.unknown {
+            return vec![entity];
+        }
+        if let Some(options) = &self.adding {
+            add_namespaces(&mut entity, options);
+        }
+        if self.programs.is_empty() {
+            return vec![entity];
+        }
         let mut batch = Batch::new();
-        match &self.adding {
-            None => batch.push(record),
-            Some(options) => {
-                let mut entity = record.to_entity();
-                add_namespaces(&mut entity, options);
-                if batch.push_entity(&entity).is_err() {
-                    return Vec::new();
-                }
-            }
+        if batch.push_entity(&entity).is_err() {
+            return Vec::new();
         }
         let context = Context::new(jiff::Timestamp::UNIX_EPOCH, &NoLookup);
         for program in &self.programs {

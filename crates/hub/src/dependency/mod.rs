@@ -23,6 +23,7 @@ use uuid::Uuid;
 pub(crate) use given::{Given, is_known};
 pub(crate) use search::{Affected, Search};
 pub use ways::Ways;
+pub(crate) use ways::gives_again;
 
 use crate::Failure;
 use crate::config::Props;

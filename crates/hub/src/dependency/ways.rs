@@ -54,6 +54,22 @@ pub(super) enum There {
     Index(Arc<Index>, Option<Arc<Given>>),
 }
 
+/// Whether a source can give its entities once more.
+pub(crate) fn gives_again(source: &Json) -> bool {
+    match source["type"].as_str() {
+        Some("dataset" | "union_datasets") => true,
+        Some("merge_datasets") => source["strategy"].is_null() || source["strategy"] == "latest",
+        _ => false,
+    }
+}
+
+/// What a source puts before the ids of a dataset's entities.
+fn prefix(pipe: &Pipe, dataset: &str) -> Option<String> {
+    let prefixes = pipe.kind("source") == "union_datasets"
+        && pipe.effective["source"]["prefix_ids"] != false;
+    prefixes.then(|| format!("{dataset}:"))
+}
+
 /// The places of no test.
 const NONE: usize = usize::MAX;
 
@@ -64,9 +80,12 @@ impl Ways {
             places: Vec::new(),
             lost: AtomicUsize::new(NONE),
         };
-        let (Some(map), "dataset") = (pipe.effective.as_object(), pipe.kind("source")) else {
+        let Some(map) = pipe.effective.as_object() else {
             return ways;
         };
+        if !gives_again(&pipe.effective["source"]) {
+            return ways;
+        }
         let mut given = Given::first(map);
         for transform in pipe.transforms() {
             let nothing = Map::new();
@@ -99,7 +118,8 @@ impl Ways {
                         back.push(one(Target::Place(base + at), There::of(&step.there, None)));
                     }
                     To::Source => back.extend(sources.iter().map(|source| {
-                        let there = There::of(&step.there, Some((source, given, pipe)));
+                        let given = given.prefixed(prefix(pipe, source));
+                        let there = There::of(&step.there, Some((source, &given, pipe)));
                         one(Target::Source((*source).to_owned()), there)
                     })),
                 }

@@ -485,3 +485,52 @@ fn what_was_followed_survives_a_restart() {
     assert_eq!(world.try_run("p", &request).unwrap().changed, 0);
     assert_eq!(names(&world), ["1:Eva"]);
 }
+
+#[test]
+fn sources_of_several_datasets_give_their_entities_again() {
+    for (source, expected) in [
+        (json!({"type": "merge_datasets"}), ["1:Eva", "2:Bob"]),
+        (json!({"type": "union_datasets"}), ["old:2:Bob", "orders:1:Eva"]),
+        (json!({"type": "union_datasets", "prefix_ids": false}), ["1:Eva", "2:Bob"]),
+    ] {
+        let mut world = World::new();
+        customer(&world, "a", "Ada");
+        customer(&world, "b", "Bob");
+        order(&world, "1", json!("a"));
+        put(&world, "old", json!({"_id": "2", "customer": "b"}));
+        let mut several = pipe(by_customer());
+        several["source"] = source.clone();
+        several["source"]["datasets"] = json!(["orders", "old"]);
+        world.pipe(several);
+        world.succeed("p");
+        customer(&world, "a", "Eva");
+        assert_eq!(counts(&world.succeed("p")), (1, 1, 1), "{source}");
+        assert_eq!(names(&world), expected, "{source}");
+        // A newer version in another dataset takes its place, where they are merged.
+        put_at(&world, "old", json!({"_id": "1", "customer": "b"}), BEGINNING + 1_000_000);
+        world.succeed("p");
+        customer(&world, "a", "Ada");
+        let again = u64::from(expected[1] == "orders:1:Eva");
+        let merged = source["type"] == "merge_datasets";
+        let summary = world.succeed("p");
+        assert_eq!(summary.read, if merged { 0 } else { 1 }, "{source}");
+        assert!(summary.changed >= again, "{source}");
+    }
+}
+
+#[test]
+fn ids_that_a_source_prefixes_are_joined_by_as_they_are_given() {
+    let mut world = World::new();
+    order(&world, "1", Json::Null);
+    put(&world, "notes", json!({"_id": "n", "of": "orders:1"}));
+    let mut pipe = pipe(
+        json!({"datasets": ["notes n"], "where": ["eq", "_S._id", "n.of"], "return": "n._id"}),
+    );
+    pipe["source"] = json!({"type": "union_datasets", "datasets": ["orders"]});
+    world.pipe(pipe);
+    world.succeed("p");
+    assert_eq!(names(&world), ["orders:1:n"]);
+    put(&world, "notes", json!({"_id": "n", "of": "orders:2"}));
+    assert_eq!(counts(&world.succeed("p")), (1, 1, 1));
+    assert_eq!(names(&world), ["orders:1:"]);
+}

@@ -122,7 +122,8 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
     set("average-process-time", average(last));
     // A place that cannot be read was told above.
     let waiting = queue(node, live).ok().flatten();
-    set("queues", json!({ "source": waiting, "dependencies": {} }));
+    let changed = node.assembly.hub.unfollowed(live).unwrap_or_default();
+    set("queues", json!({ "source": waiting, "dependencies": changed }));
     set("last-seen", offset.as_ref().map_or(Json::Null, offset_json));
     set("progress", progress_json(last));
     set(
@@ -266,6 +267,9 @@ pub fn operations(live: &LivePipe) -> Vec<&'static str> {
     ];
     if reads_datasets(live) {
         all.push("set-last-seen-to-end");
+    }
+    if !live.ways.datasets().is_empty() {
+        all.push("reset-tracking");
     }
     all
 }

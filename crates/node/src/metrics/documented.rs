@@ -118,6 +118,12 @@ pub(super) fn pipe(
         let help = "Versions that wait in its source.";
         page.gauge("sesam_pipe_queue_source", help, &labels, waiting as f64);
     }
+    let changed = node.assembly.hub.unfollowed(live)?;
+    if !changed.is_empty() {
+        let help = "Versions of joined datasets that were not looked at yet.";
+        let changed: u64 = changed.values().sum();
+        page.gauge("sesam_pipe_queue_tracking", help, &labels, changed as f64);
+    }
     if let Some(head) = head {
         let exists = "sesam_pipe_sink_dataset_count_index_exists";
         let deleted = "sesam_pipe_sink_dataset_count_index_deleted";
