@@ -168,6 +168,9 @@ impl Machine<'_> {
         for step in &spec.steps {
             rows = self.bind(step, rows, env)?;
         }
+        let found = rows.len() as u64;
+        self.joined.0 += found;
+        self.joined.1 += found * spec.steps.len() as u64;
         let mut output = Items::new();
         for row in &rows {
             match &spec.returns {

@@ -524,7 +524,7 @@ impl Scheduler {
     }
 
     /// Whether something waits in what a pipe reads or joins.
-    fn has_news(&self, live: &LivePipe) -> Result<bool, StoreError> {
+    fn has_news(&self, live: &LivePipe) -> Result<bool, Failure> {
         let own = live.component.sink_dataset();
         let joined = self.hub.unfollowed(live)?;
         let mut joined = joined.iter().filter(|(name, _)| own != Some(name.as_str()));
