@@ -1,9 +1,10 @@
 //! The `dtl` transform: rules, compiled once a run.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use tahini_dtl::{Context, EvalClass, EvalError, JsonPath, Options, Problem, Program, TriggerOn};
+use tahini_dtl::{Context, EvalClass, EvalError, Joined, JsonPath, Options, Problem, Program, TriggerOn};
 use tahini_entity::json::{self, Numbers, Opened};
 use tahini_entity::{Batch, Entity};
 
@@ -43,6 +44,7 @@ struct Dtl {
     clock: Arc<dyn Clock>,
     cancel: Cancel,
     lookup: Datasets,
+    joined: Cell<Joined>,
 }
 
 fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Transform>, Failure> {
@@ -55,6 +57,7 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Transform>, Failure> {
         clock,
         cancel,
         lookup: Datasets::of(ctx),
+        joined: Cell::default(),
     }))
 }
 
@@ -100,11 +103,17 @@ impl Transform for Dtl {
         let mut context = Context::new(self.clock.now(), &self.lookup);
         context.pause = Some(&pause);
         context.stopped = Some(&stopped);
+        context.joined = Some(&self.joined);
         let result = self.program.transform(input, &context, out, origins);
         result.map_err(|error| {
             let record = input.iter().nth(error.position);
             self.failure(&error, || record.map(|record| record.to_entity()))
         })
+    }
+
+    fn joined(&self) -> Option<Joined> {
+        let joins = !self.program.reads().is_empty();
+        joins.then(|| self.joined.get())
     }
 
     fn apply_lines(

@@ -1,6 +1,7 @@
 //! The outcome of a run: what the log tells of it, and what can be read back from there.
 
 use jiff::Timestamp;
+use tahini_dtl::Joined;
 use tahini_entity::{Batch, Dict, Entity, Offset, Value};
 use tahini_store::{Limit, Snapshot, StoreError, View};
 
@@ -30,6 +31,8 @@ pub struct Summary {
     /// Of those, entities that came once more because of what they are joined with, by the dataset
     /// that changed.
     pub reprocessed: Vec<(String, u64)>,
+    /// What rules joined, where they do.
+    pub joined: Option<Joined>,
     /// Entities that changed the sink.
     pub changed: u64,
     /// Of those, deletions.
@@ -151,7 +154,7 @@ impl Summary {
         properties
     }
 
-    /// The `metrics` of an entry. Hops are not counted.
+    /// The `metrics` of an entry.
     pub(super) fn metrics(&self) -> Value {
         let [source, transform, sink] = self.seconds.map(|seconds| Value::float(round6(seconds)));
         let entities = dict([
@@ -171,7 +174,15 @@ impl Summary {
             ("batch-max-mem-size", count(self.batch_bytes)),
             ("total-peak", count(self.peak_bytes)),
         ]);
-        dict([("entities", entities), ("memory", memory)])
+        let Some(joined) = self.joined else {
+            return dict([("entities", entities), ("memory", memory)]);
+        };
+        let hops = dict([
+            ("max-cardinality", count(joined.most)),
+            ("max-cardinality-last-run", count(joined.most)),
+            ("total-rows-last-run", count(joined.rows)),
+        ]);
+        dict([("entities", entities), ("hops", hops), ("memory", memory)])
     }
 }
 
@@ -260,6 +271,7 @@ fn told_by(entry: &Entity) -> Summary {
         first_ids: Vec::new(),
         read: counted("processed_last_run"),
         reprocessed: reprocessed(properties),
+        joined: None,
         changed,
         deleted: number(&entities, "deletes_last_run") as u64,
         unchanged: counted("entities_succeeded").saturating_sub(changed),

@@ -115,6 +115,9 @@ fn a_changed_entity_brings_those_that_it_is_joined_with() {
     let last = log.last().unwrap();
     assert_eq!(last["reprocessed_because_of"], json!({"customers": 2}));
     assert_eq!(last["metrics"]["entities"]["reprocessed_last_run"], 2);
+    // Order 1 has one customer and order 2 has two.
+    let hops = json!({"max-cardinality": 2, "max-cardinality-last-run": 2, "total-rows-last-run": 3});
+    assert_eq!(last["metrics"]["hops"], hops);
     assert_eq!(counts(&world.succeed("p")), (0, 0, 0));
     assert_eq!(world.log("p").len(), log.len());
 }
