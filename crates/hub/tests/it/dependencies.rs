@@ -5,10 +5,12 @@ use serde_json::{Value as Json, json};
 use tahini_entity::json::{Fields, Numbers, entity_from_config};
 use tahini_entity::Batch;
 use tahini_hub::execution_log::Summary;
+use tahini_hub::scheduler::Scheduler;
 use tahini_hub::settle::{Options, settle};
 use tahini_hub::{Cancel, pump::Request};
 use tahini_store::{Commit, Rule, Show};
 
+use crate::scheduler::{AUTOMATIC, end, still, until};
 use crate::script::gate;
 use crate::world::{BEGINNING, World};
 
@@ -536,4 +538,47 @@ fn ids_that_a_source_prefixes_are_joined_by_as_they_are_given() {
     put(&world, "notes", json!({"_id": "n", "of": "orders:2"}));
     assert_eq!(counts(&world.succeed("p")), (1, 1, 1));
     assert_eq!(names(&world), ["orders:1:"]);
+}
+
+#[test]
+fn a_change_of_what_is_joined_starts_the_pipe_as_one_of_its_source_does() {
+    for before in [false, true] {
+        let mut world = World::new();
+        world.pipe(still("customers"));
+        let named = |name: &str| vec![json!({"_id": "a", "name": name})];
+        world.records("customers", named("Ada"));
+        world.succeed("customers");
+        order(&world, "1", json!("a"));
+        let mut pipe = pipe(by_customer());
+        pipe["source"]["supports_signalling"] = json!(true);
+        pipe["pump"] = json!({"cron_expression": "0 0 1 1 *"});
+        world.pipe(pipe);
+        world.succeed("p");
+        world.records("customers", named("Eva"));
+        if before {
+            // Nobody was there to hear of it.
+            world.succeed("customers");
+        }
+        let scheduler = Scheduler::start(world.hub().clone(), AUTOMATIC);
+        if !before {
+            scheduler.start_run("customers", Request::default()).unwrap();
+        }
+        until(|| names(&world) == ["1:Eva"]);
+        end(&scheduler);
+    }
+}
+
+#[test]
+fn what_waits_to_be_followed_is_known_and_can_be_forgotten() {
+    let world = world();
+    customer(&world, "a", "Eva");
+    customer(&world, "c", "Cai");
+    let waiting = |world: &World| world.hub().unfollowed(&world.live_pipe("p")).unwrap();
+    assert_eq!(waiting(&world), [("customers".to_owned(), 2)].into());
+    world.hub().reset_tracking("p").unwrap();
+    assert_eq!(waiting(&world), [].into());
+    assert_eq!(counts(&world.succeed("p")), (0, 0, 0));
+    assert_eq!(waiting(&world), [("customers".to_owned(), 0)].into());
+    customer(&world, "b", "Bea");
+    assert_eq!(counts(&world.succeed("p")), (2, 2, 2));
 }
