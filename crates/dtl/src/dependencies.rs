@@ -321,7 +321,9 @@ fn leading(places: &mut [Place]) {
         }
     }
     for place in places {
-        place.back.retain(|back| back.place().is_none_or(|to| leads[to]));
+        place
+            .back
+            .retain(|back| back.place().is_none_or(|to| leads[to]));
     }
 }
 

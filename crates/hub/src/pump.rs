@@ -145,13 +145,6 @@ fn run_planned(
     cancel: &Cancel,
 ) -> Result<(), Failure> {
     let started = run_log.started().as_microsecond();
-    // Behind these ends of joined datasets everything is joined; what they get later is looked at by
-    // the next run.
-    let known = plan.place.tracked.clone();
-    let tracking = match plan.rescan {
-        None => Some(Tracking::begin(&plan.live.ways, world, &known)?),
-        Some(_) => None,
-    };
     let input = Input::open(pipe, world, plan, started, cancel)?;
     summary.warnings.extend(input.sync.told());
     let source = input.source;
@@ -196,7 +189,7 @@ fn run_planned(
         read_attempts: 0,
         leaving: input.leaving,
         sync: input.sync,
-        tracking,
+        tracking: input.tracking,
         begins_anew: false,
         cancel,
         summary,
@@ -207,16 +200,17 @@ fn run_planned(
     }));
     let outcome = guarded.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
     if let Err(failure) = &outcome {
-        work.flow.writer.sink.abort(failure);
-        work.reset_if_due()?;
+        work.abort(failure)?;
     }
     work.report();
     outcome
 }
 
 /// What a run reads, and what has to be known of it before it is read.
-struct Input {
+struct Input<'a> {
     leaving: Option<Leaving>,
+    /// `None` for a rescan beside runs: those follow what is joined.
+    tracking: Option<Tracking<'a>>,
     sync: Sync,
     /// `None` for a rescan beside runs, which opens its source when they know of it.
     source: Option<Opened>,
@@ -225,21 +219,22 @@ struct Input {
 /// A source that was opened, or why it was not.
 type Opened = Result<Box<dyn Source>, Failure>;
 
-impl Input {
+impl<'a> Input<'a> {
     /// Opens the source; where the place means nothing any more, the plan starts over.
     fn open(
         pipe: &Pipe,
         world: &World,
-        plan: &mut Plan<'_>,
+        plan: &mut Plan<'a>,
         started: i64,
         cancel: &Cancel,
-    ) -> Result<Input, Failure> {
+    ) -> Result<Input<'a>, Failure> {
         populated::wait(pipe, world)?;
         let mut sync = Sync::of(pipe, world, &plan.place)?;
         if plan.rescan.is_some() {
             return Ok(Input {
                 // Runs beside it promise later moments.
                 leaving: None,
+                tracking: None,
                 sync,
                 source: None,
             });
@@ -247,6 +242,8 @@ impl Input {
         if plan.goes_on() && sync.resets(pipe) {
             plan.start_over();
         }
+        // Everything is joined behind these ends; what comes later is looked at by the next run.
+        let tracking = Tracking::begin(&plan.live.ways, world, plan.place.tracked.clone())?;
         // What the inputs promise is read before what they hold.
         let leaving = completeness::leaving(pipe, world, started)?;
         let mut source = pipe.open_source(world, cancel, plan.from.clone());
@@ -256,6 +253,7 @@ impl Input {
         }
         Ok(Input {
             leaving,
+            tracking: Some(tracking),
             sync,
             source: Some(source),
         })
@@ -285,8 +283,7 @@ struct Work<'a, 'b, 'c> {
     read_attempts: u64,
     leaving: Option<Leaving>,
     sync: Sync,
-    /// `None` for a rescan beside runs: those follow what is joined.
-    tracking: Option<Tracking<'a>>,
+    tracking: Option<Tracking<'c>>,
     /// The next run has to read everything.
     begins_anew: bool,
     cancel: &'a Cancel,

@@ -329,8 +329,7 @@ impl Work<'_> {
 fn feeds(writer: &LivePipe, reader: &LivePipe) -> bool {
     let sink = writer.component.sink_dataset();
     sink.is_some_and(|sink| {
-        reader.component.source_datasets().contains(&sink)
-            || reader.ways.datasets().contains(sink)
+        reader.component.source_datasets().contains(&sink) || reader.ways.datasets().contains(sink)
     })
 }
 

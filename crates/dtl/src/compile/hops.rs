@@ -104,17 +104,6 @@ impl Compiler<'_> {
             ));
             return None;
         };
-        for name in spec
-            .keys()
-            .filter(|name| !PROPERTIES.contains(&name.as_str()) && *name != PREFILTERS)
-        {
-            let help = self.nearest(name, PROPERTIES.into_iter());
-            self.under(name, |compiler| {
-                compiler.warning(format!(
-                    "expected a property of hops, found \"{name}\"{help}"
-                ));
-            });
-        }
         self.kinds(spec);
         let base = self.scope.aliases.len();
         let tracked = spec.get("track-dependencies") != Some(&Json::Bool(false));
@@ -160,22 +149,23 @@ impl Compiler<'_> {
                 })
             },
         )?;
-        let returned = match (&spec.recursion, &spec.returns) {
-            (Some(recursion), _) => {
-                let roots = roots.filter(|_| !recursion.exclude_root);
-                roots.into_iter().flatten().chain(own).collect()
-            }
-            (None, Returns::Aliases(all)) => {
-                let places = all.iter().filter_map(|alias| places.get(alias - base));
-                places.map(|place| Origin::Place(*place)).collect()
-            }
-            (None, Returns::Template(_)) => vec![Origin::Made],
-        };
+        let returned = returned(&spec, base, &places, roots);
         Some((spec, returned))
     }
 
-    /// Checks what the properties of a spec are, as far as nobody else does.
+    /// Checks the names of a spec's properties, and what they are as far as nobody else does.
     fn kinds(&mut self, spec: &Map<String, Json>) {
+        for name in spec
+            .keys()
+            .filter(|name| !PROPERTIES.contains(&name.as_str()) && *name != PREFILTERS)
+        {
+            let help = self.nearest(name, PROPERTIES.into_iter());
+            self.under(name, |compiler| {
+                compiler.warning(format!(
+                    "expected a property of hops, found \"{name}\"{help}"
+                ));
+            });
+        }
         type Fits = fn(&Json) -> bool;
         let kinds: [(&str, &str, Fits); 6] = [
             ("recurse", "true or false", Json::is_boolean),
@@ -636,6 +626,24 @@ impl Compiler<'_> {
         });
         let value = self.at(2, |compiler| compiler.expression(&sides[1]));
         Some((alias, Filter::Overlap(index, value)))
+    }
+}
+
+/// Where what a spec returns comes from: its own aliases begin at `base` and stand for `places`, and
+/// a recursion begins at `roots`.
+fn returned(spec: &Spec, base: usize, places: &[usize], roots: Option<Vec<Origin>>) -> Vec<Origin> {
+    let own = |place: &usize| Origin::Place(*place);
+    match (&spec.recursion, &spec.returns) {
+        (Some(recursion), _) => {
+            let roots = roots.filter(|_| !recursion.exclude_root);
+            let last = places.last().map(own);
+            roots.into_iter().flatten().chain(last).collect()
+        }
+        (None, Returns::Aliases(all)) => {
+            let places = all.iter().filter_map(|alias| places.get(alias - base));
+            places.map(own).collect()
+        }
+        (None, Returns::Template(_)) => vec![Origin::Made],
     }
 }
 

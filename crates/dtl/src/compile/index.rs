@@ -76,7 +76,13 @@ impl<'c> Compiler<'c> {
         (alone, expr)
     }
 
-    fn index_of(&self, dataset: &str, alias: &str, json: &Json, (expr, slots): (Expr, u32)) -> Index {
+    fn index_of(
+        &self,
+        dataset: &str,
+        alias: &str,
+        json: &Json,
+        (expr, slots): (Expr, u32),
+    ) -> Index {
         let mut program = Program::bare(self.options);
         program.slots = slots;
         Index {

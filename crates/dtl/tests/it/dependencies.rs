@@ -169,7 +169,11 @@ fn what_need_not_be_tracked_is_on_the_way_all_the_same() {
 fn what_cannot_be_followed_is_told_with_its_place() {
     let chain = r#"{"datasets": ["b b"], "where": ["eq", "_S.p", "b._id"]}"#;
     for (spec, lost, why) in [
-        (r#"["eq", "_T.k", "a.j"]"#, "rules.default.0.2.1.where", "_T"),
+        (
+            r#"["eq", "_T.k", "a.j"]"#,
+            "rules.default.0.2.1.where",
+            "_T",
+        ),
         (
             r#"["eq", ["tuples", "_S.k", "_R._T.l"], ["tuples", "a.j", "a.i"]]"#,
             "rules.default.0.2.1.where",
@@ -190,13 +194,21 @@ fn what_cannot_be_followed_is_told_with_its_place() {
         let rules = adding(&format!(r#"["hops", {spec}, {chain}]"#));
         let found = dependencies(&rules);
         // Neither is what is joined behind it.
-        assert_eq!((steps(&found), found.datasets()), (vec![], vec![]), "{rules}");
+        assert_eq!(
+            (steps(&found), found.datasets()),
+            (vec![], vec![]),
+            "{rules}"
+        );
         let told: Vec<(&str, String)> = found
             .untracked
             .iter()
             .map(|lost| (lost.dataset.as_str(), lost.path.to_string()))
             .collect();
         assert_eq!(told, [("a", format!("$.{lost}"))], "{rules}");
-        assert!(found.untracked[0].why.contains(why), "{rules}: {}", found.untracked[0].why);
+        assert!(
+            found.untracked[0].why.contains(why),
+            "{rules}: {}",
+            found.untracked[0].why
+        );
     }
 }

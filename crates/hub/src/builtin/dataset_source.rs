@@ -276,7 +276,10 @@ impl Source for DatasetSource {
     }
 
     fn view(&self, dataset: &str) -> Option<(&dyn Snapshot, Seq)> {
-        let snapshot = self.snapshot.as_deref().filter(|_| dataset == self.dataset)?;
+        let snapshot = self
+            .snapshot
+            .as_deref()
+            .filter(|_| dataset == self.dataset)?;
         Some((snapshot, self.held.unwrap_or(snapshot.head().next)))
     }
 

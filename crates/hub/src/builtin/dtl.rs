@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use tahini_dtl::{Context, EvalClass, EvalError, Joined, JsonPath, Options, Problem, Program, TriggerOn};
+use tahini_dtl::{
+    Context, EvalClass, EvalError, Joined, JsonPath, Options, Problem, Program, TriggerOn,
+};
 use tahini_entity::json::{self, Numbers, Opened};
 use tahini_entity::{Batch, Entity};
 

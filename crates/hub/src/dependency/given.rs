@@ -98,7 +98,10 @@ impl Given {
         let context = Context::new(jiff::Timestamp::UNIX_EPOCH, &NoLookup);
         for program in &self.programs {
             let (mut out, mut origins) = (Batch::new(), Vec::new());
-            if program.transform(&batch, &context, &mut out, &mut origins).is_err() {
+            if program
+                .transform(&batch, &context, &mut out, &mut origins)
+                .is_err()
+            {
                 return Vec::new();
             }
             batch = out;

@@ -110,7 +110,7 @@ pub(crate) struct Tracking<'a> {
     ways: &'a Ways,
     /// `None` where there is no such dataset.
     views: BTreeMap<&'a str, Option<Box<dyn Snapshot>>>,
-    known: &'a BTreeMap<String, Mark>,
+    known: BTreeMap<String, Mark>,
 }
 
 impl<'a> Tracking<'a> {
@@ -122,7 +122,7 @@ impl<'a> Tracking<'a> {
     pub(crate) fn begin(
         ways: &'a Ways,
         world: &World,
-        known: &'a BTreeMap<String, Mark>,
+        known: BTreeMap<String, Mark>,
     ) -> Result<Tracking<'a>, Failure> {
         let mut views = BTreeMap::new();
         for name in ways.on_the_way() {
@@ -148,7 +148,10 @@ impl<'a> Tracking<'a> {
         let mut writes: Vec<StateWrite> = wanted.map(write).collect();
         // What is not followed any more holds nobody back.
         let followed = self.ways.datasets();
-        let gone = self.known.keys().filter(|name| !followed.contains(&name.as_str()));
+        let gone = self
+            .known
+            .keys()
+            .filter(|name| !followed.contains(&name.as_str()));
         writes.extend(gone.map(|name| {
             let key = [TRACKED, name.as_bytes()].concat();
             progress::write(pipe, &key, None)

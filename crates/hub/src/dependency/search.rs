@@ -320,7 +320,10 @@ fn by_index(
             }
             more.iter().for_each(|hit| take(hit.seq));
             count = more.len();
-            last = more.last().map(|last| Hit { of: hit.of, ..*last });
+            last = more.last().map(|last| Hit {
+                of: hit.of,
+                ..*last
+            });
         }
     }
     Ok(true)

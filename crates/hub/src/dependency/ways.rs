@@ -65,8 +65,8 @@ pub(crate) fn gives_again(source: &Json) -> bool {
 
 /// What a source puts before the ids of a dataset's entities.
 fn prefix(pipe: &Pipe, dataset: &str) -> Option<String> {
-    let prefixes = pipe.kind("source") == "union_datasets"
-        && pipe.effective["source"]["prefix_ids"] != false;
+    let prefixes =
+        pipe.kind("source") == "union_datasets" && pipe.effective["source"]["prefix_ids"] != false;
     prefixes.then(|| format!("{dataset}:"))
 }
 

@@ -64,7 +64,13 @@ impl Kept {
     }
 
     /// Keeps the entities of a value.
-    pub(super) fn keep_join(&mut self, index: &str, hash: u128, value: &Value, found: &[Arc<Entity>]) {
+    pub(super) fn keep_join(
+        &mut self,
+        index: &str,
+        hash: u128,
+        value: &Value,
+        found: &[Arc<Entity>],
+    ) {
         self.bytes += ANSWER + size_of_val(found);
         let joined = Joined {
             value: value.clone(),

@@ -24,7 +24,9 @@ impl Work<'_, '_, '_> {
         };
         let since = self.plan.from.since.clone();
         let read_from = |dataset: &str| {
-            let read = since.as_ref().and_then(|since| Places::read(since, dataset));
+            let read = since
+                .as_ref()
+                .and_then(|since| Places::read(since, dataset));
             read.map_or(0, |seq| seq + 1)
         };
         let most = self.pipe.tracking.error;
@@ -127,8 +129,9 @@ impl Work<'_, '_, '_> {
         }
     }
 
-    /// Has the pipe begin anew, where it has to.
-    pub(super) fn reset_if_due(&self) -> Result<(), Failure> {
+    /// Ends a run that failed, and has the pipe begin anew where it has to.
+    pub(super) fn abort(&mut self, why: &Failure) -> Result<(), Failure> {
+        self.flow.writer.sink.abort(why);
         if !self.begins_anew {
             return Ok(());
         }

@@ -2,8 +2,8 @@
 //! the pipe again.
 
 use serde_json::{Value as Json, json};
-use tahini_entity::json::{Fields, Numbers, entity_from_config};
 use tahini_entity::Batch;
+use tahini_entity::json::{Fields, Numbers, entity_from_config};
 use tahini_hub::execution_log::Summary;
 use tahini_hub::scheduler::Scheduler;
 use tahini_hub::settle::{Options, settle};
@@ -118,7 +118,8 @@ fn a_changed_entity_brings_those_that_it_is_joined_with() {
     assert_eq!(last["reprocessed_because_of"], json!({"customers": 2}));
     assert_eq!(last["metrics"]["entities"]["reprocessed_last_run"], 2);
     // Order 1 has one customer and order 2 has two.
-    let hops = json!({"max-cardinality": 2, "max-cardinality-last-run": 2, "total-rows-last-run": 3});
+    let hops =
+        json!({"max-cardinality": 2, "max-cardinality-last-run": 2, "total-rows-last-run": 3});
     assert_eq!(last["metrics"]["hops"], hops);
     assert_eq!(counts(&world.succeed("p")), (0, 0, 0));
     assert_eq!(world.log("p").len(), log.len());
@@ -145,7 +146,11 @@ fn a_join_that_disappears_is_known_by_the_version_before() {
     assert_eq!(names(&world), ["1:", "2:m", "3:n"]);
     // The one in between may have been joined meanwhile.
     assert_eq!(counts(&summary), (3, 3, 2));
-    put(&world, "notes", json!({"_id": "n", "of": "3", "_deleted": true}));
+    put(
+        &world,
+        "notes",
+        json!({"_id": "n", "of": "3", "_deleted": true}),
+    );
     assert_eq!(counts(&world.succeed("p")), (1, 1, 1));
     assert_eq!(names(&world), ["1:", "2:m", "3:"]);
     // It comes back, as another one's, and with a null that joins nobody.
@@ -158,7 +163,11 @@ fn a_join_that_disappears_is_known_by_the_version_before() {
 fn what_the_source_gives_anyway_comes_once_and_what_is_deleted_stays_so() {
     let world = world();
     order(&world, "1", json!("b"));
-    put(&world, "orders", json!({"_id": "3", "customer": "b", "_deleted": true}));
+    put(
+        &world,
+        "orders",
+        json!({"_id": "3", "customer": "b", "_deleted": true}),
+    );
     customer(&world, "b", "Bea");
     let summary = world.succeed("p");
     assert_eq!(names(&world), ["-3:Bea", "1:Bea", "2:Ada+Bea"]);
@@ -376,7 +385,10 @@ fn too_many_fail_the_run_or_make_it_begin_anew() {
     world.pipe(pipe.clone());
     customer(&world, "a", "Eva");
     let words = world.fail("p");
-    assert!(words.contains("dependency_error_threshold") && words.contains("rescan"), "{words}");
+    assert!(
+        words.contains("dependency_error_threshold") && words.contains("rescan"),
+        "{words}"
+    );
     assert_eq!(names(&world)[0], "1:Ada");
     // Nothing was forgotten.
     pipe["dependency_tracking"]["dependency_error_threshold"] = json!(2);
@@ -390,7 +402,10 @@ fn too_many_fail_the_run_or_make_it_begin_anew() {
     customer(&world, "a", "Ada");
     assert!(world.fail("p").contains("was reset"));
     let summary = world.succeed("p");
-    assert_eq!((summary.sync_type.as_str(), summary.reprocessed()), ("full", 0));
+    assert_eq!(
+        (summary.sync_type.as_str(), summary.reprocessed()),
+        ("full", 0)
+    );
     assert_eq!(names(&world), ["1:Ada", "2:Ada+Bob", "3:Bob"]);
     pipe["dependency_tracking"] = json!({"dependency_error_threshold_total_bytes": 1});
     pipe["reprocessing_policy"] = json!("continue");
@@ -420,7 +435,10 @@ fn another_dataset_of_the_same_name_is_told() {
     customer(&world, "a", "Eva");
     let summary = world.succeed("p");
     assert_eq!(summary.reprocessed(), 0);
-    let told = summary.warnings.iter().any(|words| words.contains("another one than before"));
+    let told = summary
+        .warnings
+        .iter()
+        .any(|words| words.contains("another one than before"));
     assert!(told, "{:?}", summary.warnings);
 }
 
@@ -431,9 +449,8 @@ fn who_joins_its_own_sink_comes_to_rest() {
         put(&world, "orders", json!({"_id": id, "of": "1"}));
     }
     // How many entities say that they are of this one: everybody, and so does the next run.
-    let mut pipe = pipe(
-        json!({"datasets": ["p o"], "where": ["eq", "_S.of", "o.of"], "return": "o._id"}),
-    );
+    let mut pipe =
+        pipe(json!({"datasets": ["p o"], "where": ["eq", "_S.of", "o.of"], "return": "o._id"}));
     pipe["sink"] = json!({"type": "dataset", "dataset": "p", "set_initial_offset": "onload"});
     pipe["transform"]["rules"]["default"][0] = json!(["copy", "*"]);
     world.pipe(pipe);
@@ -486,7 +503,10 @@ fn what_was_followed_survives_a_restart() {
     assert_eq!(counts(&world.succeed("p")), (1, 1, 1));
     world.restart();
     assert_eq!(counts(&world.succeed("p")), (0, 0, 0));
-    let request = Request { rescan: true, ..Request::default() };
+    let request = Request {
+        rescan: true,
+        ..Request::default()
+    };
     assert_eq!(world.try_run("p", &request).unwrap().changed, 0);
     assert_eq!(names(&world), ["1:Eva"]);
 }
@@ -495,8 +515,14 @@ fn what_was_followed_survives_a_restart() {
 fn sources_of_several_datasets_give_their_entities_again() {
     for (source, expected) in [
         (json!({"type": "merge_datasets"}), ["1:Eva", "2:Bob"]),
-        (json!({"type": "union_datasets"}), ["old:2:Bob", "orders:1:Eva"]),
-        (json!({"type": "union_datasets", "prefix_ids": false}), ["1:Eva", "2:Bob"]),
+        (
+            json!({"type": "union_datasets"}),
+            ["old:2:Bob", "orders:1:Eva"],
+        ),
+        (
+            json!({"type": "union_datasets", "prefix_ids": false}),
+            ["1:Eva", "2:Bob"],
+        ),
     ] {
         let mut world = World::new();
         customer(&world, "a", "Ada");
@@ -512,7 +538,12 @@ fn sources_of_several_datasets_give_their_entities_again() {
         assert_eq!(counts(&world.succeed("p")), (1, 1, 1), "{source}");
         assert_eq!(names(&world), expected, "{source}");
         // A newer version in another dataset takes its place, where they are merged.
-        put_at(&world, "old", json!({"_id": "1", "customer": "b"}), BEGINNING + 1_000_000);
+        put_at(
+            &world,
+            "old",
+            json!({"_id": "1", "customer": "b"}),
+            BEGINNING + 1_000_000,
+        );
         world.succeed("p");
         customer(&world, "a", "Ada");
         let again = u64::from(expected[1] == "orders:1:Eva");
@@ -561,7 +592,9 @@ fn a_change_of_what_is_joined_starts_the_pipe_as_one_of_its_source_does() {
         }
         let scheduler = Scheduler::start(world.hub().clone(), AUTOMATIC);
         if !before {
-            scheduler.start_run("customers", Request::default()).unwrap();
+            scheduler
+                .start_run("customers", Request::default())
+                .unwrap();
         }
         until(|| names(&world) == ["1:Eva"]);
         end(&scheduler);

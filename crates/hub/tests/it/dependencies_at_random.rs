@@ -32,45 +32,75 @@ fn shapes() -> Vec<(&'static str, Json)> {
         json!({"default": [["copy", ["list", "_id", "v"]], ["add", "x", call]]})
     };
     vec![
-        ("by a key", hops(json!([{"datasets": ["a a"], "where": ["eq", "_S.k", "a.k"]}]))),
-        ("by ids", hops(json!([{"datasets": ["a a"], "where": ["eq", "_S.p", "a._id"]}]))),
-        ("the other way round", hops(json!([
-            {"datasets": ["a a"], "where": [["eq", "_S._id", "a.p"], ["neq", "a.v", 1]]}
-        ]))),
-        ("through another alias", hops(json!([
-            {"datasets": ["b b", "a a"], "where": [["eq", "a.p", "b._id"], ["eq", "_S.k", "a.k"]],
-             "return": ["list", "a.v", "b.v"]}
-        ]))),
-        ("a chain", hops(json!([
-            {"datasets": ["a a"], "where": ["eq", "_S.k", "a.k"]},
-            {"datasets": ["b b"], "where": ["eq", "_S._id", "b.p"], "subsets": {"b": ["eq", "_S.v", 2]}}
-        ]))),
-        ("itself, again and again", hops(json!([
-            {"datasets": ["s x"], "where": ["eq", "_S.p", "x._id"], "recurse": true}
-        ]))),
-        ("recursion and on", hops(json!([
-            {"datasets": ["a a"], "where": ["eq", "_S.p", "a._id"], "recurse": true,
-             "exclude_root": true, "max_depth": 3},
-            {"datasets": ["b b"], "where": ["eq", ["tuples", "_S.k", "_S.v"], ["tuples", "b.k", "b.v"]],
-             "return": "b.v"}
-        ]))),
-        ("inside what is returned", hops(json!([
-            {"datasets": ["a a"], "where": ["eq", "_S.k", "a.k"],
-             "return": ["hops", {"datasets": ["b b"], "where": ["eq", "a.p", "b._id"], "return": "b.v"}]}
-        ]))),
-        ("applied rules", json!({
-            "default": [["copy", "_id"], ["add", "x", ["apply-hops", "r",
-                {"datasets": ["a a"], "where": ["eq", "_S.p", "a._id"]}]]],
-            "r": [["copy", "v"], ["add", "y", ["apply-hops", "t",
-                {"datasets": ["b b"], "where": [["eq", "_P._S.k", "b.k"], ["neq", "_S.v", "b.v"]]}]]],
-            "t": [["add", "z", ["hops", {"datasets": ["a c"], "where": ["eq", "_S.p", "c._id"],
-                "return": "c.v"}]]]
-        })),
-        ("three in a row, to itself", hops(json!([
-            {"datasets": ["a a", "b b", "s s"],
-             "where": [["eq", "_S.k", "a.k"], ["eq", "b._id", "a.p"], ["eq", "b.p", "s._id"]],
-             "return": ["list", "a._id", "b._id", "s.v"]}
-        ]))),
+        (
+            "by a key",
+            hops(json!([{"datasets": ["a a"], "where": ["eq", "_S.k", "a.k"]}])),
+        ),
+        (
+            "by ids",
+            hops(json!([{"datasets": ["a a"], "where": ["eq", "_S.p", "a._id"]}])),
+        ),
+        (
+            "the other way round",
+            hops(json!([
+                {"datasets": ["a a"], "where": [["eq", "_S._id", "a.p"], ["neq", "a.v", 1]]}
+            ])),
+        ),
+        (
+            "through another alias",
+            hops(json!([
+                {"datasets": ["b b", "a a"], "where": [["eq", "a.p", "b._id"], ["eq", "_S.k", "a.k"]],
+                 "return": ["list", "a.v", "b.v"]}
+            ])),
+        ),
+        (
+            "a chain",
+            hops(json!([
+                {"datasets": ["a a"], "where": ["eq", "_S.k", "a.k"]},
+                {"datasets": ["b b"], "where": ["eq", "_S._id", "b.p"], "subsets": {"b": ["eq", "_S.v", 2]}}
+            ])),
+        ),
+        (
+            "itself, again and again",
+            hops(json!([
+                {"datasets": ["s x"], "where": ["eq", "_S.p", "x._id"], "recurse": true}
+            ])),
+        ),
+        (
+            "recursion and on",
+            hops(json!([
+                {"datasets": ["a a"], "where": ["eq", "_S.p", "a._id"], "recurse": true,
+                 "exclude_root": true, "max_depth": 3},
+                {"datasets": ["b b"], "where": ["eq", ["tuples", "_S.k", "_S.v"], ["tuples", "b.k", "b.v"]],
+                 "return": "b.v"}
+            ])),
+        ),
+        (
+            "inside what is returned",
+            hops(json!([
+                {"datasets": ["a a"], "where": ["eq", "_S.k", "a.k"],
+                 "return": ["hops", {"datasets": ["b b"], "where": ["eq", "a.p", "b._id"], "return": "b.v"}]}
+            ])),
+        ),
+        (
+            "applied rules",
+            json!({
+                "default": [["copy", "_id"], ["add", "x", ["apply-hops", "r",
+                    {"datasets": ["a a"], "where": ["eq", "_S.p", "a._id"]}]]],
+                "r": [["copy", "v"], ["add", "y", ["apply-hops", "t",
+                    {"datasets": ["b b"], "where": [["eq", "_P._S.k", "b.k"], ["neq", "_S.v", "b.v"]]}]]],
+                "t": [["add", "z", ["hops", {"datasets": ["a c"], "where": ["eq", "_S.p", "c._id"],
+                    "return": "c.v"}]]]
+            }),
+        ),
+        (
+            "three in a row, to itself",
+            hops(json!([
+                {"datasets": ["a a", "b b", "s s"],
+                 "where": [["eq", "_S.k", "a.k"], ["eq", "b._id", "a.p"], ["eq", "b.p", "s._id"]],
+                 "return": ["list", "a._id", "b._id", "s.v"]}
+            ])),
+        ),
     ]
 }
 
@@ -98,8 +128,16 @@ fn edit(world: &World, random: &mut StdRng) {
         return put(world, dataset, json!({"_id": id, "_deleted": true}));
     }
     let keys = [
-        json!(null), json!("k"), json!("l"), json!(1), json!(1.0), json!(2), json!([]),
-        json!(["k", null]), json!(["l", 1]), json!(["k", "k", 2]),
+        json!(null),
+        json!("k"),
+        json!("l"),
+        json!(1),
+        json!(1.0),
+        json!(2),
+        json!([]),
+        json!(["k", null]),
+        json!(["l", 1]),
+        json!(["k", "k", 2]),
     ];
     let mut parents = Vec::new();
     for _ in 0..random.random_range(0..3) {
@@ -148,7 +186,9 @@ fn compare(
         assert!(summary.success(), "{:?}", summary.failure);
         let (found, expected) = (living(&world, "p"), living(&world, "q"));
         if found != expected {
-            let seen = format!("{name}, seed {seed}, round {round}: found {found:?}, expected {expected:?}");
+            let seen = format!(
+                "{name}, seed {seed}, round {round}: found {found:?}, expected {expected:?}"
+            );
             return Some(seen);
         }
     }
@@ -184,10 +224,15 @@ fn so_it_does_behind_another_transform() {
 #[test]
 fn every_way_back_is_needed() {
     for shape in shapes() {
-        let places = (0..).take_while(|place| world(&shape.1, false).live_pipe("p").ways.lose(*place));
+        let places =
+            (0..).take_while(|place| world(&shape.1, false).live_pipe("p").ways.lose(*place));
         for place in places {
             let missed = compare(&shape, false, Some(place), TO_MISS, 7);
-            assert!(missed.is_some(), "{}: nobody misses the way back of place {place}", shape.0);
+            assert!(
+                missed.is_some(),
+                "{}: nobody misses the way back of place {place}",
+                shape.0
+            );
         }
     }
 }

@@ -264,7 +264,11 @@ impl Source for Merge {
     fn again(&mut self, dataset: &str, seqs: &[Seq], out: &mut Batch) -> Result<(), Failure> {
         let living = self.inputs.living(dataset, seqs)?;
         let versions = self.versions(&living)?;
-        let at = self.inputs.all.iter().position(|input| input.name == dataset);
+        let at = self
+            .inputs
+            .all
+            .iter()
+            .position(|input| input.name == dataset);
         let latest = living
             .iter()
             .filter(|record| at.is_some_and(|at| !is_superseded(*record, at, &versions)));
