@@ -125,7 +125,7 @@ impl Compiler<'_> {
         };
         let own = places.last().map(|place| Origin::Place(*place));
         let frame = roots.clone().map(|mut all| {
-            all.extend(own.clone().filter(|_| recursion.is_some()));
+            all.extend(own.filter(|_| recursion.is_some()));
             all
         });
         let entered = places.clone();

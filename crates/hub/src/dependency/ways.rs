@@ -16,7 +16,7 @@ use crate::{Pipe, indexes};
 #[derive(Debug, Default)]
 pub struct Ways {
     pub(super) places: Vec<Place>,
-    /// Tests take one place's way back away, to see that somebody notices.
+    /// Tests take one place's way back away, to see that somebody notices: its number from 1, or 0.
     lost: AtomicUsize,
 }
 
@@ -70,16 +70,10 @@ fn prefix(pipe: &Pipe, dataset: &str) -> Option<String> {
     prefixes.then(|| format!("{dataset}:"))
 }
 
-/// The places of no test.
-const NONE: usize = usize::MAX;
-
 impl Ways {
     /// The ways of a pipe; none where its source cannot give an entity once more.
     pub(crate) fn of(pipe: &Pipe) -> Ways {
-        let mut ways = Ways {
-            places: Vec::new(),
-            lost: AtomicUsize::new(NONE),
-        };
+        let mut ways = Ways::default();
         let Some(map) = pipe.effective.as_object() else {
             return ways;
         };
@@ -119,7 +113,7 @@ impl Ways {
                     }
                     To::Source => back.extend(sources.iter().map(|source| {
                         let given = given.prefixed(prefix(pipe, source));
-                        let there = There::of(&step.there, Some((source, &given, pipe)));
+                        let there = There::of(&step.there, Some((*source, &given, pipe)));
                         one(Target::Source((*source).to_owned()), there)
                     })),
                 }
@@ -158,13 +152,13 @@ impl Ways {
     /// want that; `false` where there is no such place.
     #[doc(hidden)]
     pub fn lose(&self, place: usize) -> bool {
-        self.lost.store(place, Ordering::SeqCst);
+        self.lost.store(place + 1, Ordering::SeqCst);
         place < self.places.len()
     }
 
     /// The steps back from a place.
     pub(super) fn back(&self, place: usize) -> &[Back] {
-        match self.lost.load(Ordering::SeqCst) == place {
+        match self.lost.load(Ordering::SeqCst) == place + 1 {
             true => &[],
             false => &self.places[place].back,
         }
