@@ -33,6 +33,9 @@ pub struct Context<'a> {
     pub stopped: Option<&'a dyn Fn() -> bool>,
     /// Where joins are counted, if anybody wants to know.
     pub joined: Option<&'a Cell<Joined>>,
+    /// How many entities may be joined with one of the source; more are an error. `None` sets no
+    /// limit beside that of rows.
+    pub most_joined: Option<u64>,
     /// Where a traced program notes its steps.
     pub(crate) trace: Option<&'a RefCell<Trace>>,
 }
@@ -47,6 +50,7 @@ impl<'a> Context<'a> {
             pause: None,
             stopped: None,
             joined: None,
+            most_joined: None,
             trace: None,
         }
     }

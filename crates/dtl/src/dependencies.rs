@@ -218,6 +218,10 @@ impl Joins {
             }
         }
         leading(&mut found.places);
+        let spare = found.places.iter_mut().zip(needed);
+        spare
+            .filter(|(_, needed)| !needed)
+            .for_each(|(place, _)| place.back.clear());
         found
     }
 

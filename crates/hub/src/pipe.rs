@@ -147,10 +147,7 @@ impl Pipe {
             continuation,
             background,
             initial_since: initial_since(source)?,
-            tracking: Limits::of(Props::new(
-                "$.dependency_tracking",
-                part("dependency_tracking"),
-            ))?,
+            tracking: Limits::of_pipe(whole)?,
             rescan_run_count: rescans.map(|count| count.max(1).unsigned_abs()),
             partial_rescan: partial_rescan(pump)?,
             fail_if_empty: source.opt_str("if_source_empty")? == Some("fail"),

@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use tahini_dtl::Joined;
 use tahini_store::StateWrite;
 
 use crate::boundary::Boundary;
@@ -568,11 +567,7 @@ impl Work<'_, '_, '_> {
     fn report(&mut self) {
         self.count();
         self.summary.retryable = self.flow.writer.ledger.waiting();
-        let joined = self.flow.transforms.iter().filter_map(|one| one.joined());
-        self.summary.joined = joined.reduce(|one, two| Joined {
-            rows: one.rows + two.rows,
-            most: one.most.max(two.most),
-        });
+        self.tell_joined();
         self.summary.warnings.extend(self.tracker.warning());
     }
 

@@ -11,6 +11,7 @@ use tahini_entity::json::{self, Numbers, Opened};
 use tahini_entity::{Batch, Entity};
 
 use crate::config::{Kind, Property, dtl_options, trigger_on};
+use crate::dependency::Limits;
 use crate::lookup::Datasets;
 use crate::registry::TransformDef;
 use crate::{Cancel, Class, Clock, Ctx, Failure, Fault, Transform};
@@ -47,11 +48,13 @@ struct Dtl {
     cancel: Cancel,
     lookup: Datasets,
     joined: Cell<Joined>,
+    most_joined: Option<u64>,
 }
 
 fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Transform>, Failure> {
     let program = program(ctx, tahini_dtl::compile)?;
     let (clock, cancel) = (Arc::clone(ctx.clock), ctx.cancel.clone());
+    let limits = Limits::of_pipe(ctx.whole)?;
     Ok(Box::new(Dtl {
         program,
         pipe: ctx.owner.to_owned(),
@@ -60,6 +63,7 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Transform>, Failure> {
         cancel,
         lookup: Datasets::of(ctx),
         joined: Cell::default(),
+        most_joined: Some(limits.error).filter(|_| limits.of_hops),
     }))
 }
 
@@ -106,6 +110,7 @@ impl Transform for Dtl {
         context.pause = Some(&pause);
         context.stopped = Some(&stopped);
         context.joined = Some(&self.joined);
+        context.most_joined = self.most_joined;
         let result = self.program.transform(input, &context, out, origins);
         result.map_err(|error| {
             let record = input.iter().nth(error.position);

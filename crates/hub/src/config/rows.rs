@@ -327,9 +327,8 @@ const DEPENDENCY_TRACKING: &[Property] = &[
     row(
         "enable_hops_thresholds",
         Boolean,
-        "The same limits for `hops`.",
-    )
-    .not_yet(),
+        "The limits of entities hold for what `hops` joins with one entity of the source, too.",
+    ),
 ];
 
 const NODE_DEPENDENCY_TRACKING: &[Property] = &[

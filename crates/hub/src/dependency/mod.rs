@@ -17,6 +17,7 @@ mod ways;
 
 use std::collections::BTreeMap;
 
+use serde_json::Map;
 use tahini_store::{Seq, Snapshot, StateWrite};
 use uuid::Uuid;
 
@@ -41,14 +42,19 @@ pub struct Limits {
     pub warning_bytes: u64,
     /// So many fail the run.
     pub error_bytes: u64,
+    /// Whether one entity of the source may be joined with as many, too.
+    pub of_hops: bool,
 }
 
 impl Limits {
-    /// What a pipe's `dependency_tracking` says.
+    /// What the `dependency_tracking` of an effective pipe says.
     ///
     /// # Errors
     /// Config, when a limit is no whole number.
-    pub(crate) fn of(props: Props<'_>) -> Result<Limits, Failure> {
+    pub(crate) fn of_pipe(pipe: Props<'_>) -> Result<Limits, Failure> {
+        let nothing = Map::new();
+        let map = pipe.opt_object("dependency_tracking")?.unwrap_or(&nothing);
+        let props = Props::new("$.dependency_tracking", map);
         let limit = |name: &str, default: i64| -> Result<u64, Failure> {
             Ok(props.int(name, default)?.max(0).unsigned_abs())
         };
@@ -57,6 +63,7 @@ impl Limits {
             error: limit("dependency_error_threshold", 50_000)?,
             warning_bytes: limit("dependency_warning_threshold_total_bytes", 32 << 20)?,
             error_bytes: limit("dependency_error_threshold_total_bytes", 128 << 20)?,
+            of_hops: props.bool("enable_hops_thresholds", false)?,
         })
     }
 }

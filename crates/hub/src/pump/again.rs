@@ -1,6 +1,7 @@
 //! Putting source entities through the pipe again because what they are joined with has changed
 //! (see `dependency`).
 
+use tahini_dtl::Joined;
 use tahini_store::{Seq, StateWrite};
 
 use super::Work;
@@ -107,6 +108,23 @@ impl Work<'_, '_, '_> {
             }
         };
         Failure::fatal(format!("{words}; {help}"))
+    }
+
+    /// Takes down what the rules joined.
+    pub(super) fn tell_joined(&mut self) {
+        let joined = self.flow.transforms.iter().filter_map(|one| one.joined());
+        self.summary.joined = joined.reduce(|one, two| Joined {
+            rows: one.rows + two.rows,
+            most: one.most.max(two.most),
+        });
+        let (limits, most) = (self.pipe.tracking, self.summary.joined.map(|all| all.most));
+        if let Some(most) = most.filter(|most| limits.of_hops && *most > limits.warning) {
+            self.summary.warnings.push(format!(
+                "{most} entities were joined with one, more than {} \
+                 (`dependency_tracking.dependency_warning_threshold`)",
+                limits.warning
+            ));
+        }
     }
 
     /// The writes that say how far joined datasets were followed, at the end of a run.

@@ -615,3 +615,22 @@ fn what_waits_to_be_followed_is_known_and_can_be_forgotten() {
     customer(&world, "b", "Bea");
     assert_eq!(counts(&world.succeed("p")), (2, 2, 2));
 }
+
+#[test]
+fn the_same_limits_can_hold_for_joins() {
+    let mut world = world();
+    let mut pipe = pipe(by_customer());
+    let limits = |warning: u64, error: u64| {
+        json!({"enable_hops_thresholds": true, "dependency_warning_threshold": warning,
+            "dependency_error_threshold": error})
+    };
+    pipe["dependency_tracking"] = limits(1, 2);
+    world.pipe(pipe.clone());
+    let summary = world.rescan("p");
+    assert!(summary.success());
+    assert!(summary.warnings[0].starts_with("2 entities were joined with one"));
+    pipe["dependency_tracking"] = limits(1, 1);
+    world.pipe(pipe);
+    let failure = world.rescan("p").failure.unwrap().to_string();
+    assert!(failure.contains("enable_hops_thresholds"), "{failure}");
+}
