@@ -171,7 +171,11 @@ impl Machine<'_> {
         let found = rows.len() as u64;
         self.joined.0 += found;
         self.joined.1 += found * spec.steps.len() as u64;
-        if let Some(most) = self.context.most_joined.filter(|most| self.joined.1 > *most) {
+        if let Some(most) = self
+            .context
+            .most_joined
+            .filter(|most| self.joined.1 > *most)
+        {
             return Err(Limit("entities joined with one (`enable_hops_thresholds`)", most).into());
         }
         let mut output = Items::new();

@@ -22,7 +22,7 @@ use tahini_store::{Seq, Snapshot, StateWrite};
 use uuid::Uuid;
 
 pub(crate) use given::{Given, is_known};
-pub(crate) use search::{Affected, Search};
+pub(crate) use search::Search;
 pub use ways::Ways;
 pub(crate) use ways::gives_again;
 

@@ -27,13 +27,16 @@ const HISTORY: View = View {
     deleted: true,
 };
 
+/// Versions by dataset.
+pub(crate) type Versions = BTreeMap<String, RoaringTreemap>;
+
 /// The source entities that have to go through the pipe again, as versions by dataset.
 #[derive(Debug, Default)]
 pub(crate) struct Affected {
     /// The versions in each dataset of the source.
-    pub(crate) versions: BTreeMap<String, RoaringTreemap>,
-    /// How many are there because of which joined dataset; each counts once.
-    pub(crate) because: Vec<(String, u64)>,
+    versions: Versions,
+    /// The same by the joined dataset that changed; each stands where it was found first.
+    pub(crate) because: Vec<(String, Versions)>,
     /// What people should know.
     pub(crate) warnings: Vec<String>,
 }
@@ -89,7 +92,7 @@ impl<'a> Search<'a> {
     /// When a dataset cannot be read, or the run is stopped.
     pub(crate) fn run(mut self) -> Result<Affected, Failure> {
         for dataset in self.tracking.ways.datasets() {
-            let before = self.found.len();
+            let before = self.found.versions.clone();
             match (self.tracking.since(dataset), self.tracking.view(dataset)) {
                 (Since::After(since), Some(view)) => self.dataset(dataset, view, since)?,
                 (Since::Other, _) => self.found.warnings.push(format!(
@@ -98,10 +101,11 @@ impl<'a> Search<'a> {
                 )),
                 (Since::After(_) | Since::New, _) => {}
             }
-            let more = self.found.len() - before;
-            if more > 0 {
-                self.found.because.push((dataset.to_owned(), more));
+            let mut more = self.found.versions.clone();
+            for (source, versions) in &mut more {
+                *versions -= before.get(source).unwrap_or(&RoaringTreemap::new());
             }
+            self.found.because.push((dataset.to_owned(), more));
             if self.has_enough() {
                 break;
             }

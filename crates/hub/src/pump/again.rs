@@ -1,11 +1,12 @@
 //! Putting source entities through the pipe again because what they are joined with has changed
 //! (see `dependency`).
 
+use roaring::RoaringTreemap;
 use tahini_dtl::Joined;
 use tahini_store::{Seq, StateWrite};
 
 use super::Work;
-use crate::dependency::{Affected, Search};
+use crate::dependency::Search;
 use crate::places::Places;
 use crate::progress;
 use crate::{Failure, Source};
@@ -50,48 +51,63 @@ impl Work<'_, '_, '_> {
                 limits.warning, limits.error
             ));
         }
-        self.summary.reprocessed.clone_from(&affected.because);
-        self.give_again(source, affected)
+        let mut bytes = 0;
+        for (because, versions) in affected.because {
+            let read = self.summary.read;
+            for (dataset, versions) in &versions {
+                self.give_again(source, dataset, versions, &mut bytes)?;
+            }
+            let count = self.summary.read - read;
+            if count > 0 {
+                self.summary.reprocessed.push((because, count));
+            }
+        }
+        Ok(())
     }
 
-    fn give_again(&mut self, source: &mut dyn Source, affected: Affected) -> Result<(), Failure> {
-        let limits = self.pipe.tracking;
-        let mut bytes = 0;
-        let mut warned = false;
-        for (dataset, versions) in affected.versions {
-            let mut left = versions.iter();
-            loop {
-                let some: Vec<Seq> = left.by_ref().take(self.pipe.batch_size).collect();
-                if some.is_empty() {
-                    break;
-                }
-                self.cancel.check()?;
-                self.intake.next_step();
-                source.again(&dataset, &some, &mut self.intake.batch)?;
-                self.intake.filled();
-                bytes += self.intake.batch.bytes() as u64;
-                if bytes > limits.error_bytes {
-                    let words = format!(
-                        "expected changes of joined datasets to concern at most {} bytes of \
-                         entities (`dependency_tracking.dependency_error_threshold_total_bytes`), \
-                         found more",
-                        limits.error_bytes
-                    );
-                    return Err(self.too_many(words));
-                }
-                if bytes > limits.warning_bytes && !warned {
-                    warned = true;
-                    self.summary.warnings.push(format!(
-                        "changes of joined datasets concern more than {} bytes of entities \
-                         (`dependency_tracking.dependency_warning_threshold_total_bytes`)",
-                        limits.warning_bytes
-                    ));
-                }
-                self.summary.read += self.intake.batch.len() as u64;
-                let intake = &mut self.intake;
-                self.flow.pass(self.run_log, self.summary, intake, None)?;
-                self.note()?;
+    fn give_again(
+        &mut self,
+        source: &mut dyn Source,
+        dataset: &str,
+        versions: &RoaringTreemap,
+        bytes: &mut u64,
+    ) -> Result<(), Failure> {
+        let mut left = versions.iter();
+        loop {
+            let some: Vec<Seq> = left.by_ref().take(self.pipe.batch_size).collect();
+            if some.is_empty() {
+                return Ok(());
             }
+            self.cancel.check()?;
+            self.intake.next_step();
+            source.again(dataset, &some, &mut self.intake.batch)?;
+            self.intake.filled();
+            self.weigh(bytes)?;
+            self.summary.read += self.intake.batch.len() as u64;
+            let intake = &mut self.intake;
+            self.flow.pass(self.run_log, self.summary, intake, None)?;
+            self.note()?;
+        }
+    }
+
+    /// Adds the bytes of what comes again to those before.
+    fn weigh(&mut self, bytes: &mut u64) -> Result<(), Failure> {
+        let (limits, before) = (self.pipe.tracking, *bytes);
+        *bytes += self.intake.batch.bytes() as u64;
+        if *bytes > limits.error_bytes {
+            let words = format!(
+                "expected changes of joined datasets to concern at most {} bytes of entities \
+                 (`dependency_tracking.dependency_error_threshold_total_bytes`), found more",
+                limits.error_bytes
+            );
+            return Err(self.too_many(words));
+        }
+        if before <= limits.warning_bytes && *bytes > limits.warning_bytes {
+            self.summary.warnings.push(format!(
+                "changes of joined datasets concern more than {} bytes of entities \
+                 (`dependency_tracking.dependency_warning_threshold_total_bytes`)",
+                limits.warning_bytes
+            ));
         }
         Ok(())
     }
