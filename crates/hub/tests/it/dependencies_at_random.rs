@@ -202,7 +202,6 @@ fn number(name: &str, default: u64) -> u64 {
 
 fn at_random(behind: bool) {
     let seed = number("TAHINI_SEED", rand::random());
-    println!("TAHINI_SEED={seed}");
     let rounds = number("TAHINI_ROUNDS", ROUNDS as u64) as usize;
     for shape in shapes() {
         let difference = compare(&shape, behind, None, rounds, seed);
