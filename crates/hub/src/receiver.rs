@@ -26,7 +26,7 @@ use tahini_store::StoreError;
 use crate::children;
 use crate::completeness;
 use crate::hub::{Hub, LivePipe, Refusal};
-use crate::intake::id_found;
+use crate::intake::{id_found, lacks_id};
 use crate::pipe::Pipe;
 use crate::terms::Terms;
 use crate::transform::apply_all;
@@ -118,6 +118,12 @@ pub fn receive(
         .receiving
         .lock()
         .unwrap_or_else(|lock| lock.into_inner());
+    // The dataset may have been deleted since the pipe came.
+    if let Some(name) = pipe.sink_dataset().filter(|_| live.is_populated_at_once())
+        && hub.world.store.find(name)?.is_none()
+    {
+        hub.make_populated(name)?;
+    }
     // What the inputs promise is read before what they hold.
     let leaving = match push.is_full && !push.is_last {
         true => None,
@@ -209,7 +215,7 @@ fn transform(hub: &Hub, pipe: &Pipe, batch: Batch) -> Result<Batch, PostError> {
     let mut transforms = pipe.open_way(&hub.world, &Cancel::new())?;
     let outputs = apply_all(&mut transforms, &batch)?;
     let last = outputs.as_ref().map_or(&batch, |outputs| &outputs.batch);
-    if let Some(at) = last.iter().position(|record| record.id.is_none()) {
+    if let Some(at) = last.iter().position(lacks_id) {
         let origin = outputs.as_ref().map_or(at, |outputs| outputs.origin(at));
         return Err(PostError::Body(format!(
             "entity {origin}: expected a string `_id`, found {}",
