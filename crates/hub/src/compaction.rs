@@ -365,9 +365,23 @@ fn dataset(
     if is_kept {
         keep_last(hub, dataset.as_ref(), live.id(), (now, head.next))?;
     }
+    let trimmed = trim(hub, dataset.as_ref(), retention, (now, least_dead), stop)?;
+    done.versions += trimmed.versions;
+    done.ids += trimmed.ids;
+    Ok(done)
+}
+
+/// Removes what is too old or superseded too often, where that share of a segment can go.
+fn trim(
+    hub: &Hub,
+    dataset: &dyn Dataset,
+    retention: &Retention,
+    (now, least_dead): (Timestamp, f64),
+    stop: &dyn Fn() -> bool,
+) -> Result<Compacted, Failure> {
     let before = |age: i64| now.as_microsecond().saturating_sub(age);
-    let readers = Readers::of(hub, name)?;
-    let trimmed = dataset.compact(&Compaction {
+    let readers = Readers::of(hub, dataset.name())?;
+    let mut done = dataset.compact(&Compaction {
         keep_versions: Some(retention.keep),
         older_than: retention.threshold.map(before),
         keep_from: match retention.keep {
@@ -378,8 +392,6 @@ fn dataset(
         stop,
         ..Compaction::default()
     })?;
-    done.versions += trimmed.versions;
-    done.ids += trimmed.ids;
     if let Some(ttl) = retention.ttl {
         let until = Instant::now() + retention.ttl_timeout;
         let expired = dataset.compact(&Compaction {

@@ -118,12 +118,7 @@ pub fn receive(
         .receiving
         .lock()
         .unwrap_or_else(|lock| lock.into_inner());
-    // The dataset may have been deleted since the pipe came.
-    if let Some(name) = pipe.sink_dataset().filter(|_| live.is_populated_at_once())
-        && hub.world.store.find(name)?.is_none()
-    {
-        hub.make_populated(name)?;
-    }
+    populate(hub, live, pipe)?;
     // What the inputs promise is read before what they hold.
     let leaving = match push.is_full && !push.is_last {
         true => None,
@@ -175,6 +170,14 @@ pub fn receive(
         changed,
         written,
     })
+}
+
+/// The dataset may have been deleted since the pipe came.
+fn populate(hub: &Hub, live: &LivePipe, pipe: &Pipe) -> Result<(), StoreError> {
+    match pipe.sink_dataset().filter(|_| live.is_populated_at_once()) {
+        Some(name) if hub.world.store.find(name)?.is_none() => hub.make_populated(name),
+        _ => Ok(()),
+    }
 }
 
 /// How much later than the answer what was posted may be durable.

@@ -158,6 +158,11 @@ async fn read_dataset(
         Ok(opened) => opened,
         Err(response) => return Ok(response),
     };
+    send(node, reader, &said, form).await
+}
+
+/// Sends what a reader gives.
+async fn send(node: Arc<Node>, reader: Reader, said: &Said, form: Form) -> Answer {
     // The first chunk is read before the answer begins, so that what fails at once has a status.
     let (first, reader) = next_chunk(&node, reader).await?;
     let ahead = reader.map(|reader| read_ahead(&node, reader));
