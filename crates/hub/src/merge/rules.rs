@@ -312,7 +312,7 @@ impl<'a> Draft<'a> {
 
     /// The side's place; one that is there already is the same one.
     fn take(&mut self, part: usize, index: Index, json: &Json) -> usize {
-        let fingerprint = indexes::fingerprint(&index);
+        let fingerprint = indexes::fingerprint(&index, None);
         let same = |side: &Side| side.part == part && side.fingerprint == fingerprint;
         if let Some(known) = self.sides.iter().position(same) {
             return known;
