@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, dangerous, decode};
-use minijinja::value::Kwargs;
+use minijinja::value::{Kwargs, Rest};
 use minijinja::{Error, ErrorKind, Value as Seen};
 use rsa::RsaPublicKey;
 use rsa::pkcs1::DecodeRsaPublicKey as _;
@@ -30,7 +30,21 @@ fn texts(value: Option<Seen>) -> Result<Vec<String>, Error> {
 }
 
 /// The claims of a JSON Web Token, verified with a public key (PEM) or a shared secret.
-pub(super) fn decode_jwt(token: &str, arguments: Kwargs) -> Result<Seen, Error> {
+/// The key may stand first, without its name.
+pub(super) fn decode_jwt(token: &str, arguments: Rest<Seen>) -> Result<Seen, Error> {
+    let mut unnamed: Vec<Seen> = arguments.to_vec();
+    let named = unnamed
+        .last()
+        .and_then(|last| Kwargs::try_from(last.clone()).ok());
+    if named.is_some() {
+        unnamed.pop();
+    }
+    let arguments = named.unwrap_or_else(|| Kwargs::from_iter(Vec::<(String, Seen)>::new()));
+    let first = match unnamed.as_slice() {
+        [] => None,
+        [key] => Some(key.to_string()),
+        _ => return Err(wrong("decode_jwt expects the key alone without a name")),
+    };
     if arguments.has("jwks_url") || arguments.has("detached_payload") {
         return Err(wrong(
             "decode_jwt does not know jwks_url and detached_payload yet; give the key",
@@ -51,7 +65,7 @@ pub(super) fn decode_jwt(token: &str, arguments: Kwargs) -> Result<Seen, Error> 
         flag("verify_nbf")?,
     );
     let leeway = arguments.get::<Option<f64>>("leeway")?.unwrap_or(0.0);
-    let key = arguments.get::<Option<String>>("key")?;
+    let key = arguments.get::<Option<String>>("key")?.or(first);
     let claims: Map<String, Json> = if verify {
         let key = key.ok_or_else(|| wrong("decode_jwt expects a key"))?;
         let algorithms = named(&algorithms)?;

@@ -33,6 +33,7 @@ pub(super) const DEF: TransformDef = TransformDef {
             "Whether the rules do anything outside.",
         ),
     ],
+    stands_for: None,
     open,
 };
 

@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::resolve::{Resolved, resolve};
 use super::text::Spans;
 use super::validate::{KnownSystem, KnownSystems, kind_of};
-use super::{checks, defaults, rules, validate};
+use super::{checks, defaults, rules, unfold, validate};
 use crate::Registry;
 
 /// A component on its way.
@@ -242,10 +242,14 @@ fn judge(
     let judged = validate::component(component.kind, &resolved.json, systems, registry);
     component.unsupported = judged.unsupported;
     let mut problems = judged.problems;
-    let map = match std::mem::take(&mut resolved.json) {
+    let mut map = match std::mem::take(&mut resolved.json) {
         Json::Object(map) => map,
         _ => Map::new(),
     };
+    if component.kind == ComponentKind::Pipe {
+        unfold::unfold(&mut map, &mut resolved.moves, registry);
+        component.moves.clone_from(&resolved.moves);
+    }
     component.effective = Json::Object(match component.kind {
         ComponentKind::Pipe => defaults::pipe(&component.id, map, metadata, registry),
         ComponentKind::System => defaults::system(map, metadata, registry),

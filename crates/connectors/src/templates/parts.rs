@@ -1,0 +1,290 @@
+//! What the built-in templates are put together from.
+
+use serde_json::{Map, Value as Json, json};
+
+/// The answer of the last request, and its status.
+pub(super) const BODY: &str = "response_body";
+/// The status of the last answer.
+pub(super) const STATUS: &str = "response_status";
+
+/// What is wrong with the properties of a template.
+pub(super) struct Wrong {
+    /// Which one.
+    pub(super) property: Option<&'static str>,
+    /// Why.
+    pub(super) words: String,
+}
+
+/// The properties of a template.
+pub(super) struct Given<'a> {
+    map: &'a Map<String, Json>,
+}
+
+impl<'a> Given<'a> {
+    pub(super) fn new(map: &'a Map<String, Json>) -> Given<'a> {
+        Given { map }
+    }
+
+    /// What was given, if it was; null says the same as nothing.
+    pub(super) fn get(&self, name: &str) -> Option<&'a Json> {
+        self.map.get(name).filter(|value| !value.is_null())
+    }
+
+    /// A text that may be missing.
+    pub(super) fn text(&self, name: &'static str) -> Result<Option<&'a str>, Wrong> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Json::String(text)) => Ok(Some(text)),
+            Some(other) => Err(wrong(name, format!("expected text, found {other}"))),
+        }
+    }
+
+    /// A text that must be there.
+    pub(super) fn required(&self, name: &'static str) -> Result<&'a str, Wrong> {
+        let missing = || wrong(name, format!("the property {name:?} is missing"));
+        self.text(name)?.ok_or_else(missing)
+    }
+
+    /// A flag.
+    pub(super) fn flag(&self, name: &'static str, default: bool) -> Result<bool, Wrong> {
+        match self.get(name) {
+            None => Ok(default),
+            Some(Json::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(wrong(
+                name,
+                format!("expected true or false, found {other}"),
+            )),
+        }
+    }
+
+    /// The properties of a key, one or several: names of properties of the entity. What connectors
+    /// write as `_S.id` is the property `id`.
+    pub(super) fn key(&self, name: &'static str) -> Result<Option<Key>, Wrong> {
+        let expected = |found: &Json| {
+            let words = format!("expected the name of a property or a list of them, found {found}");
+            wrong(name, words)
+        };
+        let bare = |text: &str| text.strip_prefix("_S.").unwrap_or(text).to_owned();
+        match self.get(name) {
+            None => Ok(None),
+            Some(Json::String(text)) => Ok(Some(Key::One(bare(text)))),
+            Some(Json::Array(list)) if !list.is_empty() => {
+                let names = list.iter().map(|item| item.as_str().map(bare));
+                let names: Option<Vec<String>> = names.collect();
+                names
+                    .map(|names| Some(Key::Several(names)))
+                    .ok_or_else(|| expected(&Json::Array(list.clone())))
+            }
+            Some(other) => Err(expected(other)),
+        }
+    }
+
+    /// The primary key, which every template needs.
+    pub(super) fn primary_key(&self) -> Result<Key, Wrong> {
+        let name = "primary_key";
+        let missing = || wrong(name, format!("the property {name:?} is missing"));
+        self.key(name)?.ok_or_else(missing)
+    }
+
+    /// Rules of the template's user under this property, by name. White space around a name, which
+    /// connectors have, is none of it.
+    pub(super) fn rules(&self, name: &'static str) -> Result<Map<String, Json>, Wrong> {
+        match self.get(name) {
+            None => Ok(Map::new()),
+            Some(Json::Object(rules)) => {
+                let trimmed = rules.iter();
+                Ok(trimmed
+                    .map(|(name, rule)| (name.trim().to_owned(), rule.clone()))
+                    .collect())
+            }
+            Some(_) => Err(wrong(name, "expected an object of DTL rules".to_owned())),
+        }
+    }
+}
+
+fn wrong(property: &'static str, words: String) -> Wrong {
+    Wrong {
+        property: Some(property),
+        words,
+    }
+}
+
+/// The properties of a key.
+pub(super) enum Key {
+    /// One, given as text.
+    One(String),
+    /// A list of them.
+    Several(Vec<String>),
+}
+
+impl Key {
+    /// Their names.
+    pub(super) fn names(&self) -> Vec<&str> {
+        match self {
+            Key::One(name) => vec![name],
+            Key::Several(names) => names.iter().map(String::as_str).collect(),
+        }
+    }
+
+    /// DTL: the value of each in what `from` gives.
+    pub(super) fn values(&self, from: &Json) -> Vec<Json> {
+        let names = self.names().into_iter();
+        names.map(|name| at(name, from)).collect()
+    }
+
+    /// DTL: the value of the key in what `from` gives, a list where the key is one.
+    pub(super) fn value(&self, from: &Json) -> Json {
+        match self {
+            Key::One(name) => at(name, from),
+            Key::Several(_) => {
+                let mut list = vec![json!("list")];
+                list.extend(self.values(from));
+                Json::Array(list)
+            }
+        }
+    }
+
+    /// DTL: whether `from` has all of the key.
+    pub(super) fn is_whole(&self, from: &Json) -> Json {
+        let mut all = vec![json!("and")];
+        let values = self.values(from).into_iter();
+        all.extend(values.map(|value| json!(["is-not-null", value])));
+        Json::Array(all)
+    }
+}
+
+/// DTL: what stands in `from` at a name or a path of names.
+fn at(name: &str, from: &Json) -> Json {
+    match name.split_once('.') {
+        None => json!(["path", name, from]),
+        Some(_) => {
+            let mut path = vec![json!("list")];
+            path.extend(name.split('.').map(|name| json!(name)));
+            json!(["path", path, from])
+        }
+    }
+}
+
+/// DTL: the names as a list.
+pub(super) fn list_of(names: &[&str]) -> Json {
+    let mut list = vec![json!("list")];
+    list.extend(names.iter().map(|name| json!(name)));
+    Json::Array(list)
+}
+
+/// A dtl transform of these rules.
+pub(super) fn dtl(rules: Map<String, Json>) -> Json {
+    json!({"type": "dtl", "rules": rules})
+}
+
+/// Rules by name.
+pub(super) fn rules(named: Vec<(&str, Json)>) -> Map<String, Json> {
+    let named = named.into_iter();
+    named.map(|(name, rule)| (name.to_owned(), rule)).collect()
+}
+
+/// A request for entities, and what else there is to say about it.
+pub(super) struct Request<'a> {
+    pub(super) system: &'a str,
+    /// `None` where the entity names it.
+    pub(super) operation: Option<&'a str>,
+    pub(super) properties: Option<&'a Json>,
+    pub(super) allowed: &'a str,
+    pub(super) side_effects: bool,
+    /// The property that an entity is picked by, and its value.
+    pub(super) trigger: Option<(&'a str, Json)>,
+    pub(super) trace: Option<&'a Json>,
+}
+
+impl Request<'_> {
+    /// The rest transform.
+    pub(super) fn transform(self) -> Json {
+        let mut transform = json!({
+            "type": "rest",
+            "system": self.system,
+            "allowed_status_codes": self.allowed,
+            "replace_entity": false,
+            "response_property": BODY,
+            "response_status_property": STATUS,
+            "side_effects": self.side_effects,
+        });
+        if let Some(operation) = self.operation {
+            transform["operation"] = json!(operation);
+        }
+        if let Some(properties) = self.properties {
+            transform["properties"] = properties.clone();
+        }
+        if let Some((key, value)) = self.trigger {
+            transform["trigger_on"] = json!({"key": key, "value": value});
+        }
+        if let Some(trace) = self.trace {
+            transform["trace"] = trace.clone();
+        }
+        transform
+    }
+}
+
+/// A rule that lays the dict `over` over the dict `base`: what both have as dicts is laid over
+/// each other, lists element by element, everything else is that of `over`.
+pub(super) fn lay_over() -> Vec<(&'static str, Json)> {
+    let key = json!(["first", "_."]);
+    let below = json!(["path", key, "_S.base"]);
+    let above = json!(["last", "_."]);
+    let laid = json!([
+        "if",
+        ["and", ["is-dict", below], ["is-dict", above]],
+        [
+            "apply",
+            "template:lay-over",
+            ["dict", "base", below, "over", above]
+        ],
+        [
+            "if",
+            ["and", ["is-list", below], ["is-list", above]],
+            [
+                "path",
+                "list",
+                [
+                    "apply",
+                    "template:lay-lists",
+                    ["dict", "base", below, "over", above]
+                ]
+            ],
+            above
+        ]
+    ]);
+    let element = json!(["nth", "_.key", "_S.base"]);
+    vec![
+        (
+            "template:lay-over",
+            json!([
+                ["merge", "_S.base"],
+                [
+                    "merge",
+                    ["dict", ["map", ["list", key, laid], ["items", "_S.over"]]]
+                ]
+            ]),
+        ),
+        (
+            "template:lay-lists",
+            json!([[
+                "add",
+                "list",
+                [
+                    "map",
+                    [
+                        "if",
+                        ["and", ["is-dict", element], ["is-dict", "_.value"]],
+                        [
+                            "apply",
+                            "template:lay-over",
+                            ["dict", "base", element, "over", "_.value"]
+                        ],
+                        "_.value"
+                    ],
+                    ["enumerate", "_S.over"]
+                ]
+            ]]),
+        ),
+    ]
+}
