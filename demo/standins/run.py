@@ -16,10 +16,12 @@ import threading
 from crm import Crm
 from github import GitHub
 from hubspot import HubSpot
+from orders import Orders
 from postcode import Postcode
+from sales import Sales
 from standin import LOOPBACK
 
-STANDINS = (HubSpot, GitHub, Crm, Postcode)
+STANDINS = (HubSpot, GitHub, Crm, Postcode, Orders, Sales)
 
 
 def main():
