@@ -208,13 +208,80 @@ impl Caller {
         self.paced(&again.request, rates, foreign)
     }
 
-    /// Sends a request, and sends it again as long as the server says that it came too fast.
+    /// Sends several rendered requests at once and reads their answers, in the order of the
+    /// requests. One that is refused for want of a token is sent again after the others.
+    pub(super) fn send_all(
+        &self,
+        all: &[(Arc<Operation>, Made, Rendered)],
+    ) -> Vec<Result<Answer, Failure>> {
+        if let [(operation, made, rendered)] = all {
+            return vec![self.send(operation, made, rendered, false)];
+        }
+        let (Ok(rest), pace) = (self.rest(), self.pace()) else {
+            return Vec::new();
+        };
+        let mut answers: Vec<Result<Answer, Failure>> = std::thread::scope(|scope| {
+            let pace = &pace;
+            let threads: Vec<_> = all
+                .iter()
+                .map(|(operation, _, rendered)| {
+                    let rates = operation.rates.or(rest.rates);
+                    scope.spawn(move || pace.send(&rendered.request, rates, false))
+                })
+                .collect();
+            let joined = threads.into_iter().map(|thread| {
+                let defect = |_| Err(Failure::fatal("a request met a defect in the program"));
+                thread.join().unwrap_or_else(defect)
+            });
+            joined.collect()
+        });
+        for (answer, (operation, made, rendered)) in answers.iter_mut().zip(all) {
+            let is_refused = matches!(answer, Ok(answer) if answer.status == UNAUTHORIZED);
+            if is_refused && rest.custom.is_some() {
+                *answer = self.send(operation, made, rendered, false);
+            }
+        }
+        answers
+    }
+
     fn paced(&self, request: &Request, rates: Rates, foreign: bool) -> Result<Answer, Failure> {
+        self.pace().send(request, rates, foreign)
+    }
+
+    fn pace(&self) -> Pace<'_> {
+        Pace {
+            system: &self.system,
+            trace: self.trace.as_ref(),
+            clock: &self.clock,
+            cancel: &self.cancel,
+        }
+    }
+
+    /// The failure that an answer is whose status is not allowed.
+    pub(super) fn refused(&self, operation: &Operation, answer: &Answer) -> Failure {
+        let failure =
+            self.system
+                .refused_with(&answer.what, answer.status, &answer.headers, &answer.bytes);
+        failure.context(format_args!("operation {:?}", operation.name))
+    }
+}
+
+/// What sending a request takes; several threads may have it.
+struct Pace<'a> {
+    system: &'a HttpSystem,
+    trace: Option<&'a Trace>,
+    clock: &'a Arc<dyn Clock>,
+    cancel: &'a Cancel,
+}
+
+impl Pace<'_> {
+    /// Sends a request, and sends it again as long as the server says that it came too fast.
+    fn send(&self, request: &Request, rates: Rates, foreign: bool) -> Result<Answer, Failure> {
         let mut left = rates.retries.unwrap_or(0);
         loop {
             let started = Instant::now();
-            let outcome = exchange(&self.system, request, foreign, &self.cancel);
-            if let Some(trace) = &self.trace {
+            let outcome = exchange(self.system, request, foreign, self.cancel);
+            if let Some(trace) = self.trace {
                 let came = match &outcome {
                     Ok(answer) => Came::Answer(answer.status, &answer.headers, &answer.bytes),
                     Err(failure) => Came::Failure(failure),
@@ -232,14 +299,6 @@ impl Caller {
             tracing::debug!(request = answer.what, ?pause, left, "too many requests");
             self.cancel.sleep(pause)?;
         }
-    }
-
-    /// The failure that an answer is whose status is not allowed.
-    pub(super) fn refused(&self, operation: &Operation, answer: &Answer) -> Failure {
-        let failure =
-            self.system
-                .refused_with(&answer.what, answer.status, &answer.headers, &answer.bytes);
-        failure.context(format_args!("operation {:?}", operation.name))
     }
 }
 

@@ -77,46 +77,59 @@ fn writes(api: &Api) -> Vec<String> {
 #[test]
 fn optimistic_locking() {
     let api = Api::with(2);
-    let hub = hub(&api, &[
-        embedded("crm-contact-collect", json!([
-            {"_id": "1", "id": 1, "name": "Contact 1", "changed": "2024-05-02T00:00:00Z"},
-            {"_id": "2", "id": 2, "name": "Older", "changed": "2024-05-03T00:00:00Z"},
-        ])),
-        embedded("crm-contact-transform", json!([
-            {"_id": "1", "id": 1, "payload": {"name": "Ours 1"}},
-            {"_id": "2", "id": 2, "payload": {"name": "Ours 2"}},
-        ])),
-        json!({
-            "_id": "crm-contact-share-update",
-            "source": dataset("crm-contact-transform"),
-            "sink": {"type": "rest", "system": "crm", "operation": "contact-update"},
-            "transform": [
-                {"type": "dtl", "rules": {"default": [["copy", "*"]]}},
-                {"type": "rest", "system": "crm", "operation": "contact-lookup",
-                 "side_effects": false},
-                {"type": "dtl", "rules": {
-                    "default": [
-                        ["add", "_old", ["first", ["hops", {
-                            "datasets": ["crm-contact-collect a"],
-                            "where": [["eq", "_S.id", "a.id"]],
-                            "track-dependencies": false
-                        }]]],
-                        ["add", "_json_old",
-                            ["json-transit", ["apply", "remove-under", "_T._old"]]],
-                        ["add", "_json_new", ["first",
-                            ["json-transit", ["apply", "remove-under", "_S.response"]]]],
-                        ["add", "_hash_old", ["hash128", "murmur3", "_T._json_old"]],
-                        ["add", "_hash_new", ["hash128", "murmur3", "_T._json_new"]],
-                        ["if", ["eq", "_T._hash_old", "_T._hash_new"],
-                            [["copy", "id"], ["add", "payload", "_S.payload"]],
-                            [["discard"]]]
-                    ],
-                    "remove-under": [["copy", "*", "_*"]]
-                }},
-            ],
-        }),
-    ]);
-    for pipe in ["crm-contact-collect", "crm-contact-transform", "crm-contact-share-update"] {
+    let hub = hub(
+        &api,
+        &[
+            embedded(
+                "crm-contact-collect",
+                json!([
+                    {"_id": "1", "id": 1, "name": "Contact 1", "changed": "2024-05-02T00:00:00Z"},
+                    {"_id": "2", "id": 2, "name": "Older", "changed": "2024-05-03T00:00:00Z"},
+                ]),
+            ),
+            embedded(
+                "crm-contact-transform",
+                json!([
+                    {"_id": "1", "id": 1, "payload": {"name": "Ours 1"}},
+                    {"_id": "2", "id": 2, "payload": {"name": "Ours 2"}},
+                ]),
+            ),
+            json!({
+                "_id": "crm-contact-share-update",
+                "source": dataset("crm-contact-transform"),
+                "sink": {"type": "rest", "system": "crm", "operation": "contact-update"},
+                "transform": [
+                    {"type": "dtl", "rules": {"default": [["copy", "*"]]}},
+                    {"type": "rest", "system": "crm", "operation": "contact-lookup",
+                     "side_effects": false},
+                    {"type": "dtl", "rules": {
+                        "default": [
+                            ["add", "_old", ["first", ["hops", {
+                                "datasets": ["crm-contact-collect a"],
+                                "where": [["eq", "_S.id", "a.id"]],
+                                "track-dependencies": false
+                            }]]],
+                            ["add", "_json_old",
+                                ["json-transit", ["apply", "remove-under", "_T._old"]]],
+                            ["add", "_json_new", ["first",
+                                ["json-transit", ["apply", "remove-under", "_S.response"]]]],
+                            ["add", "_hash_old", ["hash128", "murmur3", "_T._json_old"]],
+                            ["add", "_hash_new", ["hash128", "murmur3", "_T._json_new"]],
+                            ["if", ["eq", "_T._hash_old", "_T._hash_new"],
+                                [["copy", "id"], ["add", "payload", "_S.payload"]],
+                                [["discard"]]]
+                        ],
+                        "remove-under": [["copy", "*", "_*"]]
+                    }},
+                ],
+            }),
+        ],
+    );
+    for pipe in [
+        "crm-contact-collect",
+        "crm-contact-transform",
+        "crm-contact-share-update",
+    ] {
         run(&hub, pipe);
     }
     assert_eq!(writes(&api), ["PUT /contact/1"]);
@@ -127,52 +140,58 @@ fn optimistic_locking() {
 #[test]
 fn insert() {
     let api = Api::with(0);
-    let hub = hub(&api, &[
-        embedded("crm-contact-transform", json!([
-            {"_id": "hr:1", "$ids": ["~:hr:1"], "payload": {"name": "New"}},
-            {"_id": "hr:2", "_deleted": true},
-        ])),
-        json!({
-            "_id": "crm-contact-share-insert",
-            "batch_size": 1,
-            "metadata": {"durable": true},
-            "source": dataset("crm-contact-transform"),
-            "sink": {"set_initial_offset": "onload", "deletion_tracking": false},
-            "transform": [
-                {"type": "dtl", "rules": {"default": [
-                    ["discard", ["or",
-                        ["eq", "_S._deleted", true],
-                        ["is-not-empty", ["hops", {
-                            "datasets": ["crm-contact-share-insert si"],
-                            "where": [["eq", "_S._id", "si.$original_id"]],
-                            "track-dependencies": false
-                        }]]]],
-                    ["copy", "*"]
+    let hub = hub(
+        &api,
+        &[
+            embedded(
+                "crm-contact-transform",
+                json!([
+                    {"_id": "hr:1", "$ids": ["~:hr:1"], "payload": {"name": "New"}},
+                    {"_id": "hr:2", "_deleted": true},
+                ]),
+            ),
+            json!({
+                "_id": "crm-contact-share-insert",
+                "batch_size": 1,
+                "metadata": {"durable": true},
+                "source": dataset("crm-contact-transform"),
+                "sink": {"set_initial_offset": "onload", "deletion_tracking": false},
+                "transform": [
+                    {"type": "dtl", "rules": {"default": [
+                        ["discard", ["or",
+                            ["eq", "_S._deleted", true],
+                            ["is-not-empty", ["hops", {
+                                "datasets": ["crm-contact-share-insert si"],
+                                "where": [["eq", "_S._id", "si.$original_id"]],
+                                "track-dependencies": false
+                            }]]]],
+                        ["copy", "*"]
+                    ]}},
+                    {"type": "rest", "system": "crm", "operation": "contact-insert",
+                     "side_effects": true},
+                    {"type": "dtl", "rules": {"default": [
+                        ["add", "_id", ["string", "_S.response.id"]],
+                        ["add", "$original_id", "_S._id"],
+                        ["add", "original_ids", "_S.$ids"],
+                        ["add", "audit_log", "_S.response"]
+                    ]}},
+                ],
+            }),
+            json!({
+                "_id": "crm-contact-enrich",
+                "source": {"type": "embedded", "entities": [{"_id": "1", "id": 1}]},
+                "transform": {"type": "dtl", "rules": {"default": [
+                    ["copy", "*"],
+                    ["add", "sesam-id", ["flatten", ["hops", {
+                        "datasets": ["crm-contact-share-insert i"],
+                        "where": [["eq", ["string", "_S.id"], "i._id"]],
+                        "return": "i.original_ids",
+                        "track-dependencies": false
+                    }]]]
                 ]}},
-                {"type": "rest", "system": "crm", "operation": "contact-insert",
-                 "side_effects": true},
-                {"type": "dtl", "rules": {"default": [
-                    ["add", "_id", ["string", "_S.response.id"]],
-                    ["add", "$original_id", "_S._id"],
-                    ["add", "original_ids", "_S.$ids"],
-                    ["add", "audit_log", "_S.response"]
-                ]}},
-            ],
-        }),
-        json!({
-            "_id": "crm-contact-enrich",
-            "source": {"type": "embedded", "entities": [{"_id": "1", "id": 1}]},
-            "transform": {"type": "dtl", "rules": {"default": [
-                ["copy", "*"],
-                ["add", "sesam-id", ["flatten", ["hops", {
-                    "datasets": ["crm-contact-share-insert i"],
-                    "where": [["eq", ["string", "_S.id"], "i._id"]],
-                    "return": "i.original_ids",
-                    "track-dependencies": false
-                }]]]
-            ]}},
-        }),
-    ]);
+            }),
+        ],
+    );
     run(&hub, "crm-contact-transform");
     run(&hub, "crm-contact-share-insert");
     // The pipe begins anew, and what was inserted is not inserted again.
@@ -192,24 +211,27 @@ fn insert() {
 #[test]
 fn delete() {
     let api = Api::with(3);
-    let hub = hub(&api, &[json!({
-        "_id": "crm-contact-share-delete",
-        "source": {"type": "embedded", "entities": [
-            {"_id": "1", "id": 1, "_deleted": true},
-            {"_id": "2", "id": 2, "_deleted": true, "$replaced": true},
-            {"_id": "3", "id": 3},
-        ]},
-        "transform": [
-            {"type": "dtl", "rules": {"default": [
-                ["discard", ["or", ["neq", "_S._deleted", true], ["eq", "_S.$replaced", true]]],
-                ["copy", "id"],
-                ["add", "_deleted", true]
-            ]}},
-            {"type": "rest", "system": "crm", "operation": "contact-delete",
-             "side_effects": true, "response_status_property": "response_status"},
-        ],
-        "sink": {"deletion_tracking": false},
-    })]);
+    let hub = hub(
+        &api,
+        &[json!({
+            "_id": "crm-contact-share-delete",
+            "source": {"type": "embedded", "entities": [
+                {"_id": "1", "id": 1, "_deleted": true},
+                {"_id": "2", "id": 2, "_deleted": true, "$replaced": true},
+                {"_id": "3", "id": 3},
+            ]},
+            "transform": [
+                {"type": "dtl", "rules": {"default": [
+                    ["discard", ["or", ["neq", "_S._deleted", true], ["eq", "_S.$replaced", true]]],
+                    ["copy", "id"],
+                    ["add", "_deleted", true]
+                ]}},
+                {"type": "rest", "system": "crm", "operation": "contact-delete",
+                 "side_effects": true, "response_status_property": "response_status"},
+            ],
+            "sink": {"deletion_tracking": false},
+        })],
+    );
     run(&hub, "crm-contact-share-delete");
     assert_eq!(writes(&api), ["DELETE /contact/1"]);
 }
@@ -262,12 +284,19 @@ fn capture_response() {
 fn pagination() {
     for (operation, requests) in [("contact-list", 3), ("contact-list-by-number", 4)] {
         let api = Api::with(25);
-        let hub = hub(&api, &[json!({
-            "_id": "crm-contact-all",
-            "source": {"type": "rest", "system": "crm", "operation": operation},
-        })]);
+        let hub = hub(
+            &api,
+            &[json!({
+                "_id": "crm-contact-all",
+                "source": {"type": "rest", "system": "crm", "operation": operation},
+            })],
+        );
         run(&hub, "crm-contact-all");
-        assert_eq!(read_dataset(&hub, "crm-contact-all").len(), 25, "{operation}");
+        assert_eq!(
+            read_dataset(&hub, "crm-contact-all").len(),
+            25,
+            "{operation}"
+        );
         assert_eq!(api.asked().len(), requests, "{operation}");
     }
 }
@@ -275,55 +304,66 @@ fn pagination() {
 #[test]
 fn parameterised_datatypes() {
     let api = Api::with(3);
-    let hub = hub(&api, &[
-        embedded("crm-account-collect", json!([
-            {"_id": "a", "contacts": [{"id": 1}, {"id": 2}]},
-            {"_id": "b", "contacts": [{"id": 3}]},
-        ])),
-        json!({
-            "_id": "crm-contact-all",
-            "source": dataset("crm-account-collect"),
-            "transform": [{"type": "dtl", "rules": {
-                "create_rows": [
-                    ["add", "_id", ["string", "_S.id"]],
-                    ["add", "id", "_S.id"],
-                    ["add", "$original_id", "_R._S._id"]
+    let hub = hub(
+        &api,
+        &[
+            embedded(
+                "crm-account-collect",
+                json!([
+                    {"_id": "a", "contacts": [{"id": 1}, {"id": 2}]},
+                    {"_id": "b", "contacts": [{"id": 3}]},
+                ]),
+            ),
+            json!({
+                "_id": "crm-contact-all",
+                "source": dataset("crm-account-collect"),
+                "transform": [{"type": "dtl", "rules": {
+                    "create_rows": [
+                        ["add", "_id", ["string", "_S.id"]],
+                        ["add", "id", "_S.id"],
+                        ["add", "$original_id", "_R._S._id"]
+                    ],
+                    "default": [["create-child", ["apply", "create_rows", "_S.contacts"]]]
+                }}],
+            }),
+            json!({
+                "_id": "crm-contact-all2",
+                "source": dataset("crm-contact-all"),
+                "transform": [{"type": "emit_children"}],
+            }),
+            json!({
+                "_id": "crm-contact-collect",
+                "exclude_completeness": ["crm-contact-share"],
+                "source": dataset("crm-contact-all2"),
+                "transform": [
+                    {"type": "dtl", "rules": {"default": [
+                        ["filter", ["neq", "_S._deleted", true]],
+                        ["copy", "*"]
+                    ]}},
+                    {"type": "rest", "system": "crm", "operation": "contact-lookup",
+                     "replace_entity": false, "side_effects": false},
+                    {"type": "dtl", "rules": {"default": [
+                        ["merge", "_S.response"],
+                        ["add", "$last-modified",
+                            ["datetime-parse", "%Y-%m-%dT%H:%M:%SZ", "_S.response.changed"]]
+                    ]}},
+                    {"type": "template", "template": "transform-collect-rest", "properties": {
+                        "rest_system": "crm", "primary_key": "id",
+                        "operation_lookup_delete": "contact-lookup",
+                        "share_dataset": "crm-contact-share"
+                    }},
                 ],
-                "default": [["create-child", ["apply", "create_rows", "_S.contacts"]]]
-            }}],
-        }),
-        json!({
-            "_id": "crm-contact-all2",
-            "source": dataset("crm-contact-all"),
-            "transform": [{"type": "emit_children"}],
-        }),
-        json!({
-            "_id": "crm-contact-collect",
-            "exclude_completeness": ["crm-contact-share"],
-            "source": dataset("crm-contact-all2"),
-            "transform": [
-                {"type": "dtl", "rules": {"default": [
-                    ["filter", ["neq", "_S._deleted", true]],
-                    ["copy", "*"]
-                ]}},
-                {"type": "rest", "system": "crm", "operation": "contact-lookup",
-                 "replace_entity": false, "side_effects": false},
-                {"type": "dtl", "rules": {"default": [
-                    ["merge", "_S.response"],
-                    ["add", "$last-modified",
-                        ["datetime-parse", "%Y-%m-%dT%H:%M:%SZ", "_S.response.changed"]]
-                ]}},
-                {"type": "template", "template": "transform-collect-rest", "properties": {
-                    "rest_system": "crm", "primary_key": "id",
-                    "operation_lookup_delete": "contact-lookup",
-                    "share_dataset": "crm-contact-share"
-                }},
-            ],
-        }),
-        embedded("crm-contact-share", json!([])),
-    ]);
-    for pipe in ["crm-contact-share", "crm-account-collect", "crm-contact-all",
-                 "crm-contact-all2", "crm-contact-collect"] {
+            }),
+            embedded("crm-contact-share", json!([])),
+        ],
+    );
+    for pipe in [
+        "crm-contact-share",
+        "crm-account-collect",
+        "crm-contact-all",
+        "crm-contact-all2",
+        "crm-contact-collect",
+    ] {
         run(&hub, pipe);
     }
     let collected = read_dataset(&hub, "crm-contact-collect");
@@ -336,29 +376,32 @@ fn parameterised_datatypes() {
 #[test]
 fn verified_deletes() {
     let api = Api::with(1);
-    let hub = hub(&api, &[json!({
-        "_id": "crm-contact-collect",
-        "source": {"type": "embedded", "entities": [
-            {"_id": "1", "id": 1, "_deleted": true}, {"_id": "2", "id": 2}
-        ]},
-        "transform": [
-            {"type": "dtl", "rules": {"default": [
-                ["copy", "*"],
-                ["if", ["eq", "_S._deleted", true], ["add", "$operation", "lookup-delete"]]
-            ]}},
-            {"type": "rest", "system": "crm", "operation": "contact-lookup",
-             "allowed_status_codes": "200,404", "replace_entity": false,
-             "response_property": "response_body", "response_status_property": "response_status",
-             "side_effects": false,
-             "trigger_on": {"key": "$operation", "value": "lookup-delete"}},
-            {"type": "dtl", "rules": {"default": [
-                ["copy", "*", ["list", "response_body", "response_status", "$operation"]],
-                ["if", ["and", ["eq", "_S.$operation", "lookup-delete"],
-                               ["eq", "_S.response_status", 200]],
-                    ["add", "_deleted", false]]
-            ]}},
-        ],
-    })]);
+    let hub = hub(
+        &api,
+        &[json!({
+            "_id": "crm-contact-collect",
+            "source": {"type": "embedded", "entities": [
+                {"_id": "1", "id": 1, "_deleted": true}, {"_id": "2", "id": 2}
+            ]},
+            "transform": [
+                {"type": "dtl", "rules": {"default": [
+                    ["copy", "*"],
+                    ["if", ["eq", "_S._deleted", true], ["add", "$operation", "lookup-delete"]]
+                ]}},
+                {"type": "rest", "system": "crm", "operation": "contact-lookup",
+                 "allowed_status_codes": "200,404", "replace_entity": false,
+                 "response_property": "response_body", "response_status_property": "response_status",
+                 "side_effects": false,
+                 "trigger_on": {"key": "$operation", "value": "lookup-delete"}},
+                {"type": "dtl", "rules": {"default": [
+                    ["copy", "*", ["list", "response_body", "response_status", "$operation"]],
+                    ["if", ["and", ["eq", "_S.$operation", "lookup-delete"],
+                                   ["eq", "_S.response_status", 200]],
+                        ["add", "_deleted", false]]
+                ]}},
+            ],
+        })],
+    );
     run(&hub, "crm-contact-collect");
     assert_eq!(read_dataset(&hub, "crm-contact-collect").len(), 2);
 }
@@ -366,83 +409,92 @@ fn verified_deletes() {
 #[test]
 fn webhooks_are_registered_received_and_looked_up() {
     let api = Api::with(2);
-    let hub = hub(&api, &[
-        json!({
-            "_id": "crm-contact-registerwebhook",
-            "sink": {"deletion_tracking": false, "set_initial_offset": "onload"},
-            "source": {"type": "embedded", "supports_since": true, "entities": [{
-                "_id": "contact-create", "_updated": 0,
-                "properties": {"webhook": {
-                    "address": "https://hub/api/receivers/crm-contact-event/entities",
-                    "topic": "contact/create"
-                }}
-            }]},
-            "transform": [
-                {"type": "dtl", "rules": {"default": [
-                    ["copy", "properties"],
-                    ["add", "id", ["first", ["hops", {
-                        "datasets": ["crm-contact-registerwebhook sink"],
-                        "where": [["eq", "_S._id", "sink._id"]],
-                        "return": "sink.insert_response.id",
-                        "track-dependencies": false
-                    }]]],
-                    ["add", "$operation", ["if", ["is-not-null", "_T.id"], "lookup", "insert"]]
-                ]}},
-                {"type": "rest", "system": "crm", "operation": "contact-lookup",
-                 "allowed_status_codes": "200,404", "replace_entity": false,
-                 "response_property": "lookup_response",
-                 "response_status_property": "lookup_status_code", "side_effects": false,
-                 "trigger_on": {"key": "$operation", "value": "lookup"}},
-                {"type": "dtl", "rules": {"default": [
-                    ["add", "payload", ["dict", "webhook", "_S.properties.webhook"]],
-                    ["copy", "*"],
-                    ["discard", ["not", ["or",
-                        ["eq", 404, "_T.lookup_status_code"],
-                        ["eq", "_S.$operation", "insert"]]]]
-                ]}},
-                {"type": "rest", "system": "crm", "operation": "contact-insert",
-                 "allowed_status_codes": "200,201", "replace_entity": false,
-                 "response_property": "insert_response",
-                 "response_status_property": "insert_status_code", "side_effects": true},
-            ],
-        }),
-        json!({
-            "_id": "crm-contact-event",
-            "compaction": {"keep_versions": 1},
-            "sink": {"set_initial_offset": "onload"},
-            "source": {"type": "http_endpoint", "system": "crm"},
-        }),
-        json!({
-            "_id": "crm-contact-event2",
-            "sink": {"deletion_tracking": false, "set_initial_offset": "onload"},
-            "source": {"type": "dataset", "dataset": "crm-contact-event", "subset":
-                ["eq", ["matches", "contact.*", ["list", "_S.topic"]], true]},
-            "transform": [
-                {"type": "rest", "system": "crm", "operation": "contact-lookup",
-                 "allowed_status_codes": "200,404", "replace_entity": false,
-                 "response_status_property": "status"},
-                {"type": "dtl", "rules": {"default": [
-                    ["if", ["eq", "contact.deletion", "_S.topic"], ["add", "_deleted", true]],
-                    ["if", ["neq", 404, "_S.status"],
-                        ["merge", "_S.response"],
-                        ["discard", ["neq", "contact.deletion", "_S.topic"]]]
-                ]}},
-            ],
-        }),
-        embedded("crm-contact-all", json!([{"_id": "2", "id": 2, "name": "as listed"}])),
-        json!({
-            "_id": "crm-contact-collect",
-            "source": {"type": "merge_datasets",
-                       "datasets": ["crm-contact-all", "crm-contact-event2"]},
-        }),
-    ]);
+    let hub = hub(
+        &api,
+        &[
+            json!({
+                "_id": "crm-contact-registerwebhook",
+                "sink": {"deletion_tracking": false, "set_initial_offset": "onload"},
+                "source": {"type": "embedded", "supports_since": true, "entities": [{
+                    "_id": "contact-create", "_updated": 0,
+                    "properties": {"webhook": {
+                        "address": "https://hub/api/receivers/crm-contact-event/entities",
+                        "topic": "contact/create"
+                    }}
+                }]},
+                "transform": [
+                    {"type": "dtl", "rules": {"default": [
+                        ["copy", "properties"],
+                        ["add", "id", ["first", ["hops", {
+                            "datasets": ["crm-contact-registerwebhook sink"],
+                            "where": [["eq", "_S._id", "sink._id"]],
+                            "return": "sink.insert_response.id",
+                            "track-dependencies": false
+                        }]]],
+                        ["add", "$operation", ["if", ["is-not-null", "_T.id"], "lookup", "insert"]]
+                    ]}},
+                    {"type": "rest", "system": "crm", "operation": "contact-lookup",
+                     "allowed_status_codes": "200,404", "replace_entity": false,
+                     "response_property": "lookup_response",
+                     "response_status_property": "lookup_status_code", "side_effects": false,
+                     "trigger_on": {"key": "$operation", "value": "lookup"}},
+                    {"type": "dtl", "rules": {"default": [
+                        ["add", "payload", ["dict", "webhook", "_S.properties.webhook"]],
+                        ["copy", "*"],
+                        ["discard", ["not", ["or",
+                            ["eq", 404, "_T.lookup_status_code"],
+                            ["eq", "_S.$operation", "insert"]]]]
+                    ]}},
+                    {"type": "rest", "system": "crm", "operation": "contact-insert",
+                     "allowed_status_codes": "200,201", "replace_entity": false,
+                     "response_property": "insert_response",
+                     "response_status_property": "insert_status_code", "side_effects": true},
+                ],
+            }),
+            json!({
+                "_id": "crm-contact-event",
+                "compaction": {"keep_versions": 1},
+                "sink": {"set_initial_offset": "onload"},
+                "source": {"type": "http_endpoint", "system": "crm"},
+            }),
+            json!({
+                "_id": "crm-contact-event2",
+                "sink": {"deletion_tracking": false, "set_initial_offset": "onload"},
+                "source": {"type": "dataset", "dataset": "crm-contact-event", "subset":
+                    ["eq", ["matches", "contact.*", ["list", "_S.topic"]], true]},
+                "transform": [
+                    {"type": "rest", "system": "crm", "operation": "contact-lookup",
+                     "allowed_status_codes": "200,404", "replace_entity": false,
+                     "response_status_property": "status"},
+                    {"type": "dtl", "rules": {"default": [
+                        ["if", ["eq", "contact.deletion", "_S.topic"], ["add", "_deleted", true]],
+                        ["if", ["neq", 404, "_S.status"],
+                            ["merge", "_S.response"],
+                            ["discard", ["neq", "contact.deletion", "_S.topic"]]]
+                    ]}},
+                ],
+            }),
+            embedded(
+                "crm-contact-all",
+                json!([{"_id": "2", "id": 2, "name": "as listed"}]),
+            ),
+            json!({
+                "_id": "crm-contact-collect",
+                "source": {"type": "merge_datasets",
+                           "datasets": ["crm-contact-all", "crm-contact-event2"]},
+            }),
+        ],
+    );
     run(&hub, "crm-contact-registerwebhook");
     hub.set_offset("crm-contact-registerwebhook", None, &Default::default())
         .unwrap();
     run(&hub, "crm-contact-registerwebhook");
     // It was there the second time, and was not registered again.
     assert_eq!(writes(&api), ["POST /contact"]);
-    assert_eq!(api.contact(3).unwrap()["webhook"]["topic"], "contact/create");
+    assert_eq!(
+        api.contact(3).unwrap()["webhook"]["topic"],
+        "contact/create"
+    );
 
     run(&hub, "crm-contact-all");
     let events = br#"[{"_id": "1", "id": 1, "topic": "contact.change"},
@@ -467,41 +519,47 @@ fn webhooks_are_registered_received_and_looked_up() {
 #[test]
 fn an_origin_is_established_and_an_insert_not_repeated() {
     let api = Api::with(0);
-    let hub = hub(&api, &[
-        embedded("crm-contact-share", json!([
-            {"_id": "hr:1", "$generated_id": 7, "$origin": "hr:1"}
-        ])),
-        json!({
-            "_id": "crm-contact-collect",
-            "source": {"type": "embedded", "entities": [{"_id": "7", "id": 7}, {"_id": "8", "id": 8}]},
-            "transform": {"type": "dtl", "rules": {"default": [
-                ["copy", "*"],
-                ["merge-union", ["map", ["dict", "origin_entity", "_."], ["hops", {
-                    "datasets": ["crm-contact-share st"],
-                    "where": [["eq", "_S.id", "st.$generated_id"]],
-                    "track-dependencies": false
-                }]]],
-                ["add-if", "$origin", ["first", "_T.origin_entity.$origin"]],
-                ["remove", "origin_entity"]
-            ]}},
-        }),
-        json!({
-            "_id": "blocked",
-            "source": {"type": "embedded", "entities": [
-                {"_id": "a", "$ids": ["~:hr:1", "~:x:1"]}, {"_id": "b", "$ids": ["~:x:2"]}
-            ]},
-            "transform": {"type": "dtl", "rules": {"default": [
-                ["copy", "_id"],
-                ["if", ["is-not-empty", ["filter", ["is-not-null", "_."], ["hops", {
+    let hub = hub(
+        &api,
+        &[
+            embedded(
+                "crm-contact-share",
+                json!([
+                    {"_id": "hr:1", "$generated_id": 7, "$origin": "hr:1"}
+                ]),
+            ),
+            json!({
+                "_id": "crm-contact-collect",
+                "source": {"type": "embedded", "entities": [{"_id": "7", "id": 7}, {"_id": "8", "id": 8}]},
+                "transform": {"type": "dtl", "rules": {"default": [
+                    ["copy", "*"],
+                    ["merge-union", ["map", ["dict", "origin_entity", "_."], ["hops", {
                         "datasets": ["crm-contact-share st"],
-                        "where": [["eq", "_S.$ids", ["ni", "st._id"]]],
-                        "return": "st.$generated_id",
+                        "where": [["eq", "_S.id", "st.$generated_id"]],
                         "track-dependencies": false
                     }]]],
-                    ["add", "$discard", "already-inserted"]]
-            ]}},
-        }),
-    ]);
+                    ["add-if", "$origin", ["first", "_T.origin_entity.$origin"]],
+                    ["remove", "origin_entity"]
+                ]}},
+            }),
+            json!({
+                "_id": "blocked",
+                "source": {"type": "embedded", "entities": [
+                    {"_id": "a", "$ids": ["~:hr:1", "~:x:1"]}, {"_id": "b", "$ids": ["~:x:2"]}
+                ]},
+                "transform": {"type": "dtl", "rules": {"default": [
+                    ["copy", "_id"],
+                    ["if", ["is-not-empty", ["filter", ["is-not-null", "_."], ["hops", {
+                            "datasets": ["crm-contact-share st"],
+                            "where": [["eq", "_S.$ids", ["ni", "st._id"]]],
+                            "return": "st.$generated_id",
+                            "track-dependencies": false
+                        }]]],
+                        ["add", "$discard", "already-inserted"]]
+                ]}},
+            }),
+        ],
+    );
     for pipe in ["crm-contact-share", "crm-contact-collect", "blocked"] {
         run(&hub, pipe);
     }

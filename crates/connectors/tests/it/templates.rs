@@ -134,7 +134,12 @@ fn an_entity_is_shared_as_what_it_is_says() {
     );
     assert_eq!(
         writes(&api),
-        ["POST /contact", "PUT /contact/1", "PUT /contact/4", "DELETE /contact/5"]
+        [
+            "POST /contact",
+            "PUT /contact/1",
+            "PUT /contact/4",
+            "DELETE /contact/5"
+        ]
     );
     assert_eq!(api.contact(1).unwrap(), json!({"id": 1, "name": "Renamed"}));
     assert_eq!(api.contact(7).unwrap(), json!({"id": 7, "name": "New"}));
@@ -243,7 +248,11 @@ fn rules_of_the_connector_rewrite_what_is_sent_and_what_is_answered() {
     let hub = hub(&api, operations(), vec![share(entities, rules)]);
     succeeds(&hub, "share");
     let kept = kept(&hub);
-    assert_eq!(kept["crm:1"]["$last_operation"], "update", "{}", kept["crm:1"]);
+    assert_eq!(
+        kept["crm:1"]["$last_operation"], "update",
+        "{}",
+        kept["crm:1"]
+    );
     let expected = json!({"id": 1, "name": "RENAMED", "from": "crm:1"});
     assert_eq!(api.contact(1).unwrap(), expected);
     assert_eq!(api.contact(3).unwrap()["name"], "NEW");
@@ -280,13 +289,19 @@ fn a_patch_is_laid_over_what_was_found() {
     let api = Api::with(0);
     let first = json!([{"_id": "x", "$ids": [], "$origin": "x", "name": "A",
         "address": {"city": "Oslo", "zip": "0150"}, "lines": [{"n": 1, "x": 1}, {"n": 2, "x": 2}]}]);
-    succeeds(&self::hub(&api, operations(), vec![share(first, json!({}))]), "share");
+    succeeds(
+        &self::hub(&api, operations(), vec![share(first, json!({}))]),
+        "share",
+    );
     let second = json!([{"_id": "crm:1", "id": 1, "address": {"city": "Bergen"},
         "lines": [{"n": 7}], "$based_on": {"name": "A"}, "$based_on_properties": ["address.city"]}]);
     let mut forced = second.clone();
     forced[0]["$unsafe_skip_optimistic_locking"] = true.into();
     let patching = json!({"client_side_patching": true});
-    succeeds(&self::hub(&api, operations(), vec![share(forced, patching)]), "share");
+    succeeds(
+        &self::hub(&api, operations(), vec![share(forced, patching)]),
+        "share",
+    );
     let expected = json!({"id": 1, "name": "A", "address": {"city": "Bergen", "zip": "0150"},
         "lines": [{"n": 7, "x": 1}]});
     assert_eq!(api.contact(1).unwrap(), expected);
@@ -309,7 +324,10 @@ fn keys_may_be_natural_and_of_several_parts() {
     assert_eq!(writes(&api), ["POST /contact"]);
     let kept = kept(&hub);
     assert_eq!(kept["x:1"]["$generated_id"], json!([7, "New"]));
-    assert_eq!(kept["crm:1"]["$last_operation"], "discard-entity-not-changed");
+    assert_eq!(
+        kept["crm:1"]["$last_operation"],
+        "discard-entity-not-changed"
+    );
     succeeds(&hub, "collect");
     let collected = read_dataset(&hub, "collect");
     assert_eq!(collected[0]["$origin"], "x:1");

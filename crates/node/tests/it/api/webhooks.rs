@@ -37,7 +37,8 @@ fn node(expression: Option<&str>) -> TestNode {
     });
     let system = json!({"_id": "s", "type": "system:url", "url_pattern": "http://127.0.0.1:9/%s"});
     node.token = Some(admin);
-    node.put("/api/config", json!([system, events, guarded])).ok();
+    node.put("/api/config", json!([system, events, guarded]))
+        .ok();
     let secret = json!({"webhook_secret": "signing-key", "webhook_token": "letmein"});
     node.put("/api/systems/s/secrets", secret).ok();
     node.token = None;
@@ -89,7 +90,11 @@ fn an_expression_that_cannot_be_rendered_refuses_and_tells_nothing() {
 fn permissions_alone_let_anybody_post_and_do_nothing_else() {
     let node = node(None);
     post(&node, "events", "").ok();
-    for path in ["/api/datasets/events/entities", "/api/pipes/events", "/api/config"] {
+    for path in [
+        "/api/datasets/events/entities",
+        "/api/pipes/events",
+        "/api/config",
+    ] {
         node.get(path).is_problem(401, "expected a bearer token");
     }
     post(&node, "nothing", "").is_problem(401, "expected a bearer token");
@@ -106,8 +111,10 @@ fn a_webhook_starts_a_pump_for_those_who_know_its_token() {
     ]));
     let knock = |pipe: &str, body: Value| node.post(&format!("/api/pipes/{pipe}/webhook"), body);
     knock("q", json!({"token": "letmein"})).is_problem(404, "webhook");
-    node.put("/api/secrets", json!({"webhook_token": "letmein"})).ok();
-    node.put("/api/systems/s/secrets", json!({"webhook_token": "own"})).ok();
+    node.put("/api/secrets", json!({"webhook_token": "letmein"}))
+        .ok();
+    node.put("/api/systems/s/secrets", json!({"webhook_token": "own"}))
+        .ok();
     for (pipe, body) in [
         ("q", json!({"token": "letmeout"})),
         ("q", json!({})),
