@@ -33,13 +33,13 @@ fn texts(value: Option<Seen>) -> Result<Vec<String>, Error> {
 /// The key may stand first, without its name.
 pub(super) fn decode_jwt(token: &str, arguments: Rest<Seen>) -> Result<Seen, Error> {
     let mut unnamed: Vec<Seen> = arguments.to_vec();
-    let named = unnamed
+    let by_name = unnamed
         .last()
         .and_then(|last| Kwargs::try_from(last.clone()).ok());
-    if named.is_some() {
+    if by_name.is_some() {
         unnamed.pop();
     }
-    let arguments = named.unwrap_or_else(|| Kwargs::from_iter(Vec::<(String, Seen)>::new()));
+    let arguments = by_name.unwrap_or_else(|| Kwargs::from_iter(Vec::<(String, Seen)>::new()));
     let first = match unnamed.as_slice() {
         [] => None,
         [key] => Some(key.to_string()),

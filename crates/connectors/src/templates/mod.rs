@@ -103,11 +103,13 @@ fn unfold(transform: &Map<String, Json>) -> Unfolded {
     };
     let given = Given::new(properties);
     (built_in.unfold)(&given).map_err(|wrong| {
-        let place = at.name("properties");
-        match wrong.property {
-            Some(name) => (place.name(name), wrong.words),
-            None => (place, wrong.words),
-        }
+        let unknown = properties
+            .keys()
+            .filter(|name| !built_in.properties.contains(&name.as_str()));
+        let near = nearest(wrong.property, unknown.map(String::as_str));
+        let help = near.map(|near| format!("; was {near:?} meant to be it?"));
+        let words = format!("{}{}", wrong.words, help.unwrap_or_default());
+        (at.name("properties").name(wrong.property), words)
     })
 }
 

@@ -10,7 +10,7 @@ pub(super) const STATUS: &str = "response_status";
 /// What is wrong with the properties of a template.
 pub(super) struct Wrong {
     /// Which one.
-    pub(super) property: Option<&'static str>,
+    pub(super) property: &'static str,
     /// Why.
     pub(super) words: String,
 }
@@ -103,10 +103,7 @@ impl<'a> Given<'a> {
 }
 
 fn wrong(property: &'static str, words: String) -> Wrong {
-    Wrong {
-        property: Some(property),
-        words,
-    }
+    Wrong { property, words }
 }
 
 /// The properties of a key.
@@ -230,29 +227,14 @@ pub(super) fn lay_over() -> Vec<(&'static str, Json)> {
     let key = json!(["first", "_."]);
     let below = json!(["path", key, "_S.base"]);
     let above = json!(["last", "_."]);
-    let laid = json!([
-        "if",
-        ["and", ["is-dict", below], ["is-dict", above]],
-        [
-            "apply",
-            "template:lay-over",
-            ["dict", "base", below, "over", above]
-        ],
-        [
-            "if",
-            ["and", ["is-list", below], ["is-list", above]],
-            [
-                "path",
-                "list",
-                [
-                    "apply",
-                    "template:lay-lists",
-                    ["dict", "base", below, "over", above]
-                ]
-            ],
-            above
-        ]
-    ]);
+    // A list of dicts counts as a dict, too: lists come first.
+    let laid = json!(["if",
+        ["and", ["is-list", below], ["is-list", above]],
+        ["path", "list", ["apply", "template:lay-lists", ["dict", "base", below, "over", above]]],
+        ["if",
+            ["and", ["is-dict", below], ["is-dict", above]],
+            ["apply", "template:lay-over", ["dict", "base", below, "over", above]],
+            above]]);
     let element = json!(["nth", "_.key", "_S.base"]);
     vec![
         (

@@ -412,6 +412,7 @@ impl Share<'_> {
                 ],
                 [
                     ["add", "$generated_id", key],
+                    // Nothing is left to do but to tell: made again, it would be there twice.
                     [
                         "if",
                         [
@@ -420,9 +421,9 @@ impl Share<'_> {
                             ["any", ["is-null", "_."], "_T.$generated_id"]
                         ],
                         [
-                            "trip!",
-                            "expected the primary key of what was inserted in the answer, \
-                                   found no whole one"
+                            ["add", "$error", "error-insert"],
+                            ["add", "$reason", "the answer has no whole primary key"],
+                            ["remove", "$generated_id"]
                         ]
                     ]
                 ]

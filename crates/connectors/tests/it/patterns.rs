@@ -7,7 +7,7 @@ use tahini_hub::pump::Request;
 use tahini_hub::receiver::{Push, receive};
 use tahini_hub::secrets::MemorySecrets;
 
-use crate::api::{Api, CLIENT, FIRST_REFRESH};
+use crate::api::{Api, CLIENT};
 use crate::rest_runs::read_dataset;
 use crate::runs::configured;
 
@@ -39,7 +39,7 @@ fn operations() -> Json {
 fn hub(api: &Api, pipes: &[Json]) -> Hub {
     let mut secrets = MemorySecrets::default();
     secrets.set(None, "client-secret", CLIENT.1);
-    secrets.set(None, "refresh-token", FIRST_REFRESH);
+    secrets.set(None, "refresh-token", &api.refresh_token());
     let mut components = vec![api.system(operations())];
     for pipe in pipes {
         let mut pipe = pipe.clone();
@@ -158,9 +158,9 @@ fn insert() {
                 "sink": {"set_initial_offset": "onload", "deletion_tracking": false},
                 "transform": [
                     {"type": "dtl", "rules": {"default": [
-                        ["discard", ["or",
-                            ["eq", "_S._deleted", true],
-                            ["is-not-empty", ["hops", {
+                        ["discard", ["and",
+                            ["neq", "_S._deleted", true],
+                            ["is-empty", ["hops", {
                                 "datasets": ["crm-contact-share-insert si"],
                                 "where": [["eq", "_S._id", "si.$original_id"]],
                                 "track-dependencies": false
@@ -222,7 +222,7 @@ fn delete() {
             ]},
             "transform": [
                 {"type": "dtl", "rules": {"default": [
-                    ["discard", ["or", ["neq", "_S._deleted", true], ["eq", "_S.$replaced", true]]],
+                    ["discard", ["and", ["eq", "_S._deleted", true], ["neq", "_S.$replaced", true]]],
                     ["copy", "id"],
                     ["add", "_deleted", true]
                 ]}},
@@ -441,9 +441,9 @@ fn webhooks_are_registered_received_and_looked_up() {
                     {"type": "dtl", "rules": {"default": [
                         ["add", "payload", ["dict", "webhook", "_S.properties.webhook"]],
                         ["copy", "*"],
-                        ["discard", ["not", ["or",
+                        ["discard", ["or",
                             ["eq", 404, "_T.lookup_status_code"],
-                            ["eq", "_S.$operation", "insert"]]]]
+                            ["eq", "_S.$operation", "insert"]]]
                     ]}},
                     {"type": "rest", "system": "crm", "operation": "contact-insert",
                      "allowed_status_codes": "200,201", "replace_entity": false,
@@ -470,7 +470,7 @@ fn webhooks_are_registered_received_and_looked_up() {
                         ["if", ["eq", "contact.deletion", "_S.topic"], ["add", "_deleted", true]],
                         ["if", ["neq", 404, "_S.status"],
                             ["merge", "_S.response"],
-                            ["discard", ["neq", "contact.deletion", "_S.topic"]]]
+                            ["discard", ["eq", "contact.deletion", "_S.topic"]]]
                     ]}},
                 ],
             }),
