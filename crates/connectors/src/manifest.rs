@@ -140,15 +140,6 @@ fn render(
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Json>, ManifestError> {
     let source = read(path.trim_start_matches('/')).map_err(wrong)?;
-    let mut env = Environment::new();
-    let syntax = SyntaxConfig::builder()
-        .variable_delimiters("{{@", "@}}")
-        .block_delimiters("{{%", "%}}")
-        .build()
-        .map_err(|error| wrong(error.to_string()))?;
-    env.set_syntax(syntax);
-    env.set_auto_escape_callback(|_| AutoEscape::None);
-    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
     let failed = |error: minijinja::Error| {
         let detail = error.detail().map(|detail| format!(": {detail}"));
         let line = error.line().map(|line| format!(", line {line}"));
@@ -159,12 +150,10 @@ fn render(
             detail.unwrap_or_default()
         ))
     };
+    let env = environment().map_err(failed)?;
     let template = env.template_from_str(&source).map_err(failed)?;
-    let mut missing: Vec<String> = template
-        .undeclared_variables(false)
-        .into_iter()
-        .filter(|name| !variables.contains_key(name))
-        .collect();
+    let used = template.undeclared_variables(false).into_iter();
+    let mut missing: Vec<String> = used.filter(|name| !variables.contains_key(name)).collect();
     missing.sort_unstable();
     for name in missing {
         let words = format!("{path}: the manifest says nothing of {name:?}; it becomes nothing");
@@ -190,13 +179,11 @@ fn render(
         Json::Array(list) => list,
         one => vec![one],
     };
-    for (name, value) in variables {
-        if value.is_boolean() {
-            let place = place(name);
-            components
-                .iter_mut()
-                .for_each(|one| put(one, &place, value));
-        }
+    for (name, value) in variables.iter().filter(|(_, value)| value.is_boolean()) {
+        let place = place(name);
+        components
+            .iter_mut()
+            .for_each(|one| put(one, &place, value));
     }
     for component in &components {
         if !component.get("_id").is_some_and(Json::is_string) {
@@ -204,6 +191,19 @@ fn render(
         }
     }
     Ok(components)
+}
+
+/// Jinja with the delimiters of connectors; those of Jinja itself are for the hub.
+fn environment() -> Result<Environment<'static>, minijinja::Error> {
+    let mut env = Environment::new();
+    let syntax = SyntaxConfig::builder()
+        .variable_delimiters("{{@", "@}}")
+        .block_delimiters("{{%", "%}}")
+        .build()?;
+    env.set_syntax(syntax);
+    env.set_auto_escape_callback(|_| AutoEscape::None);
+    env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    Ok(env)
 }
 
 /// What stands for a variable that is true or false until the text around it is JSON.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use minijinja::Value as Seen;
@@ -40,7 +41,7 @@ pub(super) struct Caller {
     operations: RefCell<HashMap<String, Arc<Operation>>>,
     /// Whether `allowed_status_codes` and `ignored_status_codes` count; they do in transforms.
     judges: bool,
-    trace: Option<Trace>,
+    trace: Option<Arc<Trace>>,
     clock: Arc<dyn Clock>,
     cancel: Cancel,
 }
@@ -88,7 +89,7 @@ impl Caller {
             path: ctx.props.path().to_owned(),
             operations: RefCell::default(),
             judges,
-            trace: Trace::of(ctx)?,
+            trace: Trace::of(ctx)?.map(Arc::new),
             clock: Arc::clone(ctx.clock),
             cancel: ctx.cancel.clone(),
         };
@@ -230,7 +231,7 @@ impl Caller {
                 })
                 .collect();
             let joined = threads.into_iter().map(|thread| {
-                let defect = |_| Err(Failure::fatal("a request met a defect in the program"));
+                let defect = |_| Err(Failure::fatal(DEFECT));
                 thread.join().unwrap_or_else(defect)
             });
             joined.collect()
@@ -248,13 +249,48 @@ impl Caller {
         self.pace().send(request, rates, foreign)
     }
 
-    fn pace(&self) -> Pace<'_> {
+    fn pace(&self) -> Pace {
         Pace {
-            system: &self.system,
-            trace: self.trace.as_ref(),
-            clock: &self.clock,
-            cancel: &self.cancel,
+            system: self.system.clone(),
+            trace: self.trace.clone(),
+            clock: Arc::clone(&self.clock),
+            cancel: self.cancel.clone(),
         }
+    }
+
+    /// Begins to send a rendered request; what else there is to do can be done meanwhile.
+    pub(super) fn begin(
+        &self,
+        operation: &Operation,
+        rendered: &Rendered,
+        foreign: bool,
+    ) -> Result<UnderWay, Failure> {
+        let rates = operation.rates.or(self.rest()?.rates);
+        let (pace, request) = (self.pace(), rendered.request.clone());
+        let thread = Builder::new().name("next page".to_owned());
+        let thread = thread.spawn(move || pace.send(&request, rates, foreign));
+        thread.map(UnderWay).map_err(|error| {
+            Failure::transient(format!(
+                "expected a thread to read ahead on, found none: {error}"
+            ))
+        })
+    }
+
+    /// Waits for the answer to a request that was begun. One that was refused for want of a token
+    /// is made again.
+    pub(super) fn end(
+        &self,
+        under_way: UnderWay,
+        operation: &Operation,
+        made: &Made,
+        (rendered, foreign): (&Rendered, bool),
+    ) -> Result<Answer, Failure> {
+        let answer = under_way.0.join();
+        let answer = answer.map_err(|_| Failure::fatal(DEFECT))??;
+        if answer.status == UNAUTHORIZED && !foreign && self.rest()?.custom.is_some() {
+            return self.send(operation, made, rendered, foreign);
+        }
+        Ok(answer)
     }
 
     /// The failure that an answer is whose status is not allowed.
@@ -266,22 +302,27 @@ impl Caller {
     }
 }
 
-/// What sending a request takes; several threads may have it.
-struct Pace<'a> {
-    system: &'a HttpSystem,
-    trace: Option<&'a Trace>,
-    clock: &'a Arc<dyn Clock>,
-    cancel: &'a Cancel,
+/// A request that was begun.
+pub(super) struct UnderWay(JoinHandle<Result<Answer, Failure>>);
+
+/// What a thread tells that did not end as it should.
+const DEFECT: &str = "a request met a defect in the program; the node's log has the panic";
+
+/// What sending a request takes; any thread may have it.
+struct Pace {
+    system: HttpSystem,
+    trace: Option<Arc<Trace>>,
+    clock: Arc<dyn Clock>,
+    cancel: Cancel,
 }
 
-impl Pace<'_> {
-    /// Sends a request, and sends it again as long as the server says that it came too fast.
+impl Pace {
     fn send(&self, request: &Request, rates: Rates, foreign: bool) -> Result<Answer, Failure> {
         let mut left = rates.retries.unwrap_or(0);
         loop {
             let started = Instant::now();
-            let outcome = exchange(self.system, request, foreign, self.cancel);
-            if let Some(trace) = self.trace {
+            let outcome = exchange(&self.system, request, foreign, &self.cancel);
+            if let Some(trace) = &self.trace {
                 let came = match &outcome {
                     Ok(answer) => Came::Answer(answer.status, &answer.headers, &answer.bytes),
                     Err(failure) => Came::Failure(failure),

@@ -32,19 +32,7 @@ fn texts(value: Option<Seen>) -> Result<Vec<String>, Error> {
 /// The claims of a JSON Web Token, verified with a public key (PEM) or a shared secret.
 /// The key may stand first, without its name.
 pub(super) fn decode_jwt(token: &str, arguments: Rest<Seen>) -> Result<Seen, Error> {
-    let mut unnamed: Vec<Seen> = arguments.to_vec();
-    let by_name = unnamed
-        .last()
-        .and_then(|last| Kwargs::try_from(last.clone()).ok());
-    if by_name.is_some() {
-        unnamed.pop();
-    }
-    let arguments = by_name.unwrap_or_else(|| Kwargs::from_iter(Vec::<(String, Seen)>::new()));
-    let first = match unnamed.as_slice() {
-        [] => None,
-        [key] => Some(key.to_string()),
-        _ => return Err(wrong("decode_jwt expects the key alone without a name")),
-    };
+    let (first, arguments) = taken_apart(arguments)?;
     if arguments.has("jwks_url") || arguments.has("detached_payload") {
         return Err(wrong(
             "decode_jwt does not know jwks_url and detached_payload yet; give the key",
@@ -101,6 +89,22 @@ pub(super) fn decode_jwt(token: &str, arguments: Rest<Seen>) -> Result<Seen, Err
         )));
     }
     Ok(seen(&from_config(&Json::Object(claims), Numbers::FLOATS)))
+}
+
+/// The key where it has no name, and the arguments that have one.
+fn taken_apart(arguments: Rest<Seen>) -> Result<(Option<String>, Kwargs), Error> {
+    let mut unnamed: Vec<Seen> = arguments.to_vec();
+    let last = unnamed.last();
+    let by_name = last.and_then(|last| Kwargs::try_from(last.clone()).ok());
+    if by_name.is_some() {
+        unnamed.pop();
+    }
+    let by_name = by_name.unwrap_or_else(|| Kwargs::from_iter(Vec::<(String, Seen)>::new()));
+    match unnamed.as_slice() {
+        [] => Ok((None, by_name)),
+        [key] => Ok((Some(key.to_string()), by_name)),
+        _ => Err(wrong("decode_jwt expects the key alone without a name")),
+    }
 }
 
 fn named(names: &[String]) -> Result<Vec<Algorithm>, Error> {

@@ -177,8 +177,7 @@ impl Operation {
         let id_expression = text("id_expression")?;
         let updated_expression = text("updated_expression")?;
         let error_expression = text("error_expression")?;
-        let page_size = page_size(props)?;
-        let terminations = terminations(props)?;
+        let (page_size, terminations) = (page_size(props)?, terminations(props)?);
         if terminations.contains(&Termination::NotFullPage) && page_size.is_none() {
             return Err(props.wrong("page_size", "a number, for \"not-full-page\"", None));
         }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value as Json, json};
 
-use super::parts::{BODY, Given, Request, STATUS, Wrong, dtl, lay_over, list_of};
+use super::parts::{BODY, Given, LAY_OVER, Request, STATUS, Wrong, dtl, list_of, shared};
 
 pub(super) const PROPERTIES: &[&str] = &[
     "operation",
@@ -45,12 +45,7 @@ pub(super) fn unfold(given: &Given<'_>) -> Result<Vec<Json>, Wrong> {
             ["apply", "template:ours", "_S."]
         ]
     ]);
-    let mut merging = serde_json::Map::new();
-    merging.extend(
-        lay_over()
-            .into_iter()
-            .map(|(name, rule)| (name.to_owned(), rule)),
-    );
+    let mut merging = shared(LAY_OVER);
     merging.insert(
         "template:keyless".to_owned(),
         json!([["copy", "*", list_of(&key.names())]]),

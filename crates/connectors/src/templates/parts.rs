@@ -221,52 +221,36 @@ impl Request<'_> {
     }
 }
 
-/// A rule that lays the dict `over` over the dict `base`: what both have as dicts is laid over
+/// Rules that the templates share, by name.
+pub(super) fn shared(names: &[&str]) -> Map<String, Json> {
+    let mut all = read(include_str!("rules.json"));
+    all.retain(|name, _| names.contains(&name.as_str()));
+    all
+}
+
+/// The rules that lay the dict `over` over the dict `base`: what both have as dicts is laid over
 /// each other, lists element by element, everything else is that of `over`.
-pub(super) fn lay_over() -> Vec<(&'static str, Json)> {
-    let key = json!(["first", "_."]);
-    let below = json!(["path", key, "_S.base"]);
-    let above = json!(["last", "_."]);
-    // A list of dicts counts as a dict, too: lists come first.
-    let laid = json!(["if",
-        ["and", ["is-list", below], ["is-list", above]],
-        ["path", "list", ["apply", "template:lay-lists", ["dict", "base", below, "over", above]]],
-        ["if",
-            ["and", ["is-dict", below], ["is-dict", above]],
-            ["apply", "template:lay-over", ["dict", "base", below, "over", above]],
-            above]]);
-    let element = json!(["nth", "_.key", "_S.base"]);
-    vec![
-        (
-            "template:lay-over",
-            json!([
-                ["merge", "_S.base"],
-                [
-                    "merge",
-                    ["dict", ["map", ["list", key, laid], ["items", "_S.over"]]]
-                ]
-            ]),
-        ),
-        (
-            "template:lay-lists",
-            json!([[
-                "add",
-                "list",
-                [
-                    "map",
-                    [
-                        "if",
-                        ["and", ["is-dict", element], ["is-dict", "_.value"]],
-                        [
-                            "apply",
-                            "template:lay-over",
-                            ["dict", "base", element, "over", "_.value"]
-                        ],
-                        "_.value"
-                    ],
-                    ["enumerate", "_S.over"]
-                ]
-            ]]),
-        ),
-    ]
+pub(super) const LAY_OVER: &[&str] = &["template:lay", "template:lay-element", "template:lay-over"];
+
+/// The object in a file of ours.
+pub(super) fn read(text: &str) -> Map<String, Json> {
+    serde_json::from_str(text).expect("our own file is JSON")
+}
+
+/// The same rule with values in the places that are named like `@name`.
+pub(super) fn filled(rule: &Json, values: &[(&str, Json)]) -> Json {
+    match rule {
+        Json::String(text) => match values.iter().find(|(name, _)| name == text) {
+            Some((_, value)) => value.clone(),
+            None => rule.clone(),
+        },
+        Json::Array(list) => list.iter().map(|one| filled(one, values)).collect(),
+        Json::Object(map) => {
+            let filled = map
+                .iter()
+                .map(|(name, one)| (name.clone(), filled(one, values)));
+            Json::Object(filled.collect())
+        }
+        other => other.clone(),
+    }
 }

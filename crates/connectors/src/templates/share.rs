@@ -7,9 +7,11 @@
 //! What is to be done stands in `$operation`; the requests are those of the entities that ask for
 //! them. An entity whose `$operation` begins with `discard-` makes none.
 
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
-use super::parts::{BODY, Given, Key, Request, STATUS, Wrong, dtl, lay_over, list_of, rules};
+use super::parts::{
+    BODY, Given, Key, LAY_OVER, Request, Wrong, dtl, filled, list_of, read, rules, shared,
+};
 
 pub(super) const PROPERTIES: &[&str] = &[
     "client_side_patching",
@@ -119,30 +121,28 @@ impl Operation {
             ],
         }
     }
-
-    /// The statuses with which it was done.
-    fn done(self) -> Json {
-        match self {
-            Operation::Lookup => json!(["list", 200]),
-            Operation::Insert | Operation::Update => json!(["list", 200, 201, 204]),
-            Operation::Delete => json!(["list", 200, 204]),
-        }
-    }
 }
 
 impl Share<'_> {
-    /// The names that every step passes on.
-    fn kept(&self, more: &[&str]) -> Json {
+    /// A step of the way, with what belongs in its places.
+    fn step(&self, name: &str, values: &[(&str, Json)]) -> Json {
         let mut names = self.key.names();
         names.extend([SOURCE, "$origin", "$replaced"]);
-        names.extend(more);
-        list_of(&names)
+        let mut all = vec![
+            ("@kept", list_of(&names)),
+            ("@dataset", json!(format!("{} st", self.dataset))),
+            ("@property", json!(self.payload)),
+        ];
+        all.extend(values.iter().cloned());
+        let steps = read(include_str!("share.json"));
+        steps
+            .get(name)
+            .map(|step| filled(step, &all))
+            .unwrap_or_default()
     }
 
     /// What is to be done with the entity, and the entity itself in `$source`.
     fn decide(&self) -> Result<Json, Wrong> {
-        let source = json!("_S.");
-        let gone = json!(["eq", "_S._deleted", true]);
         let delete = match self.given.flag("enable_deletes", true)? {
             true => "delete",
             false => "discard-deletes-not-enabled",
@@ -152,109 +152,46 @@ impl Share<'_> {
             true => json!(["is-not-null", "_S.$based_on"]),
             false => json!(true),
         };
-        let inserted = json!(["is-not-empty",
-        ["filter", ["is-not-null", "_."],
-            ["combine",
-                ["hops", {
-                    "datasets": [format!("{} st", self.dataset)],
-                    "where": [["eq", "_S.$ids", ["ni", "st._id"]]],
-                    "return": "st.$generated_id",
-                    "track-dependencies": false
-                }],
-                ["hops", {
-                    "datasets": [format!("{} st", self.dataset)],
-                    "where": [["eq", "_S._id", "st._id"]],
-                    "return": "st.$generated_id",
-                    "track-dependencies": false
-                }]]]]);
-        let whole = self.key.is_whole(&source);
-        let decision = json!([
-            "case",
-            ["and", ["eq", "_S.$replaced", true], gone],
-            "discard-replaced",
-            ["is-not-null", "_S.$discard"],
-            "discard-by-connector",
-            ["and", whole, gone],
-            delete,
-            ["and", whole, known],
-            "lookup",
-            gone,
-            "discard-delete-non-existent",
-            // What has a natural key does no harm when it is inserted twice.
-            ["and", ["not", whole], inserted],
-            "discard-already-inserted",
-            "insert"
-        ]);
-        Ok(dtl(rules(vec![(
-            "default",
-            json!([
-                ["copy", "*"],
-                ["add", SOURCE, "_S."],
-                [
-                    "if",
-                    ["is-not-null", "_S.$discard"],
-                    ["add", "$reason", "_S.$discard"]
-                ],
-                ["add", "$operation", decision]
-            ]),
-        )])))
+        let values = [
+            ("@whole", self.key.is_whole(&json!("_S."))),
+            ("@delete", json!(delete)),
+            ("@known", known),
+        ];
+        Ok(dtl(rules(vec![("default", self.step("decide", &values))])))
     }
 
     /// Leaves the properties of the entity to `$source`, and makes the payload of an insert.
     fn prepare(&self) -> Result<Json, Wrong> {
         let mut own = self.given.rules("rewrite_rules_payload")?;
         let payload = self.payload_of(&own, "rewrite_insert_payload");
-        own.insert("template:payload".to_owned(), payload_rule());
-        let mut insert = vec![
-            json!([
-                "if",
-                ["is-null", "_S.$origin"],
-                [
-                    "fail!",
-                    "expected $origin on an entity that is inserted, found none"
-                ]
-            ]),
-            json!(["add", self.payload, payload]),
-        ];
-        insert.extend(self.named(Operation::Insert)?);
-        let mut steps = vec![
-            json!(["copy", self.kept(&["$operation", "$reason"])]),
-            json!(["if", ["eq", "_S.$operation", "insert"], insert]),
-        ];
-        for operation in [Operation::Lookup, Operation::Delete] {
-            if let Some(step) = self.named(operation)? {
-                steps.push(json!([
-                    "if",
-                    ["eq", "_S.$operation", operation.name()],
-                    step
-                ]));
-            }
+        let mut steps = self.step("prepare", &[("@payload", payload)]);
+        for operation in [Operation::Lookup, Operation::Insert, Operation::Delete] {
+            self.name(operation, "_S.$operation", &mut steps)?;
         }
-        own.insert("default".to_owned(), Json::Array(steps));
+        own.extend(shared(&["template:payload"]));
+        own.insert("default".to_owned(), steps);
         Ok(dtl(own))
     }
 
     /// An operation of the usual name need not be there unless it is used: the entity names it.
-    fn named(&self, operation: Operation) -> Result<Option<Json>, Wrong> {
+    fn name(&self, operation: Operation, of: &str, steps: &mut Json) -> Result<(), Wrong> {
         let [name, ..] = operation.properties();
-        let given = self.given.text(name)?;
-        Ok(given
-            .is_none()
-            .then(|| json!(["add", "operation", operation.name()])))
+        if let (None, Json::Array(steps)) = (self.given.text(name)?, steps) {
+            let name = operation.name();
+            steps.push(json!(["if", ["eq", of, name], ["add", "operation", name]]));
+        }
+        Ok(())
     }
 
     /// What is sent: what a rule of the user makes, or else `$payload`, or else the properties of
     /// the entity that are its own.
-    fn payload_of(&self, own: &serde_json::Map<String, Json>, rule: &str) -> Json {
+    fn payload_of(&self, own: &Map<String, Json>, rule: &str) -> Json {
         if own.contains_key(rule) {
             return json!(["path", "$payload", ["apply", rule, "_S."]]);
         }
-        json!([
-            "if",
-            ["is-not-null", "_S.$source.$payload"],
-            "_S.$source.$payload",
-            ["apply", "template:payload", "_S.$source"]
-        ])
+        let own = json!(["apply", "template:payload", "_S.$source"]);
+        let given = "_S.$source.$payload";
+        json!(["if", ["is-not-null", given], given, own])
     }
 
     fn request(&self, operation: Operation) -> Result<Json, Wrong> {
@@ -277,306 +214,60 @@ impl Share<'_> {
         let user = self.given.rules("rules")?;
         let mut own = self.given.rules("rewrite_rules_payload")?;
         own.extend(user.clone());
-        let found = |names: &[&str]| {
-            let name = names.iter().find(|name| user.contains_key(**name));
-            match name {
-                Some(name) => json!(["first", ["apply", name, format!("_S.{BODY}")]]),
-                None => json!(["first", format!("_S.{BODY}")]),
+        let found = |names: [&str; 2]| {
+            let body = format!("_S.{BODY}");
+            match names.iter().find(|name| user.contains_key(**name)) {
+                Some(name) => json!(["first", ["apply", name, body]]),
+                None => json!(["first", body]),
             }
         };
-        let based_on = found(&["lookup_rewrite_based_on", "lookup_rewrite"]);
         let mut payload = self.payload_of(&own, "rewrite_update_payload");
         if self.given.flag("client_side_patching", false)? {
-            let base = found(&["lookup_rewrite_update", "lookup_rewrite"]);
-            payload = json!([
-                "apply",
-                "template:lay-over",
-                ["dict", "base", base, "over", payload]
-            ]);
+            let base = found(["lookup_rewrite_update", "lookup_rewrite"]);
+            let both = json!(["dict", "base", base, "over", payload]);
+            payload = json!(["apply", "template:lay-over", both]);
             let after = "rewrite_update_payload_after_patch";
             if own.contains_key(after) {
-                payload = json!([
-                    "path",
-                    "$payload",
-                    ["apply", after, ["dict", "_payload", payload]]
-                ]);
+                let patched = json!(["dict", "_payload", payload]);
+                payload = json!(["path", "$payload", ["apply", after, patched]]);
             }
         }
-        let mut update = vec![json!(["add", self.payload, payload])];
-        update.extend(self.named(Operation::Update)?);
-        let names = json!([
-            "if",
-            ["is-not-null", "_S.$source.$based_on_properties"],
-            "_S.$source.$based_on_properties",
-            ["keys", "_S.$source.$based_on"]
-        ]);
-        let comparison = json!([
-            "apply",
-            "template:compare",
-            [
-                "dict",
-                "names",
-                names,
-                "source",
-                ["first", "_S.$source.$based_on"],
-                "lookup",
-                based_on,
-                "update",
-                "_S.$source"
-            ]
-        ]);
-        let result = |result: &str| json!(["eq", "_T.$comparison.$result", result]);
-        let forced = json!(["eq", "_S.$source.$unsafe_skip_optimistic_locking", true]);
-        let default = json!([[
-            "if",
-            [
-                "not",
-                [
-                    "and",
-                    ["eq", "_S.$operation", "lookup"],
-                    ["eq", format!("_S.{STATUS}"), 200]
-                ]
-            ],
-            ["copy", "*"],
-            [
-                ["copy", self.kept(&[])],
-                ["add", "$trace_lookup", ["apply", "template:trace", "_S."]],
-                ["add", "$comparison", comparison],
-                [
-                    "add",
-                    "$operation",
-                    [
-                        "case",
-                        ["and", result("modified-in-system"), ["not", forced]],
-                        "discard-modified-in-system",
-                        result("entity-not-changed"),
-                        "discard-entity-not-changed",
-                        "update"
-                    ]
-                ],
-                ["if", ["eq", "_T.$operation", "update"], update]
-            ]
-        ]]);
-        for (name, rule) in comparing().into_iter().chain(lay_over()) {
-            own.insert(name.to_owned(), rule);
-        }
-        own.insert("template:payload".to_owned(), payload_rule());
-        own.insert("template:trace".to_owned(), trace_rule());
-        own.insert("default".to_owned(), default);
+        let found = found(["lookup_rewrite_based_on", "lookup_rewrite"]);
+        let values = [("@found", found), ("@payload", payload)];
+        let mut steps = self.step("compare", &values);
+        self.name(Operation::Update, "_T.$operation", &mut steps)?;
+        own.extend(shared(COMPARING));
+        own.extend(shared(LAY_OVER));
+        own.insert("default".to_owned(), steps);
         Ok(dtl(own))
     }
 
     /// What became of it, for the dataset: what was done, what was answered, the key of what was
-    /// inserted, and whether it went well.
+    /// inserted, and whether it went well. What was deleted stays, so that what is known of it does.
     fn record(&self) -> Result<Json, Wrong> {
-        let failed = |operation: Operation| {
-            let name = operation.name();
-            json!([
-                "if",
-                [
-                    "and",
-                    ["eq", "_S.$operation", name],
-                    ["not", ["in", format!("_S.{STATUS}"), operation.done()]]
-                ],
-                ["add", "$error", format!("error-{name}")]
-            ])
-        };
+        let answer = json!(["first", format!("_S.{BODY}")]);
         let key = match (self.natural, self.given.key("primary_key_insert")?) {
             (true, _) => self.key.value(&json!("_S.")),
-            (false, Some(other)) => other.value(&json!(["first", format!("_S.{BODY}")])),
-            (false, None) => self.key.value(&json!(["first", format!("_S.{BODY}")])),
+            (false, Some(other)) => other.value(&answer),
+            (false, None) => self.key.value(&answer),
         };
-        let before = json!(["first", ["hops", {
-            "datasets": [format!("{} st", self.dataset)],
-            "where": [["eq", "_S._id", "st._id"]],
-            "track-dependencies": false
-        }]]);
-        let default = json!([
-            ["copy", self.kept(&["$reason", "$trace_*"])],
-            ["add", "$last_operation", "_S.$operation"],
-            [
-                "add",
-                ["concat", "$trace_", "_S.$operation"],
-                ["apply", "template:trace", "_S."]
-            ],
-            failed(Operation::Lookup),
-            failed(Operation::Insert),
-            failed(Operation::Update),
-            failed(Operation::Delete),
-            [
-                "if",
-                [
-                    "and",
-                    ["eq", "_S.$operation", "insert"],
-                    ["is-null", "_T.$error"]
-                ],
-                [
-                    ["add", "$generated_id", key],
-                    // Nothing is left to do but to tell: made again, it would be there twice.
-                    [
-                        "if",
-                        [
-                            "or",
-                            ["is-null", "_T.$generated_id"],
-                            ["any", ["is-null", "_."], "_T.$generated_id"]
-                        ],
-                        [
-                            ["add", "$error", "error-insert"],
-                            ["add", "$reason", "the answer has no whole primary key"],
-                            ["remove", "$generated_id"]
-                        ]
-                    ]
-                ]
-            ],
-            ["add", "$before", before],
-            [
-                "if",
-                [
-                    "and",
-                    ["is-null", "_T.$generated_id"],
-                    ["is-not-null", "_T.$before.$generated_id"]
-                ],
-                [
-                    ["add", "$generated_id", "_T.$before.$generated_id"],
-                    ["add", "$origin", "_T.$before.$origin"]
-                ]
-            ],
-            ["add-if", "$previous_success", "_T.$before.$success"],
-            [
-                "if",
-                ["is-not-null", "_T.$error"],
-                ["add", "$success", false],
-                [
-                    "if",
-                    ["matches", "discard-*", "_S.$operation"],
-                    ["add-if", "$success", "_T.$previous_success"],
-                    ["add", "$success", true]
-                ]
-            ],
-            ["remove", "$before"],
-            // What was deleted stays, so that what was done with it does.
-            ["if", ["eq", "_S._deleted", true], ["add", "$deleted", true]],
-            ["add", "_deleted", false]
-        ]);
-        Ok(dtl(rules(vec![
-            ("default", default),
-            ("template:trace", trace_rule()),
-        ])))
+        let mut own = shared(&["template:trace"]);
+        own.insert("default".to_owned(), self.step("record", &[("@key", key)]));
+        Ok(dtl(own))
     }
 }
 
-/// What is the entity's own: not what is the node's, the connector's, or about the entity.
-fn payload_rule() -> Json {
-    json!([["copy", "*", ["list", "_*", "$*", "sesam_*"]]])
-}
-
-/// What is worth keeping of a step.
-fn trace_rule() -> Json {
-    json!([["copy", "*", ["list", "_*", "$trace_*", SOURCE, "$reason"]]])
-}
-
 /// The rules that compare. Of each side those properties count that the entity is based on; null,
-/// empty text, empty lists and empty dicts are as nothing, and one value is as a list of it.
-fn comparing() -> Vec<(&'static str, Json)> {
-    let side = |name: &str| {
-        json!([
-            "apply",
-            "template:facets",
-            ["dict", "names", "_S.names", "data", format!("_S.{name}")]
-        ])
-    };
-    let clean = |value: Json| {
-        json!([
-            "filter",
-            [
-                "and",
-                ["is-not-empty", "_."],
-                ["neq", "_.", ""],
-                ["neq", "_.", ["dict"]]
-            ],
-            [
-                "map",
-                [
-                    "if",
-                    ["is-dict", "_."],
-                    ["apply", "template:clean", "_."],
-                    "_."
-                ],
-                ["combine", value]
-            ]
-        ])
-    };
-    let counts = json!(["is-not-empty", ["last", "_."]]);
-    vec![
-        (
-            "template:compare",
-            json!([
-                ["add", "$based_on_source", side("source")],
-                ["add", "$based_on_lookup", side("lookup")],
-                ["add", "$based_on_update", side("update")],
-                [
-                    "add",
-                    "$result",
-                    [
-                        "case",
-                        // Nothing says what the entity was when somebody last saw it.
-                        ["is-null", "_S.source"],
-                        "modified-in-system",
-                        ["neq", "_T.$based_on_lookup", "_T.$based_on_source"],
-                        "modified-in-system",
-                        ["neq", "_T.$based_on_update", "_T.$based_on_source"],
-                        "needs-update",
-                        "entity-not-changed"
-                    ]
-                ]
-            ]),
-        ),
-        (
-            "template:facets",
-            json!([[
-                "merge",
-                [
-                    "dict",
-                    [
-                        "filter",
-                        counts,
-                        [
-                            "map",
-                            [
-                                "list",
-                                "_.",
-                                clean(json!(["path", ["split", ".", "_."], "_S.data"]))
-                            ],
-                            [
-                                "filter",
-                                ["not", ["matches", "sesam_*", "_."]],
-                                ["combine", "_S.names"]
-                            ]
-                        ]
-                    ]
-                ]
-            ]]),
-        ),
-        (
-            "template:clean",
-            json!([[
-                "merge",
-                [
-                    "dict",
-                    [
-                        "filter",
-                        counts,
-                        [
-                            "map",
-                            ["list", ["first", "_."], clean(json!(["last", "_."]))],
-                            ["items", "_S."]
-                        ]
-                    ]
-                ]
-            ]]),
-        ),
-    ]
-}
+/// empty text, empty lists and empty dicts are as nothing, and one value is as a list of it. Where
+/// nothing says what the entity was when somebody last saw it, it counts as modified.
+const COMPARING: &[&str] = &[
+    "template:clean",
+    "template:compare",
+    "template:facets",
+    "template:payload",
+    "template:trace",
+    "template:values",
+];
 
 /// A step in which rules of the user rewrite what was answered, where there are any.
 fn rewriting(

@@ -407,50 +407,68 @@ fn verified_deletes() {
 }
 
 #[test]
-fn webhooks_are_registered_received_and_looked_up() {
+fn webhooks_are_registered_once() {
+    let api = Api::with(2);
+    let hub = hub(
+        &api,
+        &[json!({
+            "_id": "crm-contact-registerwebhook",
+            "sink": {"deletion_tracking": false, "set_initial_offset": "onload"},
+            "source": {"type": "embedded", "supports_since": true, "entities": [{
+                "_id": "contact-create", "_updated": 0,
+                "properties": {"webhook": {
+                    "address": "https://hub/api/receivers/crm-contact-event/entities",
+                    "topic": "contact/create"
+                }}
+            }]},
+            "transform": [
+                {"type": "dtl", "rules": {"default": [
+                    ["copy", "properties"],
+                    ["add", "id", ["first", ["hops", {
+                        "datasets": ["crm-contact-registerwebhook sink"],
+                        "where": [["eq", "_S._id", "sink._id"]],
+                        "return": "sink.insert_response.id",
+                        "track-dependencies": false
+                    }]]],
+                    ["add", "$operation", ["if", ["is-not-null", "_T.id"], "lookup", "insert"]]
+                ]}},
+                {"type": "rest", "system": "crm", "operation": "contact-lookup",
+                 "allowed_status_codes": "200,404", "replace_entity": false,
+                 "response_property": "lookup_response",
+                 "response_status_property": "lookup_status_code", "side_effects": false,
+                 "trigger_on": {"key": "$operation", "value": "lookup"}},
+                {"type": "dtl", "rules": {"default": [
+                    ["add", "payload", ["dict", "webhook", "_S.properties.webhook"]],
+                    ["copy", "*"],
+                    ["discard", ["or",
+                        ["eq", 404, "_T.lookup_status_code"],
+                        ["eq", "_S.$operation", "insert"]]]
+                ]}},
+                {"type": "rest", "system": "crm", "operation": "contact-insert",
+                 "allowed_status_codes": "200,201", "replace_entity": false,
+                 "response_property": "insert_response",
+                 "response_status_property": "insert_status_code", "side_effects": true},
+            ],
+        })],
+    );
+    run(&hub, "crm-contact-registerwebhook");
+    hub.set_offset("crm-contact-registerwebhook", None, &Default::default())
+        .unwrap();
+    run(&hub, "crm-contact-registerwebhook");
+    // It was there the second time, and was not registered again.
+    assert_eq!(writes(&api), ["POST /contact"]);
+    assert_eq!(
+        api.contact(3).unwrap()["webhook"]["topic"],
+        "contact/create"
+    );
+}
+
+#[test]
+fn events_are_looked_up_and_combined_with_what_is_listed() {
     let api = Api::with(2);
     let hub = hub(
         &api,
         &[
-            json!({
-                "_id": "crm-contact-registerwebhook",
-                "sink": {"deletion_tracking": false, "set_initial_offset": "onload"},
-                "source": {"type": "embedded", "supports_since": true, "entities": [{
-                    "_id": "contact-create", "_updated": 0,
-                    "properties": {"webhook": {
-                        "address": "https://hub/api/receivers/crm-contact-event/entities",
-                        "topic": "contact/create"
-                    }}
-                }]},
-                "transform": [
-                    {"type": "dtl", "rules": {"default": [
-                        ["copy", "properties"],
-                        ["add", "id", ["first", ["hops", {
-                            "datasets": ["crm-contact-registerwebhook sink"],
-                            "where": [["eq", "_S._id", "sink._id"]],
-                            "return": "sink.insert_response.id",
-                            "track-dependencies": false
-                        }]]],
-                        ["add", "$operation", ["if", ["is-not-null", "_T.id"], "lookup", "insert"]]
-                    ]}},
-                    {"type": "rest", "system": "crm", "operation": "contact-lookup",
-                     "allowed_status_codes": "200,404", "replace_entity": false,
-                     "response_property": "lookup_response",
-                     "response_status_property": "lookup_status_code", "side_effects": false,
-                     "trigger_on": {"key": "$operation", "value": "lookup"}},
-                    {"type": "dtl", "rules": {"default": [
-                        ["add", "payload", ["dict", "webhook", "_S.properties.webhook"]],
-                        ["copy", "*"],
-                        ["discard", ["or",
-                            ["eq", 404, "_T.lookup_status_code"],
-                            ["eq", "_S.$operation", "insert"]]]
-                    ]}},
-                    {"type": "rest", "system": "crm", "operation": "contact-insert",
-                     "allowed_status_codes": "200,201", "replace_entity": false,
-                     "response_property": "insert_response",
-                     "response_status_property": "insert_status_code", "side_effects": true},
-                ],
-            }),
             json!({
                 "_id": "crm-contact-event",
                 "compaction": {"keep_versions": 1},
@@ -485,17 +503,6 @@ fn webhooks_are_registered_received_and_looked_up() {
             }),
         ],
     );
-    run(&hub, "crm-contact-registerwebhook");
-    hub.set_offset("crm-contact-registerwebhook", None, &Default::default())
-        .unwrap();
-    run(&hub, "crm-contact-registerwebhook");
-    // It was there the second time, and was not registered again.
-    assert_eq!(writes(&api), ["POST /contact"]);
-    assert_eq!(
-        api.contact(3).unwrap()["webhook"]["topic"],
-        "contact/create"
-    );
-
     run(&hub, "crm-contact-all");
     let events = br#"[{"_id": "1", "id": 1, "topic": "contact.change"},
         {"_id": "9", "id": 9, "topic": "contact.change"},

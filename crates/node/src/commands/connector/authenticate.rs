@@ -123,27 +123,7 @@ fn oauth2(
     let state = uuid::Uuid::new_v4().simple().to_string();
     let callback = Callback::listen(options.port, &state)?;
     let redirect = callback.address()?;
-    let mut url = reqwest::Url::parse(login_url)
-        .with_context(|| format!("manifest.json: oauth2.login_url {login_url:?}"))?;
-    let scopes = |name: &str| match &oauth2[name] {
-        Json::Array(list) => {
-            let texts = list.iter().filter_map(Json::as_str);
-            texts.collect::<Vec<_>>().join(" ")
-        }
-        Json::String(text) => text.clone(),
-        _ => String::new(),
-    };
-    url.query_pairs_mut()
-        .append_pair("client_id", &client_id)
-        .append_pair("scope", &scopes("scopes"))
-        .append_pair("redirect_uri", &redirect)
-        .append_pair("response_type", "code")
-        .append_pair("state", &state);
-    let optional = scopes("optional_scopes");
-    if !optional.is_empty() {
-        url.query_pairs_mut()
-            .append_pair("optional_scopes", &optional);
-    }
+    let url = login_address(oauth2, login_url, [&client_id, &redirect, &state])?;
     say::error_line("Open this address in a browser and log in:");
     say::line(url.as_str());
     let code = callback.code(Duration::from_secs(options.timeout))?;
@@ -180,6 +160,36 @@ fn oauth2(
     variables.insert("base_url".to_owned(), json!(base_url(options, token_url)?));
     variables.extend(account.map(|account| ("account_id".to_owned(), account)));
     Ok(gained)
+}
+
+/// The address where somebody logs in, for this client, this redirect and this state.
+fn login_address(
+    oauth2: &Json,
+    login_url: &str,
+    [client_id, redirect, state]: [&str; 3],
+) -> anyhow::Result<reqwest::Url> {
+    let mut url = reqwest::Url::parse(login_url)
+        .with_context(|| format!("manifest.json: oauth2.login_url {login_url:?}"))?;
+    let scopes = |name: &str| match &oauth2[name] {
+        Json::Array(list) => {
+            let texts = list.iter().filter_map(Json::as_str);
+            texts.collect::<Vec<_>>().join(" ")
+        }
+        Json::String(text) => text.clone(),
+        _ => String::new(),
+    };
+    url.query_pairs_mut()
+        .append_pair("client_id", client_id)
+        .append_pair("scope", &scopes("scopes"))
+        .append_pair("redirect_uri", redirect)
+        .append_pair("response_type", "code")
+        .append_pair("state", state);
+    let optional = scopes("optional_scopes");
+    if !optional.is_empty() {
+        url.query_pairs_mut()
+            .append_pair("optional_scopes", &optional);
+    }
+    Ok(url)
 }
 
 /// The address of the API: what was given, or that of the server which gives tokens.
