@@ -1,9 +1,10 @@
-"""The guide to microservices: its commands are run as they stand there, and do what it says.
+"""The guides to microservices: their commands are run as they stand there, and do what it says.
 
 Needs the environment variable TAHINI, the path of a built node. Beside a container engine (tests/rig/with-engine.sh)
 those that need one are run, too.
 """
 
+import base64
 import json
 import os
 import re
@@ -13,7 +14,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-GUIDE = Path(__file__).resolve().parents[1] / "docs/guide/microservices.md"
+GUIDES = Path(__file__).resolve().parents[1] / "docs/guide"
+GUIDE = GUIDES / "microservices.md"
 TAHINI = Path(os.environ["TAHINI"]).absolute()
 ENGINE = os.environ.get("TAHINI_ENGINE") == "1"
 MARK = "@@@ "
@@ -27,7 +29,7 @@ def free_port():
 
 def said_by(blocks, folder, **environment):
     """What each block printed, all of them in one shell, since later ones use what earlier ones started."""
-    script = "trap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n" + "".join(f"echo '{MARK}'\n{block}" for block in blocks)
+    script = "trap 'kill $(jobs -p) 2>/dev/null || true; wait' EXIT\n" + "".join(f"echo '{MARK}'\n{block}" for block in blocks)
     # The guide's usual port may be taken.
     script = script.replace("9042", str(free_port()))
     env = {**os.environ, "PATH": f"{TAHINI.parent}:{os.environ['PATH']}", "NO_PROXY": "*", "TAHINI_MASTER_KEY_FILE": f"{folder}/master.key", **environment}
@@ -37,8 +39,8 @@ def said_by(blocks, folder, **environment):
     return done.stdout.split(MARK)[1:]
 
 
-def blocks(kind):
-    return re.findall(rf"^```{kind}\n(.*?)^```", GUIDE.read_text("utf-8"), re.M | re.S)
+def blocks(kind, guide=GUIDE):
+    return re.findall(rf"^```{kind}\n(.*?)^```", guide.read_text("utf-8"), re.M | re.S)
 
 
 class InTurn(unittest.TestCase):
@@ -97,6 +99,17 @@ class InTurn(unittest.TestCase):
         said = self.after("tahini microservice check")
         self.assertEqual(re.findall(r"(\d+) wrong, (\d+) warnings", said), [("0", "0"), ("0", "0")])
         self.assertEqual(json.loads(said.strip().splitlines()[-1])["wrong"], 0)
+
+
+class HostingInTurn(unittest.TestCase):
+    def test_a_token_that_opens_the_proxy_and_nothing_else(self):
+        own = blocks("sh", GUIDES / "hosting.md")
+        self.assertEqual(len(own), 1)
+        with tempfile.TemporaryDirectory(prefix="tahini-guide-") as folder:
+            (said,) = said_by(own, folder, TAHINI_TOKEN_KEY_FILE=f"{folder}/token.key")
+        claims = said.split()[-1].split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))
+        self.assertIn("proxy", json.dumps(claims))
 
 
 class WithAnEngine(unittest.TestCase):

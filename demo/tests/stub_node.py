@@ -20,7 +20,9 @@ from urllib.request import Request, urlopen
 ROOT = Path(__file__).resolve().parents[2]
 STUB = os.environ.get("STUB")
 TABLES = [json.loads((ROOT / "demo/expected" / name).read_text("utf-8")) for name in ("first.json", "second.json")]
-CONFIGS = [json.loads(file.read_text("utf-8")) for file in sorted((ROOT / "examples").glob("*/pipes/*.conf.json"))]
+EXAMPLES = ["hubspot", "github", "write-back", "enrich"]
+FILES = [file for name in EXAMPLES for file in (ROOT / "examples" / name / "pipes").glob("*.conf.json")]
+CONFIGS = [json.loads(file.read_text("utf-8")) for file in sorted(FILES)]
 runs = {}
 running = set()
 variables = {}
@@ -101,7 +103,7 @@ def main():
     command = sys.argv[1:]
     assert command[0] == "serve" and "--no-schedule" in command, command
     assert len([part for part in command if part == "--secrets"]) == 4, command
-    assert [Path(part).name for part in command[-4:]] == ["hubspot", "github", "write-back", "enrich"], command
+    assert [Path(part).name for part in command[-4:]] == EXAMPLES, command
     variables.update(json.loads(Path(command[command.index("--env") + 1]).read_text("utf-8")))
     host, port = command[command.index("--listen") + 1].split(":")
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))

@@ -141,7 +141,7 @@ impl Results for Lines<'_> {
         };
         let mut at = 0;
         while let Some(part) = layout.parts.get(at) {
-            let key = &layout.keys[at][usize::from(first)..];
+            let key = &layout.shape.keys()[at][usize::from(first)..];
             at += match *part {
                 Part::Source(place) => {
                     first = false;

@@ -54,8 +54,6 @@ pub(crate) struct Layout {
     pub(crate) parts: Vec<Part>,
     /// For each of them, how many from there on stand side by side in the source.
     pub(crate) runs: Vec<usize>,
-    /// For each of them, its name as it is written, with a comma before it and a colon behind.
-    pub(crate) keys: Vec<Box<[u8]>>,
     /// Reserved fields, in the order in which they were set.
     pub(crate) reserved: Vec<(Str, Part)>,
     /// Bookkeeping fields that are taken over, by `BOOKKEEPING`.
@@ -308,13 +306,7 @@ impl<'r> Draft<'r> {
                 runs[at - 1] = runs[at] + 1;
             }
         }
-        let key = |name: &str| {
-            let mut key = Vec::new();
-            tahini_entity::json::write_name(name, false, &mut key);
-            key.into_boxed_slice()
-        };
         Layout {
-            keys: properties.iter().map(|(name, _)| key(name)).collect(),
             shape: Arc::new(Shape::new(properties.into_iter().map(|(name, _)| name))),
             parts,
             runs,

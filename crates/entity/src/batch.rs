@@ -5,12 +5,14 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use crate::encoding::{self, EncodeError};
-use crate::{Dict, Entity, Offset, Str, Value};
+use crate::{Dict, Entity, Offset, Str, Value, json};
 
 /// The ordered property names of an entity's root, shared by the entities that have the same ones.
 #[derive(Debug)]
 pub struct Shape {
     names: Box<[Str]>,
+    /// The names as JSON text, each with a comma before it and a colon behind.
+    keys: Box<[Box<[u8]>]>,
     seeds: Box<[u64]>,
     /// Of all seeds in order, so that looking up a shape does not hash every name again.
     fingerprint: u64,
@@ -43,7 +45,13 @@ impl Shape {
             sum.rotate_left(5).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed
         });
         let reserved = names.iter().any(|name| name.starts_with('_'));
+        let key = |name: &Str| {
+            let mut key = Vec::with_capacity(name.len() + 4);
+            json::write_name(name, false, &mut key);
+            key.into_boxed_slice()
+        };
         Shape {
+            keys: names.iter().map(key).collect(),
             names,
             seeds,
             fingerprint,
@@ -54,6 +62,11 @@ impl Shape {
     /// The names in order.
     pub fn names(&self) -> &[Str] {
         &self.names
+    }
+
+    /// The names as JSON text, in the same order, each with a comma before it and a colon behind.
+    pub fn keys(&self) -> &[Box<[u8]>] {
+        &self.keys
     }
 
     /// The hash seeds of the names, in the same order (see the `hash` module).

@@ -347,6 +347,17 @@ pub fn node_id(data: &Path) -> Result<String, Trouble> {
     }
 }
 
+/// Who the node is to a container engine: its identity, and where its data is. A backup that was
+/// restored beside the node itself, to be looked at, is another one, and leaves its containers alone.
+///
+/// # Errors
+/// When the identity cannot be read or made.
+pub fn hosting_id(data: &Path) -> Result<String, Trouble> {
+    let place = fs::canonicalize(data).unwrap_or_else(|_| data.to_path_buf());
+    let place = crc32fast::hash(place.as_os_str().as_encoded_bytes());
+    Ok(format!("{}-{place:08x}", node_id(data)?))
+}
+
 fn save_files(data: &Path, to: &Path) -> Result<Vec<(String, u64, u32)>, Trouble> {
     let mut saved = Vec::new();
     for name in FILES {

@@ -23,7 +23,7 @@ use crate::assembly::{
     Assembly, Loaded, SystemClock, count, print_problems, read_objects, secrets_from,
 };
 use crate::auth::{self, TokenKey};
-use crate::backup::{Backups, LEDGER, STARTS, node_id};
+use crate::backup::{Backups, LEDGER, STARTS, hosting_id};
 use crate::cli::{INTERRUPTED, LogFormat, OK, Serve};
 use crate::configuration::Stored;
 use crate::microservices::HostOptions;
@@ -65,6 +65,8 @@ pub struct Options {
 const DEADLINE: Duration = Duration::from_secs(20);
 /// Open files that a node asks for: each open dataset takes a few.
 const OPEN_FILES: u64 = 65_536;
+/// Pause before the address is asked for again at which containers look for the node.
+const CONTAINERS_PAUSE: Duration = Duration::from_secs(5);
 
 /// Runs a node until it is asked to stop.
 pub fn serve(options: &Serve) -> anyhow::Result<u8> {
@@ -222,7 +224,7 @@ fn open(
     };
     let secrets = SecretChain(vec![own, given]);
     let host = HostOptions {
-        node_id: node_id(&options.data)?,
+        node_id: hosting_id(&options.data)?,
         node_url: Some(format!("http://{}", own_address(address))),
         prefer_docker: options.prefer_docker,
         ledger: Some(options.data.join(LEDGER)),
@@ -318,28 +320,46 @@ async fn answer(
 /// there is such a network, the node listens there, too, and demands tokens of everybody.
 async fn answer_containers(node: Arc<Node>, front: SocketAddr, mut stopped: watch::Receiver<bool>) {
     let mut gateway = node.assembly.host.gateway();
-    let found = tokio::select! {
-        found = gateway.wait_for(Option::is_some) => found.map(|found| *found),
-        _ = stopped.wait_for(|stopped| *stopped) => return,
-    };
-    let Ok(Some(ip)) = found else {
-        return;
-    };
-    if front.ip().is_unspecified() && ip.is_ipv4() == front.is_ipv4() {
-        // It listens everywhere.
-        return;
-    }
-    let address = SocketAddr::new(ip, front.port());
-    match tokio::net::TcpListener::bind(address).await {
-        Ok(listener) => {
-            tracing::info!(%address, "containers reach the node here, with a token");
-            answer(listener, api::router(node, Door::Containers), stopped).await;
+    let mut is_told = false;
+    loop {
+        let found = tokio::select! {
+            found = gateway.wait_for(Option::is_some) => found.map(|found| *found),
+            _ = stopped.wait_for(|stopped| *stopped) => return,
+        };
+        let Ok(Some(ip)) = found else {
+            return;
+        };
+        if front.ip().is_unspecified() && ip.is_ipv4() == front.is_ipv4() {
+            // It listens everywhere.
+            return;
         }
-        Err(error) => tracing::warn!(
-            %address,
-            %error,
-            "cannot listen for containers: services in containers do not reach the node"
-        ),
+        let address = SocketAddr::new(ip, front.port());
+        match tokio::net::TcpListener::bind(address).await {
+            Ok(listener) => {
+                is_told = false;
+                tracing::info!(%address, "containers reach the node here, with a token");
+                let router = api::router(node.clone(), Door::Containers);
+                tokio::select! {
+                    () = answer(listener, router, stopped.clone()) => return,
+                    // The engine has made the network anew, somewhere else.
+                    _ = gateway.wait_for(|now| *now != Some(ip)) => {}
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut is_told, true) {
+                    tracing::warn!(
+                        %address,
+                        %error,
+                        "cannot listen for containers, and tries again: services in containers do \
+                         not reach the node"
+                    );
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(CONTAINERS_PAUSE) => {}
+                    _ = stopped.wait_for(|stopped| *stopped) => return,
+                }
+            }
+        }
     }
 }
 

@@ -247,6 +247,37 @@ impl HttpSystem {
         client.exchange(second, cancel)
     }
 
+    /// What says who we are in a request that somebody else sends to this server, if anything does.
+    ///
+    /// # Errors
+    /// Those of fetching a token.
+    pub fn credentials(
+        &self,
+        method: Method,
+        url: Url,
+        cancel: &Cancel,
+    ) -> Result<Option<HeaderValue>, Failure> {
+        let mut request = Request {
+            method,
+            url,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        };
+        self.0.auth.sign(&mut request, &self.0.client, cancel)?;
+        Ok(request.headers.remove(AUTHORIZATION))
+    }
+
+    /// Whether the server has to ask before we can say who we are.
+    pub fn waits_to_be_asked(&self) -> bool {
+        matches!(self.0.auth, Auth::Digest(_))
+    }
+
+    /// Takes note of the headers of an answer whose status is 401, to a request that was sent with
+    /// these credentials; whether those that there are now may be accepted.
+    pub fn asked(&self, refused: &HeaderMap, sent: Option<&HeaderValue>) -> bool {
+        self.0.auth.renew(refused, sent)
+    }
+
     /// The answer, if its status is one of the 200s.
     ///
     /// # Errors

@@ -22,8 +22,8 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::listing::{Form, Listing};
 use super::{Answer, Call, Node, Problem};
 
-/// Entities of one chunk of an answer.
-const ROWS: usize = 1_000;
+/// Entities of one chunk of an answer, at most.
+const ROWS: usize = 4_000;
 /// Encoded bytes of one chunk, about.
 const BYTES: usize = 1 << 20;
 /// Chunks that wait for a slow reader.
@@ -137,7 +137,7 @@ async fn read_dataset(
         let left = left.unwrap_or(u64::MAX);
         let head = snapshot.head().clone();
         let said = Said { head, completeness };
-        let reader = Reader {
+        let cursor = Cursor {
             snapshot,
             view,
             part: subset.map(|subset| Part::new(subset, since.filter(|_| !reverse))),
@@ -145,9 +145,8 @@ async fn read_dataset(
             at: since,
             left,
             more: left > 0,
-            batch: Batch::new(),
-            out: Listing::new(form),
         };
+        let reader = Reader::open(cursor, Listing::new(form))?;
         Ok(Ok((reader, said)))
     };
     let (reader, said) = match node.work(open).await?? {
@@ -173,8 +172,8 @@ async fn read_dataset(
     Ok(response)
 }
 
-/// A dataset on its way into an answer.
-struct Reader {
+/// Where a request is in a dataset.
+struct Cursor {
     snapshot: Box<dyn Snapshot>,
     view: View,
     part: Option<Part>,
@@ -182,12 +181,19 @@ struct Reader {
     at: Option<u64>,
     left: u64,
     more: bool,
-    out: Listing,
-    /// Its memory is used again.
-    batch: Batch,
 }
 
-/// Reads the next chunk while the one before is sent.
+/// A dataset on its way into an answer: while some entities are written, the next are read.
+struct Reader {
+    cursor: Cursor,
+    /// What was read and is not written yet.
+    batch: Batch,
+    /// Its memory is used again.
+    spare: Batch,
+    out: Listing,
+}
+
+/// Makes the next chunk while the one before is sent.
 fn read_ahead(node: &Arc<Node>, reader: Reader) -> JoinHandle<Result<Chunk, Problem>> {
     let node = Arc::clone(node);
     tokio::spawn(async move { next_chunk(&node, reader).await })
@@ -196,39 +202,70 @@ fn read_ahead(node: &Arc<Node>, reader: Reader) -> JoinHandle<Result<Chunk, Prob
 /// A chunk and what reads on behind it.
 type Chunk = (Bytes, Option<Reader>);
 
-/// Reads on; without a reader, that was the end.
-async fn next_chunk(node: &Arc<Node>, mut reader: Reader) -> Result<Chunk, Problem> {
-    node.work(move |_| {
-        while reader.more && reader.out.len() < BYTES {
-            reader.step()?;
-        }
-        if reader.more {
-            return Ok((reader.out.take(), Some(reader)));
-        }
-        reader.out.end();
-        Ok((reader.out.take(), None))
-    })
-    .await?
+/// Writes what was read; without a reader, that was the end.
+async fn next_chunk(node: &Arc<Node>, reader: Reader) -> Result<Chunk, Problem> {
+    let Reader {
+        mut cursor,
+        batch,
+        mut spare,
+        mut out,
+    } = reader;
+    if !cursor.more {
+        let end = move |_: &Node| {
+            out.put(&batch);
+            out.end();
+            out.take()
+        };
+        return Ok((node.work(end).await?, None));
+    }
+    let reading = node.work(move |_| cursor.read(&mut spare).map(|()| (cursor, spare)));
+    let writing = node.work(move |_| {
+        out.put(&batch);
+        (out.take(), out, batch)
+    });
+    let (read, written) = tokio::join!(reading, writing);
+    let ((cursor, batch), (bytes, out, spare)) = (read??, written?);
+    let reader = Reader {
+        cursor,
+        batch,
+        spare,
+        out,
+    };
+    Ok((bytes, Some(reader)))
 }
 
 impl Reader {
-    fn step(&mut self) -> Result<(), Problem> {
-        let mut batch = std::mem::take(&mut self.batch);
+    /// Reads what comes first.
+    fn open(mut cursor: Cursor, out: Listing) -> Result<Reader, Problem> {
+        let (mut batch, spare) = (Batch::new(), Batch::new());
+        cursor.read(&mut batch)?;
+        Ok(Reader {
+            cursor,
+            batch,
+            spare,
+            out,
+        })
+    }
+}
+
+impl Cursor {
+    /// Reads on until there is something, or nothing any more.
+    fn read(&mut self, batch: &mut Batch) -> Result<(), Problem> {
         batch.clear();
-        let rows = usize::try_from(self.left).unwrap_or(ROWS).min(ROWS);
-        let limit = Limit { rows, bytes: BYTES };
-        let (snapshot, at, view) = (self.snapshot.as_ref(), self.at, self.view);
-        let next = match (&mut self.part, self.reverse) {
-            (None, false) => snapshot.changes(at, view, limit, &mut batch)?,
-            (None, true) => snapshot.changes_reversed(at, view, limit, &mut batch)?,
-            (Some(part), false) => part.changes(snapshot, at, view, limit, &mut batch)?,
-            (Some(part), true) => part.changes_reversed(snapshot, at, view, limit, &mut batch)?,
-        };
-        self.out.put(&batch);
-        self.left -= (batch.len() as u64).min(self.left);
-        self.at = next;
-        self.more = next.is_some() && self.left > 0;
-        self.batch = batch;
+        while self.more && batch.is_empty() {
+            let rows = usize::try_from(self.left).unwrap_or(ROWS).min(ROWS);
+            let limit = Limit { rows, bytes: BYTES };
+            let (snapshot, at, view) = (self.snapshot.as_ref(), self.at, self.view);
+            let next = match (&mut self.part, self.reverse) {
+                (None, false) => snapshot.changes(at, view, limit, batch)?,
+                (None, true) => snapshot.changes_reversed(at, view, limit, batch)?,
+                (Some(part), false) => part.changes(snapshot, at, view, limit, batch)?,
+                (Some(part), true) => part.changes_reversed(snapshot, at, view, limit, batch)?,
+            };
+            self.left -= (batch.len() as u64).min(self.left);
+            self.at = next;
+            self.more = next.is_some() && self.left > 0;
+        }
         Ok(())
     }
 }

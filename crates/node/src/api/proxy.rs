@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::body::{Body, HttpBody as _};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use futures_util::TryStreamExt as _;
+use jiff::Timestamp;
 use serde_json::Value as Json;
+use tahini_connectors::http::HttpSystem;
+use tahini_hub::Cancel;
+use tahini_hub::config::Component;
 
 use super::systems::named;
 use super::{Answer, Call, Node, Problem};
@@ -84,28 +88,110 @@ pub async fn pass(node: Arc<Node>, call: Call) -> Answer {
     let ready = node.assembly.host.ready(&system.id, START, &|| false).await;
     let base = ready.map_err(|words| Problem::later(words, 5))?;
     let url = format!("{base}/{}{}", rest_of(&call.raw_path), query_of(&call));
-    let unreachable = |error: reqwest::Error| {
-        let words = format!(
-            "the service of system {:?} did not answer: {}",
-            system.id,
-            error.without_url()
-        );
-        Problem::new(StatusCode::BAD_GATEWAY, words)
+    let url: reqwest::Url = url.parse().map_err(|_| {
+        Problem::bad(format!(
+            "expected a path behind /proxy/ that makes an address, found {url:?}"
+        ))
+    })?;
+    let passing = Passing {
+        client: node.clients.of(&system.effective),
+        method: call.method,
+        headers: passed_on(&call.headers),
+        url,
+        signer: signer(&node, &system).await?,
     };
-    let answer = node
-        .clients
-        .of(&system.effective)
-        .request(call.method.clone(), url)
-        .headers(passed_on(&call.headers))
-        .body(reqwest::Body::wrap_stream(call.stream.into_data_stream()))
-        .send()
-        .await
-        .map_err(unreachable)?;
+    let begun = Timestamp::now();
+    let sent = match call.stream.is_end_stream() {
+        true => passing.without_body().await,
+        false => passing.with_body(call.stream).await,
+    };
+    let answer = match sent {
+        Ok(answer) => answer,
+        Err(error) => {
+            let mut words = format!(
+                "the service of system {:?} did not answer: {}",
+                system.id,
+                error.without_url()
+            );
+            if let Some(ended) = node.assembly.host.ended(&system.id, begun).await {
+                words = format!("{words}; {ended}");
+            }
+            return Err(Problem::new(StatusCode::BAD_GATEWAY, words));
+        }
+    };
     let mut response = Response::new(Body::empty());
     *response.status_mut() = answer.status();
     *response.headers_mut() = kept_apart(passed_on(answer.headers()));
     *response.body_mut() = Body::from_stream(answer.bytes_stream().map_err(std::io::Error::other));
     Ok(response)
+}
+
+/// What says who we are to the service, where its configuration has credentials.
+async fn signer(node: &Arc<Node>, system: &Component) -> Result<Option<HttpSystem>, Problem> {
+    let kind = system
+        .effective
+        .get("authentication")
+        .and_then(Json::as_str);
+    if !matches!(kind, Some("basic" | "digest")) {
+        return Ok(None);
+    }
+    let id = system.id.clone();
+    let opened = node.work(move |node| node.assembly.hub.world.systems.get(&id));
+    let opened = opened.await?;
+    let opened = opened.map_err(|failure| Problem::bad(failure.to_string()))?;
+    Ok(opened.as_any().downcast_ref::<HttpSystem>().cloned())
+}
+
+/// A request on its way to a service.
+struct Passing<'a> {
+    client: &'a reqwest::Client,
+    method: Method,
+    url: reqwest::Url,
+    headers: HeaderMap,
+    signer: Option<HttpSystem>,
+}
+
+impl Passing<'_> {
+    /// The request as it stands, with the system's credentials, which are given back, too.
+    fn signed(&self) -> (reqwest::RequestBuilder, Option<HeaderValue>) {
+        let credentials = self.signer.as_ref().and_then(|signer| {
+            let (method, url) = (self.method.clone(), self.url.clone());
+            // Those of a service come from its configuration: nothing is fetched that could fail.
+            signer.credentials(method, url, &Cancel::new()).ok()?
+        });
+        let mut headers = self.headers.clone();
+        if let Some(credentials) = &credentials {
+            headers.insert(header::AUTHORIZATION, credentials.clone());
+        }
+        let request = self.client.request(self.method.clone(), self.url.clone());
+        (request.headers(headers), credentials)
+    }
+
+    /// Sends it, once more where the service asks who is there.
+    async fn without_body(&self) -> reqwest::Result<reqwest::Response> {
+        let (request, sent) = self.signed();
+        let answer = request.send().await?;
+        let again = self.signer.as_ref().is_some_and(|signer| {
+            answer.status() == StatusCode::UNAUTHORIZED
+                && signer.asked(answer.headers(), sent.as_ref())
+        });
+        if !again {
+            return Ok(answer);
+        }
+        self.signed().0.send().await
+    }
+
+    /// The body is there once only, so that a service that asks first is let ask before.
+    async fn with_body(&self, body: Body) -> reqwest::Result<reqwest::Response> {
+        if let Some(signer) = self.signer.as_ref().filter(|one| one.waits_to_be_asked()) {
+            let answer = self.client.get(self.url.clone()).send().await?;
+            if answer.status() == StatusCode::UNAUTHORIZED {
+                signer.asked(answer.headers(), None);
+            }
+        }
+        let body = reqwest::Body::wrap_stream(body.into_data_stream());
+        self.signed().0.body(body).send().await
+    }
 }
 
 /// The path behind `/proxy/`, as it came: what is encoded stays encoded.

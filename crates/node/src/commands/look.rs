@@ -21,25 +21,7 @@ const ROWS: usize = 1000;
 
 /// Transforms stdin and prints results, or how they came about.
 pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
-    let mut beside = Beside::default();
-    for (at, (name, file)) in options.datasets.iter().enumerate() {
-        if options.datasets[..at]
-            .iter()
-            .any(|(known, _)| known == name)
-        {
-            bail!("expected each --dataset once, found {name:?} again");
-        }
-        let read = || -> anyhow::Result<Batch> { entities(std::fs::File::open(file)?) };
-        let read = read().with_context(|| file.display().to_string())?;
-        if let Some(at) = read.iter().position(|record| record.id.is_none()) {
-            let file = file.display();
-            bail!(
-                "{file}: expected entities with an _id, found none in number {}",
-                at + 1
-            );
-        }
-        beside.give(name, &read);
-    }
+    let beside = given(options)?;
     let world = &opened.assembly.hub.world;
     let look = Look {
         now: options.now.unwrap_or_else(|| world.clock.now()),
@@ -50,17 +32,13 @@ pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
         most: MAX_PREVIEW,
     };
     let mut way = Way::open(&opened.pipe, world, &Cancel::new(), look)?;
-    for (_, program) in way.programs() {
-        let mut names = program.reads().iter().map(|read| &read.dataset);
-        let given = |name: &String| options.datasets.iter().any(|(known, _)| known == name);
-        if let Some(name) = names.find(|name| !given(name)) {
-            let file = options.rules.display();
-            say::error_line(&format!(
-                "{file}: expected the dataset {name:?}, which the rules join, found none; \
-                 --dataset {name}=FILE gives it"
-            ));
-            return Ok(INVALID);
-        }
+    if let Some(name) = missing(&way, options) {
+        let file = options.rules.display();
+        say::error_line(&format!(
+            "{file}: expected the dataset {name:?}, which the rules join, found none; \
+             --dataset {name}=FILE gives it"
+        ));
+        return Ok(INVALID);
     }
     if options.explain {
         print_analysis(&way, opened, options.json);
@@ -99,6 +77,39 @@ pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
             return Err(error);
         }
     }
+}
+
+/// The datasets that files give.
+fn given(options: &Transform) -> anyhow::Result<Beside> {
+    let mut beside = Beside::default();
+    for (at, (name, file)) in options.datasets.iter().enumerate() {
+        if options.datasets[..at]
+            .iter()
+            .any(|(known, _)| known == name)
+        {
+            bail!("expected each --dataset once, found {name:?} again");
+        }
+        let read = || -> anyhow::Result<Batch> { entities(std::fs::File::open(file)?) };
+        let read = read().with_context(|| file.display().to_string())?;
+        if let Some(at) = read.iter().position(|record| record.id.is_none()) {
+            let file = file.display();
+            bail!(
+                "{file}: expected entities with an _id, found none in number {}",
+                at + 1
+            );
+        }
+        beside.give(name, &read);
+    }
+    Ok(beside)
+}
+
+/// A dataset that the rules join and nobody gives.
+fn missing(way: &Way, options: &Transform) -> Option<String> {
+    let given = |name: &String| options.datasets.iter().any(|(known, _)| known == name);
+    let programs = way.programs();
+    let mut reads = programs.flat_map(|(_, program)| program.reads());
+    let read = reads.find(|read| !given(&read.dataset))?;
+    Some(read.dataset.clone())
 }
 
 /// Whether the rules join datasets: those that are not given are an error then, and not empty.

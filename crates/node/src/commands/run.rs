@@ -6,6 +6,7 @@ use tahini_hub::execution_log::Summary;
 use tahini_hub::settle::{self, Ending, Options, Ran, Rest};
 
 use crate::assembly::{Assembly, Loaded, print_problems, read_objects, secrets_from, suggest};
+use crate::backup::hosting_id;
 use crate::cli::{FAILED, INTERRUPTED, INVALID, OK, Run, Setting};
 use crate::microservices::HostOptions;
 use crate::programs::Programs;
@@ -29,7 +30,9 @@ pub fn run(options: &Run) -> anyhow::Result<u8> {
         }
     }
     let store = super::open_store(&options.store.data)?;
-    let assembly = assemble(store.clone(), &options.setting)?;
+    // Nobody else runs on this data: what a killed command left of containers is this one's.
+    let who = hosting_id(&options.store.data)?;
+    let assembly = assemble_as(who, store.clone(), &options.setting)?;
     let cancel = super::until_interrupted();
     stop_runs_on(&cancel, &assembly);
     for problem in assembly.apply(configuration)? {
@@ -71,10 +74,20 @@ pub fn assemble(
     store: std::sync::Arc<dyn tahini_store::Backend>,
     setting: &Setting,
 ) -> anyhow::Result<Assembly> {
+    // Two commands at a time are two nodes: neither touches the other's containers.
+    let who = format!("command-{}", uuid::Uuid::new_v4().simple());
+    assemble_as(who, store, setting)
+}
+
+/// The same for a node that an engine knows by this name.
+fn assemble_as(
+    node_id: String,
+    store: std::sync::Arc<dyn tahini_store::Backend>,
+    setting: &Setting,
+) -> anyhow::Result<Assembly> {
     let secrets = secrets_from(&setting.secrets)?;
     let options = HostOptions {
-        // Two commands at a time are two nodes: neither touches the other's containers.
-        node_id: format!("command-{}", uuid::Uuid::new_v4().simple()),
+        node_id,
         eager_by_default: false,
         ..HostOptions::default()
     };

@@ -67,7 +67,7 @@ pub(super) fn describe(
     let mut body = ContainerCreateBody {
         image: Some(Reference::parse(&spec.image).full()),
         hostname: Some(id.clone()),
-        env: Some(environment(launch)),
+        env: Some(environment(launch, network)),
         exposed_ports: Some(vec![inside]),
         host_config: Some(host_config),
         networking_config,
@@ -108,10 +108,13 @@ fn microseconds(value: u64) -> Option<i64> {
 }
 
 /// The node's variables, then the configuration's, which win.
-fn environment(launch: &Launch) -> Vec<String> {
+fn environment(launch: &Launch, network: &Network) -> Vec<String> {
     let own = &launch.spec.environment;
-    let nodes = launch
-        .node_environment
+    let nodes = match network.has_names {
+        true => &launch.node_environment,
+        false => &launch.nameless_environment,
+    };
+    let nodes = nodes
         .iter()
         .filter(|(name, _)| own.iter().all(|(given, _)| given != name));
     nodes

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use bollard::Docker;
 use bollard::models::ContainerInspectResponse;
-use bollard::query_parameters::{
-    CreateContainerOptions, InspectContainerOptions, StartContainerOptions,
-};
-use tokio::sync::{Mutex, watch};
+use bollard::query_parameters::InspectContainerOptions;
+use tokio::sync::{Mutex, RwLock, watch};
 
 use super::container;
 use super::engine::{Engine, Place};
 use super::host::HostOptions;
 use super::image;
+use super::making::{Making, is_network_gone, port_taken};
 use super::network::{self, Network};
 use super::process::port_is_free;
 use super::running::{Container, exit_of, remove};
@@ -35,6 +34,8 @@ pub struct DockerRuntime {
     network: Option<String>,
     gateway: watch::Sender<Option<IpAddr>>,
     engine: Mutex<Option<Arc<Engine>>>,
+    /// Held, many at a time, while containers are made; whoever clears away waits until they are.
+    making: Arc<RwLock<()>>,
 }
 
 impl DockerRuntime {
@@ -54,6 +55,7 @@ impl DockerRuntime {
                 .filter(|mode| !mode.is_empty()),
             gateway,
             engine: Mutex::new(None),
+            making: Arc::default(),
         }
     }
 
@@ -63,20 +65,38 @@ impl DockerRuntime {
         if let Some(engine) = &*engine {
             return Ok(engine.clone());
         }
-        let (docker, address, left) = self.place.connect(&self.node_id).await?;
-        let network = match &self.network {
-            Some(mode) => Network::named(&docker, mode).await,
-            None => network::own(&docker, &self.node_id).await?,
-        };
-        self.gateway.send_replace(network.gateway);
-        let connected = Arc::new(Engine {
-            docker,
-            address,
-            network,
-            left,
-        });
+        let found = self.place.connect(&self.node_id).await?;
+        let network = self.network(&found.docker).await?;
+        let connected = Arc::new(Engine::new(found, network));
         *engine = Some(connected.clone());
         Ok(connected)
+    }
+
+    /// The network of the containers; tells the node's address there.
+    async fn network(&self, docker: &Docker) -> Result<Network, StartError> {
+        let network = match &self.network {
+            Some(mode) => Network::named(docker, mode).await,
+            None => network::own(docker, &self.node_id).await?,
+        };
+        self.gateway.send_if_modified(|gateway| {
+            let differs = *gateway != network.gateway;
+            *gateway = network.gateway;
+            differs
+        });
+        Ok(network)
+    }
+
+    /// The network in the place of one that is gone; made once, whoever notices first.
+    async fn network_after(
+        &self,
+        engine: &Engine,
+        gone: &Arc<Network>,
+    ) -> Result<Arc<Network>, StartError> {
+        let _one_at_a_time = self.engine.lock().await;
+        if Arc::ptr_eq(&engine.network(), gone) {
+            engine.set_network(self.network(&engine.docker).await?);
+        }
+        Ok(engine.network())
     }
 
     fn container_name(&self, id: &str) -> String {
@@ -98,56 +118,63 @@ impl DockerRuntime {
         }
         let pulled = launch.pull.then_some(launch.pulled.as_ref());
         let image = image::ensure(&engine.docker, spec, pulled, &launch.log).await?;
+        let foreign = engine.foreign(&image);
+        if let Some(foreign) = &foreign {
+            launch.log.note(foreign);
+        }
         let name = self.container_name(&launch.spec.id);
         self.remove_own(&engine.docker, &name).await;
         if engine.address.is_loopback() && !port_is_free(launch.port) {
             return Err(port_taken(launch.port, "another program listens on it"));
         }
-        let id = self.create(&engine, launch, spec, &name).await?;
+        let network = engine.network();
+        let made = self.make(&engine, &network, launch, spec, &name).await;
+        let id = match made {
+            Err(error) if is_network_gone(&error) && network.is_own => {
+                // The engine has lost it, or somebody has removed it.
+                launch
+                    .log
+                    .note("the network of the containers is gone: making it anew");
+                let network = self.network_after(&engine, &network).await?;
+                self.make(&engine, &network, launch, spec, &name).await
+            }
+            made => made,
+        };
+        let id = id.map_err(|error| match &foreign {
+            Some(foreign) => StartError::new(format!("{error}; {foreign}")),
+            None => error,
+        })?;
         launch
             .log
             .note(&format!("started {}, container {name}", spec.image));
         Ok(Container::watched(&engine, id, launch, spec, image, None).await)
     }
 
-    /// Creates and starts a container; gives its id.
-    async fn create(
+    /// Creates and starts a container; gives its id. Once begun it comes to its end, even if nobody
+    /// waits for it any more: what is half made could not be cleared away.
+    async fn make(
         &self,
         engine: &Engine,
+        network: &Network,
         launch: &Launch,
         spec: &DockerSpec,
         name: &str,
     ) -> Result<String, StartError> {
-        let docker = &engine.docker;
-        let body =
-            container::describe(launch, spec, &self.node_id, engine.address, &engine.network);
-        let options = CreateContainerOptions {
-            name: Some(name.to_owned()),
-            ..CreateContainerOptions::default()
+        let making = Making {
+            docker: engine.docker.clone(),
+            body: container::describe(launch, spec, &self.node_id, engine.address, network),
+            name: name.to_owned(),
+            port: launch.port,
+            log: launch.log.clone(),
         };
-        let created = docker.create_container(Some(options), body).await;
-        let created = created.map_err(|error| {
-            StartError::new(format!(
-                "expected the engine to create container {name}, found: {error}"
-            ))
-        })?;
-        for warning in &created.warnings {
-            launch.log.note(&format!("the engine warns: {warning}"));
-        }
-        let started = docker
-            .start_container(&created.id, None::<StartContainerOptions>)
-            .await;
-        let Err(error) = started else {
-            return Ok(created.id);
-        };
-        remove(docker, &created.id).await;
-        let text = error.to_string();
-        if text.contains("port is already allocated") || text.contains("address already in use") {
-            return Err(port_taken(launch.port, &text));
-        }
-        Err(StartError::new(format!(
-            "expected the engine to start container {name}, found: {text}"
-        )))
+        let held = self.making.clone().read_owned().await;
+        let made = tokio::spawn(async move {
+            let made = making.run().await;
+            drop(held);
+            made
+        });
+        let broken = |error| Err(StartError::new(format!("making a container: {error}")));
+        made.await.unwrap_or_else(broken)
     }
 
     /// The container that an earlier life of this node left, when it still runs, and as the launch
@@ -164,8 +191,8 @@ impl DockerRuntime {
             .inspect_container(id, None::<InspectContainerOptions>)
             .await;
         let found = inspect.ok()?;
-        let wanted =
-            container::describe(launch, spec, &self.node_id, engine.address, &engine.network);
+        let network = engine.network();
+        let wanted = container::describe(launch, spec, &self.node_id, engine.address, &network);
         let wanted = wanted.labels?.remove(LAUNCH_LABEL)?;
         if label(&found, LAUNCH_LABEL) != Some(&wanted) {
             let words =
@@ -239,18 +266,25 @@ impl Runtime for DockerRuntime {
         Box::pin(async move {
             let engine = self.engine.lock().await.clone();
             if let Some(engine) = engine {
+                drop(self.making.write().await);
+                for left in engine.left.take(id) {
+                    remove(&engine.docker, &left).await;
+                }
                 self.remove_own(&engine.docker, &self.container_name(id))
                     .await;
             }
         })
     }
 
-    fn tidy<'a>(&'a self, wanted: &'a [String]) -> Task<'a, ()> {
+    fn tidy<'a>(&'a self, wanted: &'a [String]) -> Task<'a, bool> {
         Box::pin(async move {
             let engine = match self.engine().await {
                 Ok(engine) => engine,
-                // Who needs the engine says so; who does not, need not know.
-                Err(error) => return tracing::debug!(%error, "no engine to tidy up"),
+                Err(error) => {
+                    // Who needs the engine says so; who does not, need not know.
+                    tracing::debug!(%error, "no engine to tidy up");
+                    return false;
+                }
             };
             for id in engine.left.take_beside(wanted) {
                 tracing::info!(
@@ -259,6 +293,7 @@ impl Runtime for DockerRuntime {
                 );
                 remove(&engine.docker, &id).await;
             }
+            true
         })
     }
 
@@ -269,7 +304,7 @@ impl Runtime for DockerRuntime {
                 for id in engine.left.take_beside(&[]) {
                     remove(&engine.docker, &id).await;
                 }
-                engine.network.remove(&engine.docker).await;
+                engine.network().remove(&engine.docker).await;
             }
         })
     }
@@ -277,11 +312,4 @@ impl Runtime for DockerRuntime {
 
 fn label<'a>(found: &'a ContainerInspectResponse, name: &str) -> Option<&'a String> {
     found.config.as_ref()?.labels.as_ref()?.get(name)
-}
-
-fn port_taken(port: u16, found: &str) -> StartError {
-    StartError {
-        message: format!("expected port {port} to be free for a container, found: {found}"),
-        port_taken: true,
-    }
 }

@@ -44,6 +44,11 @@ pub(super) async fn image_is_due(wish: &mut watch::Receiver<Wish>) {
     }
 }
 
+/// Whether there was a moment after `looked` at which the image was to be looked at.
+pub(super) fn was_due(spec: Option<&ServiceSpec>, looked: Timestamp, now: Timestamp) -> bool {
+    next_look(spec, looked).is_some_and(|due| due <= now)
+}
+
 /// When the image is to be looked at next; never, when it is never pulled.
 fn next_look(spec: Option<&ServiceSpec>, now: Timestamp) -> Option<Timestamp> {
     let docker = spec?.docker.as_ref().filter(|docker| !docker.skip_pull)?;
@@ -58,15 +63,21 @@ mod tests {
     #[test]
     fn an_image_is_looked_at_when_its_schedule_says_so() {
         let now: Timestamp = "2024-05-01T11:59:30Z".parse().unwrap();
-        let next = |more: &str| {
+        let spec = |more: &str| {
             let text = format!(r#"{{"docker": {{"image": "a", "port": 1{more}}}}}"#);
             let config = serde_json::from_str(&text).unwrap();
-            let spec = ServiceSpec::from_config("one", &config, std::path::Path::new("/"));
-            next_look(Some(&spec.unwrap()), now).map(|at| at.to_string())
+            ServiceSpec::from_config("one", &config, std::path::Path::new("/")).unwrap()
         };
+        let next = |more: &str| next_look(Some(&spec(more)), now).map(|at| at.to_string());
         let daily = r#", "pull_image_cron_expression": "0 12 * * *""#;
         assert_eq!(next(daily).as_deref(), Some("2024-05-01T12:00:00Z"));
         assert_eq!(next(""), None);
         assert_eq!(next(&format!(r#"{daily}, "skip_pull": true"#)), None);
+        let was = |more: &str, seconds: i64| {
+            let later = now + jiff::SignedDuration::from_secs(seconds);
+            was_due(Some(&spec(more)), now, later)
+        };
+        assert_eq!([was(daily, 29), was(daily, 30)], [false, true]);
+        assert!(!was("", 1_000_000) && !was_due(None, now, now));
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bollard::errors::Error;
 use bollard::query_parameters::ListContainersOptions;
 use bollard::{API_DEFAULT_VERSION, Docker};
 
 use super::docker::{NODE_LABEL, SYSTEM_LABEL};
+use super::image::Resolved;
 use super::network::Network;
 use super::runtime::StartError;
 
@@ -50,7 +51,7 @@ impl Place {
     }
 
     /// Connects, and learns which containers an earlier life of the node left.
-    pub async fn connect(&self, node_id: &str) -> Result<(Docker, IpAddr, Left), StartError> {
+    pub async fn connect(&self, node_id: &str) -> Result<Found, StartError> {
         let help = |found: &dyn std::fmt::Display| {
             StartError::new(format!(
                 "expected a container engine at {}, found: {found}; start Docker or Podman, set \
@@ -71,7 +72,15 @@ impl Place {
         let docker = docker.negotiate_version().await;
         let docker = docker.map_err(|error| help(&error))?;
         let left = Left::of(&docker, node_id).await;
-        Ok((docker, address, left.map_err(|error| help(&error))?))
+        let left = left.map_err(|error| help(&error))?;
+        // An engine that does not tell is taken at its word that it can run what it has.
+        let version = docker.version().await.unwrap_or_default();
+        Ok(Found {
+            docker,
+            address,
+            architecture: version.arch,
+            left,
+        })
     }
 
     fn open(&self) -> Result<Docker, Error> {
@@ -89,13 +98,61 @@ impl Place {
     }
 }
 
+/// What is known of an engine once it answers.
+pub(super) struct Found {
+    pub docker: Docker,
+    /// The address on which ports are published and reached.
+    pub address: IpAddr,
+    /// For which machines its images are, as in `amd64`.
+    pub architecture: Option<String>,
+    pub left: Left,
+}
+
 /// An engine that is connected.
 pub(super) struct Engine {
     pub docker: Docker,
     /// The address on which ports are published and reached.
     pub address: IpAddr,
-    pub network: Network,
     pub left: Left,
+    architecture: Option<String>,
+    network: RwLock<Arc<Network>>,
+}
+
+impl Engine {
+    /// An engine whose containers are in this network.
+    pub fn new(found: Found, network: Network) -> Engine {
+        Engine {
+            docker: found.docker,
+            address: found.address,
+            left: found.left,
+            architecture: found.architecture,
+            network: RwLock::new(Arc::new(network)),
+        }
+    }
+
+    /// The network that containers are started in.
+    pub fn network(&self) -> Arc<Network> {
+        let network = self.network.read().unwrap_or_else(PoisonError::into_inner);
+        network.clone()
+    }
+
+    /// The one for those that start from now on.
+    pub fn set_network(&self, network: Network) {
+        let mut held = self.network.write().unwrap_or_else(PoisonError::into_inner);
+        *held = Arc::new(network);
+    }
+
+    /// What is to be said of an image that is for other machines than this engine's.
+    pub fn foreign(&self, image: &Resolved) -> Option<String> {
+        let own = self.architecture.as_ref()?;
+        let other = image.architecture.as_ref()?;
+        (own != other && !other.is_empty()).then(|| {
+            format!(
+                "the image is for {other}, and the engine's machine is {own}: build or pull it for \
+                 {own}"
+            )
+        })
+    }
 }
 
 /// The containers that an earlier life of this node left, by system; each is given out once.

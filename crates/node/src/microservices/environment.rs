@@ -33,10 +33,12 @@ pub(super) struct Peer<'a> {
 
 /// The variables of a service that runs as a process (`as_process`) or as a container.
 ///
-/// A process reaches its peers on loopback. A container reaches other containers by their ids,
-/// and processes, which listen on the machine's loopback only, through the node's proxy.
+/// A process reaches its peers on loopback. A container reaches other containers by their ids, where
+/// their network knows names (`by_name`), and processes, which listen on the machine's loopback only,
+/// through the node's proxy.
 pub(super) fn node_environment(
     as_process: bool,
+    by_name: bool,
     node_url: Option<&str>,
     peers: &[Peer<'_>],
 ) -> Vec<(String, String)> {
@@ -55,7 +57,7 @@ pub(super) fn node_environment(
         let scheme = peer.spec.scheme();
         let url = match (&peer.spec.docker, as_process, peer.as_process) {
             (_, true, _) => Some(format!("{scheme}://127.0.0.1:{}", peer.port)),
-            (Some(docker), false, false) => {
+            (Some(docker), false, false) if by_name => {
                 Some(format!("{scheme}://{}:{}", peer.spec.id, docker.port))
             }
             _ => node
@@ -115,15 +117,15 @@ mod tests {
                 as_process: false,
             },
         ];
-        let got = |as_process, node| -> Vec<String> {
-            node_environment(as_process, node, &peers)
+        let got = |as_process, by_name, node| -> Vec<String> {
+            node_environment(as_process, by_name, node, &peers)
                 .into_iter()
                 .map(|(name, url)| format!("{name}={url}"))
                 .collect()
         };
         let node = Some("http://127.0.0.1:9042");
         assert_eq!(
-            got(true, node),
+            got(true, true, node),
             [
                 "TAHINI_URL=http://127.0.0.1:9042",
                 "SYSTEM_SOME_ONE_URL=http://127.0.0.1:4001",
@@ -131,13 +133,18 @@ mod tests {
             ]
         );
         assert_eq!(
-            got(false, node),
+            got(false, true, node),
             [
                 "TAHINI_URL=http://tahini:9042",
                 "SYSTEM_SOME_ONE_URL=http://tahini:9042/api/systems/some-one/proxy",
                 "SYSTEM_TWO_URL=https://two:5000",
             ]
         );
-        assert_eq!(got(false, None), ["SYSTEM_TWO_URL=https://two:5000"]);
+        assert_eq!(got(false, true, None), ["SYSTEM_TWO_URL=https://two:5000"]);
+        // Without names there is only the way through the node.
+        assert_eq!(
+            got(false, false, node)[2],
+            "SYSTEM_TWO_URL=http://tahini:9042/api/systems/two/proxy"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::docker::DockerRuntime;
 use super::environment::{Peer, node_environment};
@@ -37,6 +37,8 @@ const STILL_THERE: Duration = Duration::from_millis(500);
 const ENDING: Duration = Duration::from_secs(5);
 /// Between two looks whether it has ended.
 const ENDED_LOOK: Duration = Duration::from_millis(20);
+/// Pause before an engine that was out of reach is asked again what there is to tidy up.
+const TIDY_PAUSE: Duration = Duration::from_secs(2);
 /// What stopping everything may take beyond the grace period.
 const SHUTDOWN_SLACK: Duration = Duration::from_secs(10);
 
@@ -343,7 +345,11 @@ impl Host {
     /// How the service ended, when it has ended after `since`: for whoever lost it in the middle of a
     /// request. The news may be a moment behind the broken connection, and is waited for.
     pub async fn ended(&self, id: &str, since: Timestamp) -> Option<String> {
-        let mut shown = self.0.table().wanted(id)?.shown.clone();
+        let shown = self.0.table().wanted(id).map(|entry| entry.shown.clone());
+        let Some(mut shown) = shown else {
+            let words = "was stopped: the configuration no longer has its system, or the node ends";
+            return Some(format!("microservice {id} {words}"));
+        };
         let begun = Instant::now();
         loop {
             let now = shown.borrow_and_update().clone();
@@ -439,24 +445,45 @@ impl Inner {
         }
     }
 
-    /// Ends, in the background, what an earlier life of the node left and nobody wants now. An
-    /// engine is only asked where there were or are containers.
+    /// Ends, in the background, what an earlier life of the node left and nobody wants to run now.
+    /// An engine is only asked where there were or are containers; one that is out of reach is asked
+    /// again, for as long as the node wants something.
     fn tidy(self: &Arc<Self>, table: &Table, wanted: &[String]) {
-        let is_process = |id: &String| {
-            let entry = table.entries.get(id);
-            entry.is_some_and(|entry| runs_as_process(&entry.spec, &self.options))
-        };
-        let (processes, containers): (Vec<String>, Vec<String>) =
-            wanted.iter().cloned().partition(is_process);
         let had_containers = self.ledger.had_containers();
         self.ledger.keep_only(wanted);
+        let wants_containers = table
+            .entries
+            .values()
+            .any(|entry| !runs_as_process(&entry.spec, &self.options));
+        let processes = self.running_in(table, true);
         let (process, docker) = (self.process.clone(), self.docker.clone());
+        let host = Arc::downgrade(self);
         self.handle.spawn(async move {
             process.tidy(&processes).await;
-            if had_containers || !containers.is_empty() {
-                docker.tidy(&containers).await;
+            if !had_containers && !wants_containers {
+                return;
+            }
+            loop {
+                let Some(containers) = containers_of(&host) else {
+                    return;
+                };
+                if docker.tidy(&containers).await {
+                    return;
+                }
+                sleep(TIDY_PAUSE).await;
             }
         });
+    }
+
+    /// The ids of the services that are to run now, as processes or as containers.
+    fn running_in(&self, table: &Table, as_process: bool) -> Vec<String> {
+        let here = table.entries.iter().filter(|(_, entry)| {
+            let wish = entry.wish.borrow();
+            wish.on
+                && wish.spec.is_some()
+                && runs_as_process(&entry.spec, &self.options) == as_process
+        });
+        here.map(|(id, _)| id.clone()).collect()
     }
 
     fn spawn_keeper(self: &Arc<Self>, id: &str, table: &mut Table) {
@@ -522,10 +549,13 @@ impl Inner {
             })
             .collect();
         let as_process = runs_as_process(spec, &self.options);
+        let node_url = table.node_url.as_deref();
+        let environment = |by_name| node_environment(as_process, by_name, node_url, &peers);
         let launch = Launch {
             spec: spec.clone(),
             port: table.entries.get(&spec.id).map_or(0, |entry| entry.port),
-            node_environment: node_environment(as_process, table.node_url.as_deref(), &peers),
+            node_environment: environment(true),
+            nameless_environment: environment(false),
             pull,
             log: log.clone(),
             pulled: Arc::default(),
@@ -565,6 +595,13 @@ impl Inner {
         }
         gone
     }
+}
+
+/// The containers that are to run now; `None` when the host is gone or about to end.
+fn containers_of(host: &Weak<Inner>) -> Option<Vec<String>> {
+    let host = host.upgrade()?;
+    let table = host.table();
+    (!table.closed).then(|| host.running_in(&table, false))
 }
 
 #[cfg(test)]

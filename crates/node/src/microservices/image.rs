@@ -86,6 +86,8 @@ fn split_tag(name: &str) -> (&str, Option<&str>) {
 pub(super) struct Resolved {
     pub id: Option<String>,
     pub digest: Option<String>,
+    /// For which machines it is, as in `amd64`.
+    pub architecture: Option<String>,
 }
 
 /// Makes sure that the engine has the image, asking the registry when there is somebody to tell
@@ -193,6 +195,7 @@ async fn find(docker: &Docker, image: &str) -> Result<Option<Resolved>, StartErr
             Ok(Some(Resolved {
                 id: found.id,
                 digest,
+                architecture: found.architecture,
             }))
         }
         Err(error) if status_of(&error) == Some(404) => Ok(None),

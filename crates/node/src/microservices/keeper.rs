@@ -1,32 +1,20 @@
 //! One task a service: starts it, waits until it listens, starts it again when it ends.
 
-use std::io::ErrorKind;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::due::image_is_due;
+use super::due::{image_is_due, was_due};
 use super::host::Inner;
+use super::listening::{complaint, until_it_listens};
 use super::logs::Log;
 use super::runtime::{Exit, Instance, StartError};
 use super::spec::ServiceSpec;
 use super::state::{Snapshot, State};
 
-/// The first pause between two looks whether a service listens yet; it doubles.
-const FIRST_LOOK: Duration = Duration::from_millis(5);
-/// The longest pause between two looks.
-const LAST_LOOK: Duration = Duration::from_millis(100);
-/// A service's own door that does not answer for so long is out of the node's reach.
-const DOOR_LIMIT: Duration = Duration::from_millis(250);
-/// A connection through an engine's proxy that stays open for so long has reached the service.
-const PROXY_SETTLES: Duration = Duration::from_millis(150);
-/// A connection that takes longer is tried anew.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 /// So many ports are tried when others take them first.
 const PORT_ATTEMPTS: usize = 5;
 /// So many lines of the service's output stand in a message.
@@ -95,6 +83,15 @@ enum Over {
     },
 }
 
+/// When the registry is asked for the image: once for every wish and whenever the schedule says so,
+/// not at every crash.
+struct Asking {
+    /// At the next start.
+    is_due: bool,
+    /// The last time.
+    last: Timestamp,
+}
+
 pub(super) struct Keeper {
     pub id: String,
     pub host: Weak<Inner>,
@@ -106,13 +103,24 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Does what the wish says until the service is to leave, or the host is gone.
     pub async fn run(self, mut wish: watch::Receiver<Wish>) {
+        // The last spec that nothing was started of: an earlier life of the node may have.
+        let mut untouched: Option<Arc<ServiceSpec>> = None;
         loop {
             let now = wish.borrow_and_update().clone();
             self.show(|snapshot| snapshot.turn = now.turn);
             match now.spec {
-                Some(spec) if now.on => self.keep(spec, now.turn, &mut wish).await,
+                Some(spec) if now.on => {
+                    untouched = None;
+                    self.keep(spec, now.turn, &mut wish).await;
+                }
                 left => {
                     self.show_stopped();
+                    if left.is_none()
+                        && let Some(spec) = untouched.take()
+                    {
+                        self.clear(&spec).await;
+                    }
+                    untouched = left.clone().or(untouched);
                     let Some(host) = self.host.upgrade() else {
                         return;
                     };
@@ -137,10 +145,15 @@ impl Keeper {
             snapshot.message = None;
             snapshot.failures = 0;
         });
-        // The registry is asked once for every wish, not at every crash.
-        let mut pull = true;
+        let mut asking = Asking {
+            is_due: true,
+            last: Timestamp::now(),
+        };
         loop {
-            let (state, message, exit, ran) = match self.life(&spec, turn, &mut pull, wish).await {
+            let now = Timestamp::now();
+            asking.is_due |= was_due(wish.borrow().spec.as_deref(), asking.last, now);
+            let life = self.life(&spec, turn, &mut asking, wish).await;
+            let (state, message, exit, ran) = match life {
                 Over::Replaced => return,
                 Over::Renewed => {
                     self.show(|snapshot| snapshot.restarts += 1);
@@ -186,7 +199,7 @@ impl Keeper {
         &self,
         spec: &Arc<ServiceSpec>,
         turn: u64,
-        pull: &mut bool,
+        asking: &mut Asking,
         wish: &mut watch::Receiver<Wish>,
     ) -> Over {
         // Why it failed the last time stays in sight until it runs.
@@ -195,7 +208,7 @@ impl Keeper {
             snapshot.next_start = None;
         });
         let started = tokio::select! {
-            started = self.start(spec, *pull) => started,
+            started = self.start(spec, asking.is_due) => started,
             () = another(wish, turn) => {
                 self.clear(spec).await;
                 return Over::Replaced;
@@ -205,38 +218,35 @@ impl Keeper {
             Ok(instance) => instance,
             Err(error) => return failed(State::Failed, error.message, None, Duration::ZERO),
         };
-        *pull = false;
+        if std::mem::take(&mut asking.is_due) {
+            asking.last = Timestamp::now();
+        }
         let since = Instant::now();
         self.show(|snapshot| {
             snapshot.started = Some(instance.adopted().unwrap_or_else(Timestamp::now));
             snapshot.instance = Some(instance.clone());
         });
-        tokio::select! {
-            exit = instance.exited() => {
-                let message = self.ended_message(&exit, since.elapsed(), "before it listened");
-                return failed(State::Crashed, message, Some(exit), Duration::ZERO);
-            }
-            () = self.listening(spec, &instance) => {}
-            () = another(wish, turn) => return self.stop(&instance, Over::Replaced).await,
-        }
-        self.log
-            .note(&format!("listens after {} ms", since.elapsed().as_millis()));
-        self.show(|snapshot| {
-            snapshot.state = State::Running;
-            snapshot.message = None;
-            snapshot.failures = 0;
-            snapshot.url = Some(format!("{}://{}", spec.scheme(), instance.address()));
-        });
+        let mut listens = false;
         loop {
             let mut due = wish.clone();
             tokio::select! {
                 exit = instance.exited() => {
-                    let message = self.ended_message(&exit, since.elapsed(), "while it ran");
-                    return failed(State::Crashed, message, Some(exit), since.elapsed());
+                    let (when, ran) = match listens {
+                        true => ("while it ran", since.elapsed()),
+                        false => ("before it listened", Duration::ZERO),
+                    };
+                    let message = self.ended_message(&exit, since.elapsed(), when);
+                    return failed(State::Crashed, message, Some(exit), ran);
+                }
+                () = self.listening(spec, &instance), if !listens => {
+                    listens = true;
+                    self.show_running(spec, &instance, since.elapsed());
+                    continue;
                 }
                 () = another(wish, turn) => return self.stop(&instance, Over::Replaced).await,
                 () = image_is_due(&mut due) => {}
             }
+            asking.last = Timestamp::now();
             let renewed = tokio::select! {
                 renewed = self.renew(spec, &instance) => renewed,
                 () = another(wish, turn) => return self.stop(&instance, Over::Replaced).await,
@@ -245,6 +255,17 @@ impl Keeper {
                 return self.stop(&instance, Over::Renewed).await;
             }
         }
+    }
+
+    fn show_running(&self, spec: &ServiceSpec, instance: &Arc<dyn Instance>, after: Duration) {
+        self.log
+            .note(&format!("listens after {} ms", after.as_millis()));
+        self.show(|snapshot| {
+            snapshot.state = State::Running;
+            snapshot.message = None;
+            snapshot.failures = 0;
+            snapshot.url = Some(format!("{}://{}", spec.scheme(), instance.address()));
+        });
     }
 
     /// Looks for a newer image; a registry that does not answer is no reason to stop anything.
@@ -305,26 +326,13 @@ impl Keeper {
     /// Returns when the service accepts connections. When it takes too long, the state says so
     /// while it is looked at on: a slow service is better late than killed again and again.
     async fn listening(&self, spec: &ServiceSpec, instance: &Arc<dyn Instance>) {
-        let look = async {
-            let mut pause = FIRST_LOOK;
-            while !listens(instance.as_ref()).await {
-                sleep(pause).await;
-                pause = (pause * 2).min(LAST_LOOK);
-            }
-        };
+        let look = until_it_listens(instance.as_ref());
         tokio::pin!(look);
         if timeout(self.pace.start_limit, &mut look).await.is_ok() {
             return;
         }
-        let expected = match (&spec.docker, instance.behind_proxy()) {
-            (Some(docker), true) => format!("port {} of its container", docker.port),
-            _ => format!("{} (the variable PORT)", instance.address()),
-        };
-        let message = self.with_tail(format!(
-            "expected microservice {} to listen on {expected}, found nothing there after {} s",
-            self.id,
-            self.pace.start_limit.as_secs_f64()
-        ));
+        let message = complaint(spec, instance.as_ref(), self.pace.start_limit).await;
+        let message = self.with_tail(message);
         self.log.note(message.lines().next().unwrap_or_default());
         tracing::warn!(system = self.id, "{message}");
         self.show(|snapshot| {
@@ -339,8 +347,11 @@ impl Keeper {
             snapshot.state = State::Stopping;
             snapshot.url = None;
         });
-        let exit = instance.stop(self.pace.stop_grace).await;
-        self.log.note(&format!("stopped: {}", exit.reason()));
+        let exit = Exit {
+            asked: true,
+            ..instance.stop(self.pace.stop_grace).await
+        };
+        self.log.note(&exit.reason());
         self.show(|snapshot| {
             snapshot.last_exit = Some(exit);
             snapshot.instance = None;
@@ -404,31 +415,6 @@ fn failed(state: State, message: String, exit: Option<Exit>, ran: Duration) -> O
 async fn another(wish: &mut watch::Receiver<Wish>, turn: u64) {
     // An error says that nobody can want anything any more.
     let _ = wish.wait_for(|wish| wish.turn != turn).await;
-}
-
-/// Whether a connection is accepted, and by the service itself.
-async fn listens(instance: &dyn Instance) -> bool {
-    if let Some(door) = instance.door() {
-        match timeout(DOOR_LIMIT, TcpStream::connect(door)).await {
-            Ok(Ok(_)) => return true,
-            Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => return false,
-            // Out of reach from here, as on a machine whose containers live in another one.
-            _ => {}
-        }
-    }
-    let connected = timeout(CONNECT_LIMIT, TcpStream::connect(instance.address())).await;
-    let Ok(Ok(mut connection)) = connected else {
-        return false;
-    };
-    if !instance.behind_proxy() {
-        return true;
-    }
-    // An engine's proxy accepts always and hangs up when the service is not there yet.
-    let mut byte = [0];
-    match timeout(PROXY_SETTLES, connection.read(&mut byte)).await {
-        Err(_) => true,
-        Ok(read) => matches!(read, Ok(1..)),
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use super::ledger::{Ledger, Mark};
 use super::logs::{LineSplitter, Log, Stream};
 use super::runtime::{Exit, Instance, Launch, Runtime, StartError, Task, Vitals};
+use super::sockets;
 use super::spec::ProcessSpec;
 
 /// Passes signals on to its group; at the end of its input the group gets a second to finish.
@@ -90,16 +91,21 @@ impl Runtime for ProcessRuntime {
         })
     }
 
-    fn clear<'a>(&'a self, _id: &'a str) -> Task<'a, ()> {
+    fn clear<'a>(&'a self, id: &'a str) -> Task<'a, ()> {
         // Starting is one step, and what was started ends with its node.
-        Box::pin(async {})
+        Box::pin(async move {
+            if let Some(mark) = self.ledger.take_left(id) {
+                end_left(id, &mark).await;
+            }
+        })
     }
 
-    fn tidy<'a>(&'a self, wanted: &'a [String]) -> Task<'a, ()> {
+    fn tidy<'a>(&'a self, wanted: &'a [String]) -> Task<'a, bool> {
         Box::pin(async move {
             for (id, mark) in self.ledger.take_left_beside(wanted) {
                 end_left(&id, &mark).await;
             }
+            true
         })
     }
 
@@ -116,6 +122,7 @@ pub(super) fn port_is_free(port: u16) -> bool {
 /// One running process with its group.
 struct Process {
     pid: Option<u32>,
+    group: i32,
     port: u16,
     watcher: Arc<Watcher>,
     has_ended: Arc<AtomicBool>,
@@ -196,6 +203,7 @@ impl Process {
         });
         Ok(Process {
             pid,
+            group,
             port: launch.port,
             watcher: pipe,
             has_ended,
@@ -245,6 +253,11 @@ impl Instance for Process {
 
     fn vitals(&self) -> Task<'_, Vitals> {
         Box::pin(async move { self.pid.map(read_vitals).unwrap_or_default() })
+    }
+
+    fn listens_on(&self) -> Task<'_, Vec<SocketAddr>> {
+        let group = self.group;
+        Box::pin(async move { sockets::in_group(group) })
     }
 }
 

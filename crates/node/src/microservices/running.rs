@@ -2,15 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bollard::Docker;
-use bollard::container::LogOutput;
+use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStatsResponse};
 use bollard::query_parameters::{
-    InspectContainerOptions, LogsOptions, RemoveContainerOptions, StatsOptions,
-    StopContainerOptions, WaitContainerOptions,
+    InspectContainerOptions, RemoveContainerOptions, StatsOptions, StopContainerOptions,
+    WaitContainerOptions,
 };
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -18,14 +17,18 @@ use tokio::sync::watch;
 
 use super::engine::Engine;
 use super::image::{Resolved, status_of};
-use super::logs::{LineSplitter, Log, Stream};
+use super::logs::Log;
+use super::output::{ENGINE_PAUSE, Follower, state_of};
 use super::runtime::{Exit, Instance, Launch, Task, Vitals};
+use super::sockets;
 use super::spec::DockerSpec;
 
 /// How long the last output is read on after a container has ended.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
-/// Pause before an engine that does not answer is asked again.
-const ENGINE_PAUSE: Duration = Duration::from_secs(1);
+/// How long a removal that somebody else began may take.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
+/// Between two looks whether it is done.
+const REMOVAL_LOOK: Duration = Duration::from_millis(50);
 /// So many lines of what a container wrote before are read when it is taken over.
 const LINES_BEFORE: usize = 1_000;
 
@@ -37,9 +40,21 @@ pub(super) struct Container {
     door: Option<SocketAddr>,
     adopted: Option<Timestamp>,
     image: Resolved,
-    cpu_quota_percent: u64,
-    has_ended: Arc<AtomicBool>,
+    cpu_limit_percent: u64,
+    has_ended: watch::Receiver<bool>,
     ended: watch::Receiver<Option<Exit>>,
+}
+
+/// Looks after one container until it has ended.
+struct Watch {
+    docker: Docker,
+    id: String,
+    log: Arc<Log>,
+    /// How many of the lines that are there already are read.
+    tail: String,
+    /// What is to be said of an end that nobody asked for.
+    hint: Option<String>,
+    has_ended: watch::Sender<bool>,
 }
 
 impl Container {
@@ -53,16 +68,20 @@ impl Container {
         image: Resolved,
         adopted: Option<Timestamp>,
     ) -> Container {
-        let has_ended = Arc::new(AtomicBool::new(false));
+        let (end, has_ended) = watch::channel(false);
         let (tell, ended) = watch::channel(None);
-        tokio::spawn(watch_container(
-            engine.docker.clone(),
-            id.clone(),
-            launch.log.clone(),
-            adopted.map_or("all".to_owned(), |_| LINES_BEFORE.to_string()),
-            has_ended.clone(),
-            tell,
-        ));
+        let watch = Watch {
+            docker: engine.docker.clone(),
+            id: id.clone(),
+            log: launch.log.clone(),
+            tail: adopted.map_or("all".to_owned(), |_| LINES_BEFORE.to_string()),
+            hint: engine.foreign(&image),
+            has_ended: end,
+        };
+        tokio::spawn(async move {
+            let exit = watch.run().await;
+            tell.send_replace(Some(exit));
+        });
         let inspect = engine
             .docker
             .inspect_container(&id, None::<InspectContainerOptions>)
@@ -76,7 +95,7 @@ impl Container {
             door: inside.map(|address| SocketAddr::new(address, spec.port)),
             adopted,
             image,
-            cpu_quota_percent: spec.cpu_quota_percent,
+            cpu_limit_percent: spec.cpu_quota_percent * 100 / spec.cpu_period_ms.max(1),
             has_ended,
             ended,
         }
@@ -101,9 +120,10 @@ impl Container {
         };
         let stats = self.docker.stats(&self.id, Some(options)).next().await;
         let stats = stats.and_then(Result::ok).unwrap_or_default();
-        let pid = inspect.ok().and_then(|found| found.state?.pid);
+        let trouble = inspect.as_ref().err().map(no_answer);
         Vitals {
-            pid: pid.filter(|pid| *pid > 0),
+            pid: inspect.ok().and_then(pid_of),
+            trouble,
             container: Some(self.id.clone()),
             image_id: self.image.id.clone(),
             digest: self.image.digest.clone(),
@@ -112,7 +132,7 @@ impl Container {
             cpu_seconds: stats
                 .cpu_stats
                 .and_then(|cpu| Some(cpu.cpu_usage?.total_usage? as f64 / 1e9)),
-            cpu_limit_percent: Some(self.cpu_quota_percent),
+            cpu_limit_percent: Some(self.cpu_limit_percent),
         }
     }
 }
@@ -139,7 +159,7 @@ impl Instance for Container {
     }
 
     fn has_ended(&self) -> bool {
-        self.has_ended.load(Ordering::SeqCst)
+        *self.has_ended.borrow()
     }
 
     fn exited(&self) -> Task<'_, Exit> {
@@ -164,73 +184,85 @@ impl Instance for Container {
     fn vitals(&self) -> Task<'_, Vitals> {
         Box::pin(self.read_vitals())
     }
+
+    fn listens_on(&self) -> Task<'_, Vec<SocketAddr>> {
+        Box::pin(async move {
+            let inspect = self
+                .docker
+                .inspect_container(&self.id, None::<InspectContainerOptions>)
+                .await;
+            let pid = inspect.ok().and_then(pid_of);
+            pid.map_or(Vec::new(), |pid| sockets::in_container(pid, &self.id))
+        })
+    }
 }
 
-/// Follows a container's output until it has ended, tells how it ended and removes it.
-async fn watch_container(
-    docker: Docker,
-    id: String,
-    log: Arc<Log>,
-    tail: String,
-    has_ended: Arc<AtomicBool>,
-    tell: watch::Sender<Option<Exit>>,
-) {
-    let output = tokio::spawn(follow(docker.clone(), id.clone(), log, tail));
-    let state = loop {
-        let options = WaitContainerOptions {
-            condition: "not-running".to_owned(),
+fn pid_of(found: ContainerInspectResponse) -> Option<i64> {
+    found.state?.pid.filter(|pid| *pid > 0)
+}
+
+fn no_answer(error: &Error) -> String {
+    format!("the engine does not answer, so that nobody knows how the service is: {error}")
+}
+
+impl Watch {
+    /// Follows the output until the container has ended, removes it, and gives how it ended.
+    async fn run(self) -> Exit {
+        let follower = Follower {
+            docker: self.docker.clone(),
+            id: self.id.clone(),
+            log: self.log.clone(),
+            has_ended: self.has_ended.subscribe(),
         };
-        // The answer's code is not used: the state says more, memory above all.
-        let waited = docker.wait_container(&id, Some(options)).next().await;
-        match docker
-            .inspect_container(&id, None::<InspectContainerOptions>)
-            .await
-        {
-            Ok(found) => {
-                let state = found.state.unwrap_or_default();
-                if state.running != Some(true) {
-                    break state;
+        let output = tokio::spawn(follower.run(self.tail.clone()));
+        let state = self.until_ended().await;
+        self.has_ended.send_replace(true);
+        let _ = tokio::time::timeout(LAST_OUTPUT, output).await;
+        remove(&self.docker, &self.id).await;
+        Exit {
+            hint: self.hint,
+            ..exit_of(&state)
+        }
+    }
+
+    /// Waits for the end, also through times at which the engine does not answer.
+    async fn until_ended(&self) -> ContainerState {
+        let mut is_away = false;
+        loop {
+            let options = WaitContainerOptions {
+                condition: "not-running".to_owned(),
+            };
+            // The answer's code is not used: the state says more, memory above all. An engine that
+            // is away is asked for the state alone, so that its return is noticed.
+            let waited = match is_away {
+                true => None,
+                false => {
+                    let waiting = self.docker.wait_container(&self.id, Some(options));
+                    waiting.boxed().next().await
+                }
+            };
+            match state_of(&self.docker, &self.id).await {
+                Ok(state) => {
+                    if std::mem::take(&mut is_away) {
+                        self.log.note("the engine answers again");
+                    }
+                    if state.running != Some(true) {
+                        return state;
+                    }
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut is_away, true) {
+                        let words = no_answer(&error);
+                        self.log.note(&words);
+                        tracing::warn!(container = self.id, "{words}");
+                    }
                 }
             }
-            Err(error) if status_of(&error) == Some(404) => break ContainerState::default(),
-            Err(error) => tracing::debug!(container = id, %error, "the engine does not answer"),
-        }
-        if !matches!(waited, Some(Ok(_))) {
-            tokio::time::sleep(ENGINE_PAUSE).await;
-        }
-    };
-    has_ended.store(true, Ordering::SeqCst);
-    let _ = tokio::time::timeout(LAST_OUTPUT, output).await;
-    remove(&docker, &id).await;
-    tell.send_replace(Some(exit_of(&state)));
-}
-
-async fn follow(docker: Docker, id: String, log: Arc<Log>, tail: String) {
-    let options = LogsOptions {
-        follow: true,
-        stdout: true,
-        stderr: true,
-        tail,
-        ..LogsOptions::default()
-    };
-    let mut stdout = LineSplitter::new(log.clone(), Stream::Stdout);
-    let mut stderr = LineSplitter::new(log.clone(), Stream::Stderr);
-    let chunks = docker.logs(&id, Some(options));
-    tokio::pin!(chunks);
-    while let Some(chunk) = chunks.next().await {
-        match chunk {
-            Ok(LogOutput::StdErr { message }) => stderr.feed(&message),
-            Ok(other) => stdout.feed(&other.into_bytes()),
-            Err(error) => {
-                log.note(&format!(
-                    "the engine's log of the container broke off: {error}"
-                ));
-                break;
+            if !matches!(waited, Some(Ok(_))) {
+                tokio::time::sleep(ENGINE_PAUSE).await;
             }
         }
     }
-    stdout.finish();
-    stderr.finish();
 }
 
 /// A shell's way to tell a signal as an exit code, which the engine uses, too, is undone.
@@ -257,7 +289,7 @@ fn memory_in_use(stats: &ContainerStatsResponse) -> Option<u64> {
     Some(memory.usage?.saturating_sub(kept.unwrap_or(0)))
 }
 
-/// Removes a container, running or not.
+/// Removes a container, running or not, and waits until its name is free.
 pub(super) async fn remove(docker: &Docker, container: &str) {
     let options = RemoveContainerOptions {
         force: true,
@@ -266,8 +298,23 @@ pub(super) async fn remove(docker: &Docker, container: &str) {
     };
     match docker.remove_container(container, Some(options)).await {
         Ok(()) => {}
-        // Gone already, or somebody is at it.
-        Err(error) if matches!(status_of(&error), Some(404 | 409)) => {}
+        Err(error) if status_of(&error) == Some(404) => {}
+        // Somebody is at it.
+        Err(error) if status_of(&error) == Some(409) => {
+            let gone = async {
+                let options = None::<InspectContainerOptions>;
+                while docker
+                    .inspect_container(container, options.clone())
+                    .await
+                    .is_ok()
+                {
+                    tokio::time::sleep(REMOVAL_LOOK).await;
+                }
+            };
+            if tokio::time::timeout(REMOVAL_LIMIT, gone).await.is_err() {
+                tracing::warn!(container, "a container is not removed after a while");
+            }
+        }
         Err(error) => tracing::warn!(container, %error, "a container could not be removed"),
     }
 }

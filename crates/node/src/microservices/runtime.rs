@@ -36,12 +36,13 @@ pub trait Runtime: Send + Sync {
         Box::pin(async { Ok(false) })
     }
 
-    /// Removes what an interrupted start left of this service.
+    /// Removes what an interrupted start, or an earlier life of the node, left of this service.
     fn clear<'a>(&'a self, id: &'a str) -> Task<'a, ()>;
 
     /// Ends what an earlier life of this node left running and is not among the `wanted` ids; what
-    /// is not this node's is not touched.
-    fn tidy<'a>(&'a self, wanted: &'a [String]) -> Task<'a, ()>;
+    /// is not this node's is not touched. False when the place is out of reach for now, so that it
+    /// is to be asked again.
+    fn tidy<'a>(&'a self, wanted: &'a [String]) -> Task<'a, bool>;
 
     /// The node ends and every service has been stopped: removes what they shared.
     fn close(&self) -> Task<'_, ()>;
@@ -83,6 +84,12 @@ pub trait Instance: Send + Sync {
 
     /// What the place tells about the running service now.
     fn vitals(&self) -> Task<'_, Vitals>;
+
+    /// Where it listens, as far as the place can tell: for the message that it does not listen where
+    /// it should.
+    fn listens_on(&self) -> Task<'_, Vec<SocketAddr>> {
+        Box::pin(async { Vec::new() })
+    }
 }
 
 /// Everything a runtime needs to start a service once.
@@ -93,6 +100,8 @@ pub struct Launch {
     pub port: u16,
     /// Variables from the node, beside those of the spec, which win.
     pub node_environment: Vec<(String, String)>,
+    /// The same for a place where services do not find each other by their names.
+    pub nameless_environment: Vec<(String, String)>,
     /// Ask the registry for a newer image first, unless the spec says `skip_pull`.
     pub pull: bool,
     /// Where its output goes.
@@ -145,6 +154,10 @@ pub struct Exit {
     pub signal: Option<i32>,
     /// The engine ended it for taking more memory than it was given.
     pub oom_killed: bool,
+    /// The node asked it to end.
+    pub asked: bool,
+    /// What may have led to an end that nobody asked for, as far as the place can tell.
+    pub hint: Option<String>,
 }
 
 impl Exit {
@@ -155,6 +168,8 @@ impl Exit {
             code,
             signal,
             oom_killed: false,
+            asked: false,
+            hint: None,
         }
     }
 
@@ -163,11 +178,25 @@ impl Exit {
         if self.oom_killed {
             return "killed because it took more memory than its limit".to_owned();
         }
-        match (self.signal, self.code) {
+        let how = match (self.signal, self.code) {
             (Some(signal), _) => format!("signal {signal}{}", signal_name(signal)),
-            (None, Some(code)) => format!("exit code {code}"),
+            (None, Some(code)) => format!("exit code {code}{}", code_meaning(code)),
             (None, None) => "for a reason that is not known".to_owned(),
+        };
+        match &self.hint {
+            _ if self.asked => format!("stopped by the node, {how}"),
+            Some(hint) => format!("{how}; {hint}"),
+            None => how,
         }
+    }
+}
+
+/// What shells, and the engines' init process with them, say by an exit code.
+fn code_meaning(code: i64) -> &'static str {
+    match code {
+        126 => " (its program could not be executed)",
+        127 => " (its program was not found)",
+        _ => "",
     }
 }
 
@@ -207,6 +236,8 @@ pub struct Vitals {
     pub cpu_seconds: Option<f64>,
     /// CPU limit, in percent of one core.
     pub cpu_limit_percent: Option<u64>,
+    /// Why the place tells nothing.
+    pub trouble: Option<String>,
 }
 
 #[cfg(test)]
@@ -223,5 +254,16 @@ mod tests {
             ..Exit::now(Some(137), None)
         };
         assert!(memory.reason().contains("memory"));
+        let asked = Exit {
+            asked: true,
+            ..Exit::now(Some(0), None)
+        };
+        assert_eq!(asked.reason(), "stopped by the node, exit code 0");
+        let hinted = Exit {
+            hint: Some("it is for another machine".to_owned()),
+            ..Exit::now(Some(126), None)
+        };
+        let words = "exit code 126 (its program could not be executed); it is for another machine";
+        assert_eq!(hinted.reason(), words);
     }
 }

@@ -105,7 +105,7 @@ impl Usage {
     }
 }
 
-/// The status as JSON. Names that Docker's `inspect` has in lower case are kept where they fit.
+/// The status as JSON; of a service that runs, the message is what its place does not tell. Names that Docker's `inspect` has in lower case are kept where they fit.
 pub(super) fn to_json(
     spec: &ServiceSpec,
     runtime: &str,
@@ -139,7 +139,7 @@ pub(super) fn to_json(
         "runtime": runtime,
         "state": snapshot.state.name(),
         "running": snapshot.state == State::Running,
-        "message": snapshot.message,
+        "message": snapshot.message.as_ref().or(vitals.trouble.as_ref()),
         "url": snapshot.url,
         "port": snapshot.port,
         "pid": vitals.pid,
@@ -158,4 +158,28 @@ pub(super) fn to_json(
         "cpu_limit_percent": vitals.cpu_limit_percent,
         "last_exit": exit,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_share_of_a_processor_is_that_since_the_last_look() {
+        let vitals = |cpu_seconds| Vitals {
+            cpu_seconds: Some(cpu_seconds),
+            ..Vitals::default()
+        };
+        let ago = |seconds| Timestamp::now() - jiff::SignedDuration::from_secs(seconds);
+        let near = |found: Option<f64>, expected: f64| (found.unwrap() - expected).abs() < 1.0;
+        let (mut usage, started) = (Usage::default(), Some(ago(100)));
+        assert!(near(usage.percent(started, &vitals(20.0)), 20.0));
+        // Too soon to know more.
+        assert!(near(usage.percent(started, &vitals(21.0)), 20.0));
+        usage.last = Some((Instant::now() - Duration::from_secs(10), 20.0));
+        assert!(near(usage.percent(started, &vitals(25.0)), 50.0));
+        // Another life begins with nothing.
+        assert!(near(usage.percent(Some(ago(10)), &vitals(1.0)), 10.0));
+        assert_eq!(usage.percent(None, &Vitals::default()), None);
+    }
 }

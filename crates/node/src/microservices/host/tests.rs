@@ -23,8 +23,8 @@ impl Runtime for Broken {
         Box::pin(async {})
     }
 
-    fn tidy<'a>(&'a self, _: &'a [String]) -> Task<'a, ()> {
-        Box::pin(async {})
+    fn tidy<'a>(&'a self, _: &'a [String]) -> Task<'a, bool> {
+        Box::pin(async { true })
     }
 
     fn close(&self) -> Task<'_, ()> {
@@ -54,8 +54,8 @@ impl Runtime for Stubborn {
         Box::pin(async {})
     }
 
-    fn tidy<'a>(&'a self, _: &'a [String]) -> Task<'a, ()> {
-        Box::pin(async {})
+    fn tidy<'a>(&'a self, _: &'a [String]) -> Task<'a, bool> {
+        Box::pin(async { true })
     }
 
     fn close(&self) -> Task<'_, ()> {
@@ -122,5 +122,64 @@ fn a_defect_does_not_leave_a_service_starting_forever() {
     host.apply(vec![spec()]);
     let words = host.ready_url("one", Duration::from_secs(60), &|| false);
     assert!(words.unwrap_err().contains("defect"));
+    runtime.block_on(host.shutdown());
+}
+
+/// A place that is out of reach at first, and says what it was told to keep when it is tidied up.
+#[derive(Default)]
+struct Late(Mutex<Vec<Vec<String>>>);
+
+impl Runtime for Late {
+    fn name(&self) -> &'static str {
+        "docker"
+    }
+
+    fn start<'a>(&'a self, _: &'a Launch) -> Task<'a, Result<Arc<dyn Instance>, StartError>> {
+        Box::pin(async { Err(StartError::new("out of reach")) })
+    }
+
+    fn clear<'a>(&'a self, _: &'a str) -> Task<'a, ()> {
+        Box::pin(async {})
+    }
+
+    fn tidy<'a>(&'a self, wanted: &'a [String]) -> Task<'a, bool> {
+        let mut asked = self.0.lock().unwrap();
+        asked.push(wanted.to_vec());
+        // The first to ask wants to tidy up processes, of which there are none.
+        let is_there = asked.len() > 2;
+        Box::pin(async move { is_there })
+    }
+
+    fn close(&self) -> Task<'_, ()> {
+        Box::pin(async {})
+    }
+}
+
+#[test]
+fn a_place_that_comes_late_is_tidied_of_what_nobody_wants_by_then() {
+    let runtime = runtime();
+    let late = Arc::new(Late::default());
+    let host = over(&runtime, HostOptions::default(), late.clone());
+    let container = |id: &str| {
+        let config = json!({"docker": {"image": "i", "port": 1}});
+        ServiceSpec::from_config(id, &config, Path::new("/")).unwrap()
+    };
+    let lazy = ServiceSpec {
+        eager_load: Some(false),
+        ..container("lazy")
+    };
+    host.apply(vec![container("first"), container("both"), lazy]);
+    let begun = std::time::Instant::now();
+    let asked = || late.0.lock().unwrap().clone();
+    while asked().len() < 2 {
+        assert!(begun.elapsed().as_secs() < 60);
+        std::thread::yield_now();
+    }
+    host.apply(vec![container("both")]);
+    while asked().len() < 3 {
+        assert!(begun.elapsed().as_secs() < 60);
+        std::thread::yield_now();
+    }
+    assert_eq!(asked(), [vec![], vec!["both", "first"], vec!["both"]]);
     runtime.block_on(host.shutdown());
 }

@@ -28,7 +28,8 @@ def is_right(method, header):
 class Service(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         asked = self.headers.get("Authorization")
-        challenge = "DIGEST" in os.environ and not is_right("GET", asked)
+        length = len(self.rfile.read(int(self.headers.get("Content-Length", 0))))
+        challenge = "DIGEST" in os.environ and not is_right(self.command, asked)
         if challenge:
             status, value = 401, {"no": asked}
         elif "AUTHORIZATION" in os.environ and asked != os.environ["AUTHORIZATION"]:
@@ -36,7 +37,7 @@ class Service(http.server.BaseHTTPRequestHandler):
         elif self.path == "/teapot":
             status, value = 418, {"short": "and stout"}
         else:
-            status, value = 200, [{"_id": "1", "path": self.path}]
+            status, value = 200, [{"_id": "1", "path": self.path, "length": length}]
         body = json.dumps(value).encode()
         self.send_response(status)
         if challenge:
@@ -45,6 +46,7 @@ class Service(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
+    do_POST = do_PUT = do_GET
     def log_message(self, *_):
         print("asked", flush=True)
 server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Service)
@@ -138,6 +140,65 @@ fn a_service_that_asks_who_is_there_is_told() {
     let node = node_with(SCRIPT, expected, who, "things");
     let words = run_failure(&node);
     assert!(words.contains("401"), "{words}");
+}
+
+/// Whoever comes through the proxy has shown the node who it is; the node shows that to the service.
+#[test]
+fn the_proxy_says_who_is_there_as_pipes_do() {
+    let digest = json!({"authentication": "digest", "username": "Mufasa",
+        "password": "Circle Of Life"});
+    let basic =
+        json!({"authentication": "basic", "username": "Aladdin", "password": "open sesame"});
+    let header = json!({"AUTHORIZATION": "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="});
+    for (environment, more) in [(json!({"DIGEST": "1"}), digest), (header, basic)] {
+        let node = node_with(SCRIPT, environment, more, "things");
+        until_running(&node);
+        let post = |path: &str| {
+            let path = format!("/api/systems/one/proxy/{path}");
+            let request = node.request(reqwest::Method::POST, &path);
+            node.send(request.body("seven b")).ok()
+        };
+        let first = post("a?x=1");
+        assert_eq!(
+            (&first[0]["length"], &first[0]["path"]),
+            (&json!(7), &json!("/a?x=1"))
+        );
+        for path in ["/b", "/b%2Fc?y=%20"] {
+            let answer = node.json(&format!("/api/systems/one/proxy{path}"));
+            assert_eq!(answer[0]["path"], path);
+        }
+        assert_eq!(post("d")[0]["length"], 7);
+    }
+    // Nobody else's credentials are tried, and a wrong password is the service's to refuse.
+    let wrong = json!({"authentication": "digest", "username": "Mufasa", "password": "wrong"});
+    let node = node_with(SCRIPT, json!({"DIGEST": "1"}), wrong, "things");
+    until_running(&node);
+    assert_eq!(node.get("/api/systems/one/proxy/x").status, 401);
+}
+
+const HOSTED: &str = include_str!("../microservices/service.py");
+
+/// What a run says whose service is taken away, or restarted, while it reads.
+#[test]
+fn a_run_says_that_its_service_was_stopped_and_not_that_a_connection_broke() {
+    for (method, path, words) in [
+        ("DELETE", "/api/systems/one", "no longer has its system"),
+        ("POST", "/api/systems/one/reload", "stopped by the node"),
+    ] {
+        let node = node_with(HOSTED, json!({}), json!({}), "slow");
+        until_running(&node);
+        let failure = std::thread::scope(|scope| {
+            let run = scope.spawn(|| run_failure(&node));
+            until("the first half", || {
+                let text = node.get("/api/systems/one/logs").text;
+                text.contains("said half of it").then_some(())
+            });
+            let asked = node.request(method.parse().unwrap(), path);
+            assert!((200..300).contains(&node.send(asked).status));
+            run.join().unwrap()
+        });
+        assert!(failure.contains(words), "{failure}");
+    }
 }
 
 #[test]

@@ -30,6 +30,9 @@ contract! {
     tells_by_which_signal_it_ended,
     that_dies_at_once_is_an_error_with_its_last_lines,
     that_does_not_listen_is_an_error_with_its_last_lines,
+    that_listens_elsewhere_is_told_where,
+    that_is_starting_is_replaced_by_what_is_wanted_by_then,
+    that_floods_its_log_keeps_the_newest_lines,
     that_ignores_the_signal_is_stopped_all_the_same,
     that_is_not_eager_waits_for_the_first_pipe,
     that_is_no_longer_wanted_ends_and_may_come_back,
@@ -91,7 +94,9 @@ fn tells_its_status(place: Place) {
             "{number} in {status}"
         );
     }
-    assert!(status["cpu_seconds"].is_f64(), "{status}");
+    for number in ["cpu_seconds", "cpu_percent"] {
+        assert!(status[number].is_f64(), "{number} in {status}");
+    }
     let started: jiff::Timestamp = status["started"].as_str().unwrap().parse().unwrap();
     assert!(started.duration_until(jiff::Timestamp::now()).as_secs() < 60);
     assert_eq!(node.host.ids(), ["one"]);
@@ -223,6 +228,60 @@ fn that_does_not_listen_is_an_error_with_its_last_lines(place: Place) {
     assert_eq!(node.status("one")["state"], "failed");
 }
 
+/// The most usual mistake: a service that does not look at the port it is given.
+fn that_listens_elsewhere_is_told_where(place: Place) {
+    let node = TestHost::with(|options| options.pace.start_limit = Duration::from_secs(3));
+    node.host
+        .apply(vec![place.spec("one", json!({"MODE": "elsewhere"}))]);
+    let message = node.try_url("one").unwrap_err();
+    let log = node.until_logged("one", "at your service 0.0.0.0 ");
+    let port = log.split("at your service 0.0.0.0 ").nth(1).unwrap();
+    let port = port.lines().next().unwrap();
+    let help = match place {
+        Place::Process => "process.port",
+        Place::Docker => "docker.port",
+    };
+    for part in [&format!("listening on 0.0.0.0:{port} instead"), help] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+}
+
+fn that_is_starting_is_replaced_by_what_is_wanted_by_then(place: Place) {
+    let node = TestHost::new();
+    for _ in 0..3 {
+        // Nobody waits: what begins is replaced while it is being made, or does not listen yet.
+        node.host
+            .apply(vec![place.spec("one", json!({"MODE": "deaf"}))]);
+        node.host
+            .apply(vec![place.spec("one", json!({"MODE": "dies"}))]);
+    }
+    node.until("one", |snapshot| snapshot.state == State::Starting);
+    node.host
+        .apply(vec![place.spec("one", json!({"a": "wanted"}))]);
+    assert_eq!(node.get("one", "/env")["a"], "wanted");
+    node.host
+        .apply(vec![place.spec("one", json!({"MODE": "deaf"}))]);
+    node.until("one", |snapshot| snapshot.state == State::Starting);
+    // It goes while it starts, and nothing of it stays: the next one gets its port and its name.
+    node.host.apply(vec![]);
+    node.host.apply(vec![place.spec("one", json!({"a": "2"}))]);
+    assert_eq!(node.get("one", "/env")["a"], "2");
+}
+
+fn that_floods_its_log_keeps_the_newest_lines(place: Place) {
+    let node = TestHost::new();
+    node.host.apply(vec![place.spec("one", json!({}))]);
+    let url = node.url("one");
+    assert_eq!(
+        try_get(&url, "/flood?bytes=20000000"),
+        Some(json!("flooded"))
+    );
+    let log = node.until_logged("one", "all is written");
+    assert!(log.lines().count() <= 1000, "{}", log.lines().count());
+    assert!(log.contains(&"x".repeat(199)));
+    assert_eq!(node.status("one")["restarts"], 0);
+}
+
 fn that_ignores_the_signal_is_stopped_all_the_same(place: Place) {
     let node = TestHost::with(|options| options.pace.stop_grace = Duration::from_secs(1));
     node.host
@@ -313,6 +372,9 @@ fn is_reloaded(place: Place) {
     let born = node.get("one", "/born");
     assert!(node.host.reload("one") && !node.host.reload("other"));
     assert_ne!(get(&node.url("one"), "/born"), born);
+    let last = node.status("one")["last_exit"]["reason"].clone();
+    let last = last.as_str().unwrap();
+    assert!(last.starts_with("stopped by the node"), "{last}");
 }
 
 fn waiting_for_it_can_be_cancelled(place: Place) {

@@ -1,12 +1,15 @@
 //! What containers add: limits, names, images, a network, and what a killed node leaves behind.
 
 mod adoption;
+mod away;
+mod foreign;
 mod images;
 mod network;
 mod runs;
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use bollard::Docker;
 use bollard::models::ContainerInspectResponse;
@@ -14,7 +17,9 @@ use bollard::query_parameters::{InspectContainerOptions, ListContainersOptions};
 use serde_json::{Value, json};
 use tahini_node::microservices::{HostOptions, ServiceSpec, State};
 
-use super::place::{CONTAINER_PORT, Place, TestHost, engine_is_there, image, on_engine, try_get};
+use super::place::{
+    CONTAINER_PORT, Place, TestHost, engine_is_there, image, on_engine, try_get, until,
+};
 
 fn spec(docker: Value) -> ServiceSpec {
     ServiceSpec::from_config("one", &json!({"docker": docker}), Path::new("/")).unwrap()
@@ -63,9 +68,10 @@ fn the_container_is_made_as_configured() {
     assert_eq!(node.get("one", "/resolve?host=db.example.org"), "10.1.2.3");
     let status = node.status("one");
     assert_eq!(status["memory_limit_bytes"], 96 << 20);
+    // Fifty thousandths of a second in every fifty: a whole core.
     assert_eq!(
         (&status["cpu_limit_percent"], &status["runtime"]),
-        (&json!(50), &json!("docker"))
+        (&json!(100), &json!("docker"))
     );
     assert_eq!(status["image"], image());
     assert!(
@@ -101,6 +107,45 @@ fn the_container_is_made_as_configured() {
         Some("127.0.0.1"),
         "never for the whole world"
     );
+}
+
+#[test]
+fn one_that_listens_within_its_container_only_is_told_so() {
+    if !engine_is_there() {
+        return;
+    }
+    let node = TestHost::with(|options| options.pace.start_limit = Duration::from_secs(3));
+    node.host
+        .apply(vec![Place::Docker.spec("one", json!({"MODE": "inside"}))]);
+    let message = node.try_url("one").unwrap_err();
+    for part in [
+        "listening on 127.0.0.1:5000",
+        "nobody outside its container",
+        "listen on 0.0.0.0",
+    ] {
+        assert!(message.contains(part), "{part} in {message}");
+    }
+}
+
+/// Its container is there, and nobody has asked for it yet: it goes with its system.
+#[test]
+fn what_is_replaced_while_it_starts_leaves_nothing() {
+    if !engine_is_there() {
+        return;
+    }
+    let node = TestHost::new();
+    for n in 0..20 {
+        node.host
+            .apply(vec![Place::Docker.spec("one", json!({"MODE": "deaf"}))]);
+        node.until("one", |snapshot| snapshot.state == State::Starting);
+        // A little later each time, so that every step of a start is cut off once.
+        let pause = Duration::from_millis(n * 15);
+        std::thread::sleep(pause);
+        node.host.apply(vec![]);
+    }
+    until("the end of all of them", || {
+        containers_of(&node.node_id).is_empty().then_some(())
+    });
 }
 
 #[test]

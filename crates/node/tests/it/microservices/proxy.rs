@@ -1,4 +1,5 @@
-//! A gigabyte each way through the proxy: the node holds little of it at any time.
+//! A gigabyte each way through the proxy, and a log that is flooded: the node holds little of it at
+//! any time.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -104,4 +105,29 @@ fn a_body_reaches_the_service_while_it_is_sent() {
     stream.write_all(b"other").unwrap();
     reader.read_exact(&mut heard).unwrap();
     assert_eq!(&heard, b"other");
+}
+
+/// 100 MB of lines, while somebody follows the log and does not read it.
+#[test]
+fn a_flooded_log_takes_little_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = json!({"command": ["python3", "-c", SCRIPT]});
+    write_project(
+        folder.path(),
+        &[json!({"_id": "one", "type": "system:microservice", "process": process})],
+    );
+    let node = Served::start(folder.path());
+    node.running("one");
+    let before = high_water_kb(&node);
+    let follow = "GET /api/systems/one/logs?follow=true HTTP/1.0\r\n\r\n";
+    let _follower = connect(&node, follow);
+    assert_eq!(node.ask("one", "/flood?bytes=100000000"), "flooded");
+    let log = node.get("/api/systems/one/logs").unwrap();
+    assert!((900..=1000).contains(&log.lines().count()));
+    let after = high_water_kb(&node);
+    assert!(
+        after - before < ROOM_KB,
+        "expected {ROOM_KB} kB at most, found {before} kB before and {after} kB after"
+    );
+    assert_eq!(node.running("one")["restarts"], 0);
 }

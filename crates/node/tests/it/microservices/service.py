@@ -52,13 +52,28 @@ class Service(http.server.BaseHTTPRequestHandler):
         elif url.path == "/kill":
             os.kill(os.getpid(), signal.SIGKILL)
         elif url.path == "/eat":
-            eaten = []
-            while True:
-                eaten.append(b"x" * (8 << 20))
+            eat()
+        elif url.path in ("/half", "/slow"):
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(1 << 30))
+            self.end_headers()
+            self.wfile.write(b'[{"_id": "1"},' + b" " * (1 << 20))
+            self.wfile.flush()
+            print("said half of it", flush=True)
+            eat() if url.path == "/half" else threading.Event().wait()
+        elif url.path == "/flood":
+            line = b"x" * 199 + b"\n"
+            for _ in range(int(asked["bytes"]) // (len(line) * 1000)):
+                os.write(1, line * 1000)
+            print("all is written", flush=True)
+            self.answer("flooded")
         else:
             self.send_error(404)
 
     def do_POST(self):
+        if self.path.startswith("/eat"):
+            eat()
         left = length = int(self.headers["Content-Length"])
         if self.path == "/parrot":
             self.send_response(200)
@@ -98,6 +113,13 @@ class Service(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def eat():
+    """Takes memory until there is none."""
+    eaten = []
+    while True:
+        eaten.append(b"x" * (8 << 20))
+
+
 def hold(port, name):
     """A connection that stays open for as long as this process lives."""
     line = socket.create_connection(("127.0.0.1", int(port)))
@@ -120,6 +142,11 @@ if "LIFELINE" in os.environ:
 if MODE == "deaf":
     print("listening to nobody", flush=True)
     threading.Event().wait()
-print("at your service", flush=True)
-port = int(os.environ.get("PORT") or 5000)
-http.server.ThreadingHTTPServer(("", port), Service).serve_forever()
+host, port = "", int(os.environ.get("PORT") or 5000)
+if MODE == "elsewhere":
+    port = 0
+if MODE == "inside":
+    host = "127.0.0.1"
+server = http.server.ThreadingHTTPServer((host, port), Service)
+print("at your service", *(server.server_address if port == 0 else ()), flush=True)
+server.serve_forever()

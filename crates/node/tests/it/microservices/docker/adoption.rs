@@ -1,6 +1,7 @@
 //! What a node that was killed left is taken over, or removed; what is not its own is not touched.
 
 use std::collections::HashMap;
+use std::process::{Command, Stdio};
 
 use bollard::Docker;
 use bollard::models::ContainerCreateBody;
@@ -18,9 +19,9 @@ fn system(id: &str, environment: Value) -> Value {
     }})
 }
 
+/// The node as the engine knows it.
 fn node_id(node: &Served) -> String {
-    let id = std::fs::read_to_string(node.data.join("node-id")).unwrap();
-    id.trim().to_owned()
+    tahini_node::backup::hosting_id(&node.data).unwrap()
 }
 
 #[test]
@@ -120,8 +121,85 @@ fn one_that_should_be_otherwise_by_now_is_replaced() {
     node.stop();
 }
 
+/// Two nodes with the same services on one engine, and a third over a copy of the first one's data,
+/// as a backup that is restored beside it: none touches what is another one's.
+#[test]
+fn nodes_on_one_engine_leave_each_other_alone() {
+    if !engine_is_there() {
+        return;
+    }
+    let folders = ["first", "second", "copy"].map(|_| tempfile::tempdir().unwrap());
+    let systems = [system("same", json!({}))];
+    for folder in &folders {
+        write_project(folder.path(), &systems);
+    }
+    let mut first = Served::start(folders[0].path());
+    let second = Served::start(folders[1].path());
+    let running = |node: &Served| (node.running("same"), node.ask("same", "/born"));
+    let before = [running(&first), running(&second)];
+    assert_ne!(before[0].1, before[1].1);
+
+    let data = folders[2].path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::copy(first.data.join("node-id"), data.join("node-id")).unwrap();
+    let mut copy = Served::start(folders[2].path());
+    let third = running(&copy);
+    for (node, (status, born)) in [&first, &second].into_iter().zip(&before) {
+        assert_eq!(node.ask("same", "/born"), *born);
+        assert_ne!(status["container_id"], third.0["container_id"]);
+    }
+    copy.stop();
+    first.stop();
+    assert_eq!(running(&second).1, before[1].1);
+    assert!(containers_of(&node_id(&first)).is_empty());
+}
+
+/// `tahini run` that was killed in the middle leaves a container, which the next one takes away.
+#[test]
+fn what_a_killed_command_left_is_removed_by_the_next() {
+    if !engine_is_there() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write_project(folder.path(), &[system("one", json!({}))]);
+    let pipes = folder.path().join("project/pipes");
+    std::fs::create_dir(&pipes).unwrap();
+    let write_pipe = |url: &str| {
+        let pipe = json!({"_id": "p", "type": "pipe", "pump": {"max_read_retries": 0},
+            "source": {"type": "json", "system": "one", "url": url}});
+        std::fs::write(pipes.join("p.conf.json"), pipe.to_string()).unwrap();
+    };
+    let data = folder.path().join("data");
+    let command = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tahini"));
+        command
+            .arg("run")
+            .arg(folder.path().join("project"))
+            .arg("--data")
+            .arg(&data)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    };
+    write_pipe("slow");
+    let mut first = command().spawn().unwrap();
+    let containers = || {
+        // Without an identity yet there is no container, either.
+        let is_known = data.join("node-id").exists();
+        let id = is_known.then(|| tahini_node::backup::hosting_id(&data).unwrap())?;
+        Some(containers_of(&id)).filter(|found| !found.is_empty())
+    };
+    let left = until("the container", containers);
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert_eq!(containers(), Some(left), "nobody took it away");
+    write_pipe("nothing-there");
+    command().status().unwrap();
+    assert_eq!(containers(), None);
+}
+
 /// A container that carries a node's label and does nothing.
-fn leave_container(node_id: &str) -> String {
+pub fn leave_container(node_id: &str) -> String {
     let labels = [("io.tahini.node", node_id), ("io.tahini.system", "kept")];
     let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let body = ContainerCreateBody {

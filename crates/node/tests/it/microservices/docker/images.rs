@@ -1,5 +1,7 @@
 //! Images: pulled from registries, with and without credentials, and looked at again in time.
 
+use std::time::Duration;
+
 use bollard::Docker;
 use bollard::auth::DockerCredentials;
 use bollard::models::{ContainerConfig, ContainerCreateBody};
@@ -182,8 +184,10 @@ fn a_private_image_needs_the_right_credentials() {
     assert!(!node.log("one").contains(password));
 }
 
-/// The image of the test's service, with one more variable: another image.
-fn other_image() -> String {
+/// The image of the test's service, with one more variable: another image, under a name that keeps it.
+fn other_image(variable: &str) -> String {
+    let variable = variable.to_owned();
+    let tag = uuid::Uuid::new_v4().to_string();
     on_engine(|docker: Docker| async move {
         let body = ContainerCreateBody {
             image: Some(image().to_owned()),
@@ -195,19 +199,21 @@ fn other_image() -> String {
             .unwrap();
         let options = CommitContainerOptions {
             container: Some(made.id.clone()),
+            repo: Some("localhost/tahini-test-other".to_owned()),
+            tag: Some(tag.clone()),
             ..CommitContainerOptions::default()
         };
         let config = ContainerConfig {
             cmd: Some(["python3", "-c", SCRIPT].map(str::to_owned).to_vec()),
-            env: Some(vec![format!("IMAGE={}", uuid::Uuid::new_v4())]),
+            env: Some(vec![variable]),
             ..ContainerConfig::default()
         };
-        let image = docker.commit_container(options, config).await.unwrap().id;
+        docker.commit_container(options, config).await.unwrap();
         docker
             .remove_container(&made.id, None::<RemoveContainerOptions>)
             .await
             .unwrap();
-        image
+        format!("localhost/tahini-test-other:{tag}")
     })
 }
 
@@ -218,7 +224,7 @@ fn a_schedule_brings_a_newer_image_and_leaves_the_others_alone() {
         return;
     }
     let registry = variable("TEST_REGISTRY");
-    let repos = [fresh_name(&registry), fresh_name(&registry)];
+    let repos = ["new", "old", "crashing", "deaf"].map(|_| fresh_name(&registry));
     let spec_of = |id: &str, repo: &str| {
         let config = json!({"docker": {
             "image": format!("{repo}:1"), "port": CONTAINER_PORT, "cpu_quota": 100,
@@ -226,18 +232,27 @@ fn a_schedule_brings_a_newer_image_and_leaves_the_others_alone() {
         }});
         ServiceSpec::from_config(id, &config, std::path::Path::new("/")).unwrap()
     };
-    for repo in &repos {
-        publish(image(), repo, None);
+    let [dies, deaf] = ["dies", "deaf"].map(|mode| other_image(&format!("MODE={mode}")));
+    for (repo, from) in repos.iter().zip([image(), image(), &dies, &deaf]) {
+        publish(from, repo, None);
     }
-    let node = TestHost::new();
-    node.host
-        .apply(vec![spec_of("new", &repos[0]), spec_of("old", &repos[1])]);
+    let node = TestHost::with(|options| {
+        let pace = &mut options.pace;
+        (pace.first_pause, pace.last_pause) = (Duration::from_secs(2), Duration::from_secs(4));
+    });
+    let ids = ["new", "old", "crashing", "deaf"];
+    let specs = ids.iter().zip(&repos).map(|(id, repo)| spec_of(id, repo));
+    node.host.apply(specs.collect());
+    node.until("crashing", |now| now.restarts > 0);
+    node.until_logged("deaf", "listening to nobody");
     let born = [node.get("new", "/born"), node.get("old", "/born")];
     let before = node.status("new");
 
     // The registry gets another one; the engine keeps the name for what it has.
-    let other = other_image();
-    publish(&other, &repos[0], None);
+    let other = other_image(&format!("IMAGE={}", uuid::Uuid::new_v4()));
+    for repo in [&repos[0], &repos[2], &repos[3]] {
+        publish(&other, repo, None);
+    }
     let repo = repos[0].clone();
     on_engine(async |docker: Docker| tag(&docker, image(), &repo).await);
 
@@ -249,7 +264,7 @@ fn a_schedule_brings_a_newer_image_and_leaves_the_others_alone() {
         let looked = node.log("old").contains("newer image and found none");
         (changed && looked).then_some(())
     };
-    super::super::place::until_within(std::time::Duration::from_secs(120), "the minute", look);
+    super::super::place::until_within(Duration::from_secs(120), "the minute", look);
     assert_ne!(node.get("new", "/born"), born[0]);
     let after = node.status("new");
     assert_ne!(after["image_id"], before["image_id"]);
@@ -257,6 +272,19 @@ fn a_schedule_brings_a_newer_image_and_leaves_the_others_alone() {
     assert!(node.log("new").contains("there is a newer image"));
     assert_eq!(node.get("old", "/born"), born[1]);
     assert_eq!(node.status("old")["restarts"], 0);
+
+    // Those that never ran get what was mended, too.
+    for id in ["crashing", "deaf"] {
+        node.until(id, |now| now.state == State::Running);
+        assert_eq!(node.status(id)["image_id"], after["image_id"]);
+    }
+    node.shutdown();
+    on_engine(|docker: Docker| async move {
+        for name in [dies, deaf, other] {
+            let removed = docker.remove_image(&name, None::<RemoveImageOptions>, None);
+            removed.await.unwrap();
+        }
+    });
 }
 
 #[test]
@@ -309,11 +337,11 @@ fn a_pull_shows_how_far_it_is() {
     assert_eq!(node.status("one")["pull"], Value::Null);
 }
 
-/// An archive of one file.
-fn tar_of(name: &str, bytes: &[u8]) -> Vec<u8> {
+/// An archive of one file, without its end.
+pub fn tar_of(name: &str, bytes: &[u8]) -> Vec<u8> {
     let mut header = [0u8; 512];
     header[..name.len()].copy_from_slice(name.as_bytes());
-    header[100..107].copy_from_slice(b"0000644");
+    header[100..107].copy_from_slice(b"0000755");
     header[108..115].copy_from_slice(b"0000000");
     header[116..123].copy_from_slice(b"0000000");
     header[124..135].copy_from_slice(format!("{:011o}", bytes.len()).as_bytes());

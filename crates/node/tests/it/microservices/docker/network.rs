@@ -11,12 +11,14 @@ use super::super::place::{
 };
 use crate::api::{TestNode, until};
 
-/// A node on loopback with a service in a container and one beside it, and a token of each role.
+/// A node on loopback with two services in containers and one beside them, and a token of each role.
 fn node_with_both() -> (TestNode, [String; 2]) {
     let mut tokens = [String::new(), String::new()];
     let node = TestNode::with(|options, folder| {
         let systems = [
             json!({"_id": "inside", "type": "system:microservice", "docker": {
+                "image": image(), "port": CONTAINER_PORT, "skip_pull": true, "cpu_quota": 100}}),
+            json!({"_id": "other-one", "type": "system:microservice", "docker": {
                 "image": image(), "port": CONTAINER_PORT, "skip_pull": true, "cpu_quota": 100}}),
             json!({"_id": "beside", "type": "system:microservice",
                 "process": {"command": ["python3", "-c", SCRIPT]}}),
@@ -27,7 +29,7 @@ fn node_with_both() -> (TestNode, [String; 2]) {
         let now = jiff::Timestamp::now().as_second().unsigned_abs();
         tokens = [Role::Reader, Role::Proxy].map(|role| key.issue(role, 600, now).unwrap());
     });
-    for id in ["inside", "beside"] {
+    for id in ["inside", "other-one", "beside"] {
         until(id, || {
             let status = node.json(&format!("/api/systems/{id}/status"));
             (status["running"] == true).then_some(())
@@ -71,6 +73,22 @@ fn the_node_is_reached_by_its_names_and_with_a_token_only() {
     let born: Value = serde_json::from_str(&born).unwrap();
     assert_eq!(born, node.json("/api/systems/beside/proxy/born"));
 
+    // Two in containers call each other without a detour, by their ids.
+    for (caller, variable, called) in [
+        ("inside", "SYSTEM_OTHER_ONE_URL", "other-one"),
+        ("other-one", "SYSTEM_INSIDE_URL", "inside"),
+    ] {
+        let born = node.json(&format!("/api/systems/{called}/proxy/born"));
+        let peer = format!("/api/systems/{caller}/proxy/peer?variable={variable}");
+        assert_eq!(node.json(&peer), born, "{caller} calls {called}");
+        let variables = node.json(&format!("/api/systems/{caller}/proxy/env"));
+        assert_eq!(
+            variables[variable],
+            format!("http://{called}:{CONTAINER_PORT}")
+        );
+        assert_eq!(variables["HOSTNAME"], caller);
+    }
+
     // The other way there is no detour.
     let variables = node.json("/api/systems/beside/proxy/env");
     let inside = node.json("/api/systems/inside/status")["url"].clone();
@@ -104,4 +122,21 @@ fn a_network_that_is_given_is_used_and_stays() {
     assert!(node.host.gateway().borrow().is_some());
     node.shutdown();
     on_engine(async |docker: Docker| docker.remove_network(&name).await.unwrap());
+}
+
+/// The engine's own bridge knows no names, and no more does a mode without a network of its own.
+#[test]
+fn without_names_the_way_leads_through_the_node() {
+    if !engine_is_there() {
+        return;
+    }
+    let node = TestHost::with(|options| options.docker_network = Some("bridge".to_owned()));
+    node.host.apply(vec![
+        Place::Docker.spec("caller", json!({})),
+        Place::Docker.spec("called", json!({})),
+    ]);
+    let variables = node.get("caller", "/env");
+    let way = "http://tahini:9042/api/systems/called/proxy";
+    assert_eq!(variables["SYSTEM_CALLED_URL"], way);
+    assert!(node.get("called", "/born").is_string());
 }

@@ -1,0 +1,71 @@
+//! One container that is being made.
+
+use std::sync::Arc;
+
+use bollard::Docker;
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
+
+use super::logs::Log;
+use super::running::remove;
+use super::runtime::StartError;
+
+/// A container that is being made.
+pub(super) struct Making {
+    pub docker: Docker,
+    pub body: ContainerCreateBody,
+    pub name: String,
+    /// The port of this machine on which it is published.
+    pub port: u16,
+    pub log: Arc<Log>,
+}
+
+impl Making {
+    /// Creates and starts it; gives its id.
+    pub async fn run(self) -> Result<String, StartError> {
+        let Making {
+            docker, body, name, ..
+        } = self;
+        let options = CreateContainerOptions {
+            name: Some(name.clone()),
+            ..CreateContainerOptions::default()
+        };
+        let created = docker.create_container(Some(options), body).await;
+        let created = created.map_err(|error| {
+            StartError::new(format!(
+                "expected the engine to create container {name}, found: {error}"
+            ))
+        })?;
+        for warning in &created.warnings {
+            self.log.note(&format!("the engine warns: {warning}"));
+        }
+        let started = docker
+            .start_container(&created.id, None::<StartContainerOptions>)
+            .await;
+        let Err(error) = started else {
+            return Ok(created.id);
+        };
+        remove(&docker, &created.id).await;
+        let text = error.to_string();
+        if text.contains("port is already allocated") || text.contains("address already in use") {
+            return Err(port_taken(self.port, &text));
+        }
+        Err(StartError::new(format!(
+            "expected the engine to start container {name}, found: {text}"
+        )))
+    }
+}
+
+/// The engine does not know the network that a container was to be in.
+pub(super) fn is_network_gone(error: &StartError) -> bool {
+    let text = error.message.to_lowercase();
+    text.contains("network") && text.contains("not found")
+}
+
+/// The port is somebody else's, so that another one may be tried.
+pub(super) fn port_taken(port: u16, found: &str) -> StartError {
+    StartError {
+        message: format!("expected port {port} to be free for a container, found: {found}"),
+        port_taken: true,
+    }
+}
