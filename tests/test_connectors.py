@@ -284,10 +284,6 @@ class VeryMany(Case):
         # What is loaded can be served: none of it is refused, and templates are unfolded.
         node = Node(TAHINI, self.folder, arguments=["--no-schedule"])
         self.addCleanup(node.end)
-        for part in ("pipes", "systems"):
-            (node.project / part).rmdir()
-        node.project.rmdir()
-        project.rename(node.project)
         node.start(seconds=120)
         listed = node.json("/api/pipes", seconds=120)
         self.assertEqual(len(listed), pipes)

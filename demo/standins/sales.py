@@ -21,8 +21,8 @@ REFRESH_TOKEN = "demo-sales-refresh-8e2a"
 CONTACTS = 60
 FIRST_ID = 1001
 # One token is good for so many requests, and one request in so many comes too fast.
-TOKEN_REQUESTS = 25
-TOO_FAST_EVERY = 20
+TOKEN_REQUESTS = 10
+TOO_FAST_EVERY = 15
 PAGE = 25
 FIRST = ["Anna", "Birk", "Celia", "Dag", "Elin", "Finn", "Gro", "Håkon", "Inga", "Jens"]
 LAST = ["Bakke", "Dale", "Engen", "Fjeld", "Hagen", "Lunde"]

@@ -246,8 +246,9 @@ fn judge(
         Json::Object(map) => map,
         _ => Map::new(),
     };
+    let mut unfolded = Vec::new();
     if component.kind == ComponentKind::Pipe {
-        unfold::unfold(&mut map, &mut resolved.moves, registry);
+        unfolded = unfold::unfold(&mut map, &mut resolved.moves, registry);
         component.moves.clone_from(&resolved.moves);
     }
     component.effective = Json::Object(match component.kind {
@@ -267,7 +268,8 @@ fn judge(
     if let Some(pipe) = as_pipe {
         checks::compaction(pipe, &mut problems);
         let checked = rules::check(pipe);
-        problems.extend(checked.problems);
+        let told = |problem: &Problem| unfold::is_worth_telling(problem, &unfolded);
+        problems.extend(checked.problems.into_iter().filter(told));
         component.reads = distinct(&checked.reads);
         *reads = checked
             .reads

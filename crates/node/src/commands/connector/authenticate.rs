@@ -241,6 +241,8 @@ fn account_of(oauth2: &Json, answer: &Json) -> anyhow::Result<Option<Json>> {
 }
 
 fn client() -> anyhow::Result<reqwest::Client> {
+    // The runtime brings what TLS needs.
+    runtime();
     reqwest::Client::builder()
         .timeout(Duration::from_secs(60))
         .build()
