@@ -94,6 +94,11 @@ class InTurn(unittest.TestCase):
         self.assertIn('"_id":"2"', said)
         self.assertIn("listening on port", said)
         self.assertIn('"running"', said)
+        self.assertIn('"restarting"', said)
+
+    def test_a_pipe_gives_what_is_expected(self):
+        said = self.after("tahini test hub --update")
+        self.assertEqual(said.count("1 passed, 0 failed"), 2, said)
 
     def test_the_checks_find_nothing(self):
         said = self.after("tahini microservice check")

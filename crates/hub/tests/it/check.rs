@@ -93,6 +93,27 @@ fn update_writes_what_was_found_and_then_the_test_passes() {
     assert!(checked(found, folder.path(), false).passed);
 }
 
+/// A source that gives changes gives an entity more than once, and in the end that it is deleted.
+#[test]
+fn what_update_wrote_of_one_that_lives_and_goes_passes() {
+    let mut world = World::new();
+    let entities = json!([{"_id": "x", "v": 1}, {"_id": "x", "_deleted": true},
+        {"_id": "y", "_deleted": true}]);
+    world.pipe(json!({"_id": "out", "source": {"type": "embedded", "entities": entities}}));
+    let folder = project("[]", &json!({}));
+    let project = Project::load(folder.path(), "test").unwrap();
+    for update in [true, false] {
+        let checked = check(&project.tests[0], world.hub(), update, &Cancel::new());
+        assert!(checked.passed, "{}", checked.message);
+    }
+    let text = fs::read_to_string(folder.path().join("expected/out.json")).unwrap();
+    let written: Json = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        written,
+        json!([{"_deleted": true, "_id": "x"}, {"_id": "x", "v": 1}])
+    );
+}
+
 #[test]
 fn a_missing_expected_file_names_itself_and_the_way_out() {
     let folder = project("[]", &json!({"file": "other.json"}));

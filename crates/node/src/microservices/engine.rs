@@ -18,6 +18,16 @@ const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// How long an engine may take to begin its answer, in seconds.
 const ANSWER_SECONDS: u64 = 120;
 
+/// What an engine's client met, in the words of whoever met it first: the client's own say no more
+/// than that it did not get through.
+pub(super) fn met(error: &Error) -> String {
+    let mut first: &dyn std::error::Error = error;
+    while let Some(cause) = first.source() {
+        first = cause;
+    }
+    first.to_string()
+}
+
 /// Where an engine is.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Place {
@@ -70,9 +80,9 @@ impl Place {
         };
         let docker = self.open().map_err(|error| help(&error))?;
         let docker = docker.negotiate_version().await;
-        let docker = docker.map_err(|error| help(&error))?;
+        let docker = docker.map_err(|error| help(&met(&error)))?;
         let left = Left::of(&docker, node_id).await;
-        let left = left.map_err(|error| help(&error))?;
+        let left = left.map_err(|error| help(&met(&error)))?;
         // An engine that does not tell is taken at its word that it can run what it has.
         let version = docker.version().await.unwrap_or_default();
         Ok(Found {

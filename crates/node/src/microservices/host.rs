@@ -17,6 +17,7 @@ use super::docker::DockerRuntime;
 use super::environment::{Peer, node_environment};
 use super::keeper::{Keeper, Pace, Wish};
 use super::ledger::Ledger;
+use super::listening::listens;
 use super::logs::{Log, SharedRedactor};
 use super::process::ProcessRuntime;
 use super::runtime::{Launch, Runtime, Vitals};
@@ -36,7 +37,7 @@ const STILL_THERE: Duration = Duration::from_millis(500);
 /// How long it is waited for how a service ended that has.
 const ENDING: Duration = Duration::from_secs(5);
 /// Between two looks whether it has ended.
-const ENDED_LOOK: Duration = Duration::from_millis(20);
+const ENDED_LOOK: Duration = Duration::from_millis(50);
 /// Pause before an engine that was out of reach is asked again what there is to tidy up.
 const TIDY_PAUSE: Duration = Duration::from_secs(2);
 /// What stopping everything may take beyond the grace period.
@@ -356,7 +357,11 @@ impl Host {
             if let Some(exit) = now.last_exit.filter(|exit| exit.at >= since) {
                 return Some(format!("microservice {id} ended: {}", exit.reason()));
             }
-            let is_ending = now.instance.is_some_and(|one| one.has_ended());
+            // One whose process is gone no longer listens; its engine may need a while to say why.
+            let is_ending = match now.instance {
+                Some(one) => one.has_ended() || !listens(one.as_ref()).await,
+                None => false,
+            };
             let limit = if is_ending { ENDING } else { STILL_THERE };
             let left = limit.checked_sub(begun.elapsed())?;
             let _ = timeout(left.min(ENDED_LOOK), shown.changed()).await;

@@ -12,6 +12,7 @@ use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
+use super::engine::met;
 use super::logs::Log;
 use super::runtime::{Pulled, StartError};
 use super::spec::DockerSpec;
@@ -200,7 +201,8 @@ async fn find(docker: &Docker, image: &str) -> Result<Option<Resolved>, StartErr
         }
         Err(error) if status_of(&error) == Some(404) => Ok(None),
         Err(error) => Err(StartError::new(format!(
-            "the engine was asked for image {image}: {error}"
+            "expected the engine to tell about image {image}, found: {}; is it running?",
+            met(&error)
         ))),
     }
 }

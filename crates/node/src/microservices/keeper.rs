@@ -17,6 +17,8 @@ use super::state::{Snapshot, State};
 
 /// So many ports are tried when others take them first.
 const PORT_ATTEMPTS: usize = 5;
+/// What stands between a message and the service's last lines.
+const TAIL: &str = "; its last lines:";
 /// So many lines of the service's output stand in a message.
 const LINES_IN_MESSAGE: usize = 5;
 
@@ -172,9 +174,9 @@ impl Keeper {
                 failures + 1
             };
             let pause = self.pace.pause(failures);
-            let headline = message.lines().next().unwrap_or_default();
             self.log.note(&format!(
-                "{headline} Started again in {} s.",
+                "{}; started again in {} s",
+                headline(&message),
                 pause.as_secs_f64()
             ));
             tracing::warn!(system = self.id, "{}", self.log.redactor().redact(&message));
@@ -333,7 +335,7 @@ impl Keeper {
         }
         let message = complaint(spec, instance.as_ref(), self.pace.start_limit).await;
         let message = self.with_tail(message);
-        self.log.note(message.lines().next().unwrap_or_default());
+        self.log.note(headline(&message));
         tracing::warn!(system = self.id, "{message}");
         self.show(|snapshot| {
             snapshot.state = State::Failed;
@@ -381,7 +383,7 @@ impl Keeper {
         if tail.is_empty() {
             return format!("{message}; it wrote nothing");
         }
-        let whole = format!("{message}; its last lines:\n{tail}");
+        let whole = format!("{message}{TAIL}\n{tail}");
         self.log.redactor().redact(&whole).into_owned()
     }
 
@@ -400,6 +402,12 @@ impl Keeper {
             };
         });
     }
+}
+
+/// A message without the service's last lines, which the log has anyway.
+fn headline(message: &str) -> &str {
+    let first = message.lines().next().unwrap_or_default();
+    first.strip_suffix(TAIL).unwrap_or(first)
 }
 
 fn failed(state: State, message: String, exit: Option<Exit>, ran: Duration) -> Over {

@@ -34,7 +34,7 @@ pub(super) async fn until_it_listens(instance: &dyn Instance) {
 }
 
 /// Whether a connection is accepted, and by the service itself.
-async fn listens(instance: &dyn Instance) -> bool {
+pub(super) async fn listens(instance: &dyn Instance) -> bool {
     if let Some(door) = instance.door() {
         match timeout(DOOR_LIMIT, TcpStream::connect(door)).await {
             Ok(Ok(_)) => return true,

@@ -6,6 +6,7 @@ use bollard::Docker;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
 
+use super::engine::met;
 use super::logs::Log;
 use super::running::remove;
 use super::runtime::StartError;
@@ -33,7 +34,8 @@ impl Making {
         let created = docker.create_container(Some(options), body).await;
         let created = created.map_err(|error| {
             StartError::new(format!(
-                "expected the engine to create container {name}, found: {error}"
+                "expected the engine to create container {name}, found: {}",
+                met(&error)
             ))
         })?;
         for warning in &created.warnings {
@@ -46,7 +48,7 @@ impl Making {
             return Ok(created.id);
         };
         remove(&docker, &created.id).await;
-        let text = error.to_string();
+        let text = met(&error);
         if text.contains("port is already allocated") || text.contains("address already in use") {
             return Err(port_taken(self.port, &text));
         }

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::engine::Engine;
+use super::engine::{Engine, met};
 use super::image::{Resolved, status_of};
 use super::logs::Log;
 use super::output::{ENGINE_PAUSE, Follower, state_of};
@@ -202,7 +202,8 @@ fn pid_of(found: ContainerInspectResponse) -> Option<i64> {
 }
 
 fn no_answer(error: &Error) -> String {
-    format!("the engine does not answer, so that nobody knows how the service is: {error}")
+    let found = met(error);
+    format!("the engine does not answer, so that nobody knows how the service is: {found}")
 }
 
 impl Watch {
