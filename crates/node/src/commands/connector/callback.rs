@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use tahini_hub::Cancel;
 
 /// The path of that address.
 const PATH: &str = "/login_callback";
@@ -58,7 +59,7 @@ impl Callback {
                             patience.as_secs()
                         );
                     }
-                    std::thread::sleep(LOOK);
+                    let _ = Cancel::new().sleep(LOOK);
                 }
                 Err(error) => return Err(error).context("the browser could not be answered"),
             }
