@@ -8,6 +8,7 @@ use tahini_entity::{Dict, Entity, Str, Value};
 
 use crate::analysis::{Cause, Properties};
 use crate::context::Context;
+use crate::dependencies::Dependencies;
 use crate::error::{JsonPath, Problem};
 use crate::eval::{Env, Machine};
 use crate::expr::{Block, Expr};
@@ -38,6 +39,7 @@ pub struct Program {
     pub(crate) datasets: Vec<String>,
     pub(crate) reads: Vec<Read>,
     pub(crate) indexes: Vec<Index>,
+    pub(crate) dependencies: Dependencies,
     pub(crate) facts: Facts,
     pub(crate) properties: Properties,
     pub(crate) causes: Vec<Cause>,
@@ -115,6 +117,7 @@ impl Program {
             datasets: Vec::new(),
             reads: Vec::new(),
             indexes: Vec::new(),
+            dependencies: Dependencies::default(),
             facts: Facts::default(),
             properties: Properties::default(),
             causes: Vec::new(),
@@ -136,6 +139,11 @@ impl Program {
     /// The indexes that the rules' joins want.
     pub fn indexes(&self) -> &[Index] {
         &self.indexes
+    }
+
+    /// How changes of joined entities lead back to the entities that have to be processed again.
+    pub fn dependencies(&self) -> &Dependencies {
+        &self.dependencies
     }
 
     /// The properties of the source entity that the rules read.
@@ -213,6 +221,14 @@ impl Index {
     /// The dataset's id.
     pub fn dataset(&self) -> &str {
         &self.dataset
+    }
+
+    /// The same expression over the entities of another dataset.
+    pub fn in_dataset(&self, dataset: &str) -> Index {
+        Index {
+            dataset: dataset.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// The expression in one stable form: equal fingerprints have equal keys.

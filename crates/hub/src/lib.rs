@@ -12,6 +12,7 @@ mod compaction;
 pub mod completeness;
 pub mod config;
 pub mod cron;
+pub mod dependency;
 pub mod entity_type;
 pub mod execution_log;
 mod failure;

@@ -6,6 +6,7 @@ use serde_json::{Map, Value as Json};
 
 use super::{Compiler, deeper};
 use crate::error::{Problem, Segment};
+use crate::expr::Expr;
 use crate::limits::MAX_NESTING;
 use crate::options::Options;
 use crate::program::{Index, Program};
@@ -36,16 +37,11 @@ pub(crate) fn compile_index(
     index.ok_or(compiler.problems)
 }
 
-impl Compiler<'_> {
+impl<'c> Compiler<'c> {
     /// The index over a dataset's entities that a join wants. `None` when the expression is
     /// wrong, which is noted.
     pub(crate) fn make_index(&mut self, dataset: &str, alias: &str, json: &Json) -> Option<Index> {
-        let mut alone = Compiler::new(self.options);
-        alone.path = self.path.clone();
-        alone.scope.aliases = vec![alias.to_owned()];
-        let others = self.scope.aliases.iter().filter(|other| *other != alias);
-        alone.scope.others = others.cloned().collect();
-        let expr = alone.expression(json);
+        let (mut alone, expr) = self.alone(alias, json);
         let failed = alone.failed();
         self.errors += alone.errors;
         self.warnings += alone.warnings;
@@ -59,13 +55,41 @@ impl Compiler<'_> {
             }
             return None;
         }
+        Some(self.index_of(dataset, alias, json, (expr, alone.program.slots)))
+    }
+
+    /// The index over what is on the other side of a join, if that can have one.
+    pub(super) fn index_there(&self, alias: &str, json: &Json) -> Option<Index> {
+        let (alone, expr) = self.alone(alias, json);
+        let fits = !alone.failed() && alone.program.causes.is_empty();
+        fits.then(|| self.index_of("", alias, json, (expr, alone.program.slots)))
+    }
+
+    /// An expression that knows one alias and nothing else.
+    fn alone(&self, alias: &str, json: &Json) -> (Compiler<'c>, Expr) {
+        let mut alone = Compiler::new(self.options);
+        alone.path = self.path.clone();
+        alone.scope.aliases = vec![alias.to_owned()];
+        let others = self.scope.aliases.iter().filter(|other| *other != alias);
+        alone.scope.others = others.cloned().collect();
+        let expr = alone.expression(json);
+        (alone, expr)
+    }
+
+    fn index_of(
+        &self,
+        dataset: &str,
+        alias: &str,
+        json: &Json,
+        (expr, slots): (Expr, u32),
+    ) -> Index {
         let mut program = Program::bare(self.options);
-        program.slots = alone.program.slots;
-        Some(Index {
+        program.slots = slots;
+        Index {
             dataset: dataset.to_owned(),
             fingerprint: self.fingerprint(alias, json),
             expr: Arc::new((expr, program)),
-        })
+        }
     }
 
     /// The expression without the alias's name; with what namespaces make of it, when they are on.

@@ -313,33 +313,28 @@ const DEPENDENCY_TRACKING: &[Property] = &[
     row(
         "dependency_warning_threshold",
         Integer(0),
-        "Entities in memory that are worth a warning.",
-    )
-    .not_yet(),
+        "A run warns when changes of joined datasets concern more entities than this.",
+    ),
     row(
         "dependency_error_threshold",
         Integer(0),
-        "Entities in memory that fail the run.",
-    )
-    .not_yet(),
+        "A run fails when they concern more than this.",
+    ),
     row(
         "dependency_warning_threshold_total_bytes",
         Integer(0),
-        "Bytes that are worth a warning.",
-    )
-    .not_yet(),
+        "A run warns when the entities that they concern have more bytes than this.",
+    ),
     row(
         "dependency_error_threshold_total_bytes",
         Integer(0),
-        "Bytes that fail the run.",
-    )
-    .not_yet(),
+        "A run fails when those have more than this.",
+    ),
     row(
         "enable_hops_thresholds",
         Boolean,
-        "The same limits for `hops`.",
-    )
-    .not_yet(),
+        "The limits of entities hold for what `hops` joins with one entity of the source, too.",
+    ),
 ];
 
 const NODE_DEPENDENCY_TRACKING: &[Property] = &[

@@ -25,6 +25,8 @@ mod compaction;
 mod completeness;
 mod continuation;
 mod datasets;
+mod dependencies;
+mod dependencies_at_random;
 mod entity_types;
 mod execution_log;
 mod faulty;

@@ -93,6 +93,7 @@ fn carry_out(
         "start" => node.scheduler.start_run(id, run(false))?,
         "start-rescan" => node.scheduler.start_run(id, run(true))?,
         "reset-rescan" => hub.reset_rescan(id)?,
+        "reset-tracking" => hub.reset_tracking(id)?,
         "stop" => {
             hub.stop(id)?;
         }

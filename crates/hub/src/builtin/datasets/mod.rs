@@ -154,6 +154,25 @@ impl Inputs {
         Ok(true)
     }
 
+    /// The view of a dataset, and the end of what is read in it.
+    fn view(&self, dataset: &str) -> Option<(&dyn Snapshot, Seq)> {
+        let input = self.all.iter().find(|input| input.name == dataset)?;
+        let snapshot = input.snapshot.as_deref()?;
+        Some((snapshot, snapshot.head().next))
+    }
+
+    /// These versions of a dataset, as far as they are there and not deleted.
+    fn living(&self, dataset: &str, seqs: &[Seq]) -> Result<Batch, Failure> {
+        let (mut all, mut living) = (Batch::new(), Batch::new());
+        if let Some((snapshot, _)) = self.view(dataset) {
+            snapshot.at(seqs, &mut all)?;
+        }
+        for record in all.iter().filter(|record| !record.meta.deleted) {
+            living.push(record);
+        }
+        Ok(living)
+    }
+
     /// How far all of them were read.
     fn place(&self) -> Option<Offset> {
         let read = self.all.iter();
