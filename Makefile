@@ -5,7 +5,7 @@ RELEASE := $(TARGET)/release/tahini
 PYTHON := .cache/venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check bench hosting soak clean
+.PHONY: help build demo test check bench hosting rest soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ bench: build ## Measure, and write docs/performance.md
 hosting: build ## Measure hosted microservices beside a real engine (root), into docs/performance.md
 	@tests/rig/prepare.sh engine
 	@tests/rig/with-engine.sh python3 benches/services.py --tahini $(RELEASE)
+
+rest: build ## Measure collecting over REST beside a bare HTTP client, into docs/performance.md
+	@python3 benches/rest.py --tahini $(RELEASE)
 
 soak: build ## Work on a node and kill it again and again, DURATION=600 seconds; PASS or what was found
 	@python3 tests/soak.py --tahini $(RELEASE) --seconds $(or $(DURATION),600) $(if $(SEED),--seed $(SEED))

@@ -136,7 +136,7 @@ class People(StandIn):
 
 class Hr(People):
     name = "hr"
-    port = 9255
+    port = 9257
     token = "demo-hr-token-8c1e"
     version_in_body = True
     first_day = 3
@@ -145,7 +145,7 @@ class Hr(People):
 
 class Support(People):
     name = "support"
-    port = 9256
+    port = 9258
     token = "demo-support-token-37fa"
     first_day = 2
     # The same people as in HR, by an address that is written otherwise; and one of its own.
@@ -154,6 +154,6 @@ class Support(People):
 
 class Billing(People):
     name = "billing"
-    port = 9257
+    port = 9259
     token = "demo-billing-token-b402"
     start = (BO, DINA, EIR)

@@ -16,11 +16,13 @@ import threading
 from crm import Crm
 from github import GitHub
 from hubspot import HubSpot
+from orders import Orders
 from people import Billing, Hr, Support
 from postcode import Postcode
+from sales import Sales
 from standin import LOOPBACK
 
-STANDINS = (HubSpot, GitHub, Crm, Postcode, Hr, Support, Billing)
+STANDINS = (HubSpot, GitHub, Crm, Postcode, Orders, Sales, Hr, Support, Billing)
 
 
 def main():
