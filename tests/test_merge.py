@@ -134,5 +134,28 @@ class Namespaces(unittest.TestCase):
         self.assertEqual(found["hr-id:1"]["$ids"], ["hr-id:1"])
 
 
+class Loop(unittest.TestCase):
+    def test_a_flow_that_feeds_itself_is_named(self):
+        """What is merged goes on, is changed, and is merged again: without end."""
+        source = {"type": "merge", "version": 2, "datasets": ["seed s", "onward o"], "equality_sets": [["s.k", "o.k"]], "identity": "first", "strategy": "compact"}
+        onward = {"default": [["add", "_id", "on"], ["add", "k", "_S.k"], ["add", "n", ["plus", 1, ["max", ["coalesce", ["list", "_S.n", 0]]]]]]}
+        configs = [
+            {"_id": "seed", "source": {"type": "embedded", "entities": [{"_id": "a", "k": 1, "n": 0}]}},
+            {"_id": "golden", "source": source},
+            {"_id": "onward", "source": {"type": "dataset", "dataset": "golden"}, "transform": {"type": "dtl", "rules": onward}},
+        ]
+        with tempfile.TemporaryDirectory(prefix="tahini-merge-") as folder:
+            folder = Path(folder)
+            (folder / "pipes").mkdir()
+            for config in configs:
+                (folder / f"pipes/{config['_id']}.conf.json").write_text(json.dumps({"type": "pipe", **config}))
+            done = subprocess.run([TAHINI, "run", folder, "--data", folder / "data", "--max-passes", "8"], capture_output=True, text=True, timeout=60)
+        self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
+        told = done.stdout + done.stderr
+        self.assertIn("not at rest", told)
+        for pipe in ("golden", "onward"):
+            self.assertRegex(told.split("not at rest")[1], pipe)
+
+
 if __name__ == "__main__":
     unittest.main()
