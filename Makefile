@@ -16,6 +16,7 @@ build: ## Build the node, optimised: target/release/tahini
 # TAHINI=PATH runs a node that is already built.
 demo: $(if $(TAHINI),,build) ## Run the example integrations; ONCE=1 ends instead of staying up, DOCKER=1 runs containers
 	@tests/rig/prepare.sh venv
+	@$(if $(DOCKER),,$(PYTHON) demo/golden.py --tahini $(or $(TAHINI),$(RELEASE)))
 	@$(PYTHON) demo/demo.py --tahini $(or $(TAHINI),$(RELEASE)) $(if $(ONCE),--once) $(if $(DOCKER),--docker)
 
 test: ## Everything CI runs; installs and starts what it needs
@@ -26,7 +27,7 @@ check: ## The first minute of it: format, shape, lints, unit tests
 
 bench: build ## Measure, and write docs/performance.md
 	@tests/rig/prepare.sh venv
-	@$(PYTHON) benches/run.py --tahini $(RELEASE); import=$$?; $(PYTHON) benches/store.py && $(PYTHON) benches/dtl.py --tahini $(RELEASE) && exit $$import
+	@$(PYTHON) benches/run.py --tahini $(RELEASE); import=$$?; $(PYTHON) benches/store.py && $(PYTHON) benches/dtl.py --tahini $(RELEASE) && $(PYTHON) benches/merge.py --tahini $(RELEASE) && exit $$import
 
 hosting: build ## Measure hosted microservices beside a real engine (root), into docs/performance.md
 	@tests/rig/prepare.sh engine

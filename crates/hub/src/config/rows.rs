@@ -692,8 +692,7 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         Integer(1),
         "The most entities that are merged into one.",
     )
-    .or("50000")
-    .not_yet(),
+    .or("50000"),
     row("always_index_ids", Boolean, "Dataset sinks index `$ids`.").or("false"),
     row(
         "if_source_empty",

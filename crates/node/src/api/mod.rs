@@ -19,6 +19,7 @@ mod gate;
 mod indexes;
 mod language;
 mod listing;
+mod merge;
 mod page;
 mod pipes;
 mod preview;

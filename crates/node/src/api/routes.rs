@@ -3,8 +3,8 @@
 
 use super::{
     Access, Handle, Param, Place, Route, Verb, backups, components, config, datasets, entities,
-    entity_types, env, indexes, language, page, pipes, preview, proxy, publishers, pump, receivers,
-    secrets, status, systems,
+    entity_types, env, indexes, language, merge, page, pipes, preview, proxy, publishers, pump,
+    receivers, secrets, status, systems,
 };
 
 const fn path(name: &'static str) -> Param {
@@ -233,6 +233,13 @@ pub static ROUTES: &[Route] = &[
         &[PIPE, body()],
         Handle::Work(preview::preview),
         "What a pipe makes of a given entity, transform by transform; nothing is written.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/merge-explain",
+        &[PIPE, query("entity_id")],
+        Handle::Work(merge::explained),
+        "What an entity was merged with, and which rule and value joined them.",
     ),
     route(
         Verb::Get,
