@@ -185,6 +185,7 @@ def test_steps():
         Step("the README's first pipe", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_readme.py"], unittest_count, env=with_node),
         Step("services that are newly written", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_microservices.py"], unittest_count, env=with_node, limit=20 * MINUTE),
         Step("the guide to microservices", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_guide.py", "-k", "InTurn"], unittest_count, env=with_node),
+        Step("connectors", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_connectors.py"], unittest_count, env=with_node, limit=20 * MINUTE),
         Step("full and damaged disks", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_disk.py"], unittest_count, env=with_node),
         Step("rescans and kills", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_rescans.py"], unittest_count, env=with_node),
         Step("joins that stay true", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_joins.py"], unittest_count, env=with_node),

@@ -448,7 +448,8 @@ impl Readers {
             };
             // What it gave last may have to go through the pipe again while newer versions wait.
             let waits = pipe.bounds_source() && !live.ways.datasets().is_empty();
-            let compares = !source["subset"].is_null() || waits;
+            let merges = pipe.kind("source") == "merge";
+            let compares = !source["subset"].is_null() || waits || merges;
             readers.hold(first, all || compares || !keeps_places(pipe.kind("source")));
         }
         Ok(readers)

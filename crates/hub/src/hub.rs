@@ -19,6 +19,7 @@ use crate::secrets::SecretSource;
 use crate::{Cancel, Clock, Failure, Registry, Services, breaker, compaction, indexes, rescan};
 
 pub use live::{LivePipe, LiveState, Refusal};
+pub use place::shown;
 
 use live::Shared;
 

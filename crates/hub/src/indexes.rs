@@ -14,6 +14,7 @@ use tahini_store::{Declared, IndexDef};
 
 use crate::config::{dtl_options, without_secrets};
 use crate::dependency::{Given, Ways};
+use crate::merge::Merging;
 use crate::{Hub, Pipe};
 
 /// An index that pipes want.
@@ -46,7 +47,7 @@ pub(crate) fn fingerprint(index: &Index, given: Option<&Given>) -> String {
 pub(crate) fn keys(index: &Index, given: Option<&Given>, record: Record<'_>, out: &mut Vec<u128>) {
     let mut values = Vec::new();
     match given {
-        None => index.keys(&record.to_entity(), &mut values),
+        None => index.keys_of(record, &mut values),
         Some(given) => {
             for entity in given.entities(record) {
                 index.keys(&entity, &mut values);
@@ -87,6 +88,13 @@ pub(crate) fn of_pipe(pipe: &Pipe, ways: &Ways) -> Vec<Arc<Index>> {
         (source["dataset"].as_str(), subset::sides(&source["subset"]))
     {
         indexes.extend(compiled(dataset, index));
+    }
+    if source["type"] == "merge"
+        && let Some(source) = source.as_object()
+        && let Ok(merging) = Merging::compile(source, &options)
+    {
+        let keys = merging.keys.into_iter();
+        indexes.extend(keys.filter_map(|key| Arc::into_inner(key.index)));
     }
     for transform in pipe.transforms() {
         let rules = &transform["rules"];

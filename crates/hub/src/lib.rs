@@ -23,6 +23,7 @@ pub mod indexes;
 mod intake;
 mod known;
 mod lookup;
+pub mod merge;
 mod open_systems;
 pub mod pipe;
 pub mod places;

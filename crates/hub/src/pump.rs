@@ -318,7 +318,8 @@ impl Work<'_, '_, '_> {
             self.tracker.observe(&self.intake.batch)?;
             self.leave_out_processed();
             since_checkpoint += 1;
-            let due = since_checkpoint >= self.pipe.checkpoint_interval && step == Step::More;
+            let due = since_checkpoint >= self.pipe.checkpoint_interval || source.whole();
+            let due = due && step == Step::More;
             let progress = due.then(|| self.progress(source.as_mut())).flatten();
             if due {
                 since_checkpoint = 0;

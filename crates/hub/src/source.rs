@@ -81,6 +81,12 @@ pub trait Source: Send {
         false
     }
 
+    /// Whether what was given since the last place counts only together with the next one: then
+    /// every batch ends at a place, and both go into one commit where the sink is a dataset.
+    fn whole(&self) -> bool {
+        false
+    }
+
     /// Whether what the source reads from is populated: its first load has finished.
     fn populated(&self) -> bool {
         true

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
+use tahini_entity::Str;
 
 use super::{Compiler, deeper};
 use crate::error::{Problem, Segment};
@@ -35,6 +36,47 @@ pub(crate) fn compile_index(
         None => compiler.make_index(dataset, "_S", json),
     };
     index.ok_or(compiler.problems)
+}
+
+/// Compiles one side of an equality between datasets, over the entities of `dataset`, which the
+/// expression calls `alias`; `others` are the aliases that it must not mention.
+///
+/// # Errors
+/// All problems at once, with paths from the expression's own root.
+pub(crate) fn compile_side(
+    dataset: &str,
+    alias: &str,
+    others: &[String],
+    json: &Json,
+    options: &Options,
+) -> Result<Index, Vec<Problem>> {
+    let mut compiler = Compiler::new(options);
+    let deep = deeper(json, MAX_NESTING);
+    if let Some(path) = &deep {
+        compiler.path.extend_from_slice(path);
+        compiler.error(format!(
+            "expected an expression nested at most {MAX_NESTING} levels deep, found a deeper one"
+        ));
+    }
+    compiler.scope.aliases = others.to_vec();
+    let index = match deep {
+        Some(_) => None,
+        None => compiler.make_index(dataset, alias, json),
+    };
+    let mut index = index.ok_or(compiler.problems)?;
+    if json.to_string().contains("$ids") {
+        index.own_ids = true;
+        index.fingerprint.push_str(" or its own");
+    }
+    Ok(index)
+}
+
+/// The root property that an expression reads and nothing else, where no namespaces are at work.
+fn plain(alias: &str, json: &Json, options: &Options) -> Option<Str> {
+    let path = json.as_str()?.strip_prefix(alias)?.strip_prefix('.')?;
+    let simple = !path.is_empty() && !path.contains(['.', ':', '*', '\'']);
+    let simple = simple && !path.starts_with(['_', '$']);
+    (simple && !options.namespaced_identifiers).then(|| path.into())
 }
 
 impl<'c> Compiler<'c> {
@@ -88,6 +130,8 @@ impl<'c> Compiler<'c> {
         Index {
             dataset: dataset.to_owned(),
             fingerprint: self.fingerprint(alias, json),
+            own_ids: false,
+            plain: plain(alias, json, self.options),
             expr: Arc::new((expr, program)),
         }
     }
@@ -99,7 +143,7 @@ impl<'c> Compiler<'c> {
             let text = expression.to_string();
             let property = Json::from(self.options.property());
             // What is not there has a default, and URIs get a namespace, that are the pipe's own.
-            let (ids, uris) = (text.contains("$ids"), text.contains("\"ni-collapse\""));
+            let (ids, uris) = (text.contains("$ids"), text.contains("\"ni\""));
             let identity = ids.then(|| format!(" of {}", Json::from(self.options.identity())));
             let spaces = || {
                 format!(

@@ -9,7 +9,7 @@ pub(crate) mod suggest;
 mod way_back;
 
 pub(crate) use call::{Given, assign};
-pub(crate) use index::compile_index;
+pub(crate) use index::{compile_index, compile_side};
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};

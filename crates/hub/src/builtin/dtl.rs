@@ -37,6 +37,7 @@ pub(super) const DEF: TransformDef = TransformDef {
             "Whether the rules do anything outside.",
         ),
     ],
+    stands_for: None,
     open,
 };
 

@@ -12,8 +12,8 @@ use super::known::DATASET_SOURCES;
 use super::model;
 use super::problem::Problem;
 use super::secret::{misplaced, without_secrets};
-use crate::completeness;
 use crate::dependency::{gives_again, is_known};
+use crate::{completeness, merge};
 
 /// What the language has to know of a pipe: namespaces and source of the effective `pipe`,
 /// `id_required` of the effective `transform`. For its `trigger_on` there is [`trigger_on`].
@@ -102,6 +102,8 @@ pub(crate) struct Checked {
 pub(crate) fn check(pipe: &Map<String, Json>) -> Checked {
     let mut checked = Checked::default();
     check_subset(pipe, &mut checked.problems);
+    let options = dtl_options(pipe, &Map::new());
+    checked.problems.extend(merge::problems(pipe, &options));
     check_completeness(pipe, &mut checked.problems);
     check_indexes(pipe, &mut checked.problems);
     for (path, transform) in model::transforms(pipe) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tahini_entity::Offset;
-use tahini_store::{Dataset, StateWrite, StoreError};
+use tahini_store::{Backend, Dataset, Snapshot, StateWrite, StoreError};
 
 use super::{Hub, LivePipe, Refusal, commit_state};
 use crate::config::known::keeps_places;
@@ -267,8 +267,8 @@ impl Hub {
         }
         let log = crate::execution_log::dataset_id(&pipe.id);
         let home = pipe.sink_dataset().unwrap_or(&log);
-        let offset = match self.world.store.find(home)? {
-            Some(home) => progress::offset(home.snapshot()?.as_ref(), &pipe.id)?,
+        let offset = match shown(self.world.store.as_ref(), home)? {
+            Some(home) => progress::offset(home.as_ref(), &pipe.id)?,
             None => None,
         };
         let mut unread = 0;
@@ -288,8 +288,8 @@ impl Hub {
         };
         let log = crate::execution_log::dataset_id(&pipe.id);
         let home = pipe.sink_dataset().unwrap_or(&log);
-        let home = match self.world.store.find(home)? {
-            Some(home) if !followed.is_empty() => home.snapshot()?,
+        let home = match shown(self.world.store.as_ref(), home)? {
+            Some(home) if !followed.is_empty() => home,
             _ => return Ok(all),
         };
         for name in followed {
@@ -326,9 +326,20 @@ impl Hub {
 
     /// How many versions a dataset ever had.
     fn next(&self, dataset: &str) -> Result<u64, StoreError> {
-        Ok(match self.world.store.find(dataset)? {
-            Some(dataset) => dataset.snapshot()?.head().next,
-            None => 0,
-        })
+        let found = shown(self.world.store.as_ref(), dataset)?;
+        Ok(found.map_or(0, |snapshot| snapshot.head().next))
+    }
+}
+
+/// A dataset for people to look at: what is left of it, where it is damaged; nothing, where that
+/// cannot be told. Who looks at many is not kept from it by one.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn shown(store: &dyn Backend, name: &str) -> Result<Option<Box<dyn Snapshot>>, StoreError> {
+    match store.find(name) {
+        Ok(Some(dataset)) => dataset.remains().map(Some),
+        Ok(None) | Err(StoreError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }

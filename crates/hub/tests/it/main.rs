@@ -38,6 +38,8 @@ mod lookup;
 mod lying_disk;
 mod many_datasets;
 mod many_failed;
+mod merge;
+mod merge_at_random;
 mod middle;
 mod moments;
 mod namespaces;

@@ -8,7 +8,7 @@ use tahini_entity::Offset;
 use tahini_hub::breaker::{self, Tripped};
 use tahini_hub::config::{Problem, keeps_places};
 use tahini_hub::execution_log::{self, Summary};
-use tahini_hub::hub::{LivePipe, LiveState};
+use tahini_hub::hub::{LivePipe, LiveState, shown};
 use tahini_hub::reprocessing::{self, Reason};
 use tahini_hub::{Failure, Pipe, completeness, progress, rescan};
 use tahini_store::{Snapshot, StoreError};
@@ -380,9 +380,6 @@ impl Node {
             .ok()
             .and_then(Pipe::sink_dataset)
             .unwrap_or(&log);
-        self.store
-            .find(home)?
-            .map(|dataset| dataset.snapshot())
-            .transpose()
+        shown(self.store.as_ref(), home)
     }
 }
