@@ -148,13 +148,16 @@ class FullDisk(OnDisk):
 class DamagedSegment(OnDisk):
     def test_a_flipped_byte_is_named_and_concerns_its_dataset_alone(self):
         reader = lambda name, source: {"_id": name, "type": "pipe", "source": {"type": "dataset", "dataset": source}, "pump": {"mode": "manual"}}
-        node = self.node([inbox("bad"), inbox("good"), reader("from-bad", "bad"), reader("from-good", "good")]).start()
+        joins = reader("joins-bad", "good")
+        joins["transform"] = {"type": "dtl", "rules": {"default": [["copy", "*"], ["add", "other", ["hops", {"datasets": ["bad b"], "where": ["eq", "_S._id", "b._id"], "return": "b.v"}]]]}}
+        node = self.node([inbox("bad"), inbox("good"), reader("from-bad", "bad"), reader("from-good", "good"), joins]).start()
         for at in range(30):
             for name in ("bad", "good"):
                 self.assertEqual(node.post(name, [{"_id": f"e{at}", "v": at}])[0], 200)
+        for name in ("from-bad", "joins-bad"):
+            self.assertTrue(node.run(name)["success"])
         self.assertEqual(node.stop(), 0)
-        folder = next(m.parent for m in node.data.glob("datasets/*/MANIFEST") if "\nname bad\n" in m.read_text())
-        segment = next(folder.glob("*.log"))
+        segment = next(self.folder_of(node, "bad").glob("*.log"))
         content = bytearray(segment.read_bytes())
         content[len(content) // 3] ^= 1
         segment.write_bytes(content)
@@ -163,10 +166,21 @@ class DamagedSegment(OnDisk):
         status, _, body = node.ask("GET", "/api/datasets/bad/entities")
         known = node.json("/api/datasets/bad")["runtime"]["damaged"]
         self.assertRegex(known, rf"the frame at byte \d+ of {segment} does not match its sum")
-        if status == 200:
-            # What stands before the damage can be read, and is what was written.
-            for entity in json.loads(body):
-                self.assertEqual(entity["_id"], f"e{entity['v']}")
+        # Nobody takes a part for all of it, but who wants can read what stands before the damage.
+        self.assertEqual(status, 500, body)
+        self.assertIn('dataset \\"bad\\" is damaged', body.decode())
+        left = node.json("/api/datasets/bad/entities?damaged=true")
+        self.assertTrue(0 < len(left) < 30, len(left))
+        for entity in left:
+            self.assertEqual(entity["_id"], f"e{entity['v']}")
+        for name in ("from-bad", "joins-bad"):
+            if name == "joins-bad":
+                node.post("good", [{"_id": "e0", "v": 100}])
+            run = node.run(name)
+            self.assertFalse(run["success"])
+            self.assertIn('dataset "bad" is damaged', json.dumps(run, ensure_ascii=False).replace('\\"', '"'))
+            self.assertEqual(len(node.latest(name)), 30, "nothing is deleted for what cannot be read")
+        self.assertIn(str(segment), node.said())
         status, text = node.post("bad", [{"_id": "new", "v": 1}])
         self.assertEqual(status, 500)
         self.assertIn(str(segment), text)
@@ -182,6 +196,42 @@ class DamagedSegment(OnDisk):
         self.assertEqual(node.post("good", [{"_id": "new", "v": 1}])[0], 200)
         self.assertTrue(node.run("from-good")["success"])
         self.assertEqual(len(node.latest("from-good")), 31)
+        self.assertEqual(node.stop(), 0)
+
+
+    def folder_of(self, node, dataset):
+        return next(m.parent for m in node.data.glob("datasets/*/MANIFEST") if f"\nname {dataset}\n" in m.read_text())
+
+    def test_a_node_starts_whatever_dataset_is_damaged(self):
+        source = {"_id": "numbers", "type": "pipe", "source": {"type": "embedded", "entities": [{"_id": "1"}]}, "pump": {"mode": "manual"}}
+        node = self.node([inbox("manifest"), inbox("header"), inbox("gone"), inbox("good"), source]).start()
+        for name in ("manifest", "header", "gone", "good"):
+            self.assertEqual(node.post(name, [{"_id": "a", "v": 1}])[0], 200)
+        self.assertTrue(node.run("numbers")["success"])
+        self.assertEqual(node.stop(), 0)
+
+        def flip(file, at):
+            content = bytearray(file.read_bytes())
+            content[at] ^= 1
+            file.write_bytes(content)
+
+        damaged = {"manifest", "header", "gone", "system:pump_execution:numbers"}
+        folders = {name: self.folder_of(node, name) for name in damaged}
+        flip(folders["manifest"] / "MANIFEST", 60)
+        flip(folders["header"] / "000001.log", 9)
+        (folders["gone"] / "000001.log").unlink()
+        flip(folders["system:pump_execution:numbers"] / "000001.log", 10)
+        node.start()
+        self.assertEqual({one["dataset"] for one in node.json("/api/status")["damaged_datasets"]}, damaged)
+        for name in ("manifest", "header", "gone"):
+            status, text = node.post(name, [{"_id": "b", "v": 1}])
+            self.assertEqual(status, 500, text)
+            self.assertIn("is damaged", text)
+        self.assertEqual(node.post("good", [{"_id": "b", "v": 1}])[0], 200)
+        # A dataset that is deleted is made anew, and counts as what a receiver fills.
+        self.assertEqual(node.ask("DELETE", "/api/datasets/header")[0], 200)
+        self.assertEqual(node.post("header", [{"_id": "b", "v": 1}])[0], 200)
+        self.assertTrue(node.json("/api/datasets/header")["runtime"]["populated"])
         self.assertEqual(node.stop(), 0)
 
 

@@ -27,6 +27,12 @@ const AGEING: Duration = Duration::from_secs(600);
 /// The least that `time_threshold_hours_pump` may be.
 const LEAST_LOG_HOURS: i64 = 720;
 
+/// A dataset is written anew for the sake of versions that are few at this pace on average, so
+/// that what may not be seen any more is gone soon from a small one, and within a day from any.
+const BYTES_A_SECOND: u64 = 256 << 10;
+const ALL_AT_LEAST: u64 = 60;
+const ALL_AT_MOST: u64 = 24 * 3600;
+
 /// Entries of a log, without superseded ones.
 const LATEST: View = View {
     history: false,
@@ -67,6 +73,22 @@ const LAST: &[u8] = b"last";
 pub(crate) struct Last {
     dataset: Option<(Timestamp, Seq)>,
     log: Option<Timestamp>,
+    /// When everything that could go went.
+    thorough: Option<Timestamp>,
+    /// Whether less than that went since.
+    owes: bool,
+}
+
+impl Last {
+    /// Whether it is time that everything goes that can: to write a segment anew for the sake of
+    /// a few versions is worth it only now and then.
+    fn is_time_for_all(&self, now: Timestamp, bytes: u64) -> bool {
+        let wait = Duration::from_secs((bytes / BYTES_A_SECOND).clamp(ALL_AT_LEAST, ALL_AT_MOST));
+        match self.thorough {
+            None => bytes <= BYTES_A_SECOND * ALL_AT_LEAST,
+            Some(at) => now.duration_since(at).unsigned_abs() >= wait,
+        }
+    }
 }
 
 impl Retention {
@@ -324,33 +346,58 @@ fn dataset(
         known => known,
     };
     live.lock().compacted.dataset = last;
+    let all = live.lock().compacted.is_time_for_all(now, head.bytes);
+    let owed = all && live.lock().compacted.owes && !retention.never;
     // What is not populated may be read by somebody who waits for it to be.
-    if !head.populated || !retention.is_due(last, now, head.next) {
+    if !head.populated || !(owed || retention.is_due(last, now, head.next)) {
         return Ok(done);
     }
-    live.lock().compacted.dataset = Some((now, head.next));
+    {
+        let compacted = &mut live.lock().compacted;
+        compacted.dataset = Some((now, head.next));
+        compacted.owes = !all;
+        if all || compacted.thorough.is_none() {
+            compacted.thorough = Some(now);
+        }
+    }
+    let usual = Compaction::default().least_dead;
+    let least_dead = if all { 0.0 } else { usual };
     if is_kept {
         keep_last(hub, dataset.as_ref(), live.id(), (now, head.next))?;
     }
+    let trimmed = trim(hub, dataset.as_ref(), retention, (now, least_dead), stop)?;
+    done.versions += trimmed.versions;
+    done.ids += trimmed.ids;
+    Ok(done)
+}
+
+/// Removes what is too old or superseded too often, where that share of a segment can go.
+fn trim(
+    hub: &Hub,
+    dataset: &dyn Dataset,
+    retention: &Retention,
+    (now, least_dead): (Timestamp, f64),
+    stop: &dyn Fn() -> bool,
+) -> Result<Compacted, Failure> {
     let before = |age: i64| now.as_microsecond().saturating_sub(age);
-    let readers = Readers::of(hub, name)?;
-    let trimmed = dataset.compact(&Compaction {
+    let readers = Readers::of(hub, dataset.name())?;
+    let mut done = dataset.compact(&Compaction {
         keep_versions: Some(retention.keep),
         older_than: retention.threshold.map(before),
         keep_from: match retention.keep {
             0 => readers.latest,
             _ => readers.history,
         },
+        least_dead,
         stop,
         ..Compaction::default()
     })?;
-    done.versions += trimmed.versions;
-    done.ids += trimmed.ids;
     if let Some(ttl) = retention.ttl {
         let until = Instant::now() + retention.ttl_timeout;
         let expired = dataset.compact(&Compaction {
             deleted_before: Some(before(ttl)),
             keep_from: readers.latest,
+            least_dead,
             stop: &|| stop() || Instant::now() >= until,
             ..Compaction::default()
         })?;
@@ -498,4 +545,25 @@ fn retract_some(
         commit_state(dataset, &state, false, hub.world.clock.as_ref())?;
     }
     Ok((done.versions, done.finished))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_goes_the_sooner_the_smaller_a_dataset_is() {
+        let at = |seconds: i64| Timestamp::from_second(seconds).unwrap();
+        let (small, large) = (1 << 20, 1 << 30);
+        let mut last = Last::default();
+        assert!(last.is_time_for_all(at(0), small));
+        assert!(!last.is_time_for_all(at(0), large), "not at every start");
+        last.thorough = Some(at(0));
+        assert!(!last.is_time_for_all(at(59), small));
+        assert!(last.is_time_for_all(at(60), small));
+        assert!(!last.is_time_for_all(at(4_095), large));
+        assert!(last.is_time_for_all(at(4_096), large));
+        assert!(!last.is_time_for_all(at(86_399), u64::MAX));
+        assert!(last.is_time_for_all(at(86_400), u64::MAX));
+    }
 }

@@ -217,6 +217,10 @@ impl std::error::Error for Failure {}
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Failure {
-        Failure::fatal(error.to_string())
+        match error {
+            // It holds for as long as the dataset is as it is, and somebody has to act.
+            StoreError::Refused(words) => Failure::config(words),
+            error => Failure::fatal(error.to_string()),
+        }
     }
 }

@@ -11,7 +11,7 @@ use tahini_entity::{Batch, Record};
 
 use crate::entity_type::Watch;
 use crate::execution_log::{RunLog, Summary};
-use crate::intake::{Intake, id_found};
+use crate::intake::{self, Intake, id_found};
 use crate::policy::{Doing, Standing, Verdict, verdict};
 use crate::retry::At;
 use crate::sink::Progress;
@@ -166,6 +166,9 @@ impl<'a> Flow<'a> {
             let ledger = &self.writer.ledger;
             let (ids, next) = ledger.waiting_behind(At::Transforms, after.as_deref())?;
             for id in ids {
+                if self.writer.has_failed_enough() {
+                    return Ok(());
+                }
                 self.retry_one(log, summary, &id)?;
             }
             after = next;
@@ -271,9 +274,10 @@ impl<'a> Flow<'a> {
         })?;
         let last = outputs.as_ref().map_or(batch, |outputs| &outputs.batch);
         let takes_filtered = self.writer.sink.takes_filtered();
-        let lacks_id =
-            |record: Record<'_>| record.id.is_none() && (takes_filtered || !record.meta.filtered);
-        let Some(at) = last.iter().position(lacks_id) else {
+        let fails = |record: Record<'_>| {
+            intake::lacks_id(record) && (takes_filtered || !record.meta.filtered)
+        };
+        let Some(at) = last.iter().position(fails) else {
             return Ok(outputs.map(|outputs| outputs.batch));
         };
         let origin = outputs.as_ref().map_or(at, |outputs| outputs.origin(at));

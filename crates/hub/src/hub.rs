@@ -6,9 +6,9 @@ mod place;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, RwLock, Weak};
 
-use tahini_store::{Backend, Commit, Dataset, Rule, Show, StateWrite};
+use tahini_store::{Backend, Commit, Dataset, Rule, Show, StateWrite, StoreError};
 
-use crate::config::{Component, Configuration, Props, diff};
+use crate::config::{Component, Configuration, diff};
 use crate::execution_log::{self, Summary};
 use crate::open_systems::OpenSystems;
 use crate::pipe::{Pipe, World};
@@ -121,7 +121,7 @@ impl Hub {
                 Some(live) => live.clone(),
                 None => Arc::new(self.enliven(component)?),
             };
-            self.populate(&live)?;
+            contained(&id, self.populate(&live))?;
             pipes.insert(id, live);
         }
         let ended = changes.removed.into_iter().chain(changes.changed);
@@ -155,7 +155,7 @@ impl Hub {
         let pipe = Pipe::of(component, registry);
         let (shared, fresh) = self.shared(&component.id);
         if fresh {
-            self.remember(&component.id, &shared)?;
+            contained(&component.id, self.remember(&component.id, &shared))?;
         }
         let wanted = pipe.as_ref().map(indexes::of_pipe);
         Ok(LivePipe {
@@ -181,7 +181,7 @@ impl Hub {
     }
 
     /// What the execution log knows of the time before the node started.
-    fn remember(&self, id: &str, shared: &Shared) -> Result<(), Failure> {
+    fn remember(&self, id: &str, shared: &Shared) -> Result<(), StoreError> {
         let Some(dataset) = self.world.store.find(&execution_log::dataset_id(id))? else {
             return Ok(());
         };
@@ -196,29 +196,22 @@ impl Hub {
 
     /// The dataset behind a receiver exists, and counts as populated, before anything is posted;
     /// so does that of a sink that wants it (`set_initial_offset`), and that of dead letters.
-    fn populate(&self, live: &LivePipe) -> Result<(), Failure> {
+    fn populate(&self, live: &LivePipe) -> Result<(), StoreError> {
         let policy = live.pipe.as_ref().ok().map(|pipe| &pipe.policy);
         if let Some(letters) = policy.and_then(|policy| policy.dead_letter_dataset.as_deref()) {
             self.make_populated(letters)?;
         }
-        let (source, sink) = (live.component.source(), live.component.sink());
-        let has = |part: Props<'_>, name: &str, value: &str| {
-            part.map().get(name).is_some_and(|found| found == value)
-        };
-        let receives = has(source, "type", "http_endpoint")
-            && source.bool("auto_populate_dataset", true).unwrap_or(true);
-        let populate = receives || has(sink, "set_initial_offset", "onload");
-        let Some(name) = live.component.sink_dataset().filter(|_| populate) else {
-            return Ok(());
-        };
-        self.make_populated(name)
+        match live.component.sink_dataset() {
+            Some(name) if live.is_populated_at_once() => self.make_populated(name),
+            _ => Ok(()),
+        }
     }
 
-    fn make_populated(&self, name: &str) -> Result<(), Failure> {
+    pub(crate) fn make_populated(&self, name: &str) -> Result<(), StoreError> {
         let dataset = self.world.store.open(name, true)?;
         let head = dataset.snapshot()?.head().clone();
         if !head.populated && !head.holds {
-            commit_state(dataset.as_ref(), &[], true, self.world.clock.as_ref())?;
+            write_state(dataset.as_ref(), &[], true, self.world.clock.as_ref())?;
         }
         Ok(())
     }
@@ -469,13 +462,25 @@ impl Hub {
     }
 }
 
+/// One damaged dataset keeps neither the node nor another pipe from its work: whoever reads or
+/// writes it fails, and says why.
+fn contained(pipe: &str, done: Result<(), StoreError>) -> Result<(), Failure> {
+    match done {
+        Err(error @ StoreError::Damaged { .. }) => {
+            tracing::error!(pipe, "{error}");
+            Ok(())
+        }
+        other => Ok(other?),
+    }
+}
+
 /// Commits state alone, durably.
-pub(crate) fn commit_state(
+pub(crate) fn write_state(
     dataset: &dyn Dataset,
     state: &[StateWrite],
     populated: bool,
     clock: &dyn Clock,
-) -> Result<(), Failure> {
+) -> Result<(), StoreError> {
     let rows = tahini_entity::Batch::new();
     let commit = Commit {
         rows: &rows,
@@ -488,4 +493,14 @@ pub(crate) fn commit_state(
     };
     dataset.commit(commit)?.1.wait()?;
     Ok(())
+}
+
+/// The same, for those whose failure is the run's.
+pub(crate) fn commit_state(
+    dataset: &dyn Dataset,
+    state: &[StateWrite],
+    populated: bool,
+    clock: &dyn Clock,
+) -> Result<(), Failure> {
+    Ok(write_state(dataset, state, populated, clock)?)
 }

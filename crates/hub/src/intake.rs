@@ -82,8 +82,16 @@ impl Intake {
     }
 }
 
+/// Whether an entity has no `_id` that it could be known by.
+pub(crate) fn lacks_id(record: Record<'_>) -> bool {
+    record.id.is_none_or(str::is_empty)
+}
+
 /// What stands where a string `_id` was expected, in the words of a message.
 pub(crate) fn id_found(record: Record<'_>) -> String {
+    if record.id == Some("") {
+        return "an empty one".to_owned();
+    }
     record.value("_id").map_or("none".to_owned(), |id| {
         let mut text = Vec::new();
         write_value(&id, &mut text);

@@ -26,7 +26,7 @@ use tahini_store::StoreError;
 use crate::children;
 use crate::completeness;
 use crate::hub::{Hub, LivePipe, Refusal};
-use crate::intake::id_found;
+use crate::intake::{id_found, lacks_id};
 use crate::pipe::Pipe;
 use crate::terms::Terms;
 use crate::transform::apply_all;
@@ -118,6 +118,7 @@ pub fn receive(
         .receiving
         .lock()
         .unwrap_or_else(|lock| lock.into_inner());
+    populate(hub, live, pipe)?;
     // What the inputs promise is read before what they hold.
     let leaving = match push.is_full && !push.is_last {
         true => None,
@@ -171,6 +172,14 @@ pub fn receive(
     })
 }
 
+/// The dataset may have been deleted since the pipe came.
+fn populate(hub: &Hub, live: &LivePipe, pipe: &Pipe) -> Result<(), StoreError> {
+    match pipe.sink_dataset().filter(|_| live.is_populated_at_once()) {
+        Some(name) if hub.world.store.find(name)?.is_none() => hub.make_populated(name),
+        _ => Ok(()),
+    }
+}
+
 /// How much later than the answer what was posted may be durable.
 fn delay(live: &LivePipe) -> Result<Duration, Failure> {
     let durable = live.component.effective["metadata"]["durable"] == true;
@@ -209,7 +218,7 @@ fn transform(hub: &Hub, pipe: &Pipe, batch: Batch) -> Result<Batch, PostError> {
     let mut transforms = pipe.open_way(&hub.world, &Cancel::new())?;
     let outputs = apply_all(&mut transforms, &batch)?;
     let last = outputs.as_ref().map_or(&batch, |outputs| &outputs.batch);
-    if let Some(at) = last.iter().position(|record| record.id.is_none()) {
+    if let Some(at) = last.iter().position(lacks_id) {
         let origin = outputs.as_ref().map_or(at, |outputs| outputs.origin(at));
         return Err(PostError::Body(format!(
             "entity {origin}: expected a string `_id`, found {}",

@@ -6,7 +6,7 @@ use tahini_store::{Commit, Compacted, Compaction, Dataset, Rule, Show};
 use crate::execution_log::User;
 use crate::hub::{Hub, LivePipe, Refusal};
 use crate::terms::Terms;
-use crate::{Failure, compaction, intake};
+use crate::{Failure, children, compaction, intake};
 
 /// Entities that the log's entry names.
 const LISTED: usize = 10_000;
@@ -51,12 +51,18 @@ impl Hub {
             Some(pipe) => Terms::of_pipe(pipe)?,
             None => Terms::of(crate::config::Props::new("$.sink", &Default::default()))?,
         };
-        if let Some(at) = entities.iter().position(|record| record.id.is_none()) {
+        if let Some(at) = entities.iter().position(intake::lacks_id) {
             let found = intake::id_found(entities.get(at));
             let words = format!("entity {at}: expected a string `_id`, found {found}");
             return Err(Failure::entity(words).into());
         }
         terms.push(&mut rows, entities)?;
+        if pipe.is_some_and(|pipe| pipe.effective["sink"]["track_children"] == true) {
+            let before = dataset.snapshot().map_err(Failure::from)?;
+            if let Some(tracked) = children::tracked(&rows, before.as_ref())? {
+                rows = tracked;
+            }
+        }
         let retracts = pipe
             .filter(|pipe| compaction::retracts(pipe.effective.get("compaction")))
             .map(|pipe| compaction::to_retract(&pipe.id, &rows));

@@ -143,6 +143,9 @@ impl Writer<'_> {
         loop {
             let (ids, next) = self.ledger.waiting_behind(At::Sink, after.as_deref())?;
             for id in ids {
+                if self.has_failed_enough() {
+                    return Ok(());
+                }
                 self.retry_one(log, &id)?;
             }
             after = next;
@@ -158,7 +161,10 @@ impl Writer<'_> {
         };
         self.cancel.check()?;
         match self.send(&one, None) {
-            Ok(()) => self.resolve(log, At::Sink, &one),
+            Ok(()) => {
+                self.consecutive = 0;
+                self.resolve(log, At::Sink, &one)
+            }
             // A refused sequence or a wrong configuration is no fault of this entity.
             Err(failure) if !matches!(failure.class, Class::Transient | Class::Entity) => {
                 Err(failure)
@@ -178,6 +184,12 @@ impl Writer<'_> {
         Ok(Some(one))
     }
 
+    /// Whether so much failed one after the other that what waits is left for the next run. What
+    /// the source gives is tried all the same: it ends the run if it fails, too.
+    pub fn has_failed_enough(&self) -> bool {
+        self.consecutive >= self.policy.max_consecutive_write_errors
+    }
+
     /// A retry in a later run failed as well.
     pub fn failed_again(
         &mut self,
@@ -188,6 +200,10 @@ impl Writer<'_> {
     ) -> Result<(), Failure> {
         self.failed += 1;
         self.set_aside(log, at, record, failure)?;
+        // What is wrong with one entity is no sign that others fail; a target that is down is.
+        if failure.class == Class::Transient {
+            self.consecutive += 1;
+        }
         self.cancel.sleep(self.policy.write_pause(failure))
     }
 

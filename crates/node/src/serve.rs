@@ -14,6 +14,7 @@ use serde_json::{Map, Value as Json};
 use tahini_connectors::http::runtime;
 use tahini_hub::scheduler::{self, Scheduler};
 use tahini_hub::secrets::{SecretChain, SecretSource, Vault};
+use tahini_store::Backend;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
@@ -132,6 +133,11 @@ impl Running {
         if let Some(listener) = metrics_listener {
             servers.push(spawn(listener, metrics::router(node.clone()), stopped)?);
         }
+        let store = Arc::clone(&node.store);
+        // Looking means opening every dataset, for which nobody waits.
+        std::thread::Builder::new()
+            .name("damage".to_owned())
+            .spawn(move || tell_damage(store.as_ref()))?;
         Ok(Running {
             node,
             address,
@@ -177,6 +183,16 @@ impl Running {
         self.node.assembly.close();
         self.node.store.close()?;
         Ok(())
+    }
+}
+
+/// Tells which datasets are damaged.
+fn tell_damage(store: &dyn Backend) {
+    for (dataset, found) in store.damaged() {
+        tracing::error!(
+            dataset,
+            "the dataset is damaged; nobody reads or writes it until it is restored or deleted: {found}"
+        );
     }
 }
 

@@ -72,8 +72,16 @@ pub trait Dataset: Send + Sync {
     /// nobody remembers a place in the dataset that a power cut takes back.
     ///
     /// # Errors
-    /// When the disk refused to make them durable, or the dataset was removed.
+    /// When the disk refused to make them durable, or the dataset was removed. `Damaged` where
+    /// it was so when it was opened: nobody may take a part of a dataset for all of it.
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+    /// As `snapshot`; of a dataset that was damaged when it was opened, what stands before that.
+    ///
+    /// # Errors
+    /// As `snapshot`, but for damage.
+    fn remains(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.snapshot()
+    }
     /// The same with what the dataset holds back (`Show::Later`). It answers until that is rolled
     /// back, and with `Refused` from then on.
     ///

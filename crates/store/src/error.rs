@@ -14,7 +14,8 @@ pub enum StoreError {
         /// The refusal.
         source: std::io::Error,
     },
-    /// Bytes on disk are not what was written; the dataset is read-only until it is restored.
+    /// Bytes on disk are not what was written; nothing reads or writes the dataset until it is
+    /// restored or deleted.
     #[error("dataset {dataset:?} is damaged: {found}")]
     Damaged {
         /// The dataset's name.

@@ -6,8 +6,9 @@ use std::ops::Range;
 use super::opened::Opened;
 use super::{EXCERPT, excerpt, scan};
 
-/// The largest text of one entity, in bytes.
-pub const MAX_ENTITY_BYTES: usize = 100_000_000;
+/// The largest text of one entity, in bytes: room for one of the 100 MiB that a dataset takes by
+/// default, with its quotes and escapes.
+pub const MAX_ENTITY_BYTES: usize = 128 << 20;
 
 /// How much `Splitter::fill` asks a reader for, in bytes.
 const CHUNK: usize = 256 * 1024;

@@ -124,7 +124,9 @@ pub fn write_record(record: Record<'_>, fields: Fields, out: &mut Vec<u8>) {
     object.leading(&reserved, fields);
     let mut rest = record.body;
     for key in record.shape.keys() {
-        object.out.extend_from_slice(&key[usize::from(object.first)..]);
+        object
+            .out
+            .extend_from_slice(&key[usize::from(object.first)..]);
         object.first = false;
         put_encoded(&mut rest, object.out);
     }

@@ -71,11 +71,6 @@ fn pipe(map: &Map<String, Json>, root: &JsonPath, problems: &mut Vec<Problem>) {
     }
 }
 
-const BREAKER: [&str; 2] = [
-    "circuit_breaker_threshold_factor",
-    "circuit_breaker_threshold_count",
-];
-
 /// A pipe with an endpoint at one end never pumps.
 fn endpoints(
     map: &Map<String, Json>,
@@ -90,14 +85,6 @@ fn endpoints(
             let path = root.name("source").name("auto_populate_dataset");
             let message = "auto_populate_dataset needs a sink of type \"dataset\"";
             problems.push(Problem::error(path, message).at_name());
-        }
-        for name in BREAKER {
-            if object(map, "sink").is_some_and(|sink| sink.get(name).is_some_and(|v| !v.is_null()))
-            {
-                let path = root.name("sink").name(name);
-                let message = "posts trip no circuit breaker: each is a commit of its own";
-                problems.push(Problem::warning(path, message).at_name());
-            }
         }
         if sink_kind.ends_with("_endpoint") {
             let message = "entities that are posted to this pipe are never kept: its sink gives \
@@ -353,12 +340,13 @@ fn shared_datasets(pipes: &[&Judged<'_>], problems: &mut Vec<(usize, Problem)>) 
             }
         }
         if let Some(dataset) = text(component.pump().map(), "dead_letter_dataset") {
+            problems.extend(letters_of_its_own(component, dataset).map(|problem| (*at, problem)));
             match dead_letters.get(dataset) {
                 None => {
                     dead_letters.insert(dataset, &component.id);
                 }
                 Some(first) => {
-                    let path = JsonPath::default().name("pump").name("dead_letter_dataset");
+                    let path = letters_path();
                     let message = format!(
                         "the pipe {first:?} has the dead letter dataset {dataset:?}, too; each \
                          pipe needs its own"
@@ -368,6 +356,28 @@ fn shared_datasets(pipes: &[&Judged<'_>], problems: &mut Vec<(usize, Problem)>) 
             }
         }
     }
+}
+
+/// Dead letters go to a dataset that holds nothing else.
+fn letters_of_its_own(component: &Component, dataset: &str) -> Option<Problem> {
+    let source = component.source().map();
+    let found = if dataset.starts_with("system:") {
+        "which belongs to the node itself"
+    } else if dataset.contains('/') {
+        "which holds a \"/\""
+    } else if component.sink_dataset() == Some(dataset) {
+        "which its own sink writes"
+    } else if text(source, "dataset") == Some(dataset) {
+        "which its own source reads"
+    } else {
+        return None;
+    };
+    let message = format!("expected a dataset for dead letters alone, found {dataset:?}, {found}");
+    Some(Problem::error(letters_path(), message))
+}
+
+fn letters_path() -> JsonPath {
+    JsonPath::default().name("pump").name("dead_letter_dataset")
 }
 
 /// Datasets that are read and that no pipe writes: mostly a slip of the pen. The store may hold

@@ -693,9 +693,7 @@ const GLOBAL_DEFAULTS: &[Property] = &[
     )
     .or("50000")
     .not_yet(),
-    row("always_index_ids", Boolean, "Dataset sinks index `$ids`.")
-        .or("false")
-        .not_yet(),
+    row("always_index_ids", Boolean, "Dataset sinks index `$ids`.").or("false"),
     row(
         "if_source_empty",
         Enum(&["accept", "fail"]),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tahini_dtl::Index;
 
-use crate::config::Component;
+use crate::config::{Component, Props};
 use crate::execution_log::Summary;
 use crate::pipe::Pipe;
 use crate::receiver::Receiving;
@@ -159,6 +159,18 @@ impl LivePipe {
     /// The pipe's id.
     pub fn id(&self) -> &str {
         &self.component.id
+    }
+
+    /// Whether the sink's dataset counts as populated before anything came: a receiver's does, and
+    /// one that wants it (`set_initial_offset`).
+    pub(crate) fn is_populated_at_once(&self) -> bool {
+        let (source, sink) = (self.component.source(), self.component.sink());
+        let has = |part: Props<'_>, name: &str, value: &str| {
+            part.map().get(name).is_some_and(|found| found == value)
+        };
+        let receives = has(source, "type", "http_endpoint")
+            && source.bool("auto_populate_dataset", true).unwrap_or(true);
+        receives || has(sink, "set_initial_offset", "onload")
     }
 
     /// A copy of what is known of its runs.

@@ -1,7 +1,9 @@
 //! Children of entities: what is gone from `$children`, and a pipe that emits them.
 
 use serde_json::{Value as Json, json};
-use tahini_entity::json::Fields;
+use tahini_entity::Batch;
+use tahini_entity::json::{Fields, Numbers, Parser};
+use tahini_hub::execution_log::User;
 use tahini_hub::receiver::{Push, receive};
 
 use crate::world::World;
@@ -126,4 +128,22 @@ fn what_is_posted_is_tracked_too() {
         receive(world.hub(), &live, &Push::default(), body.as_bytes()).unwrap();
     }
     assert_eq!(children(&world, "posted"), ["b", "-a"]);
+}
+
+#[test]
+fn what_is_posted_by_hand_keeps_what_is_gone_too() {
+    let world = world(json!({"type": "dataset"}));
+    run(&world, vec![order(&["a", "b"])]);
+    let mut entities = Batch::new();
+    let by_hand = json!({"_id": "o", "$children": [{"_id": "b", "of": "o"}]}).to_string();
+    let mut parser = Parser::new(Numbers::default());
+    parser.push_json(&mut entities, by_hand.as_bytes()).unwrap();
+    let user = User::default();
+    world
+        .hub()
+        .repost("orders", &entities, false, &user)
+        .unwrap();
+    assert_eq!(children(&world, "orders"), ["b", "-a"]);
+    world.succeed("lines");
+    assert_eq!(world.deleted("lines"), ["a"]);
 }

@@ -415,6 +415,7 @@ fn an_invalid_body_writes_nothing_of_the_request() {
     for body in [
         r#"[{"_id": "a"}, {"_id": 7}]"#,
         r#"[{"_id": "a"}, {"name": "nobody"}]"#,
+        r#"[{"_id": "a"}, {"_id": ""}]"#,
         r#"[{"_id": "a"}"#,
         r#"[{"_id": "a"},"#,
     ] {
@@ -438,6 +439,29 @@ fn the_dataset_of_a_receiver_is_populated_from_the_start() {
         let dataset = world.hub().world.store.find("myendpoint").unwrap();
         let populated = dataset.is_some_and(|dataset| dataset.snapshot().unwrap().head().populated);
         assert_eq!(populated, expected);
+    }
+}
+
+#[test]
+fn a_receivers_dataset_that_was_deleted_is_populated_again() {
+    for (populate, expected) in [(true, true), (false, false)] {
+        let mut world = World::new();
+        world.pipe(json!({
+            "_id": "myendpoint",
+            "source": {"type": "http_endpoint", "auto_populate_dataset": populate},
+        }));
+        let store = &world.hub().world.store;
+        store.remove("myendpoint").unwrap();
+        let live = world.live_pipe("myendpoint");
+        receive(
+            world.hub(),
+            &live,
+            &Push::default(),
+            br#"[{"_id": "a"}]"#.as_slice(),
+        )
+        .unwrap();
+        let dataset = store.open("myendpoint", false).unwrap();
+        assert_eq!(dataset.snapshot().unwrap().head().populated, expected);
     }
 }
 

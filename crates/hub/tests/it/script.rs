@@ -53,6 +53,8 @@ pub struct Upstream {
 #[derive(Default)]
 pub struct Target {
     pub refuses: BTreeSet<String>,
+    /// Whatever it refuses, that is because nobody is there.
+    pub is_down: bool,
     /// It refuses versions whose property `v` is this.
     pub refuses_v: Option<i64>,
     /// How many batches of several entities fail from now on.
@@ -377,8 +379,12 @@ impl ScriptedSink {
         if refused.is_none() && !fails {
             return Ok(());
         }
-        let mut failure = Failure::entity(format!("refused {}", refused.unwrap_or_default()))
-            .with_original("the target's own words");
+        let words = format!("refused {}", refused.unwrap_or_default());
+        let mut failure = match target.is_down {
+            true => Failure::transient(words),
+            false => Failure::entity(words),
+        }
+        .with_original("the target's own words");
         failure.retry_after = target.retry_after;
         failure.retries.clone_from(&target.retries);
         Err(failure)

@@ -52,6 +52,34 @@ fn without_the_fallback_a_failing_batch_ends_the_run() {
 }
 
 #[test]
+fn a_target_that_is_down_is_not_asked_for_all_that_waits() {
+    let pump = |most: u64| {
+        let mut pump = retrying();
+        pump["max_consecutive_write_errors"] = json!(most);
+        pump
+    };
+    let mut world = world(pump(100));
+    refuse(&world, &["a", "b", "c", "d"]);
+    world.target("p", |target| target.is_down = true);
+    world.run("p");
+    sent(&world);
+    world.pipe(pipe(pump(2)));
+    let updated = json!({"_id": "e", "_updated": 5, "v": 1});
+    world.records("p", vec![updated]);
+    // What waits is left for later after two failures, and what is new ends the run or passes.
+    let summary = world.run("p");
+    assert_eq!(sent(&world), ["a!", "b!", "e"]);
+    assert!(summary.success());
+    world.target("p", |target| target.is_down = false);
+    world.succeed("p");
+    assert_eq!(
+        sent(&world),
+        ["a!", "b!", "c!", "d!"],
+        "their own fault each"
+    );
+}
+
+#[test]
 fn by_default_the_first_write_error_ends_the_run() {
     let world = world(json!({"batch_retries": 0}));
     refuse(&world, &["b"]);

@@ -10,7 +10,7 @@ use tahini_entity::json::{Elements, Fields, Layout, Numbers, Parser, write_recor
 use tahini_hub::breaker::Reset;
 use tahini_hub::hub::LivePipe;
 use tahini_hub::subset::{self, Part};
-use tahini_store::{Head, Limit, Snapshot, View};
+use tahini_store::{Head, Limit, Snapshot, StoreError, View};
 
 use super::answer::json_answer;
 use super::entities::{self, json_body};
@@ -143,8 +143,11 @@ pub fn delete(node: &Node, call: &Call) -> Answer {
         let words = format!("dataset {id:?} holds the node's configuration and stays");
         return Err(Problem::conflict(words));
     }
-    if node.store.find(id)?.is_none() {
-        return Err(Problem::missing("dataset", id));
+    match node.store.find(id) {
+        // One of which nothing can be read can be deleted all the same.
+        Ok(Some(_)) | Err(StoreError::Damaged { .. }) => {}
+        Ok(None) => return Err(Problem::missing("dataset", id)),
+        Err(error) => return Err(error.into()),
     }
     let writers = node.assembly.hub.pipes();
     let busy = writers.iter().find(|live| {

@@ -120,15 +120,20 @@ async fn read_dataset(
     let form = Form::wanted(&call);
     let must_be_populated = call.flag("populated", false)?;
     let uncommitted = call.flag("uncommitted", false)?;
+    let damaged = call.flag("damaged", false)?;
     let open = move |node: &Node| -> Result<Result<(Reader, Said), Response>, Problem> {
         // What the dataset promises is read before what it holds.
-        let completeness = node.completeness(&name)?;
+        let completeness = match damaged {
+            true => None,
+            false => node.completeness(&name)?,
+        };
         let Some(dataset) = node.store.find(&name)? else {
             return Ok(Err(absent(node)?));
         };
-        let snapshot = match uncommitted {
-            true => dataset.uncommitted()?,
-            false => dataset.snapshot()?,
+        let snapshot = match (uncommitted, damaged) {
+            (true, _) => dataset.uncommitted()?,
+            (false, true) => dataset.remains()?,
+            (false, false) => dataset.snapshot()?,
         };
         if must_be_populated && !snapshot.head().populated {
             let words = format!("dataset {name:?} is not populated yet");
@@ -153,6 +158,11 @@ async fn read_dataset(
         Ok(opened) => opened,
         Err(response) => return Ok(response),
     };
+    send(node, reader, &said, form).await
+}
+
+/// Sends what a reader gives.
+async fn send(node: Arc<Node>, reader: Reader, said: &Said, form: Form) -> Answer {
     // The first chunk is read before the answer begins, so that what fails at once has a status.
     let (first, reader) = next_chunk(&node, reader).await?;
     let ahead = reader.map(|reader| read_ahead(&node, reader));

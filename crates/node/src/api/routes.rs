@@ -345,6 +345,7 @@ pub static ROUTES: &[Route] = &[
             query("deleted"),
             query("populated"),
             query("uncommitted"),
+            query("damaged"),
             query("subset"),
         ],
         Handle::Flow(|node, call| Box::pin(entities::of_dataset(node, call))),

@@ -58,8 +58,13 @@ pub(crate) fn run(
         ..*rules
     };
     let done = pass(dataset, rules, &mut memo)?;
-    dataset.keyed.tidy(!rules.erase.is_empty())?;
-    if done.finished && dataset.index.condense()? {
+    let erases = !rules.erase.is_empty();
+    dataset.keyed.tidy(erases)?;
+    if erases && dataset.index.exists() {
+        // Ids that were erased are in the index until it is written.
+        dataset.write_index(&mut dataset.writer())?;
+    }
+    if (done.finished || erases) && dataset.index.condense(erases)? {
         let mut writer = dataset.writer();
         writer.index_bytes = dataset.index.bytes() + dataset.keyed.bytes();
         writer.replaced(0, 0);

@@ -69,6 +69,8 @@ pub(crate) struct OpenDataset {
     /// How often that was done: a view of what was held back ends with it.
     pub cuts: AtomicU64,
     damage: OnceLock<String>,
+    /// Whether there was damage when the log was read: what stands before it is all there is.
+    is_prefix: bool,
     removed: AtomicBool,
     committer: Arc<Queue>,
     indexer: Arc<indexer::Queue>,
@@ -84,10 +86,16 @@ impl Dataset for FileDataset {
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.0.check_whole()?;
+        self.remains()
+    }
+
+    fn remains(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         Ok(Box::new(FileSnapshot::take(&self.0, false)?))
     }
 
     fn uncommitted(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.0.check_whole()?;
         Ok(Box::new(FileSnapshot::take(&self.0, true)?))
     }
 
@@ -157,7 +165,8 @@ impl OpenDataset {
         if let Some(found) = found.damage.take() {
             let _ = damage.set(found);
         }
-        if damage.get().is_none() {
+        let is_prefix = damage.get().is_some();
+        if !is_prefix {
             clear_unlisted(&*options.disk, dir, &manifest);
         }
         let keyed = Keyed::new(
@@ -191,6 +200,7 @@ impl OpenDataset {
             cutting: RwLock::default(),
             cuts: AtomicU64::new(0),
             damage,
+            is_prefix,
             removed: AtomicBool::new(false),
             committer: home.committer,
             indexer: home.indexer,
@@ -289,6 +299,15 @@ impl OpenDataset {
             let _ = self.damage.set(found.clone());
         }
         error
+    }
+
+    /// Refuses where what can be read is a part that could pass for all of it. Damage that is
+    /// found later fails those who read what is damaged.
+    fn check_whole(&self) -> Result<(), StoreError> {
+        match self.damage.get().filter(|_| self.is_prefix) {
+            Some(found) => Err(self.damaged(found.clone())),
+            None => Ok(()),
+        }
     }
 
     /// What is known to be damaged.

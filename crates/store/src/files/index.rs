@@ -303,18 +303,18 @@ impl Index {
 
     /// Writes the index anew where it takes much more room than it has to: random keys leave
     /// pages half empty. Readers go on, and writers until they want to write the index. Whether
-    /// it was worth it.
-    pub fn condense(self: &Arc<Index>) -> Result<bool, StoreError> {
+    /// it was worth it; with `must` it is, since pages that are free still hold what was removed.
+    pub fn condense(self: &Arc<Index>, must: bool) -> Result<bool, StoreError> {
         let _writing = self.writing.lock();
         let file = self.bytes();
         // Looking takes a walk through all of it; one that has hardly grown since is as it was.
         let looked = self.looked.load(Ordering::Relaxed);
-        if !self.exists() || file < WORTH_CONDENSING || file < looked + looked / 8 {
+        let is_worth_a_look = file >= WORTH_CONDENSING && file >= looked + looked / 8;
+        if !self.exists() || !(must || is_worth_a_look) {
             return Ok(false);
         }
         self.looked.store(file, Ordering::Relaxed);
-        let dense = self.with(dense::bytes)?;
-        if (file as f64) < dense as f64 * ROOMY {
+        if !must && (file as f64) < self.with(dense::bytes)? as f64 * ROOMY {
             return Ok(false);
         }
         let fresh = self.dir.with_extension("new");

@@ -205,7 +205,7 @@ impl Reader<'_, '_> {
         if self.unnoted {
             let generation = self.place.manifest.generation;
             self.told.write_index(self.index, generation, true)?;
-            self.index.condense()?;
+            self.index.condense(false)?;
         }
         let witnessed = self.chain.witnessed.max(self.told.applied);
         Ok(Reading::Done(Box::new(Recovered {

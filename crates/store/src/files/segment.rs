@@ -28,6 +28,8 @@ pub(crate) const HOLDING: u32 = 3;
 const MAGIC: [u8; 8] = *b"TAHINILG";
 const FOOTER: [u8; 4] = *b"TFT1";
 const END: [u8; 4] = *b"TFE1";
+/// How far ahead of this program's format one may be that is taken for a later one.
+const LATER: u32 = 64;
 /// Header bytes before the dataset's name in format 1.
 const FIXED: usize = 56;
 /// From format 2 on as many more.
@@ -222,8 +224,11 @@ impl Segment {
         }
         let format = match reader.u32() {
             Some(format) if (OLDEST..=FORMAT).contains(&format) => format,
-            Some(found) => return Err(BadHeader::Format(found)),
-            None => return Err(BadHeader::Damaged),
+            // What a later version wrote has a number near ours; other numbers are damage.
+            Some(found) if found > FORMAT && found - FORMAT <= LATER => {
+                return Err(BadHeader::Format(found));
+            }
+            _ => return Err(BadHeader::Damaged),
         };
         let name_len = Reader(&fixed[FIXED - 4..])
             .u32()

@@ -144,6 +144,27 @@ fn a_restored_dataset_is_another_generation() {
     }
 }
 
+/// Two lives of one backup write as many bytes into the same segment, one after the other, and are
+/// saved to the same folder.
+#[test]
+fn a_backup_tells_two_lives_of_a_restored_dataset_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (saved, daily) = (dir.path().join("saved"), dir.path().join("daily"));
+    let files = Files::open(&dir.path().join("store"), tiny()).unwrap();
+    write(&files.open("d", true).unwrap(), [entity("a", 1)]);
+    files.backup(&saved).unwrap();
+    for life in [2, 3] {
+        let back = dir.path().join(format!("back{life}"));
+        let restored = restore(&saved, &back);
+        let dataset = restored.open("d", false).unwrap();
+        write(&dataset, [entity("a", life)]);
+        restored.backup(&daily).unwrap();
+        let again = dir.path().join(format!("again{life}"));
+        let again = restore(&daily, &again);
+        assert_eq!(all(&again, "d"), all(&restored, "d"));
+    }
+}
+
 #[test]
 fn a_backup_goes_nowhere_where_it_does_harm() {
     let dir = tempfile::tempdir().unwrap();

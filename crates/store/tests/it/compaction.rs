@@ -696,3 +696,40 @@ fn time_thresholds_of_ids_and_deletions_go_on_side_by_side() {
         assert_eq!(found, expected, "step {step}");
     }
 }
+
+/// Free pages and half-written ones would keep what was erased for long.
+#[test]
+fn an_erased_id_is_in_no_file_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = || Options {
+        overlay_keys: 200,
+        ..tiny()
+    };
+    let files = Files::open(dir.path(), options()).unwrap();
+    let dataset = files.open("d", true).unwrap();
+    write(&dataset, [entity("ada@example.org", 1)]);
+    write(&dataset, (0..3_000).map(|at| entity(&format!("e{at}"), 1)));
+    files.close().unwrap();
+    drop((dataset, files));
+    let files = Files::open(dir.path(), options()).unwrap();
+    let dataset = files.open("d", false).unwrap();
+    let holds = || {
+        let folder = std::fs::read_dir(dir.path().join("datasets"))
+            .unwrap()
+            .next();
+        let index = folder.unwrap().unwrap().path().join("index/data.mdb");
+        let bytes = std::fs::read(index).unwrap();
+        bytes.windows(15).any(|window| window == b"ada@example.org")
+    };
+    assert!(holds(), "the index has it");
+    let rules = Compaction {
+        erase: &["ada@example.org"],
+        ..Compaction::default()
+    };
+    assert_eq!(dataset.compact(&rules).unwrap().ids, 1);
+    assert!(!holds());
+    let snapshot = dataset.snapshot().unwrap();
+    let found = snapshot.latest(&["ada@example.org", "e7"], &mut Batch::new());
+    assert_eq!(found.unwrap(), [false, true]);
+    assert_eq!(history(&*snapshot).len(), 3_000);
+}

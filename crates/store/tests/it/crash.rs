@@ -455,7 +455,7 @@ fn a_disk_that_lies_leaves_a_prefix_or_a_damaged_dataset() {
         let Ok(Some(dataset)) = files.find("d") else {
             continue;
         };
-        let snapshot = dataset.snapshot().unwrap();
+        let snapshot = dataset.remains().unwrap();
         let mut out = Batch::new();
         let read = snapshot.changes(None, HISTORY, ALL, &mut out);
         let versions = short(&out);

@@ -60,7 +60,7 @@ fn open(root: &Path) -> (Files, Arc<dyn Dataset>) {
 }
 
 fn versions(dataset: &Arc<dyn Dataset>) -> Vec<Short> {
-    changes(&*dataset.snapshot().unwrap(), HISTORY, ALL)
+    changes(&*dataset.remains().unwrap(), HISTORY, ALL)
 }
 
 fn is_damaged<T>(result: Result<T, StoreError>) -> bool {
@@ -226,8 +226,10 @@ fn a_flipped_byte_before_durable_frames_is_damage() {
         let dataset = files.open("d", true).unwrap();
         assert_eq!(versions(&dataset), three.versions[readable], "byte {at}");
         let mut out = Batch::new();
+        assert!(is_damaged(dataset.snapshot()), "byte {at}");
+        assert!(is_damaged(dataset.uncommitted()), "byte {at}");
         let found = dataset
-            .snapshot()
+            .remains()
             .unwrap()
             .latest(&["a", "b2"], &mut out)
             .unwrap();

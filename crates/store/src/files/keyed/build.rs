@@ -89,7 +89,7 @@ impl Keyed {
         if self.read().fresh.len() >= self.limits.idle.max(1) || work.unnoted {
             self.flush(work, snapshot)?;
             // Building leaves half-empty pages; one that has hardly grown since is left alone.
-            self.index.condense()?;
+            self.index.condense(false)?;
         }
         Ok(false)
     }
@@ -418,7 +418,7 @@ impl Keyed {
             from = Some(next);
         }
         work.unnoted = true;
-        self.index.condense()?;
+        self.index.condense(must)?;
         Ok(())
     }
 
