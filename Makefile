@@ -5,7 +5,7 @@ RELEASE := $(TARGET)/release/tahini
 PYTHON := .cache/venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check bench hosting soak clean
+.PHONY: help build demo test check bench hosting rest soak clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,7 @@ build: ## Build the node, optimised: target/release/tahini
 # TAHINI=PATH runs a node that is already built.
 demo: $(if $(TAHINI),,build) ## Run the example integrations; ONCE=1 ends instead of staying up, DOCKER=1 runs containers
 	@tests/rig/prepare.sh venv
+	@$(if $(DOCKER),,$(PYTHON) demo/golden.py --tahini $(or $(TAHINI),$(RELEASE)))
 	@$(PYTHON) demo/demo.py --tahini $(or $(TAHINI),$(RELEASE)) $(if $(ONCE),--once) $(if $(DOCKER),--docker)
 
 test: ## Everything CI runs; installs and starts what it needs
@@ -26,11 +27,14 @@ check: ## The first minute of it: format, shape, lints, unit tests
 
 bench: build ## Measure, and write docs/performance.md
 	@tests/rig/prepare.sh venv
-	@$(PYTHON) benches/run.py --tahini $(RELEASE); import=$$?; $(PYTHON) benches/store.py && $(PYTHON) benches/dtl.py --tahini $(RELEASE) && exit $$import
+	@$(PYTHON) benches/run.py --tahini $(RELEASE); import=$$?; $(PYTHON) benches/store.py && $(PYTHON) benches/dtl.py --tahini $(RELEASE) && $(PYTHON) benches/merge.py --tahini $(RELEASE) && exit $$import
 
 hosting: build ## Measure hosted microservices beside a real engine (root), into docs/performance.md
 	@tests/rig/prepare.sh engine
 	@tests/rig/with-engine.sh python3 benches/services.py --tahini $(RELEASE)
+
+rest: build ## Measure collecting over REST beside a bare HTTP client, into docs/performance.md
+	@python3 benches/rest.py --tahini $(RELEASE)
 
 soak: build ## Work on a node and kill it again and again, DURATION=600 seconds; PASS or what was found
 	@python3 tests/soak.py --tahini $(RELEASE) --seconds $(or $(DURATION),600) $(if $(SEED),--seed $(SEED))

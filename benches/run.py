@@ -274,7 +274,7 @@ def main():
     if whole:
         file = ROOT / "docs/performance.md"
         # What benches/dtl.py writes stays, and what people wrote.
-        beside = re.search(r"\n<!-- (profile|dtl|services): begin -->.*", file.read_text(), flags=re.DOTALL) if file.exists() else None
+        beside = re.search(r"\n<!-- (profile|dtl|services|rest): begin -->.*", file.read_text(), flags=re.DOTALL) if file.exists() else None
         file.write_text(text + (beside.group() if beside else ""))
     short = missed(options, results, dlt)
     print("\n".join(short), file=sys.stderr)

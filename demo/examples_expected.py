@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / "demo" / "standins"))
 
 from github import repositories  # noqa: E402  (the stand-ins are on the path only now)
 from hubspot import contacts  # noqa: E402
+from sales import contacts as sales_contacts  # noqa: E402
 
 
 def addresses():
@@ -61,6 +62,14 @@ def people():
     return pipe["source"]["entities"]
 
 
+def customers():
+    """The contacts of the sales CRM that are not of the staff."""
+    pipe = json.loads((ROOT / "examples/crm/pipes/staff.conf.json").read_text("utf-8"))
+    staff = {person["email"] for person in pipe["source"]["entities"]}
+    found = [contact for contact in sales_contacts().values() if contact["email"] not in staff]
+    return [{"_id": str(contact.pop("id")), **contact} for contact in found]
+
+
 FILES = {
     "examples/hubspot/expected/hubspot-addresses.json": addresses,
     "examples/hubspot/expected/hubspot-oslo-customers.json": oslo_customers,
@@ -68,6 +77,7 @@ FILES = {
     "examples/hubspot-rest/expected/contacts-oslo-customers.json": oslo_customers,
     "examples/github/expected/github-portfolio.json": portfolio,
     "examples/write-back/expected/people-to-crm.json": people,
+    "examples/crm/expected/sales-contacts.json": customers,
 }
 
 

@@ -19,7 +19,8 @@ READY_WITHIN_SECONDS = 30
 RUN_WITHIN_SECONDS = 120
 STOP_WITHIN_SECONDS = 30
 LOOK_EVERY_SECONDS = 0.02
-STANDIN_PORTS = {"hubspot": 9251, "github": 9252, "crm": 9253, "postcode": 9254}  # As in the test-env.json files.
+STANDIN_PORTS = {"hubspot": 9251, "github": 9252, "crm": 9253, "postcode": 9254, "orders": 9255, "sales": 9256,
+                 "hr": 9257, "support": 9258, "billing": 9259}  # As in the test-env.json files.
 
 
 class Trouble(Exception):
@@ -73,7 +74,7 @@ def end(process):
 
 
 class StandIns:
-    """The four stand-ins, on their usual ports or, where one is taken, on another."""
+    """The stand-ins, on their usual ports or, where one is taken, on another."""
 
     def __init__(self, host="127.0.0.1"):
         # A session of its own: Ctrl-C is for the demo, which stops things in order.

@@ -190,6 +190,7 @@ class DamagedSegment(OnDisk):
         _, _, metrics = node.ask("GET", "/api/metrics")
         self.assertIn('tahini_dataset_damaged{dataset="bad"} 1', metrics.decode())
         self.assertIn('tahini_dataset_damaged{dataset="good"} 0', metrics.decode())
+        self.assertEqual(len(node.json("/api/pipes")), 5)
         shown = {d["_id"]: d["runtime"]["damaged"] for d in node.json("/api/datasets")}
         self.assertEqual({name for name, damage in shown.items() if damage}, {"bad"})
 
@@ -223,6 +224,9 @@ class DamagedSegment(OnDisk):
         flip(folders["system:pump_execution:numbers"] / "000001.log", 10)
         node.start()
         self.assertEqual({one["dataset"] for one in node.json("/api/status")["damaged_datasets"]}, damaged)
+        self.assertEqual(len(node.json("/api/pipes")), 5)
+        self.assertEqual(node.ask("GET", "/api/metrics")[0], 200)
+        self.assertFalse(node.run("numbers")["success"], "its log cannot be written")
         for name in ("manifest", "header", "gone"):
             status, text = node.post(name, [{"_id": "b", "v": 1}])
             self.assertEqual(status, 500, text)

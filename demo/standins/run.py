@@ -1,4 +1,4 @@
-"""Starts the four stand-ins and stays up until it is told to stop.
+"""Starts the stand-ins and stays up until it is told to stop.
 
     python3 demo/standins/run.py
 
@@ -16,10 +16,13 @@ import threading
 from crm import Crm
 from github import GitHub
 from hubspot import HubSpot
+from orders import Orders
+from people import Billing, Hr, Support
 from postcode import Postcode
+from sales import Sales
 from standin import LOOPBACK
 
-STANDINS = (HubSpot, GitHub, Crm, Postcode)
+STANDINS = (HubSpot, GitHub, Crm, Postcode, Orders, Sales, Hr, Support, Billing)
 
 
 def main():

@@ -6,11 +6,12 @@ Needs the node's path in TAHINI. Without it these are skipped, and fail where CI
 import json
 import os
 import tempfile
+import time
 import unittest
 
 from support import ROOT, needs_node
 
-from processes import Node, StandIns
+from processes import Node, StandIns, request
 
 LATER = "2026-01-02T03:04:05.678Z"
 
@@ -227,6 +228,128 @@ class WriteBack(ProjectCase):
         self.assertEqual((state["records"], state["writes"]["deleted"], state["writes"]["missing"]), (146, 3, 0))
         pushed = [batch for batch in self.batches()[seen:] if batch["deleted"]]
         self.assertEqual([(batch["size"], batch["deleted"], batch["is_full"]) for batch in pushed], [(3, 3, "false")])
+
+
+class Orders(ProjectCase):
+    project, pipe = "orders", "orders-collect"
+
+    def test_the_list_in_a_property_and_an_order_that_is_gone(self):
+        self.assertEqual(self.numbers(self.node.run(self.pipe)), ("full", 3, 3, 0, 0))
+        self.assertEqual(self.live(self.pipe)["1"]["Orders"], "Thinkpad")
+        self.standins.control("orders", "edit", id="1", properties={"TotalSum": 11000})
+        self.standins.control("orders", "delete", id="3")
+        self.assertEqual(self.numbers(self.node.run(self.pipe)), ("full", 2, 2, 1, 0))
+        published = self.node.call("GET", "/publishers/orders-large/entities")
+        self.assertEqual([row["_id"] for row in published if not row["_deleted"]], ["2", "1"])
+
+    def test_a_broken_answer_deletes_nothing(self):
+        self.node.run(self.pipe)
+        self.standins.control("orders", "fault", kind="truncate", count=1000)
+        failed = self.node.run(self.pipe)
+        self.assertFalse(failed["success"])
+        self.assertIn("/api/orders", failed["message"])
+        self.assertEqual(len(self.live(self.pipe)), 3)
+
+
+class SalesCrm(ProjectCase):
+    project = "crm"
+    shared = ("sales-contact-all", "sales-contact-event2", "sales-contact-collect", "staff", "sales-contact-transform", "sales-contact-share")
+
+    def round(self):
+        """One run of every pipe; the summaries by pipe."""
+        return {pipe: self.node.run(pipe) for pipe in self.shared}
+
+    def done(self):
+        """What was done last with each entity that was shared."""
+        return {identity: row["$last_operation"] for identity, row in self.live("sales-contact-share").items()}
+
+    def state(self):
+        return self.standins.state("sales")
+
+    def test_what_is_collected_is_compared_and_shared(self):
+        first = self.round()
+        self.assertEqual(self.numbers(first["sales-contact-all"]), ("full", 60, 60, 0, 0))
+        self.assertEqual(
+            self.done(),
+            {
+                "sales-contact:1003": "update",
+                "staff:2": "insert",
+                "sales-contact:1005": "discard-entity-not-changed",
+                "sales-contact:1006": "discard-entity-not-changed",
+            },
+        )
+        self.assertEqual(self.state()["writes"], {"created": 1, "updated": 1, "deleted": 0})
+        self.assertEqual(self.state()["contacts"]["1003"]["city"], "Drammen")
+        self.round()
+        collected = self.live("sales-contact-collect")
+        self.assertEqual(collected["1061"]["$origin"], "staff:2")
+        # The hub meets its own contact again, and nothing is written twice.
+        self.round()
+        self.round()
+        self.assertEqual(self.state()["writes"], {"created": 1, "updated": 1, "deleted": 0})
+        self.assertEqual(self.done()["sales-contact:1061"], "discard-entity-not-changed")
+        self.assertGreater(self.state()["tokens"], 1)
+        self.assertIn("429", self.state()["requests"]["by_status"])
+
+    def test_who_leaves_the_staff_is_deleted_in_the_crm(self):
+        self.round()
+        config = config_of("crm", "staff")
+        config["source"]["entities"] = [one for one in config["source"]["entities"] if one["_id"] != "3"]
+        self.replace("staff", config)
+        self.round()
+        self.assertEqual(self.done()["sales-contact:1005"], "delete")
+        self.assertEqual(self.state()["writes"]["deleted"], 1)
+        self.assertNotIn("1005", self.state()["contacts"])
+        self.round()
+        self.assertNotIn("1005", self.live("sales-contact-collect"))
+
+    def test_somebody_elses_change_is_not_written_over(self):
+        for pipe in self.shared[:-1]:
+            self.node.run(pipe)
+        self.standins.control("sales", "edit", id="1003", properties={"city": "Bodø"})
+        self.node.run("sales-contact-share")
+        self.assertEqual(self.done()["sales-contact:1003"], "discard-modified-in-system")
+        self.assertEqual(self.state()["contacts"]["1003"]["city"], "Bodø")
+        # Once the change is collected, the hub decides anew.
+        self.round()
+        self.assertEqual(self.state()["contacts"]["1003"]["city"], "Drammen")
+
+    def test_a_change_is_told_by_a_signed_webhook(self):
+        self.node.run("sales-contact-registerwebhook")
+        self.node.run("sales-contact-registerwebhook")
+        webhooks = self.state()["webhooks"]
+        self.assertEqual([webhook["topic"] for webhook in webhooks.values()], ["contact/update", "contact/delete"])
+        self.round()
+        self.standins.control("sales", "edit", id="1007", properties={"city": "Tromsø"})
+        self.assertEqual(self.told(1), [200])
+        self.node.run("sales-contact-event2")
+        self.node.run("sales-contact-collect")
+        self.assertEqual(self.live("sales-contact-collect")["1007"]["city"], "Tromsø")
+        self.standins.control("sales", "delete", id="1008")
+        self.assertEqual(self.told(2), [200, 200])
+        self.node.run("sales-contact-event2")
+        self.node.run("sales-contact-collect")
+        self.assertNotIn("1008", self.live("sales-contact-collect"))
+
+    def test_an_unsigned_event_is_refused(self):
+        status, answer = request("POST", f"{self.node.url}/api/receivers/sales-contact-event/entities", body=[{"id": 1007}])
+        self.assertEqual(status, 403)
+        self.assertIn("can judge", answer["detail"])
+
+    def told(self, count):
+        """The statuses of the events that were posted, once there are so many."""
+        for _ in range(500):
+            told = self.state()["told"]
+            if len(told) >= count:
+                return [one["status"] for one in told]
+            time.sleep(0.02)
+        raise AssertionError(f"expected {count} events, found {told}")
+
+    def setUp(self):
+        super().setUp()
+        # The node is not at its usual port: the CRM has to know.
+        variables = self.node.call("GET", "/env")
+        self.node.call("PUT", "/env", body={**variables, "service_url": f"{self.node.url}/api"})
 
 
 class Enrich(ProjectCase):

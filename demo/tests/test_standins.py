@@ -334,8 +334,8 @@ class Runner(unittest.TestCase):
                 [sys.executable, STANDINS / "run.py", "--until-eof", "--any-port"],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             )
-            lines = [runner.stdout.readline() for _ in range(5)]
-            self.assertEqual(lines[4], "ready\n", lines)
+            lines = [runner.stdout.readline() for _ in range(10)]
+            self.assertEqual(lines[9], "ready\n", lines)
             url = lines[3].split()[1]
             self.assertEqual(ask("GET", url + "/__control").json["records"], 15)
             if how == "eof":

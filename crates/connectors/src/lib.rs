@@ -4,8 +4,10 @@
 pub mod http;
 pub mod json;
 pub mod json_schema;
+pub mod manifest;
 pub mod microservice;
 pub mod rest;
+mod templates;
 
 use tahini_hub::registry::{SinkDef, SourceDef, SystemDef, TransformDef};
 
@@ -16,7 +18,12 @@ pub const SOURCES: &[SourceDef] = &[json::BINARY, json::PULL, rest::SOURCE];
 pub const SINKS: &[SinkDef] = &[json::PUSH, rest::SINK];
 
 /// Transform types, by name.
-pub const TRANSFORMS: &[TransformDef] = &[http::HTTP, json_schema::JSON_SCHEMA, rest::TRANSFORM];
+pub const TRANSFORMS: &[TransformDef] = &[
+    http::HTTP,
+    json_schema::JSON_SCHEMA,
+    rest::TRANSFORM,
+    templates::TRANSFORM,
+];
 
 /// System types, by name.
 pub const SYSTEMS: &[SystemDef] = &[microservice::MICROSERVICE, rest::SYSTEM, http::URL];

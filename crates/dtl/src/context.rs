@@ -1,12 +1,21 @@
 //! What an evaluation gets from outside.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use tahini_entity::Dict;
 
 use crate::Lookup;
 use crate::trace::Trace;
+
+/// What `hops` found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Joined {
+    /// Rows, each of which has one entity for every alias.
+    pub rows: u64,
+    /// The most entities that were found for one source entity.
+    pub most: u64,
+}
 
 /// Everything that an evaluation needs and cannot know by itself.
 #[derive(Clone, Copy)]
@@ -22,6 +31,11 @@ pub struct Context<'a> {
     /// Whether the evaluation is no longer wanted; it is asked now and then, and a true answer
     /// ends it with `EvalClass::Cancelled`. `None` never ends it.
     pub stopped: Option<&'a dyn Fn() -> bool>,
+    /// Where joins are counted, if anybody wants to know.
+    pub joined: Option<&'a Cell<Joined>>,
+    /// How many entities may be joined with one of the source; more are an error. `None` sets no
+    /// limit beside that of rows.
+    pub most_joined: Option<u64>,
     /// Where a traced program notes its steps.
     pub(crate) trace: Option<&'a RefCell<Trace>>,
 }
@@ -35,6 +49,8 @@ impl<'a> Context<'a> {
             parameters: None,
             pause: None,
             stopped: None,
+            joined: None,
+            most_joined: None,
             trace: None,
         }
     }

@@ -101,6 +101,8 @@ pub(crate) struct Machine<'m> {
     pub(crate) pause: u64,
     pub(crate) work: usize,
     pub(crate) depth: u32,
+    /// The rows and entities that were joined with the source entity at work.
+    pub(crate) joined: (u64, u64),
 }
 
 impl<'m> Machine<'m> {
@@ -119,12 +121,14 @@ impl<'m> Machine<'m> {
             pause: STEPS_BETWEEN_LOOKS,
             work: 0,
             depth: 0,
+            joined: (0, 0),
         }
     }
 
     /// Starts the next source entity with full budgets.
     pub(crate) fn begin(&mut self) {
         self.created.clear();
+        self.joined = (0, 0);
         self.memo.begin();
         if let Some(trace) = self.context.trace {
             trace.borrow_mut().clear();

@@ -168,6 +168,16 @@ impl Machine<'_> {
         for step in &spec.steps {
             rows = self.bind(step, rows, env)?;
         }
+        let found = rows.len() as u64;
+        self.joined.0 += found;
+        self.joined.1 += found * spec.steps.len() as u64;
+        if let Some(most) = self
+            .context
+            .most_joined
+            .filter(|most| self.joined.1 > *most)
+        {
+            return Err(Limit("entities joined with one (`enable_hops_thresholds`)", most).into());
+        }
         let mut output = Items::new();
         for row in &rows {
             match &spec.returns {

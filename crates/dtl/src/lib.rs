@@ -9,6 +9,7 @@ mod analysis;
 mod compile;
 mod context;
 mod count;
+mod dependencies;
 mod error;
 mod eval;
 mod explain;
@@ -41,7 +42,8 @@ mod weight;
 
 pub use analysis::{Cause, Properties, Why};
 pub use compile::{compile, compile_traced};
-pub use context::Context;
+pub use context::{Context, Joined};
+pub use dependencies::{Back, Dependencies, Place, Side, To, Untracked};
 pub use error::{EvalClass, EvalError, JsonPath, Problem, Segment, Severity};
 pub use explain::{steps_json, steps_text};
 pub use lookup::{By, Lookup, LookupError, Need, NoLookup};

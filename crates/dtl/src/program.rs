@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use serde_json::Value as Json;
-use tahini_entity::{Dict, Entity, Str, Value};
+use tahini_entity::{Dict, Entity, Record, Str, Value};
 
 use crate::analysis::{Cause, Properties};
 use crate::context::Context;
+use crate::dependencies::Dependencies;
 use crate::error::{JsonPath, Problem};
 use crate::eval::{Env, Machine};
 use crate::expr::{Block, Expr};
@@ -38,6 +39,7 @@ pub struct Program {
     pub(crate) datasets: Vec<String>,
     pub(crate) reads: Vec<Read>,
     pub(crate) indexes: Vec<Index>,
+    pub(crate) dependencies: Dependencies,
     pub(crate) facts: Facts,
     pub(crate) properties: Properties,
     pub(crate) causes: Vec<Cause>,
@@ -71,6 +73,10 @@ pub struct Read {
 pub struct Index {
     pub(crate) dataset: String,
     pub(crate) fingerprint: String,
+    /// The one root property that it reads as it is, where it is as simple as that.
+    pub(crate) plain: Option<Str>,
+    /// An entity without `$ids` has its own `_id` there.
+    pub(crate) own_ids: bool,
     /// The expression over alias 0, and what it needs to be evaluated.
     pub(crate) expr: Arc<(Expr, Program)>,
 }
@@ -115,6 +121,7 @@ impl Program {
             datasets: Vec::new(),
             reads: Vec::new(),
             indexes: Vec::new(),
+            dependencies: Dependencies::default(),
             facts: Facts::default(),
             properties: Properties::default(),
             causes: Vec::new(),
@@ -136,6 +143,11 @@ impl Program {
     /// The indexes that the rules' joins want.
     pub fn indexes(&self) -> &[Index] {
         &self.indexes
+    }
+
+    /// How changes of joined entities lead back to the entities that have to be processed again.
+    pub fn dependencies(&self) -> &Dependencies {
+        &self.dependencies
     }
 
     /// The properties of the source entity that the rules read.
@@ -210,14 +222,48 @@ impl Index {
         crate::compile::compile_index(dataset, json, options)
     }
 
+    /// Compiles one side of an equality between datasets: an expression over the entities of
+    /// `dataset`, called `alias` in it, that mentions none of the `others`.
+    ///
+    /// # Errors
+    /// What is wrong with it, with paths from the expression's own root.
+    pub fn of_side(
+        dataset: &str,
+        alias: &str,
+        others: &[String],
+        json: &Json,
+        options: &Options,
+    ) -> Result<Index, Vec<Problem>> {
+        crate::compile::compile_side(dataset, alias, others, json, options)
+    }
+
     /// The dataset's id.
     pub fn dataset(&self) -> &str {
         &self.dataset
     }
 
+    /// The same expression over the entities of another dataset.
+    pub fn in_dataset(&self, dataset: &str) -> Index {
+        Index {
+            dataset: dataset.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// The expression in one stable form: equal fingerprints have equal keys.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    /// The same for an entity that is still encoded, of which no more is decoded than the
+    /// expression reads, where that is one property.
+    pub fn keys_of(&self, record: Record<'_>, out: &mut Vec<Value>) {
+        let Some(name) = &self.plain else {
+            return self.keys(&record.to_entity(), out);
+        };
+        if let Some(value) = record.value(name) {
+            distinct(values::items(&value), out);
+        }
     }
 
     /// Appends the keys under which `entity` is found, each once; nulls are none. An entity on
@@ -231,7 +277,17 @@ impl Index {
             target: Target::new(),
             parent: None,
         };
-        let aliases = [Value::Dict(entity.to_dict())];
+        let mut dict = entity.to_dict();
+        if let Some(id) = entity.id.as_ref().filter(|_| self.own_ids)
+            && dict.get("$ids").is_none()
+        {
+            let own = match program.naming.on {
+                true => program.naming.ids_of(id),
+                false => Value::String(id.clone()),
+            };
+            dict.push_new("$ids", own);
+        }
+        let aliases = [Value::Dict(dict)];
         let env = Env {
             aliases: &aliases,
             ..Env::of(&frame)
@@ -239,13 +295,22 @@ impl Index {
         let Ok(keys) = machine.eval(expr, env) else {
             return;
         };
-        let mut seen = values::Seen::default();
-        let keys = values::items(&keys).iter();
-        out.extend(
-            keys.filter(|key| !key.is_null() && seen.insert(key))
-                .cloned(),
-        );
+        distinct(values::items(&keys), out);
     }
+}
+
+/// Appends the items that are not null, each once.
+fn distinct(items: &[Value], out: &mut Vec<Value>) {
+    if let [one] = items {
+        out.extend((!one.is_null()).then(|| one.clone()));
+        return;
+    }
+    let mut seen = values::Seen::default();
+    let keys = items.iter();
+    out.extend(
+        keys.filter(|key| !key.is_null() && seen.insert(key))
+            .cloned(),
+    );
 }
 
 impl Trigger {

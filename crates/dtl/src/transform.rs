@@ -69,6 +69,12 @@ impl Program {
                     missed.push(at);
                     continue;
                 }
+                if let Some(counted) = machine.context.joined {
+                    let (mut all, (rows, entities)) = (counted.get(), machine.joined);
+                    all.rows += rows;
+                    all.most = all.most.max(entities);
+                    counted.set(all);
+                }
                 if result.is_err() {
                     first_failure = first_failure.min(at);
                 }

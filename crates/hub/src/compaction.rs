@@ -422,6 +422,11 @@ impl Readers {
         let mut readers = Readers::default();
         for live in hub.pipes() {
             let Ok(pipe) = &live.pipe else { continue };
+            if live.ways.datasets().contains(dataset)
+                && let Some(first) = first_unfollowed(hub, pipe, dataset)?
+            {
+                readers.hold(first, true);
+            }
             if !pipe.source_datasets().contains(&dataset) {
                 continue;
             }
@@ -441,12 +446,22 @@ impl Readers {
             let Some(first) = first.or(all.then_some(0)) else {
                 continue;
             };
-            readers.latest = Some(readers.latest.map_or(first, |known| known.min(first)));
-            if all || !source["subset"].is_null() || !keeps_places(pipe.kind("source")) {
-                readers.history = Some(readers.history.map_or(first, |known| known.min(first)));
-            }
+            // What it gave last may have to go through the pipe again while newer versions wait.
+            let waits = pipe.bounds_source() && !live.ways.datasets().is_empty();
+            let merges = pipe.kind("source") == "merge";
+            let compares = !source["subset"].is_null() || waits || merges;
+            readers.hold(first, all || compares || !keeps_places(pipe.kind("source")));
         }
         Ok(readers)
+    }
+
+    /// One more reader that has not read what begins here.
+    fn hold(&mut self, first: Seq, history: bool) {
+        let least = |known: Option<Seq>| Some(known.map_or(first, |known| known.min(first)));
+        self.latest = least(self.latest);
+        if history {
+            self.history = least(self.history);
+        }
     }
 }
 
@@ -461,6 +476,18 @@ fn first_unread(hub: &Hub, pipe: &Pipe, dataset: &str) -> Result<Option<Seq>, St
     let offset = progress::offset(home.snapshot()?.as_ref(), &pipe.id)?;
     let read = |offset: &Offset| Places::read(offset, dataset).map_or(0, |seq| seq + 1);
     Ok(offset.as_ref().map(read))
+}
+
+/// The first version of `dataset` that a pipe which joins it has not looked at; `None` when it has
+/// to read everything anyway.
+fn first_unfollowed(hub: &Hub, pipe: &Pipe, dataset: &str) -> Result<Option<Seq>, StoreError> {
+    let log = execution_log::dataset_id(&pipe.id);
+    let home = pipe.sink_dataset().unwrap_or(&log);
+    let Some(home) = hub.world.store.find(home)? else {
+        return Ok(None);
+    };
+    let mark = progress::tracked(home.snapshot()?.as_ref(), &pipe.id, dataset)?;
+    Ok(mark.map(|mark| mark.next))
 }
 
 /// The space of the ids whose earlier versions are to be removed.

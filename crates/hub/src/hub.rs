@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, RwLock, Weak};
 use tahini_store::{Backend, Commit, Dataset, Rule, Show, StateWrite, StoreError};
 
 use crate::config::{Component, Configuration, diff};
+use crate::dependency::Ways;
 use crate::execution_log::{self, Summary};
 use crate::open_systems::OpenSystems;
 use crate::pipe::{Pipe, World};
@@ -18,6 +19,7 @@ use crate::secrets::SecretSource;
 use crate::{Cancel, Clock, Failure, Registry, Services, breaker, compaction, indexes, rescan};
 
 pub use live::{LivePipe, LiveState, Refusal};
+pub use place::shown;
 
 use live::Shared;
 
@@ -157,10 +159,12 @@ impl Hub {
         if fresh {
             contained(&component.id, self.remember(&component.id, &shared))?;
         }
-        let wanted = pipe.as_ref().map(indexes::of_pipe);
+        let ways = pipe.as_ref().map(Ways::of).unwrap_or_default();
+        let wanted = pipe.as_ref().map(|pipe| indexes::of_pipe(pipe, &ways));
         Ok(LivePipe {
             component: component.clone(),
             indexes: wanted.unwrap_or_default(),
+            ways,
             pipe: pipe.map_err(|failure| failure.to_string()),
             receiving: shared.receiving.clone(),
             shared,

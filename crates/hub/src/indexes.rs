@@ -9,10 +9,12 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 use tahini_dtl::{Index, compile, subset};
-use tahini_entity::order;
+use tahini_entity::{Record, order};
 use tahini_store::{Declared, IndexDef};
 
 use crate::config::{dtl_options, without_secrets};
+use crate::dependency::{Given, Ways};
+use crate::merge::Merging;
 use crate::{Hub, Pipe};
 
 /// An index that pipes want.
@@ -20,14 +22,39 @@ use crate::{Hub, Pipe};
 pub struct Wanted {
     /// The index.
     pub index: Arc<Index>,
+    /// What stands before the rules that join by it, where it goes by what that makes of entities.
+    given: Option<Arc<Given>>,
     /// The pipes that want it, by id.
     pub pipes: Vec<String>,
 }
 
+impl Wanted {
+    /// What the store knows it by.
+    pub fn fingerprint(&self) -> String {
+        fingerprint(&self.index, self.given.as_deref())
+    }
+}
+
 /// What the store knows an index by. Keys are what the functions of the language make of entities,
 /// so that another version of the program builds them anew.
-pub fn fingerprint(index: &Index) -> String {
-    format!("{} {}", env!("CARGO_PKG_VERSION"), index.fingerprint())
+pub(crate) fn fingerprint(index: &Index, given: Option<&Given>) -> String {
+    let behind = given.map(|given| format!(" behind {}", given.fingerprint()));
+    let (version, behind) = (env!("CARGO_PKG_VERSION"), behind.unwrap_or_default());
+    format!("{version} {}{behind}", index.fingerprint())
+}
+
+/// Appends the keys of a version in an index.
+pub(crate) fn keys(index: &Index, given: Option<&Given>, record: Record<'_>, out: &mut Vec<u128>) {
+    let mut values = Vec::new();
+    match given {
+        None => index.keys_of(record, &mut values),
+        Some(given) => {
+            for entity in given.entities(record) {
+                index.keys(&entity, &mut values);
+            }
+        }
+    }
+    out.extend(values.iter().map(order::key));
 }
 
 /// The expressions that a dataset sink's `indexes` names: one list, or `"$ids"`.
@@ -45,7 +72,7 @@ pub(crate) fn named(indexes: &Json) -> Vec<Json> {
 
 /// The indexes that a pipe wants of the datasets that it reads, joins and writes. What does not
 /// compile wants none: configuration tells of that.
-pub(crate) fn of_pipe(pipe: &Pipe) -> Vec<Arc<Index>> {
+pub(crate) fn of_pipe(pipe: &Pipe, ways: &Ways) -> Vec<Arc<Index>> {
     let Some(map) = pipe.effective.as_object() else {
         return Vec::new();
     };
@@ -62,6 +89,13 @@ pub(crate) fn of_pipe(pipe: &Pipe) -> Vec<Arc<Index>> {
     {
         indexes.extend(compiled(dataset, index));
     }
+    if source["type"] == "merge"
+        && let Some(source) = source.as_object()
+        && let Ok(merging) = Merging::compile(source, &options)
+    {
+        let keys = merging.keys.into_iter();
+        indexes.extend(keys.filter_map(|key| Arc::into_inner(key.index)));
+    }
     for transform in pipe.transforms() {
         let rules = &transform["rules"];
         if transform["type"] != "dtl" || !rules.is_object() {
@@ -73,22 +107,28 @@ pub(crate) fn of_pipe(pipe: &Pipe) -> Vec<Arc<Index>> {
             indexes.extend(program.indexes().iter().cloned());
         }
     }
-    indexes.into_iter().map(Arc::new).collect()
+    let back = ways.indexes().filter(|(_, given)| given.is_none());
+    let back = back.map(|(index, _)| index);
+    indexes.into_iter().map(Arc::new).chain(back).collect()
 }
 
 /// Everything that the pipes of the running configuration want, by dataset.
 pub fn wanted(hub: &Hub) -> BTreeMap<String, Vec<Wanted>> {
     let mut all: BTreeMap<String, Vec<Wanted>> = BTreeMap::new();
     for live in hub.pipes() {
-        for index in &live.indexes {
+        let plain = live.indexes.iter().map(|index| (index.clone(), None));
+        let behind = live.ways.indexes().filter(|(_, given)| given.is_some());
+        for (index, given) in plain.chain(behind) {
             let known = all.entry(index.dataset().to_owned()).or_default();
-            let same = |wanted: &&mut Wanted| wanted.index.fingerprint() == index.fingerprint();
+            let named = fingerprint(&index, given.as_deref());
+            let same = |wanted: &&mut Wanted| wanted.fingerprint() == named;
             let pipe = live.id().to_owned();
             match known.iter_mut().find(same) {
                 Some(wanted) if wanted.pipes.last() == Some(&pipe) => {}
                 Some(wanted) => wanted.pipes.push(pipe),
                 None => known.push(Wanted {
-                    index: Arc::clone(index),
+                    index,
+                    given,
                     pipes: vec![pipe],
                 }),
             }
@@ -101,21 +141,16 @@ pub fn wanted(hub: &Hub) -> BTreeMap<String, Vec<Wanted>> {
 pub(crate) fn declare(hub: &Hub) {
     let wanted = wanted(hub).into_iter();
     let defs = wanted.map(|(dataset, wanted)| {
-        let defs = wanted.iter().map(|wanted| def(&wanted.index));
+        let defs = wanted.iter().map(def);
         (dataset, defs.collect())
     });
     hub.world.store.declare(defs.collect::<Declared>());
 }
 
-fn def(index: &Arc<Index>) -> IndexDef {
-    let fingerprint = fingerprint(index);
-    let index = Arc::clone(index);
+fn def(wanted: &Wanted) -> IndexDef {
+    let (index, given) = (wanted.index.clone(), wanted.given.clone());
     IndexDef {
-        fingerprint,
-        keys: Arc::new(move |record, keys| {
-            let mut values = Vec::new();
-            index.keys(&record.to_entity(), &mut values);
-            keys.extend(values.iter().map(order::key));
-        }),
+        fingerprint: wanted.fingerprint(),
+        keys: Arc::new(move |record, out| keys(&index, given.as_deref(), record, out)),
     }
 }

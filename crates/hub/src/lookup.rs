@@ -3,6 +3,9 @@
 //! What a batch misses is asked for together, and costs reads of indexes. While a join's index is
 //! still being built, its dataset is read once for all the values that the batch joins.
 
+mod kept;
+
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -11,6 +14,7 @@ use tahini_entity::{Batch, Datetime, Dict, Entity, Offset, Value, order};
 use tahini_store::{Ask, Backend, Limit, Snapshot, StoreError, View};
 
 use crate::{Cancel, Ctx, Failure, Known, completeness, indexes};
+use kept::Kept;
 
 /// The datasets of a store, as the rules of one pipe see them.
 pub(crate) struct Datasets {
@@ -19,6 +23,8 @@ pub(crate) struct Datasets {
     source: Option<String>,
     known: Arc<Known>,
     cancel: Cancel,
+    /// What was looked up before, by dataset.
+    kept: RefCell<HashMap<String, Kept>>,
 }
 
 /// How much of a joined dataset is in memory at a time.
@@ -56,6 +62,7 @@ impl Datasets {
             source: dataset.map(str::to_owned),
             known: Arc::clone(ctx.known),
             cancel: ctx.cancel.clone(),
+            kept: RefCell::default(),
         }
     }
 
@@ -100,17 +107,30 @@ impl Datasets {
         if !asked.completeness.is_empty() {
             self.answer_completeness(dataset, &asked.completeness, answers)?;
         }
-        let Some(dataset) = self.store.find(dataset)? else {
+        let Some(found) = self.store.find(dataset)? else {
             return Ok(());
         };
-        let snapshot = dataset.snapshot()?;
-        by_id(snapshot.as_ref(), &mut asked.ids, answers)?;
+        let snapshot = found.snapshot()?;
+        let mut all = self.kept.borrow_mut();
+        if !all.contains_key(dataset) {
+            all.insert(dataset.to_owned(), Kept::default());
+        }
+        let Some(kept) = all.get_mut(dataset) else {
+            return Ok(());
+        };
+        kept.meet(snapshot.head());
+        by_id(snapshot.as_ref(), &mut asked.ids, kept, answers)?;
         for (id, version, at) in &asked.previous {
             answers[*at].extend(version_of(snapshot.as_ref(), id, *version)?);
         }
         let mut unindexed = BTreeMap::new();
-        for (fingerprint, join) in std::mem::take(&mut asked.joins) {
-            if !by_index(snapshot.as_ref(), &join, answers)? {
+        for (fingerprint, mut join) in std::mem::take(&mut asked.joins) {
+            join.values.retain(|hash, (value, at)| {
+                let known = kept.join(fingerprint, *hash, value);
+                answers[*at].extend_from_slice(known.unwrap_or_default());
+                known.is_none()
+            });
+            if !by_index(snapshot.as_ref(), &join, kept, answers)? {
                 unindexed.insert(fingerprint, join);
             }
         }
@@ -207,19 +227,33 @@ impl Lookup for Datasets {
 /// The index is read in the order of its keys.
 fn by_id(
     snapshot: &dyn Snapshot,
-    wanted: &mut [(&str, usize)],
+    wanted: &mut Vec<(&str, usize)>,
+    kept: &mut Kept,
     answers: &mut Answers,
 ) -> Result<(), StoreError> {
+    wanted.retain(|(id, at)| match kept.id(id) {
+        Some(known) => {
+            answers[*at].extend(known.clone());
+            false
+        }
+        None => true,
+    });
+    if wanted.is_empty() {
+        return Ok(());
+    }
     wanted.sort_unstable();
     let ids: Vec<&str> = wanted.iter().map(|(id, _)| *id).collect();
     let mut latest = Batch::new();
     let found = snapshot.latest(&ids, &mut latest)?;
     let mut records = latest.iter();
-    for ((_, at), found) in wanted.iter().zip(found) {
+    for ((id, at), found) in wanted.iter().zip(found) {
         let record = if found { records.next() } else { None };
         let living = record.filter(|record| !record.meta.deleted);
-        answers[*at].extend(living.map(|record| Arc::new(record.to_entity())));
+        let entity = living.map(|record| Arc::new(record.to_entity()));
+        kept.keep_id(id, entity.clone());
+        answers[*at].extend(entity);
     }
+    kept.weigh(latest.bytes());
     Ok(())
 }
 
@@ -227,8 +261,12 @@ fn by_id(
 fn by_index(
     snapshot: &dyn Snapshot,
     join: &Join<'_>,
+    kept: &mut Kept,
     answers: &mut Answers,
 ) -> Result<bool, StoreError> {
+    if join.values.is_empty() {
+        return Ok(true);
+    }
     let mut values: Vec<(u128, &Value, usize)> = join
         .values
         .iter()
@@ -237,7 +275,7 @@ fn by_index(
     values.sort_unstable_by_key(|(key, ..)| *key);
     let keys: Vec<u128> = values.iter().map(|(key, ..)| *key).collect();
     let mut hits = Vec::new();
-    let fingerprint = indexes::fingerprint(join.index);
+    let fingerprint = indexes::fingerprint(join.index, None);
     if !snapshot.find(&fingerprint, &keys, &Ask::LATEST, &mut hits)? {
         return Ok(false);
     }
@@ -251,6 +289,7 @@ fn by_index(
         let seqs: Vec<u64> = some.iter().map(|hits| hits[0].seq).collect();
         let mut versions = Batch::new();
         let found = snapshot.at(&seqs, &mut versions)?;
+        kept.weigh(versions.bytes());
         let there = some.iter().zip(found).filter(|(_, found)| *found);
         for ((hits, _), record) in there.zip(versions.iter()) {
             if record.meta.deleted {
@@ -268,8 +307,9 @@ fn by_index(
             }
         }
     }
-    for (_, _, at) in &values {
-        answers[*at].sort_by(|a, b| a.id.cmp(&b.id));
+    for (hash, value, at) in values {
+        answers[at].sort_by(|a, b| a.id.cmp(&b.id));
+        kept.keep_join(join.index.fingerprint(), hash, value, &answers[at]);
     }
     Ok(true)
 }

@@ -12,6 +12,7 @@ use tahini_store::Backend;
 
 use crate::builtin::namespaces;
 use crate::config::{Component, Moves, Props, resolve_secrets};
+use crate::dependency::Limits;
 use crate::policy::Policy;
 use crate::progress::Place;
 use crate::registry::ContinuationDef;
@@ -69,6 +70,8 @@ pub struct Pipe {
     pub initial_since: Option<Offset>,
     /// Whether rescans go on beside incremental runs; why not, where they do not.
     pub background: Result<(), &'static str>,
+    /// How many entities a run may process again because of what they are joined with.
+    pub tracking: Limits,
     /// Every n-th run is a rescan.
     pub rescan_run_count: Option<u64>,
     /// Every how many runs is a partial rescan, and how far it goes back.
@@ -144,6 +147,7 @@ impl Pipe {
             continuation,
             background,
             initial_since: initial_since(source)?,
+            tracking: Limits::of_pipe(whole)?,
             rescan_run_count: rescans.map(|count| count.max(1).unsigned_abs()),
             partial_rescan: partial_rescan(pump)?,
             fail_if_empty: source.opt_str("if_source_empty")? == Some("fail"),
@@ -186,6 +190,12 @@ impl Pipe {
                     .map_or(name, |(dataset, _alias)| dataset)
             })
             .collect()
+    }
+
+    /// Whether the source may hold newer entities back (`completeness`).
+    pub(crate) fn bounds_source(&self) -> bool {
+        let bound = &self.effective["source"]["completeness"];
+        !(bound.is_null() || *bound == false)
     }
 
     /// The datasets that the source and the rules read.

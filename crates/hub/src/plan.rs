@@ -260,6 +260,10 @@ fn back(pipe: &Pipe, offset: Option<&Offset>) -> Result<Option<Offset>, Failure>
     let (Some(offset), Some((_, delta))) = (offset, pipe.partial_rescan) else {
         return Ok(None);
     };
+    // What a merge source gives follows from its place: it can begin anew, and nowhere else.
+    if pipe.kind("source") == "merge" {
+        return Ok(None);
+    }
     if keeps_places(pipe.kind("source")) {
         return Ok(Places::moved_back(offset, delta));
     }

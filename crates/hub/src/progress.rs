@@ -1,9 +1,12 @@
 //! A pipe's place: what is saved with its entities, and how the offset moves.
 
+use std::collections::BTreeMap;
+
 use tahini_entity::{Batch, Offset};
 use tahini_store::{Snapshot, StateWrite, StoreError};
 
 use crate::Failure;
+use crate::dependency::Mark;
 use crate::reprocessing::SYNC;
 use crate::sink::RunKind;
 use crate::source::Continuation;
@@ -21,6 +24,8 @@ const RUNS: &[u8] = b"runs";
 const PARTIALS: &[u8] = b"partials";
 /// Prefix of the keys that hold the ids seen in an unfinished full run, as sequence bitmaps.
 pub(crate) const SEEN: &[u8] = b"seen/";
+/// Prefix of the keys that say how far joined datasets were followed.
+pub(crate) const TRACKED: &[u8] = b"tracked/";
 /// Prefix of the keys that belong to the source.
 pub(crate) const SOURCE: &[u8] = b"source/";
 
@@ -39,6 +44,8 @@ pub struct Place {
     pub boundary: Vec<u8>,
     /// What the output was made of, as saved (see `reprocessing`).
     pub sync: Vec<u8>,
+    /// How far each joined dataset was followed.
+    pub tracked: BTreeMap<String, Mark>,
     /// State of the source, keys without their prefix.
     pub source: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -61,6 +68,11 @@ impl Place {
                 }
                 RUNS => place.runs = counted(value),
                 PARTIALS => place.partials = counted(value),
+                key if key.starts_with(TRACKED) => {
+                    let name = String::from_utf8_lossy(&key[TRACKED.len()..]);
+                    let mark = Mark::read(&value).map(|mark| (name.into_owned(), mark));
+                    place.tracked.extend(mark);
+                }
                 key if key.starts_with(SOURCE) => {
                     place.source.push((key[SOURCE.len()..].to_vec(), value));
                 }
@@ -76,6 +88,18 @@ pub fn offset(snapshot: &dyn Snapshot, pipe: &str) -> Result<Option<Offset>, Sto
     let rows = snapshot.state(&space(pipe), OFFSET)?;
     let found = rows.into_iter().find(|(key, _)| key == OFFSET);
     Ok(found.and_then(|(_, value)| decode(&value)))
+}
+
+/// How far `pipe` has followed a joined dataset.
+pub(crate) fn tracked(
+    snapshot: &dyn Snapshot,
+    pipe: &str,
+    dataset: &str,
+) -> Result<Option<Mark>, StoreError> {
+    let key = [TRACKED, dataset.as_bytes()].concat();
+    let rows = snapshot.state(&space(pipe), &key)?;
+    let found = rows.into_iter().find(|(known, _)| *known == key);
+    Ok(found.and_then(|(_, value)| Mark::read(&value)))
 }
 
 /// How many versions of a dataset wait behind an offset in it, `next` being the next sequence

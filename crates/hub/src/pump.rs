@@ -6,6 +6,7 @@
 //! a crash, and what did not change writes nothing. Nothing is deleted unless the source was
 //! read to its natural end.
 
+mod again;
 mod beside;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,6 +18,7 @@ use tahini_store::StateWrite;
 
 use crate::boundary::Boundary;
 use crate::completeness::{self, Leaving};
+use crate::dependency::Tracking;
 use crate::execution_log::{ExecutionLog, RunLog, Summary, User};
 use crate::flow::Flow;
 use crate::hub::LivePipe;
@@ -186,6 +188,8 @@ fn run_planned(
         read_attempts: 0,
         leaving: input.leaving,
         sync: input.sync,
+        tracking: input.tracking,
+        begins_anew: false,
         cancel,
         summary,
     };
@@ -195,15 +199,17 @@ fn run_planned(
     }));
     let outcome = guarded.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
     if let Err(failure) = &outcome {
-        work.flow.writer.sink.abort(failure);
+        work.abort(failure)?;
     }
     work.report();
     outcome
 }
 
 /// What a run reads, and what has to be known of it before it is read.
-struct Input {
+struct Input<'a> {
     leaving: Option<Leaving>,
+    /// `None` for a rescan beside runs: those follow what is joined.
+    tracking: Option<Tracking<'a>>,
     sync: Sync,
     /// `None` for a rescan beside runs, which opens its source when they know of it.
     source: Option<Opened>,
@@ -212,21 +218,22 @@ struct Input {
 /// A source that was opened, or why it was not.
 type Opened = Result<Box<dyn Source>, Failure>;
 
-impl Input {
+impl<'a> Input<'a> {
     /// Opens the source; where the place means nothing any more, the plan starts over.
     fn open(
         pipe: &Pipe,
         world: &World,
-        plan: &mut Plan<'_>,
+        plan: &mut Plan<'a>,
         started: i64,
         cancel: &Cancel,
-    ) -> Result<Input, Failure> {
+    ) -> Result<Input<'a>, Failure> {
         populated::wait(pipe, world)?;
         let mut sync = Sync::of(pipe, world, &plan.place)?;
         if plan.rescan.is_some() {
             return Ok(Input {
                 // Runs beside it promise later moments.
                 leaving: None,
+                tracking: None,
                 sync,
                 source: None,
             });
@@ -234,6 +241,8 @@ impl Input {
         if plan.goes_on() && sync.resets(pipe) {
             plan.start_over();
         }
+        // Everything is joined behind these ends; what comes later is looked at by the next run.
+        let tracking = Tracking::begin(&plan.live.ways, world, plan.place.tracked.clone())?;
         // What the inputs promise is read before what they hold.
         let leaving = completeness::leaving(pipe, world, started)?;
         let mut source = pipe.open_source(world, cancel, plan.from.clone());
@@ -243,6 +252,7 @@ impl Input {
         }
         Ok(Input {
             leaving,
+            tracking: Some(tracking),
             sync,
             source: Some(source),
         })
@@ -272,6 +282,9 @@ struct Work<'a, 'b, 'c> {
     read_attempts: u64,
     leaving: Option<Leaving>,
     sync: Sync,
+    tracking: Option<Tracking<'c>>,
+    /// The next run has to read everything.
+    begins_anew: bool,
     cancel: &'a Cancel,
     summary: &'a mut Summary,
 }
@@ -305,7 +318,8 @@ impl Work<'_, '_, '_> {
             self.tracker.observe(&self.intake.batch)?;
             self.leave_out_processed();
             since_checkpoint += 1;
-            let due = since_checkpoint >= self.pipe.checkpoint_interval && step == Step::More;
+            let due = since_checkpoint >= self.pipe.checkpoint_interval || source.whole();
+            let due = due && step == Step::More;
             let progress = due.then(|| self.progress(source.as_mut())).flatten();
             if due {
                 since_checkpoint = 0;
@@ -318,6 +332,7 @@ impl Work<'_, '_, '_> {
                 progress.as_ref(),
             )?;
             if step == Step::End {
+                self.reprocess(source.as_mut())?;
                 self.flow.end()?;
                 return Ok(source);
             }
@@ -411,6 +426,7 @@ impl Work<'_, '_, '_> {
                 Some(RunKind::Full),
             ));
         }
+        state.extend(self.following());
         state.extend(self.source_state(source));
         if let Some(watch) = &mut self.flow.watch {
             // What cannot be read is told at the end of the run.
@@ -449,6 +465,7 @@ impl Work<'_, '_, '_> {
             state.push(progress::save_unfinished(id, None));
         }
         state.extend(self.counted_runs());
+        state.extend(self.followed());
         state.extend(self.source_state(source));
         // A rescan beside this run may have read everything meanwhile.
         let everything =
@@ -551,6 +568,7 @@ impl Work<'_, '_, '_> {
     fn report(&mut self) {
         self.count();
         self.summary.retryable = self.flow.writer.ledger.waiting();
+        self.tell_joined();
         self.summary.warnings.extend(self.tracker.warning());
     }
 

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use serde_json::{Map, Value as Json};
 use tahini_dtl::{JsonPath, Read};
 use tahini_store::Backend;
 
@@ -95,6 +96,12 @@ pub struct SinkDef {
     pub open: OpenSink,
 }
 
+/// The transforms that a transform stands for; or the path in it at which something is wrong, and
+/// what.
+pub type Unfolded = Result<Vec<Json>, (JsonPath, String)>;
+/// Unfolds a transform that stands for others, from its configuration with variables inserted.
+pub type StandsFor = fn(&Map<String, Json>) -> Unfolded;
+
 /// A transform type.
 pub struct TransformDef {
     /// The `type`.
@@ -103,6 +110,8 @@ pub struct TransformDef {
     pub summary: &'static str,
     /// Its properties.
     pub properties: &'static [Property],
+    /// For a type that only stands for other transforms: those.
+    pub stands_for: Option<StandsFor>,
     /// Opens it for a run.
     pub open: OpenTransform,
 }

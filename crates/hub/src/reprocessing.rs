@@ -110,10 +110,14 @@ impl Sync {
 
     /// Whether a pipe that would go on has to begin anew.
     pub(crate) fn resets(&mut self, pipe: &Pipe) -> bool {
-        let automatic = pipe.effective["reprocessing_policy"] == "automatic";
-        let protected = pipe.effective["disable_set_last_seen"] == true;
-        self.resets = !self.reasons.is_empty() && automatic && !protected;
+        self.resets = !self.reasons.is_empty() && self.may_reset(pipe);
         self.resets
+    }
+
+    /// Whether a pipe may begin anew by itself.
+    pub(crate) fn may_reset(&self, pipe: &Pipe) -> bool {
+        let automatic = pipe.effective["reprocessing_policy"] == "automatic";
+        automatic && pipe.effective["disable_set_last_seen"] != true
     }
 
     /// What people are told of a run that begins anew.

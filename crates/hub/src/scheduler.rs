@@ -208,7 +208,7 @@ impl Scheduler {
         Ok(Met {
             starting,
             populated,
-            news: starting && listens(live) && self.hub.unread(live)?.is_some_and(|few| few > 0),
+            news: starting && listens(live) && self.has_news(live)?,
             last: live.state().last.map(|last| last.ended),
             kept: match kept {
                 Some(kept) => Kept::load(kept, live.id())?,
@@ -523,6 +523,15 @@ impl Scheduler {
         }
     }
 
+    /// Whether something waits in what a pipe reads or joins.
+    fn has_news(&self, live: &LivePipe) -> Result<bool, Failure> {
+        let own = live.component.sink_dataset();
+        let joined = self.hub.unfollowed(live)?;
+        let mut joined = joined.iter().filter(|(name, _)| own != Some(name.as_str()));
+        let unread = self.hub.unread(live)?.is_some_and(|few| few > 0);
+        Ok(unread || joined.any(|(_, few)| *few > 0))
+    }
+
     /// Tells the readers of a dataset that it changed; one that is running runs once more after.
     pub fn signal(&self, dataset: &str) {
         let inner = self.lock();
@@ -532,7 +541,11 @@ impl Scheduler {
             return;
         }
         for live in self.hub.pipes() {
-            let reads = live.component.source_datasets().contains(&dataset);
+            // What a pipe writes and joins itself is looked at when it runs for another reason:
+            // it would never come to rest where each run makes something else of it.
+            let own = live.component.sink_dataset() == Some(dataset);
+            let reads = live.component.source_datasets().contains(&dataset)
+                || (live.ways.datasets().contains(dataset) && !own);
             if reads && listens(&live) {
                 self.start_or_follow(live.id(), Request::default());
             }

@@ -246,9 +246,10 @@ impl Work<'_> {
     }
 
     fn heads(&self, live: &LivePipe) -> Result<Vec<(String, Seq)>, Failure> {
-        let names = live.component.source_datasets().into_iter();
+        let names: BTreeSet<&str> = live.component.source_datasets().into_iter().collect();
         names
-            .map(|name| Ok((name.to_owned(), self.head(name)?)))
+            .union(&live.ways.datasets())
+            .map(|name| Ok(((*name).to_owned(), self.head(name)?)))
             .collect()
     }
 
@@ -327,7 +328,9 @@ impl Work<'_> {
 /// Whether one pipe writes a dataset that the other reads.
 fn feeds(writer: &LivePipe, reader: &LivePipe) -> bool {
     let sink = writer.component.sink_dataset();
-    sink.is_some_and(|sink| reader.component.source_datasets().contains(&sink))
+    sink.is_some_and(|sink| {
+        reader.component.source_datasets().contains(&sink) || reader.ways.datasets().contains(sink)
+    })
 }
 
 fn asleep(live: &LivePipe) -> Ran {
@@ -355,6 +358,19 @@ fn wanted(hub: &Hub, options: &Options) -> Vec<Arc<LivePipe>> {
         .collect()
 }
 
+fn sources(live: &LivePipe) -> BTreeSet<String> {
+    let names = live.component.source_datasets().into_iter();
+    names.map(str::to_owned).collect()
+}
+
+/// The datasets that source and rules read.
+fn inputs(live: &LivePipe) -> BTreeSet<String> {
+    match &live.pipe {
+        Ok(pipe) => pipe.inputs(),
+        Err(_) => sources(live),
+    }
+}
+
 /// Sorts pipes so that writers of a dataset come before its readers; members of a cycle and
 /// equals stand in the order of their ids.
 fn in_order(pipes: Vec<Arc<LivePipe>>) -> Vec<Arc<LivePipe>> {
@@ -365,14 +381,14 @@ fn in_order(pipes: Vec<Arc<LivePipe>>) -> Vec<Arc<LivePipe>> {
             .iter()
             .filter_map(|live| live.component.sink_dataset().map(str::to_owned))
             .collect();
-        let ready = left.iter().position(|live| {
+        let is_ready = |live: &LivePipe, reads: &dyn Fn(&LivePipe) -> BTreeSet<String>| {
             let own = live.component.sink_dataset();
-            let reads = live.component.source_datasets();
-            reads
-                .iter()
-                .all(|name| Some(*name) == own || !written.contains(*name))
-        });
-        // Nobody is ready: a cycle, which is entered at its first id.
+            let mut reads = reads(live).into_iter();
+            reads.all(|name| Some(name.as_str()) == own || !written.contains(&name))
+        };
+        let ready = left.iter().position(|live| is_ready(live, &inputs));
+        // Nobody is ready: a cycle, which is entered at its first id, by joins before sources.
+        let ready = ready.or_else(|| left.iter().position(|live| is_ready(live, &sources)));
         sorted.push(left.remove(ready.unwrap_or(0)));
     }
     sorted

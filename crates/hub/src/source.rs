@@ -1,7 +1,7 @@
 //! Where a pipe's entities come from.
 
 use tahini_entity::{Batch, Offset};
-use tahini_store::StateWrite;
+use tahini_store::{Seq, Snapshot, StateWrite};
 
 use crate::Failure;
 
@@ -81,6 +81,12 @@ pub trait Source: Send {
         false
     }
 
+    /// Whether what was given since the last place counts only together with the next one: then
+    /// every batch ends at a place, and both go into one commit where the sink is a dataset.
+    fn whole(&self) -> bool {
+        false
+    }
+
     /// Whether what the source reads from is populated: its first load has finished.
     fn populated(&self) -> bool {
         true
@@ -96,6 +102,21 @@ pub trait Source: Send {
     /// see everything then.
     fn held_back(&self) -> Option<String> {
         None
+    }
+
+    /// The view in which a dataset is read, where its entities can be asked for once more, and the
+    /// first sequence in it that is not given yet.
+    fn view(&self, _dataset: &str) -> Option<(&dyn Snapshot, Seq)> {
+        None
+    }
+
+    /// Appends once more what became of these versions of a dataset, in order; nothing of deleted
+    /// ones, and of those that the source leaves out.
+    ///
+    /// # Errors
+    /// As `next_batch`.
+    fn again(&mut self, _dataset: &str, _seqs: &[Seq], _out: &mut Batch) -> Result<(), Failure> {
+        Ok(())
     }
 
     /// What the peer says of its own completeness, microseconds since 1970 UTC.

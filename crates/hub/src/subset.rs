@@ -63,7 +63,7 @@ enum Way {
 impl Part {
     /// The subset for a reader that has read up to and with `since`; nothing by default.
     pub fn new(subset: Subset, since: Option<Seq>) -> Part {
-        let fingerprint = indexes::fingerprint(subset.index());
+        let fingerprint = indexes::fingerprint(subset.index(), None);
         Part {
             subset,
             fingerprint,
@@ -114,6 +114,11 @@ impl Part {
             self.put(snapshot, record, view, out)?;
         }
         Ok(next)
+    }
+
+    /// Whether a version is in the subset.
+    pub(crate) fn holds(&self, record: Record<'_>) -> bool {
+        self.subset.holds(&record.to_entity())
     }
 
     /// The same, newest first. Whoever reads backwards keeps nothing that would have to be deleted.

@@ -1,5 +1,6 @@
 //! What happens to entities on their way.
 
+use tahini_dtl::Joined;
 use tahini_entity::Batch;
 use tahini_entity::json::Opened;
 
@@ -25,6 +26,11 @@ pub trait Transform: Send {
     /// What makes the run as a whole a failure.
     fn end(&mut self) -> Result<(), Failure> {
         Ok(())
+    }
+
+    /// What it has joined so far, if it joins.
+    fn joined(&self) -> Option<Joined> {
+        None
     }
 
     /// The same from text to text: the results of the entities that were opened in `buffer`,

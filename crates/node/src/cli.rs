@@ -1,5 +1,6 @@
 //! The command line.
 
+mod connector;
 mod examples;
 mod microservice;
 
@@ -9,6 +10,10 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
+pub use self::connector::{
+    AuthenticateConnector, Connector, ConnectorAuth, ConnectorCommand, ExpandConnector,
+    InitConnector, ValidateConnector,
+};
 pub use self::microservice::{
     CheckService, Language, Microservice, MicroserviceCommand, NewService, ServiceKind,
 };
@@ -93,6 +98,8 @@ enum Command {
     /// Put a backup back, or check it.
     #[command(after_long_help = examples::RESTORE)]
     Restore(Restore),
+    /// Begin, expand and check connectors, and log in with their accounts.
+    Connector(Connector),
     /// Write microservices of your own, and check them.
     Microservice(Microservice),
     /// Make tokens for the API.
@@ -498,6 +505,7 @@ pub fn main() -> ExitCode {
         Command::Trace(options) => commands::trace::trace(&options),
         Command::Backup(options) => commands::backup::backup(&options),
         Command::Restore(options) => commands::restore::restore(&options),
+        Command::Connector(options) => commands::connector::connector(&options),
         Command::Microservice(options) => commands::microservice::microservice(&options),
         Command::Token(Token {
             command: TokenCommand::Create { role, expires },

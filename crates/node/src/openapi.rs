@@ -49,6 +49,7 @@ fn operation(route: &Route) -> Json {
     }
     operation["security"] = match route.access {
         Access::Open => json!([]),
+        Access::Receiver => json!([{}, { "token": [] }]),
         Access::Usual | Access::Admin | Access::Proxy => json!([{ "token": [] }]),
     };
     operation

@@ -41,17 +41,36 @@ pub fn post(
     path: &str,
     body: &Json,
 ) -> Result<Json, Unanswered> {
+    ask(url, token_file, path, Some(body))
+}
+
+/// Gets what the node at `url` says at a path.
+pub fn get(url: &str, token_file: Option<&Path>, path: &str) -> Result<Json, Unanswered> {
+    ask(url, token_file, path, None)
+}
+
+fn ask(
+    url: &str,
+    token_file: Option<&Path>,
+    path: &str,
+    body: Option<&Json>,
+) -> Result<Json, Unanswered> {
     let token = token_file.map(read_token).transpose()?;
     let address = format!(
         "{}{path}",
         url.trim_end_matches('/').trim_end_matches("/api")
     );
-    let body = body.to_string();
+    let body = body.map(Json::to_string);
     runtime().block_on(async {
         let client = reqwest::Client::builder().no_proxy().build();
         let client = client.context("cannot set up the HTTP client")?;
-        let mut request = client.post(&address).body(body);
-        request = request.header("content-type", "application/json");
+        let mut request = match body {
+            Some(body) => {
+                let request = client.post(&address).body(body);
+                request.header("content-type", "application/json")
+            }
+            None => client.get(&address),
+        };
         if let Some(token) = token {
             request = request.bearer_auth(token);
         }

@@ -39,6 +39,7 @@ pub const HTTP: TransformDef = TransformDef {
             "Which entities to post; the others pass as they are.",
         ),
     ],
+    stands_for: None,
     open: |ctx| Ok(Box::new(HttpTransform::open(ctx)?)),
 };
 

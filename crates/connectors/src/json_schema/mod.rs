@@ -51,6 +51,7 @@ pub const JSON_SCHEMA: TransformDef = TransformDef {
             "Which entities to look at; the others pass as they are.",
         ),
     ],
+    stands_for: None,
     open: |ctx| Ok(Box::new(Validation::open(ctx)?)),
 };
 

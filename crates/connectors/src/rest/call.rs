@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use minijinja::Value as Seen;
@@ -40,7 +41,7 @@ pub(super) struct Caller {
     operations: RefCell<HashMap<String, Arc<Operation>>>,
     /// Whether `allowed_status_codes` and `ignored_status_codes` count; they do in transforms.
     judges: bool,
-    trace: Option<Trace>,
+    trace: Option<Arc<Trace>>,
     clock: Arc<dyn Clock>,
     cancel: Cancel,
 }
@@ -88,7 +89,7 @@ impl Caller {
             path: ctx.props.path().to_owned(),
             operations: RefCell::default(),
             judges,
-            trace: Trace::of(ctx)?,
+            trace: Trace::of(ctx)?.map(Arc::new),
             clock: Arc::clone(ctx.clock),
             cancel: ctx.cancel.clone(),
         };
@@ -208,8 +209,115 @@ impl Caller {
         self.paced(&again.request, rates, foreign)
     }
 
-    /// Sends a request, and sends it again as long as the server says that it came too fast.
+    /// Sends several rendered requests at once and reads their answers, in the order of the
+    /// requests. One that is refused for want of a token is sent again after the others.
+    pub(super) fn send_all(
+        &self,
+        all: &[(Arc<Operation>, Made, Rendered)],
+    ) -> Vec<Result<Answer, Failure>> {
+        if let [(operation, made, rendered)] = all {
+            return vec![self.send(operation, made, rendered, false)];
+        }
+        let (Ok(rest), pace) = (self.rest(), self.pace()) else {
+            return Vec::new();
+        };
+        let mut answers: Vec<Result<Answer, Failure>> = std::thread::scope(|scope| {
+            let pace = &pace;
+            let threads: Vec<_> = all
+                .iter()
+                .map(|(operation, _, rendered)| {
+                    let rates = operation.rates.or(rest.rates);
+                    scope.spawn(move || pace.send(&rendered.request, rates, false))
+                })
+                .collect();
+            let joined = threads.into_iter().map(|thread| {
+                let defect = |_| Err(Failure::fatal(DEFECT));
+                thread.join().unwrap_or_else(defect)
+            });
+            joined.collect()
+        });
+        for (answer, (operation, made, rendered)) in answers.iter_mut().zip(all) {
+            let is_refused = matches!(answer, Ok(answer) if answer.status == UNAUTHORIZED);
+            if is_refused && rest.custom.is_some() {
+                *answer = self.send(operation, made, rendered, false);
+            }
+        }
+        answers
+    }
+
     fn paced(&self, request: &Request, rates: Rates, foreign: bool) -> Result<Answer, Failure> {
+        self.pace().send(request, rates, foreign)
+    }
+
+    fn pace(&self) -> Pace {
+        Pace {
+            system: self.system.clone(),
+            trace: self.trace.clone(),
+            clock: Arc::clone(&self.clock),
+            cancel: self.cancel.clone(),
+        }
+    }
+
+    /// Begins to send a rendered request; what else there is to do can be done meanwhile.
+    pub(super) fn begin(
+        &self,
+        operation: &Operation,
+        rendered: &Rendered,
+        foreign: bool,
+    ) -> Result<UnderWay, Failure> {
+        let rates = operation.rates.or(self.rest()?.rates);
+        let (pace, request) = (self.pace(), rendered.request.clone());
+        let thread = Builder::new().name("next page".to_owned());
+        let thread = thread.spawn(move || pace.send(&request, rates, foreign));
+        thread.map(UnderWay).map_err(|error| {
+            Failure::transient(format!(
+                "expected a thread to read ahead on, found none: {error}"
+            ))
+        })
+    }
+
+    /// Waits for the answer to a request that was begun. One that was refused for want of a token
+    /// is made again.
+    pub(super) fn end(
+        &self,
+        under_way: UnderWay,
+        operation: &Operation,
+        made: &Made,
+        (rendered, foreign): (&Rendered, bool),
+    ) -> Result<Answer, Failure> {
+        let answer = under_way.0.join();
+        let answer = answer.map_err(|_| Failure::fatal(DEFECT))??;
+        if answer.status == UNAUTHORIZED && !foreign && self.rest()?.custom.is_some() {
+            return self.send(operation, made, rendered, foreign);
+        }
+        Ok(answer)
+    }
+
+    /// The failure that an answer is whose status is not allowed.
+    pub(super) fn refused(&self, operation: &Operation, answer: &Answer) -> Failure {
+        let failure =
+            self.system
+                .refused_with(&answer.what, answer.status, &answer.headers, &answer.bytes);
+        failure.context(format_args!("operation {:?}", operation.name))
+    }
+}
+
+/// A request that was begun.
+pub(super) struct UnderWay(JoinHandle<Result<Answer, Failure>>);
+
+/// What a thread tells that did not end as it should.
+const DEFECT: &str = "a request met a defect in the program; the node's log has the panic";
+
+/// What sending a request takes; any thread may have it.
+struct Pace {
+    system: HttpSystem,
+    trace: Option<Arc<Trace>>,
+    clock: Arc<dyn Clock>,
+    cancel: Cancel,
+}
+
+impl Pace {
+    fn send(&self, request: &Request, rates: Rates, foreign: bool) -> Result<Answer, Failure> {
         let mut left = rates.retries.unwrap_or(0);
         loop {
             let started = Instant::now();
@@ -232,14 +340,6 @@ impl Caller {
             tracing::debug!(request = answer.what, ?pause, left, "too many requests");
             self.cancel.sleep(pause)?;
         }
-    }
-
-    /// The failure that an answer is whose status is not allowed.
-    pub(super) fn refused(&self, operation: &Operation, answer: &Answer) -> Failure {
-        let failure =
-            self.system
-                .refused_with(&answer.what, answer.status, &answer.headers, &answer.bytes);
-        failure.context(format_args!("operation {:?}", operation.name))
     }
 }
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac as _};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use minijinja::value::{Kwargs, Rest};
 use minijinja::{Environment, Error, ErrorKind, State, Value as Seen};
+use sha2::Sha256;
 use tahini_hub::Clock;
 use tahini_hub::secrets::SecretSource;
 
@@ -30,11 +32,14 @@ const REACH: i128 = 1 << 70;
 
 pub(super) fn add(env: &mut Environment<'static>, world: World) {
     env.add_filter("bytes", bytes);
-    env.add_filter("base64_encode", base64_encode);
     env.add_filter("base64_decode", base64_decode);
     env.add_filter("datetime", datetime);
     env.add_filter("datetime_format", datetime_format);
     env.add_filter("decode_jwt", super::jwt::decode_jwt);
+    env.add_filter("base64_encode", base64_encode);
+    env.add_filter("hex_encode", hex_encode);
+    env.add_function("b64encode", base64_encode);
+    env.add_function("hmacsha256digest", hmac_sha256);
     env.add_filter("default", default);
     env.add_filter("d", default);
     env.add_filter("truncate", truncate);
@@ -126,6 +131,22 @@ fn bytes(value: &Seen) -> Result<Seen, Error> {
         Some(_) => Ok(value.clone()),
         None => Err(wrong("bytes expects text")),
     }
+}
+
+/// The HMAC of bytes or text with SHA-256 (RFC 2104) under a key, as bytes.
+fn hmac_sha256(key: &Seen, message: &Seen) -> Result<Seen, Error> {
+    let expected = || wrong("hmacsha256digest expects a key and a message, bytes or text");
+    let (key, message) = (key.as_bytes(), message.as_bytes());
+    let (key, message) = (key.ok_or_else(expected)?, message.ok_or_else(expected)?);
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).map_err(|error| wrong(error.to_string()))?;
+    mac.update(message);
+    Ok(Seen::from_bytes(mac.finalize().into_bytes().to_vec()))
+}
+
+fn hex_encode(value: &Seen) -> Result<String, Error> {
+    let bytes = value.as_bytes();
+    let bytes = bytes.ok_or_else(|| wrong("hex_encode expects bytes or text"))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn base64_encode(value: &Seen) -> Result<String, Error> {

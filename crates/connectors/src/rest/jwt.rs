@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, dangerous, decode};
-use minijinja::value::Kwargs;
+use minijinja::value::{Kwargs, Rest};
 use minijinja::{Error, ErrorKind, Value as Seen};
 use rsa::RsaPublicKey;
 use rsa::pkcs1::DecodeRsaPublicKey as _;
@@ -30,7 +30,9 @@ fn texts(value: Option<Seen>) -> Result<Vec<String>, Error> {
 }
 
 /// The claims of a JSON Web Token, verified with a public key (PEM) or a shared secret.
-pub(super) fn decode_jwt(token: &str, arguments: Kwargs) -> Result<Seen, Error> {
+/// The key may stand first, without its name.
+pub(super) fn decode_jwt(token: &str, arguments: Rest<Seen>) -> Result<Seen, Error> {
+    let (first, arguments) = taken_apart(arguments)?;
     if arguments.has("jwks_url") || arguments.has("detached_payload") {
         return Err(wrong(
             "decode_jwt does not know jwks_url and detached_payload yet; give the key",
@@ -51,7 +53,7 @@ pub(super) fn decode_jwt(token: &str, arguments: Kwargs) -> Result<Seen, Error> 
         flag("verify_nbf")?,
     );
     let leeway = arguments.get::<Option<f64>>("leeway")?.unwrap_or(0.0);
-    let key = arguments.get::<Option<String>>("key")?;
+    let key = arguments.get::<Option<String>>("key")?.or(first);
     let claims: Map<String, Json> = if verify {
         let key = key.ok_or_else(|| wrong("decode_jwt expects a key"))?;
         let algorithms = named(&algorithms)?;
@@ -87,6 +89,22 @@ pub(super) fn decode_jwt(token: &str, arguments: Kwargs) -> Result<Seen, Error> 
         )));
     }
     Ok(seen(&from_config(&Json::Object(claims), Numbers::FLOATS)))
+}
+
+/// The key where it has no name, and the arguments that have one.
+fn taken_apart(arguments: Rest<Seen>) -> Result<(Option<String>, Kwargs), Error> {
+    let mut unnamed: Vec<Seen> = arguments.to_vec();
+    let last = unnamed.last();
+    let by_name = last.and_then(|last| Kwargs::try_from(last.clone()).ok());
+    if by_name.is_some() {
+        unnamed.pop();
+    }
+    let by_name = by_name.unwrap_or_else(|| Kwargs::from_iter(Vec::<(String, Seen)>::new()));
+    match unnamed.as_slice() {
+        [] => Ok((None, by_name)),
+        [key] => Ok((Some(key.to_string()), by_name)),
+        _ => Err(wrong("decode_jwt expects the key alone without a name")),
+    }
 }
 
 fn named(names: &[String]) -> Result<Vec<Algorithm>, Error> {

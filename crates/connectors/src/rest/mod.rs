@@ -6,6 +6,7 @@ mod jwt;
 mod operation;
 mod pages;
 mod payload;
+mod posted;
 mod request;
 mod rows;
 mod sink;
@@ -17,10 +18,12 @@ mod token;
 mod transform;
 mod values;
 
+pub use posted::{Judge, Judgement, Posted, judge};
 pub use sink::SINK;
 pub use source::SOURCE;
 pub use system::{RestPart, SYSTEM};
 pub use transform::TRANSFORM;
+pub(crate) use values::seen;
 
 use tahini_entity::{Dict, Entity, Offset, Value};
 

@@ -42,9 +42,13 @@ const OWN: &[&str] = &[
     "next_page_termination_strategy",
     "page_size",
     "error_expression",
+    "parallel_requests",
     "description",
     "comment",
 ];
+
+/// The most requests of one operation that may be under way at once.
+const MAX_PARALLEL: i64 = 32;
 
 const METHODS: &[&str] = &["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"];
 
@@ -130,6 +134,8 @@ pub(super) struct Operation {
     pub(super) since_name: String,
     pub(super) since_location: SinceLocation,
     pub(super) rates: Rates,
+    /// How many of its requests a sink may have under way at once, for different entities.
+    pub(super) parallel: usize,
 }
 
 impl Operation {
@@ -171,8 +177,7 @@ impl Operation {
         let id_expression = text("id_expression")?;
         let updated_expression = text("updated_expression")?;
         let error_expression = text("error_expression")?;
-        let page_size = page_size(props)?;
-        let terminations = terminations(props)?;
+        let (page_size, terminations) = (page_size(props)?, terminations(props)?);
         if terminations.contains(&Termination::NotFullPage) && page_size.is_none() {
             return Err(props.wrong("page_size", "a number, for \"not-full-page\"", None));
         }
@@ -205,6 +210,7 @@ impl Operation {
             since_name: opt("since_property_name")?.unwrap_or_else(|| "since".to_owned()),
             since_location: since_location(props)?,
             rates: Rates::of(props)?,
+            parallel: parallel(props)?,
             templates,
         })
     }
@@ -255,6 +261,17 @@ fn method(props: Props<'_>) -> Result<Method, Failure> {
     let known = METHODS.contains(&name);
     let method = known.then(|| Method::from_bytes(name.as_bytes()).ok());
     method.flatten().ok_or_else(wrong)
+}
+
+fn parallel(props: Props<'_>) -> Result<usize, Failure> {
+    let name = "parallel_requests";
+    let expected = format!("a whole number from 1 to {MAX_PARALLEL}");
+    let wrong = || props.wrong(name, &expected, props.get(name));
+    match props.opt_int(name)? {
+        None => Ok(1),
+        Some(number @ 1..=MAX_PARALLEL) => usize::try_from(number).map_err(|_| wrong()),
+        Some(_) => Err(wrong()),
+    }
 }
 
 fn uses(shape: &Shape, variables: &[&str]) -> bool {

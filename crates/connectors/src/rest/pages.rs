@@ -8,10 +8,10 @@ use reqwest::Url;
 use tahini_entity::{Dict, Value};
 use tahini_hub::Failure;
 
-use super::call::{Answer, Caller, Content};
+use super::call::{Answer, Caller, Content, UnderWay};
 use super::operation::{Operation, Termination};
 use super::request::{Made, Rendered};
-use super::template::Scope;
+use super::template::{Scope, Templates, Text};
 use super::values::{Headers, seen};
 
 /// The most pages of one operation.
@@ -25,6 +25,16 @@ pub(super) struct Pages {
     /// Requests with their answers: the same pair again means that paging goes in a circle.
     seen: HashSet<(u64, u64)>,
     done: bool,
+    /// Whether the next page is asked for while this one is made use of.
+    reads_ahead: bool,
+    ahead: Option<Result<Option<Asked>, Failure>>,
+}
+
+/// A page that was asked for.
+struct Asked {
+    rendered: Rendered,
+    foreign: bool,
+    under_way: Option<UnderWay>,
 }
 
 /// The page before.
@@ -54,6 +64,16 @@ impl Pages {
             before: None,
             seen: HashSet::new(),
             done: false,
+            reads_ahead: false,
+            ahead: None,
+        }
+    }
+
+    /// The same, of which the next one is asked for as soon as its request is known.
+    pub(super) fn reading_ahead(made: Made) -> Pages {
+        Pages {
+            reads_ahead: true,
+            ..Pages::new(made)
         }
     }
 
@@ -70,20 +90,26 @@ impl Pages {
         if self.done {
             return Ok(None);
         }
-        self.bind(operation);
-        let rendered = caller.render(operation, &self.made)?;
-        let stops = |how: Termination| operation.terminations.contains(&how);
-        if stops(Termination::SameNextPageRequest)
-            && self
-                .before
-                .as_ref()
-                .is_some_and(|before| before.rendered.is(&rendered))
-        {
+        let asked = match self.ahead.take() {
+            Some(asked) => asked?,
+            None => self.ask(caller, operation, false)?,
+        };
+        let Some(Asked {
+            rendered,
+            foreign,
+            under_way,
+        }) = asked
+        else {
             self.done = true;
             return Ok(None);
-        }
-        let foreign = self.is_foreign(caller, operation, &rendered);
-        let answer = caller.send(operation, &self.made, &rendered, foreign)?;
+        };
+        let answer = match under_way {
+            Some(under_way) => {
+                caller.end(under_way, operation, &self.made, (&rendered, foreign))?
+            }
+            None => caller.send(operation, &self.made, &rendered, foreign)?,
+        };
+        let stops = |how: Termination| operation.terminations.contains(&how);
         if operation.statuses.ignores(answer.status) {
             self.done = true;
             let scope = self.made.scope.clone();
@@ -111,10 +137,43 @@ impl Pages {
         }
         self.check_circle(&rendered, answered, &answer)?;
         self.turn(operation, rendered, &answer, answered, &scope)?;
+        if self.reads_ahead && !self.done {
+            // What is wrong with it is told when it is its turn.
+            self.ahead = Some(self.ask(caller, operation, true));
+        }
         Ok(Some(Page {
             answer,
             ignored: false,
             scope,
+        }))
+    }
+
+    /// Renders the request for the next page, and begins it if that is wanted; `None` where the
+    /// strategies end paging there.
+    fn ask(
+        &mut self,
+        caller: &Caller,
+        operation: &Operation,
+        begins: bool,
+    ) -> Result<Option<Asked>, Failure> {
+        self.bind(operation);
+        let rendered = caller.render(operation, &self.made)?;
+        let same = Termination::SameNextPageRequest;
+        let before = self.before.as_ref();
+        if operation.terminations.contains(&same)
+            && before.is_some_and(|before| before.rendered.is(&rendered))
+        {
+            return Ok(None);
+        }
+        let foreign = self.is_foreign(caller, operation, &rendered);
+        let under_way = match begins {
+            true => Some(caller.begin(operation, &rendered, foreign)?),
+            false => None,
+        };
+        Ok(Some(Asked {
+            rendered,
+            foreign,
+            under_way,
         }))
     }
 
@@ -343,9 +402,14 @@ impl Page {
                 updated: None,
             });
         }
-        let scope = self.scope.with_entity(element);
-        let say = |text| -> Result<Option<String>, Failure> {
-            let said = operation.templates.render(text, &scope)?;
+        let say = |text: &Text| -> Result<Option<String>, Failure> {
+            let said = match Templates::at_once(text, &self.scope, element) {
+                Some(said) => said,
+                None => {
+                    let scope = self.scope.with_entity(element);
+                    operation.templates.render(text, &scope)?
+                }
+            };
             Ok(Some(said.trim().to_owned()).filter(|said| !said.is_empty()))
         };
         Ok(Said {

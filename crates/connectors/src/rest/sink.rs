@@ -1,11 +1,15 @@
 //! The `rest` sink: an operation for every entity.
 
+use std::sync::Arc;
+
 use tahini_entity::Batch;
 use tahini_hub::registry::SinkDef;
 use tahini_hub::sink::{End, Progress, Run, Sink, Written};
 use tahini_hub::{Class, Ctx, Failure};
 
 use super::call::Caller;
+use super::operation::Operation;
+use super::request::{Made, Rendered};
 use super::rows;
 use crate::json::fingerprint;
 
@@ -26,6 +30,9 @@ pub const SINK: SinkDef = SinkDef {
     open: |ctx| Ok(Box::new(RestSink::open(ctx)?)),
 };
 
+/// A request of an entity, ready to be sent.
+type Prepared = (Arc<Operation>, Made, Rendered);
+
 /// An open sink.
 struct RestSink {
     pipe: String,
@@ -43,19 +50,59 @@ impl RestSink {
         })
     }
 
-    fn send(&self, batch: &Batch, at: usize) -> Result<(), Failure> {
+    /// The requests of the entities from `at` on that may be under way at once: as many as their
+    /// operations allow, and never two of one entity.
+    fn together(&self, batch: &Batch, at: usize) -> Result<Vec<Prepared>, Failure> {
+        let mut prepared = vec![self.prepare(batch, at)?];
+        let mut most = prepared[0].0.parallel;
+        for next in at + 1..batch.len() {
+            let id = batch.get(next).id;
+            let is_known = (at..next).any(|known| batch.get(known).id == id);
+            if prepared.len() >= most || is_known {
+                break;
+            }
+            // What cannot be prepared is told when it is its turn.
+            let Ok(one) = self.prepare(batch, next) else {
+                break;
+            };
+            most = most.min(one.0.parallel);
+            if prepared.len() >= most {
+                break;
+            }
+            prepared.push(one);
+        }
+        Ok(prepared)
+    }
+
+    fn prepare(&self, batch: &Batch, at: usize) -> Result<Prepared, Failure> {
         let entity = batch.get(at).to_entity().to_dict();
         let operation = self.caller.operation_of(&entity)?;
         let made = self.caller.made(&operation, Some(&entity));
         let rendered = self.caller.render(&operation, &made)?;
-        let answer = self.caller.send(&operation, &made, &rendered, false)?;
-        if operation.statuses.allows(answer.status) {
-            return Ok(());
+        Ok((operation, made, rendered))
+    }
+
+    /// Sends what may go together, from `at` on; how many were accepted before the first failure,
+    /// if there is one.
+    fn send(&self, batch: &Batch, at: usize) -> (usize, Result<(), Failure>) {
+        let prepared = match self.together(batch, at) {
+            Ok(prepared) => prepared,
+            Err(failure) => return (0, Err(failure)),
+        };
+        let answers = self.caller.send_all(&prepared);
+        for (sent, (answer, (operation, ..))) in answers.into_iter().zip(&prepared).enumerate() {
+            match answer {
+                Ok(answer) if operation.statuses.allows(answer.status) => {}
+                Ok(answer) => {
+                    let mut failure = self.caller.refused(operation, &answer);
+                    // A status may be one entity's fault: the pump finds out.
+                    failure.class = Class::Entity;
+                    return (sent, Err(failure));
+                }
+                Err(failure) => return (sent, Err(failure)),
+            }
         }
-        let mut failure = self.caller.refused(&operation, &answer);
-        // A status may be one entity's fault: the pump finds out.
-        failure.class = Class::Entity;
-        Err(failure)
+        (prepared.len(), Ok(()))
     }
 }
 
@@ -72,8 +119,11 @@ impl Sink for RestSink {
             Some((same, sent)) if same == content => sent,
             _ => 0,
         };
-        for at in sent..batch.len() {
-            if let Err(failure) = self.send(batch, at) {
+        let mut at = sent;
+        while at < batch.len() {
+            let (accepted, outcome) = self.send(batch, at);
+            at += accepted;
+            if let Err(failure) = outcome {
                 self.half = Some((content, at));
                 let failure = match failure.class {
                     Class::Entity => failure.with_entity(batch.get(at).to_entity()),

@@ -135,7 +135,7 @@ impl RestSource {
         }
         Ok(RestSource {
             pipe: ctx.owner.to_owned(),
-            pages: Pages::new(made),
+            pages: Pages::reading_ahead(made),
             caller,
             operation,
             supports_since,

@@ -40,6 +40,8 @@ pub(super) struct Template {
     /// Where it stands in the configuration.
     path: String,
     variables: HashSet<String>,
+    /// The property of the entity that is all of it, if it is no more than that.
+    property: Option<String>,
 }
 
 impl Text {
@@ -107,7 +109,25 @@ impl Templates {
             name,
             path: path.to_owned(),
             variables,
+            property: property(source),
         }))
+    }
+
+    /// What the text says of an entity where it is no more than one of its properties, text or a
+    /// whole number; `None` where it has to be rendered.
+    pub(super) fn at_once(text: &Text, scope: &Scope, entity: &Dict) -> Option<String> {
+        let Text::Template(template) = text else {
+            return None;
+        };
+        let name = template.property.as_deref()?;
+        if scope.named.iter().any(|(known, _)| *known == name) {
+            return None;
+        }
+        match entity.get(name)? {
+            tahini_entity::Value::String(text) => Some(text.to_string()),
+            tahini_entity::Value::Int(number) => Some(number.to_string()),
+            _ => None,
+        }
     }
 
     /// What the text says under these variables.
@@ -147,6 +167,19 @@ impl Templates {
             .render(Seen::from_object(scope.clone()))
             .map_err(|error| (path, error))
     }
+}
+
+/// The name in `{{ name }}` or `{{ entity.name }}`.
+fn property(source: &str) -> Option<String> {
+    let inner = source.trim().strip_prefix("{{")?.strip_suffix("}}")?.trim();
+    let name = inner.strip_prefix("entity.").unwrap_or(inner);
+    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let is_word = matches!(
+        name,
+        "none" | "None" | "true" | "True" | "false" | "False" | "not" | "loop" | "self"
+    );
+    (is_name && !is_word).then(|| name.to_owned())
 }
 
 fn is_undefined(error: &Error) -> bool {
@@ -374,6 +407,33 @@ mod tests {
             let words = render(source).unwrap_err();
             assert!(words.starts_with("$.x: the template"), "{source}: {words}");
             assert!(words.contains("undefined"), "{source}: {words}");
+        }
+    }
+
+    #[test]
+    fn what_is_one_property_needs_no_rendering() {
+        let mut templates = Templates::new(filters::World::default());
+        let entity = dict(r#"{"id": 7, "t": " a ", "f": 1.5, "n": null, "body": "b", "none": 1}"#);
+        let mut scope = Scope::default();
+        scope.set("body", Seen::from("the answer"));
+        let whole = scope.with_entity(&entity);
+        for (source, expected) in [
+            ("{{ id }}", Some("7")),
+            ("{{entity.t}}", Some(" a ")),
+            ("{{ f }}", None),
+            ("{{ n }}", None),
+            ("{{ body }}", None),
+            ("{{ none }}", None),
+            ("{{ gone }}", None),
+            ("{{ id }}{{ id }}", None),
+            ("{{ id + 1 }}", None),
+        ] {
+            let text = templates.text(source, "$.x").unwrap();
+            let at_once = Templates::at_once(&text, &scope, &entity);
+            assert_eq!(at_once.as_deref(), expected, "{source}");
+            if let Some(said) = at_once {
+                assert_eq!(said, templates.render(&text, &whole).unwrap(), "{source}");
+            }
         }
     }
 

@@ -68,6 +68,7 @@ pub const TRANSFORM: TransformDef = TransformDef {
         rows::RATE_LIMITING_DELAY,
         rows::TRACE,
     ],
+    stands_for: None,
     open: |ctx| Ok(Box::new(RestTransform::open(ctx)?)),
 };
 

@@ -11,7 +11,7 @@ use tahini_entity::{Dict, Value};
 
 /// A value as templates see it. Dicts and lists are looked into only where a template does so;
 /// what Jinja has no type for is its bare text.
-pub(super) fn seen(value: &Value) -> Seen {
+pub(crate) fn seen(value: &Value) -> Seen {
     match value {
         Value::Null => Seen::from(()),
         Value::Bool(it) => Seen::from(*it),
@@ -134,6 +134,15 @@ impl Headers {
             pairs.push((name.as_str().to_owned(), value));
         }
         Headers(pairs)
+    }
+
+    /// The headers of a request that came, each as its text.
+    pub(super) fn each(headers: &HeaderMap) -> Headers {
+        let pairs = headers.iter().map(|(name, value)| {
+            let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), Seen::from(text))
+        });
+        Headers(pairs.collect())
     }
 
     /// The headers of a request as it was rendered.

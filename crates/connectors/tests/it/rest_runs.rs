@@ -52,6 +52,11 @@ fn read(hub: &Hub, dataset: &str, fields: Fields) -> Vec<Json> {
     text.collect()
 }
 
+/// The entities of a dataset that are not deleted.
+pub fn read_dataset(hub: &Hub, dataset: &str) -> Vec<Json> {
+    read(hub, dataset, Fields::CONTENT)
+}
+
 fn stored(hub: &Hub) -> Vec<Json> {
     read(hub, "p", Fields::CONTENT)
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::{Compiler, Given, describe};
+use super::{Compiler, Given, describe, way_back};
+use crate::dependencies::{Origin, Side};
 use crate::expr::Expr;
 use crate::hops::{Access, Filter, Hops, Recursion, Returns, Spec, Step};
 use crate::limits::MAX_HOPS_DATASETS;
@@ -32,11 +33,11 @@ struct Condition<'j> {
     /// The aliases in it, by their place in the row.
     aliases: Vec<usize>,
     /// Both sides, when it is an `eq` that may join.
-    sides: Option<[Side<'j>; 2]>,
+    sides: Option<[End<'j>; 2]>,
     used: bool,
 }
 
-struct Side<'j> {
+struct End<'j> {
     json: &'j Json,
     aliases: Vec<usize>,
     /// It refers to the context outside the datasets.
@@ -50,8 +51,21 @@ struct Aliased {
 }
 
 impl Compiler<'_> {
-    /// The specs that follow position `from` of a call.
+    /// The specs of a call's parameter.
     pub(crate) fn hops(&mut self, given: &Given<'_>, parameter: usize) -> Hops {
+        self.chain(given, parameter).0
+    }
+
+    /// The same, where a rule is applied to what they return.
+    pub(crate) fn applied_hops(&mut self, given: &Given<'_>, parameter: usize, rule: u32) -> Hops {
+        let (hops, returned) = self.chain(given, parameter);
+        let around = self.around();
+        self.joins.apply(rule as usize, returned, around);
+        hops
+    }
+
+    /// The specs, and where what they return comes from.
+    fn chain(&mut self, given: &Given<'_>, parameter: usize) -> (Hops, Vec<Origin>) {
         let rule = self.scope.rule;
         if let Some(found) = self.hops_in.get_mut(rule) {
             *found = true;
@@ -59,16 +73,30 @@ impl Compiler<'_> {
         let specs: Vec<(usize, &Json)> = given.all(parameter).collect();
         let count = specs.len();
         let mut compiled = Vec::with_capacity(count);
+        let mut input = None;
         for (nth, (at, json)) in specs.into_iter().enumerate() {
             let last = nth + 1 == count;
-            compiled.extend(self.at(at, |compiler| compiler.spec(json, last)));
+            let spec = self.at(at, |compiler| compiler.spec(json, last, input.take()));
+            input = Some(Vec::new());
+            if let Some((spec, returned)) = spec {
+                compiled.push(spec);
+                input = Some(returned);
+            }
         }
-        Hops {
+        let hops = Hops {
             specs: compiled.into(),
-        }
+        };
+        (hops, input.unwrap_or_default())
     }
 
-    fn spec(&mut self, json: &Json, last: bool) -> Option<Spec> {
+    /// One spec, and where what it returns comes from. `input` is what the spec before it in the
+    /// chain returns.
+    fn spec(
+        &mut self,
+        json: &Json,
+        last: bool,
+        input: Option<Vec<Origin>>,
+    ) -> Option<(Spec, Vec<Origin>)> {
         let Json::Object(spec) = json else {
             let found = describe(json);
             self.error(format!(
@@ -76,17 +104,6 @@ impl Compiler<'_> {
             ));
             return None;
         };
-        for name in spec
-            .keys()
-            .filter(|name| !PROPERTIES.contains(&name.as_str()) && *name != PREFILTERS)
-        {
-            let help = self.nearest(name, PROPERTIES.into_iter());
-            self.under(name, |compiler| {
-                compiler.warning(format!(
-                    "expected a property of hops, found \"{name}\"{help}"
-                ));
-            });
-        }
         self.kinds(spec);
         let base = self.scope.aliases.len();
         let tracked = spec.get("track-dependencies") != Some(&Json::Bool(false));
@@ -98,8 +115,26 @@ impl Compiler<'_> {
         }
         let names: Vec<String> = aliased.iter().map(|alias| alias.alias.clone()).collect();
         let recursion = self.recursion(spec, last);
-        self.scoped(
-            |scope| scope.aliases.extend(names),
+        let places: Vec<usize> = aliased
+            .iter()
+            .map(|alias| self.joins.add(&alias.dataset, tracked))
+            .collect();
+        let roots = match &recursion {
+            None => input,
+            Some(_) => Some(input.unwrap_or_else(|| self.around().source(0))),
+        };
+        let own = places.last().map(|place| Origin::Place(*place));
+        let frame = roots.clone().map(|mut all| {
+            all.extend(own.filter(|_| recursion.is_some()));
+            all
+        });
+        let entered = places.clone();
+        let spec = self.scoped(
+            |scope| {
+                scope.aliases.extend(names);
+                scope.places.extend(entered);
+                scope.frames.extend(frame);
+            },
             |compiler| {
                 let returns = compiler.returns(spec, &aliased, base, last, recursion.is_some());
                 let mut plan = compiler.plan(spec, &aliased, base)?;
@@ -113,11 +148,24 @@ impl Compiler<'_> {
                     returns,
                 })
             },
-        )
+        )?;
+        let returned = returned(&spec, base, &places, roots);
+        Some((spec, returned))
     }
 
-    /// Checks what the properties of a spec are, as far as nobody else does.
+    /// Checks the names of a spec's properties, and what they are as far as nobody else does.
     fn kinds(&mut self, spec: &Map<String, Json>) {
+        for name in spec
+            .keys()
+            .filter(|name| !PROPERTIES.contains(&name.as_str()) && *name != PREFILTERS)
+        {
+            let help = self.nearest(name, PROPERTIES.into_iter());
+            self.under(name, |compiler| {
+                compiler.warning(format!(
+                    "expected a property of hops, found \"{name}\"{help}"
+                ));
+            });
+        }
         type Fits = fn(&Json) -> bool;
         let kinds: [(&str, &str, Fits); 6] = [
             ("recurse", "true or false", Json::is_boolean),
@@ -313,6 +361,7 @@ impl Compiler<'_> {
                     compiler.access(aliased, index_side, key)
                 })
             });
+            self.note_join((alias, other), &access, key_side, &path);
             bound.push(alias);
             let filters = self.filters(&mut conditions, &bound, &mut joined);
             steps.push(Step {
@@ -322,6 +371,29 @@ impl Compiler<'_> {
             });
         }
         Some((before, steps))
+    }
+
+    /// Notes how the entities of an alias lead back to what they are joined with.
+    fn note_join(
+        &mut self,
+        (alias, other): (usize, Option<usize>),
+        access: &Access,
+        key: &Json,
+        path: &[usize],
+    ) {
+        let own = match access {
+            Access::Id(..) => Side::Id,
+            Access::Index(index, _) => match self.program.indexes.get(*index as usize) {
+                Some(index) => Side::Index(index.clone()),
+                // It is wrong, which was noted.
+                None => return,
+            },
+        };
+        let other = way_back::of(self, other, key);
+        let path = self.at_all(path, |compiler| compiler.here());
+        if let Some(place) = self.scope.places.get(alias).copied() {
+            self.joins.join(place, path, own, other);
+        }
     }
 
     fn not_joined(&mut self, aliased: &[Aliased], base: usize, bound: &[usize]) {
@@ -427,7 +499,7 @@ impl Compiler<'_> {
             Json::Array(items) if items.len() == 3 && items[0] == "eq" => {
                 let side = |json: &'j Json| {
                     let (aliases, outer) = self.references(json);
-                    Side {
+                    End {
                         json,
                         aliases,
                         outer,
@@ -557,10 +629,28 @@ impl Compiler<'_> {
     }
 }
 
+/// Where what a spec returns comes from: its own aliases begin at `base` and stand for `places`, and
+/// a recursion begins at `roots`.
+fn returned(spec: &Spec, base: usize, places: &[usize], roots: Option<Vec<Origin>>) -> Vec<Origin> {
+    let own = |place: &usize| Origin::Place(*place);
+    match (&spec.recursion, &spec.returns) {
+        (Some(recursion), _) => {
+            let roots = roots.filter(|_| !recursion.exclude_root);
+            let last = places.last().map(own);
+            roots.into_iter().flatten().chain(last).collect()
+        }
+        (None, Returns::Aliases(all)) => {
+            let places = all.iter().filter_map(|alias| places.get(alias - base));
+            places.map(own).collect()
+        }
+        (None, Returns::Template(_)) => vec![Origin::Made],
+    }
+}
+
 /// The two ends of a join: an alias, and another alias or the outside (`None`). Each side names
 /// exactly one.
-fn pair_of(a: &Side<'_>, b: &Side<'_>) -> Option<(usize, Option<usize>)> {
-    let end = |side: &Side<'_>| match (side.aliases.as_slice(), side.outer) {
+fn pair_of(a: &End<'_>, b: &End<'_>) -> Option<(usize, Option<usize>)> {
+    let end = |side: &End<'_>| match (side.aliases.as_slice(), side.outer) {
         ([alias], false) => Some(Some(*alias)),
         ([], true) => Some(None),
         _ => None,
@@ -580,7 +670,7 @@ fn next_join(conditions: &[Condition<'_>], bound: &[usize]) -> Option<(usize, us
         .filter(|(_, condition)| !condition.used)
         .find_map(|(at, found)| {
             let sides = found.sides.as_ref()?;
-            let is_bound = |side: &Side<'_>| side.aliases.iter().all(|alias| bound.contains(alias));
+            let is_bound = |side: &End<'_>| side.aliases.iter().all(|alias| bound.contains(alias));
             match (is_bound(&sides[0]), is_bound(&sides[1])) {
                 (true, false) => Some((at, 1)),
                 (false, true) => Some((at, 0)),

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
+use tahini_entity::Str;
 
 use super::{Compiler, deeper};
 use crate::error::{Problem, Segment};
+use crate::expr::Expr;
 use crate::limits::MAX_NESTING;
 use crate::options::Options;
 use crate::program::{Index, Program};
@@ -36,16 +38,52 @@ pub(crate) fn compile_index(
     index.ok_or(compiler.problems)
 }
 
-impl Compiler<'_> {
+/// Compiles one side of an equality between datasets, over the entities of `dataset`, which the
+/// expression calls `alias`; `others` are the aliases that it must not mention.
+///
+/// # Errors
+/// All problems at once, with paths from the expression's own root.
+pub(crate) fn compile_side(
+    dataset: &str,
+    alias: &str,
+    others: &[String],
+    json: &Json,
+    options: &Options,
+) -> Result<Index, Vec<Problem>> {
+    let mut compiler = Compiler::new(options);
+    let deep = deeper(json, MAX_NESTING);
+    if let Some(path) = &deep {
+        compiler.path.extend_from_slice(path);
+        compiler.error(format!(
+            "expected an expression nested at most {MAX_NESTING} levels deep, found a deeper one"
+        ));
+    }
+    compiler.scope.aliases = others.to_vec();
+    let index = match deep {
+        Some(_) => None,
+        None => compiler.make_index(dataset, alias, json),
+    };
+    let mut index = index.ok_or(compiler.problems)?;
+    if json.to_string().contains("$ids") {
+        index.own_ids = true;
+        index.fingerprint.push_str(" or its own");
+    }
+    Ok(index)
+}
+
+/// The root property that an expression reads and nothing else, where no namespaces are at work.
+fn plain(alias: &str, json: &Json, options: &Options) -> Option<Str> {
+    let path = json.as_str()?.strip_prefix(alias)?.strip_prefix('.')?;
+    let simple = !path.is_empty() && !path.contains(['.', ':', '*', '\'']);
+    let simple = simple && !path.starts_with(['_', '$']);
+    (simple && !options.namespaced_identifiers).then(|| path.into())
+}
+
+impl<'c> Compiler<'c> {
     /// The index over a dataset's entities that a join wants. `None` when the expression is
     /// wrong, which is noted.
     pub(crate) fn make_index(&mut self, dataset: &str, alias: &str, json: &Json) -> Option<Index> {
-        let mut alone = Compiler::new(self.options);
-        alone.path = self.path.clone();
-        alone.scope.aliases = vec![alias.to_owned()];
-        let others = self.scope.aliases.iter().filter(|other| *other != alias);
-        alone.scope.others = others.cloned().collect();
-        let expr = alone.expression(json);
+        let (mut alone, expr) = self.alone(alias, json);
         let failed = alone.failed();
         self.errors += alone.errors;
         self.warnings += alone.warnings;
@@ -59,13 +97,43 @@ impl Compiler<'_> {
             }
             return None;
         }
+        Some(self.index_of(dataset, alias, json, (expr, alone.program.slots)))
+    }
+
+    /// The index over what is on the other side of a join, if that can have one.
+    pub(super) fn index_there(&self, alias: &str, json: &Json) -> Option<Index> {
+        let (alone, expr) = self.alone(alias, json);
+        let fits = !alone.failed() && alone.program.causes.is_empty();
+        fits.then(|| self.index_of("", alias, json, (expr, alone.program.slots)))
+    }
+
+    /// An expression that knows one alias and nothing else.
+    fn alone(&self, alias: &str, json: &Json) -> (Compiler<'c>, Expr) {
+        let mut alone = Compiler::new(self.options);
+        alone.path = self.path.clone();
+        alone.scope.aliases = vec![alias.to_owned()];
+        let others = self.scope.aliases.iter().filter(|other| *other != alias);
+        alone.scope.others = others.cloned().collect();
+        let expr = alone.expression(json);
+        (alone, expr)
+    }
+
+    fn index_of(
+        &self,
+        dataset: &str,
+        alias: &str,
+        json: &Json,
+        (expr, slots): (Expr, u32),
+    ) -> Index {
         let mut program = Program::bare(self.options);
-        program.slots = alone.program.slots;
-        Some(Index {
+        program.slots = slots;
+        Index {
             dataset: dataset.to_owned(),
             fingerprint: self.fingerprint(alias, json),
+            own_ids: false,
+            plain: plain(alias, json, self.options),
             expr: Arc::new((expr, program)),
-        })
+        }
     }
 
     /// The expression without the alias's name; with what namespaces make of it, when they are on.
@@ -75,7 +143,7 @@ impl Compiler<'_> {
             let text = expression.to_string();
             let property = Json::from(self.options.property());
             // What is not there has a default, and URIs get a namespace, that are the pipe's own.
-            let (ids, uris) = (text.contains("$ids"), text.contains("\"ni-collapse\""));
+            let (ids, uris) = (text.contains("$ids"), text.contains("\"ni\""));
             let identity = ids.then(|| format!(" of {}", Json::from(self.options.identity())));
             let spaces = || {
                 format!(

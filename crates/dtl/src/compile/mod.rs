@@ -6,9 +6,10 @@ mod hops;
 mod index;
 mod statement;
 pub(crate) mod suggest;
+mod way_back;
 
 pub(crate) use call::{Given, assign};
-pub(crate) use index::compile_index;
+pub(crate) use index::{compile_index, compile_side};
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
@@ -16,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value as Json;
 
 use crate::analysis::{Cause, Why};
+use crate::dependencies::{Around, Joins, Origin};
 use crate::error::{JsonPath, Problem, Segment, Severity};
 use crate::expr::Block;
 use crate::limits::{MAX_NESTING, MAX_PROBLEMS};
@@ -107,6 +109,8 @@ pub(crate) struct Compiler<'c> {
     /// Where `_P` is read, by rule.
     parents: Vec<(usize, JsonPath)>,
     indexes: HashMap<(String, String), u32>,
+    /// What joins what.
+    joins: Joins,
     /// The causes that were noted.
     noted: HashSet<Cause>,
 }
@@ -125,6 +129,10 @@ pub(crate) struct Scope {
     entity: bool,
     /// Dataset aliases, by their place in the row.
     aliases: Vec<String>,
+    /// Their places among all aliases of the rules.
+    places: Vec<usize>,
+    /// What `_S` is in the specs of chains around.
+    frames: Vec<Vec<Origin>>,
     /// Aliases that cannot be read here, and may be meant all the same.
     others: Vec<String>,
     /// `_S` means this alias (in `subsets`).
@@ -160,6 +168,7 @@ impl<'c> Compiler<'c> {
             hops_in: Vec::new(),
             parents: Vec::new(),
             indexes: HashMap::new(),
+            joins: Joins::default(),
             noted: HashSet::new(),
         }
     }
@@ -193,6 +202,7 @@ impl<'c> Compiler<'c> {
     fn finish(mut self, rules: Vec<Block>, default: usize) -> Program {
         self.program.rules = rules;
         self.program.default = default;
+        self.program.dependencies = self.joins.resolve(default);
         if let Some(trigger) = &self.options.trigger_on {
             let first = trigger.key.split('.').next().unwrap_or_default();
             self.program.properties.add(first);
@@ -279,6 +289,14 @@ impl<'c> Compiler<'c> {
         };
         if self.noted.insert(cause.clone()) {
             self.program.causes.push(cause);
+        }
+    }
+
+    /// What `_S` stands for here and around.
+    fn around(&self) -> Around {
+        Around {
+            rule: self.scope.rule,
+            frames: self.scope.frames.clone(),
         }
     }
 

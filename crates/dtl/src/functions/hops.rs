@@ -25,7 +25,7 @@ pub(super) const FUNCTIONS: &[Function] = &[
         call: Call::Special(|compiler, given| {
             let (at, json) = given.get(0).expect("the number of arguments was checked");
             let rule = compiler.at(at, |compiler| compiler.rule(json, true));
-            Expr::ApplyHops(rule, Box::new(compiler.hops(given, 1)))
+            Expr::ApplyHops(rule, Box::new(compiler.applied_hops(given, 1, rule)))
         }),
     },
     Function {

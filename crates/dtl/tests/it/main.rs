@@ -4,6 +4,7 @@
 mod analysis;
 mod bounds;
 mod decisions;
+mod dependencies;
 mod explain;
 mod fuzz;
 mod keys;

@@ -128,6 +128,8 @@ struct DatasetSink {
     terms: Terms,
     tracks_children: bool,
     retracts: bool,
+    /// The pipe's rules look into this very dataset: what a batch brought is there for the next.
+    reads_itself: bool,
     populate: Populate,
     breaker: Option<Breaker>,
     pipe: String,
@@ -178,6 +180,7 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Sink>, Failure> {
         terms: Terms::of(ctx.props)?,
         tracks_children: ctx.props.bool("track_children", false)?,
         retracts: compaction::retracts(ctx.whole.get("compaction")),
+        reads_itself: ctx.joined.iter().any(|read| read.dataset == name),
         populate,
         breaker: Breaker::of(ctx.props, ctx.whole.get("transform"))?,
         pipe: ctx.owner.to_owned(),
@@ -471,7 +474,7 @@ impl Sink for DatasetSink {
         // A refusal must stay with its batch, and a breaker trips where its limit is passed: then
         // nothing may be under way.
         let alone = self.armed.is_some() || self.joined.is_some();
-        let together = self.terms.one_by_one() || (many && alone);
+        let together = self.terms.one_by_one() || self.reads_itself || (many && alone);
         let full = many && !together;
         match progress {
             Some(progress) if full && self.seen.is_none() => self.hand_over(&progress.state),

@@ -275,6 +275,29 @@ impl Source for DatasetSource {
         }
     }
 
+    fn view(&self, dataset: &str) -> Option<(&dyn Snapshot, Seq)> {
+        let snapshot = self
+            .snapshot
+            .as_deref()
+            .filter(|_| dataset == self.dataset)?;
+        Some((snapshot, self.held.unwrap_or(snapshot.head().next)))
+    }
+
+    fn again(&mut self, _dataset: &str, seqs: &[Seq], out: &mut Batch) -> Result<(), Failure> {
+        let Some(snapshot) = &self.snapshot else {
+            return Ok(());
+        };
+        let mut versions = Batch::new();
+        snapshot.at(seqs, &mut versions)?;
+        for record in versions.iter().filter(|record| !record.meta.deleted) {
+            let inside = self.part.as_ref().is_none_or(|part| part.holds(record));
+            if inside && (self.include_replaced || !is_replaced(record)) {
+                out.push(record);
+            }
+        }
+        Ok(())
+    }
+
     fn held_back(&self) -> Option<String> {
         let bound = self.bound.as_ref().filter(|_| self.held.is_some())?;
         Some(bound.told(&self.dataset))

@@ -1,13 +1,17 @@
 //! The `dtl` transform: rules, compiled once a run.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use tahini_dtl::{Context, EvalClass, EvalError, JsonPath, Options, Problem, Program, TriggerOn};
+use tahini_dtl::{
+    Context, EvalClass, EvalError, Joined, JsonPath, Options, Problem, Program, TriggerOn,
+};
 use tahini_entity::json::{self, Numbers, Opened};
 use tahini_entity::{Batch, Entity};
 
 use crate::config::{Kind, Property, dtl_options, trigger_on};
+use crate::dependency::Limits;
 use crate::lookup::Datasets;
 use crate::registry::TransformDef;
 use crate::{Cancel, Class, Clock, Ctx, Failure, Fault, Transform};
@@ -33,6 +37,7 @@ pub(super) const DEF: TransformDef = TransformDef {
             "Whether the rules do anything outside.",
         ),
     ],
+    stands_for: None,
     open,
 };
 
@@ -43,11 +48,14 @@ struct Dtl {
     clock: Arc<dyn Clock>,
     cancel: Cancel,
     lookup: Datasets,
+    joined: Cell<Joined>,
+    most_joined: Option<u64>,
 }
 
 fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Transform>, Failure> {
     let program = program(ctx, tahini_dtl::compile)?;
     let (clock, cancel) = (Arc::clone(ctx.clock), ctx.cancel.clone());
+    let limits = Limits::of_pipe(ctx.whole)?;
     Ok(Box::new(Dtl {
         program,
         pipe: ctx.owner.to_owned(),
@@ -55,6 +63,8 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Transform>, Failure> {
         clock,
         cancel,
         lookup: Datasets::of(ctx),
+        joined: Cell::default(),
+        most_joined: Some(limits.error).filter(|_| limits.of_hops),
     }))
 }
 
@@ -100,11 +110,18 @@ impl Transform for Dtl {
         let mut context = Context::new(self.clock.now(), &self.lookup);
         context.pause = Some(&pause);
         context.stopped = Some(&stopped);
+        context.joined = Some(&self.joined);
+        context.most_joined = self.most_joined;
         let result = self.program.transform(input, &context, out, origins);
         result.map_err(|error| {
             let record = input.iter().nth(error.position);
             self.failure(&error, || record.map(|record| record.to_entity()))
         })
+    }
+
+    fn joined(&self) -> Option<Joined> {
+        let joins = !self.program.reads().is_empty();
+        joins.then(|| self.joined.get())
     }
 
     fn apply_lines(

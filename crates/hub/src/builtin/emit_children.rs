@@ -11,6 +11,7 @@ pub(super) const DEF: TransformDef = TransformDef {
     summary: "Gives the entities in `$children` that have an `_id` instead of the entity itself; \
               those of a deleted entity as deleted.",
     properties: &[],
+    stands_for: None,
     open: |_| Ok(Box::new(EmitChildren)),
 };
 

@@ -45,15 +45,15 @@ pub(super) const SOURCE: SourceDef = SourceDef {
         Property::new(
             "validation_expression",
             Kind::String,
-            "A template that refuses requests.",
-        )
-        .withheld(),
+            "A Jinja template that judges each request by `url`, `request_params`, \
+             `request_headers`, `request_body` and `secret('name')`: what it says is the reason \
+             to refuse it, and nothing takes it.",
+        ),
         Property::new(
             "system",
             Kind::String,
-            "Whose secrets the expression may use.",
-        )
-        .noted(),
+            "The system whose secrets the expression may use beside the global ones.",
+        ),
     ],
     continuation: NO_SINCE,
     open: |ctx, _| {

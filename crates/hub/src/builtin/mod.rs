@@ -3,7 +3,7 @@
 mod committing;
 pub(crate) mod dataset_sink;
 mod dataset_source;
-mod datasets;
+pub(crate) mod datasets;
 pub(crate) mod dtl;
 mod embedded;
 mod emit_children;
@@ -20,7 +20,7 @@ const NO_SINCE: ContinuationDef = ContinuationDef {
     configurable: true,
 };
 
-const IF_SOURCE_EMPTY: Property = Property::new(
+pub(crate) const IF_SOURCE_EMPTY: Property = Property::new(
     "if_source_empty",
     Kind::Enum(&["accept", "fail"]),
     "What a source without entities means: `accept` lets deletion tracking delete, `fail` fails \
@@ -34,6 +34,7 @@ pub const SOURCES: &[SourceDef] = &[
     embedded::EMBEDDED,
     embedded::EMPTY,
     endpoint::SOURCE,
+    crate::merge::DEF,
     datasets::MERGE,
     datasets::UNION,
 ];

@@ -13,7 +13,7 @@ use super::problem::Problem;
 use super::resolve::{Resolved, resolve};
 use super::text::Spans;
 use super::validate::{KnownSystem, KnownSystems, kind_of};
-use super::{checks, defaults, rules, validate};
+use super::{checks, defaults, rules, unfold, validate};
 use crate::Registry;
 
 /// A component on its way.
@@ -242,10 +242,15 @@ fn judge(
     let judged = validate::component(component.kind, &resolved.json, systems, registry);
     component.unsupported = judged.unsupported;
     let mut problems = judged.problems;
-    let map = match std::mem::take(&mut resolved.json) {
+    let mut map = match std::mem::take(&mut resolved.json) {
         Json::Object(map) => map,
         _ => Map::new(),
     };
+    let mut unfolded = Vec::new();
+    if component.kind == ComponentKind::Pipe {
+        unfolded = unfold::unfold(&mut map, &mut resolved.moves, registry);
+        component.moves.clone_from(&resolved.moves);
+    }
     component.effective = Json::Object(match component.kind {
         ComponentKind::Pipe => defaults::pipe(&component.id, map, metadata, registry),
         ComponentKind::System => defaults::system(map, metadata, registry),
@@ -263,7 +268,8 @@ fn judge(
     if let Some(pipe) = as_pipe {
         checks::compaction(pipe, &mut problems);
         let checked = rules::check(pipe);
-        problems.extend(checked.problems);
+        let told = |problem: &Problem| unfold::is_worth_telling(problem, &unfolded);
+        problems.extend(checked.problems.into_iter().filter(told));
         component.reads = distinct(&checked.reads);
         *reads = checked
             .reads

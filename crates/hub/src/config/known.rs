@@ -125,7 +125,7 @@ pub const DATASET_SOURCES: &[&str] = &[
 
 /// Whether the offset of a source of that type tells how far it has read each of its datasets.
 pub fn keeps_places(source: &str) -> bool {
-    DATASET_SOURCES.contains(&source) && source != "merge"
+    DATASET_SOURCES.contains(&source)
 }
 
 /// Sources for which a pipe with namespaces adds them unless told otherwise.

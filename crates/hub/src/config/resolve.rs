@@ -25,6 +25,12 @@ pub struct Resolved {
 pub struct Moves(Vec<(JsonPath, JsonPath)>);
 
 impl Moves {
+    /// Notes that what stands at `here` was written as `step` of what stands at `of`.
+    pub(super) fn note(&mut self, here: JsonPath, of: &JsonPath, step: &str) {
+        let there = self.written(of).name(step);
+        self.0.push((here, there));
+    }
+
     /// The path at which the part at `path` was written.
     pub fn written(&self, path: &JsonPath) -> JsonPath {
         let mut best: Option<&(JsonPath, JsonPath)> = None;

@@ -28,6 +28,12 @@ const PERMISSIONS: Property = row(
     "Who may do what: a list of [allow or deny, roles, permissions].",
 )
 .not_yet();
+const PIPE_PERMISSIONS: Property = row(
+    "permissions",
+    Any,
+    "Who may do what: a list of [allow or deny, roles, permissions]. The role `group:Anonymous` \
+     with the permission `write_data` lets requests without a token post to the pipe's endpoint.",
+);
 const FREE: Property = row(
     "metadata",
     Object,
@@ -68,7 +74,7 @@ pub const PIPE: &[Property] = &[
         "Anything that people or tools want to keep here. With `durable`, posts to the pipe are \
          answered when they are on the disk.",
     ),
-    PERMISSIONS,
+    PIPE_PERMISSIONS,
     row(
         "batch_size",
         Integer(1),
@@ -307,33 +313,28 @@ const DEPENDENCY_TRACKING: &[Property] = &[
     row(
         "dependency_warning_threshold",
         Integer(0),
-        "Entities in memory that are worth a warning.",
-    )
-    .not_yet(),
+        "A run warns when changes of joined datasets concern more entities than this.",
+    ),
     row(
         "dependency_error_threshold",
         Integer(0),
-        "Entities in memory that fail the run.",
-    )
-    .not_yet(),
+        "A run fails when they concern more than this.",
+    ),
     row(
         "dependency_warning_threshold_total_bytes",
         Integer(0),
-        "Bytes that are worth a warning.",
-    )
-    .not_yet(),
+        "A run warns when the entities that they concern have more bytes than this.",
+    ),
     row(
         "dependency_error_threshold_total_bytes",
         Integer(0),
-        "Bytes that fail the run.",
-    )
-    .not_yet(),
+        "A run fails when those have more than this.",
+    ),
     row(
         "enable_hops_thresholds",
         Boolean,
-        "The same limits for `hops`.",
-    )
-    .not_yet(),
+        "The limits of entities hold for what `hops` joins with one entity of the source, too.",
+    ),
 ];
 
 const NODE_DEPENDENCY_TRACKING: &[Property] = &[
@@ -691,8 +692,7 @@ const GLOBAL_DEFAULTS: &[Property] = &[
         Integer(1),
         "The most entities that are merged into one.",
     )
-    .or("50000")
-    .not_yet(),
+    .or("50000"),
     row("always_index_ids", Boolean, "Dataset sinks index `$ids`.").or("false"),
     row(
         "if_source_empty",

@@ -12,7 +12,8 @@ use super::known::DATASET_SOURCES;
 use super::model;
 use super::problem::Problem;
 use super::secret::{misplaced, without_secrets};
-use crate::completeness;
+use crate::dependency::{gives_again, is_known};
+use crate::{completeness, merge};
 
 /// What the language has to know of a pipe: namespaces and source of the effective `pipe`,
 /// `id_required` of the effective `transform`. For its `trigger_on` there is [`trigger_on`].
@@ -93,7 +94,7 @@ pub(crate) struct Checked {
     pub(crate) reads: Vec<(Read, JsonPath)>,
     /// Whether some of them create children.
     pub(crate) creates_children: bool,
-    /// Whether another transform was there before.
+    /// Whether a transform was there before of which nobody knows what it makes of an entity.
     behind: bool,
 }
 
@@ -101,11 +102,15 @@ pub(crate) struct Checked {
 pub(crate) fn check(pipe: &Map<String, Json>) -> Checked {
     let mut checked = Checked::default();
     check_subset(pipe, &mut checked.problems);
+    let options = dtl_options(pipe, &Map::new());
+    checked.problems.extend(merge::problems(pipe, &options));
     check_completeness(pipe, &mut checked.problems);
     check_indexes(pipe, &mut checked.problems);
     for (path, transform) in model::transforms(pipe) {
         check_transform(pipe, &path, transform, &mut checked);
-        checked.behind = true;
+        // Of a chain, each one was looked at.
+        let chained = transform.get("type").is_some_and(|kind| kind == "chained");
+        checked.behind |= !chained && !is_known(pipe, transform);
     }
     checked
 }
@@ -227,7 +232,7 @@ fn check_transform(
             for (at, inner) in list.into_iter().flatten().enumerate() {
                 if let Json::Object(inner) = inner {
                     check_transform(pipe, &path.name("transforms").at(at), inner, checked);
-                    checked.behind = true;
+                    checked.behind |= !is_known(pipe, inner);
                 }
             }
         }
@@ -329,7 +334,8 @@ fn unstable(pipe: &Map<String, Json>, path: &JsonPath, program: &Program) -> Vec
 }
 
 /// Warns of joins that ask for dependency tracking where it cannot be right: behind a source that
-/// is no dataset, and behind another transform.
+/// cannot give an entity once more, behind a transform that depends on more than the entity, and
+/// where the join cannot be followed back.
 fn untracked(
     pipe: &Map<String, Json>,
     path: &JsonPath,
@@ -337,19 +343,30 @@ fn untracked(
     program: &Program,
     behind: bool,
 ) -> Vec<Problem> {
-    let source = pipe.get("source").and_then(|source| source.get("type"));
-    let source = source.and_then(Json::as_str).unwrap_or("empty");
-    if source == "empty" {
+    const HELP: &str = "say \"track-dependencies\": false in the hops that need it not";
+    let nothing = Json::Null;
+    let source = pipe.get("source").unwrap_or(&nothing);
+    if source["type"].is_null() || source["type"] == "empty" {
         // Nothing comes of it, the first time as little as again.
         return Vec::new();
     }
-    let of_dataset = source == "dataset";
-    let why = match (of_dataset, behind) {
-        (true, false) => return Vec::new(),
-        (false, _) => "only a pipe with a dataset source can process its entities again",
+    let why = match (gives_again(source), behind) {
+        (true, false) => {
+            let lost = program.dependencies().untracked.iter();
+            let told = lost.map(|lost| {
+                let message = format!(
+                    "changes of {:?} are not followed through this join: {}",
+                    lost.dataset, lost.why
+                );
+                let place = path.0.iter().chain(lost.path.0.iter().skip(1)).cloned();
+                Problem::warning(JsonPath(place.collect()), message).with_help(HELP)
+            });
+            return told.collect();
+        }
+        (false, _) => "only a pipe that reads datasets can process its entities again",
         (true, true) => {
-            "this is not the first transform, so that what it joins with may not be what the \
-             source's entity has"
+            "a transform before this one depends on more than the entity, so that what it joins \
+             with may not be what the source's entity has"
         }
     };
     let tracked = program.reads().iter().filter(|read| read.tracked);
@@ -357,8 +374,7 @@ fn untracked(
         .map(|read| {
             let place = mention(rules, &read.dataset, path).unwrap_or_else(|| path.clone());
             let message = format!("changes of {:?} are tracked here, and {why}", read.dataset);
-            Problem::warning(place, message)
-                .with_help("say \"track-dependencies\": false in the hops that need it not")
+            Problem::warning(place, message).with_help(HELP)
         })
         .collect()
 }

@@ -58,6 +58,7 @@ const TRANSFORMS: &[TransformDef] = &[TransformDef {
         URL,
         Property::new("batch_size", Kind::Integer(1), "Entities in a request.").or("100"),
     ],
+    stands_for: None,
     open: |_| Err(Failure::fatal("never opened")),
 }];
 

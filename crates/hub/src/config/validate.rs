@@ -234,7 +234,10 @@ impl Checker<'_> {
             return self.properties(map, &[CHAINED, common], path, Some(role));
         }
         match row {
-            Some(row) => self.properties(map, &[row, common], path, Some(role)),
+            Some(row) => {
+                self.properties(map, &[row, common], path, Some(role));
+                self.stands_for(role, kind, map, path);
+            }
             None if role.documented().contains(&kind) => self.unsupported(
                 path.name("type"),
                 format!("the {} type {kind:?} is not supported yet", role.name()),
@@ -249,6 +252,26 @@ impl Checker<'_> {
         });
         if role != Role::System && !is_shown_only {
             self.system_of(role, kind, map, path);
+        }
+    }
+
+    /// Judges the transforms that one stands for, at the place of what they come from.
+    fn stands_for(&mut self, role: Role, kind: &str, map: &Map<String, Json>, path: &JsonPath) {
+        let row = self.registry.transform(kind);
+        let Some(stands_for) = row.and_then(|row| row.stands_for) else {
+            return;
+        };
+        if role != Role::Transform {
+            return;
+        }
+        match stands_for(map) {
+            Err((place, words)) => self.error(super::build::join(path, &place.0), words),
+            Ok(transforms) => {
+                let path = path.name("template");
+                for (at, one) in transforms.iter().enumerate() {
+                    self.part(Role::Transform, one, &path.at(at));
+                }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! The outcome of a run: what the log tells of it, and what can be read back from there.
 
 use jiff::Timestamp;
+use tahini_dtl::Joined;
 use tahini_entity::{Batch, Dict, Entity, Offset, Value};
 use tahini_store::{Limit, Snapshot, StoreError, View};
 
@@ -27,6 +28,11 @@ pub struct Summary {
     pub first_ids: Vec<String>,
     /// Entities that the source gave.
     pub read: u64,
+    /// Of those, entities that came once more because of what they are joined with, by the dataset
+    /// that changed.
+    pub reprocessed: Vec<(String, u64)>,
+    /// What rules joined, where they do.
+    pub joined: Option<Joined>,
     /// Entities that changed the sink.
     pub changed: u64,
     /// Of those, deletions.
@@ -71,6 +77,11 @@ impl Summary {
     /// Whether the run reached its end.
     pub fn success(&self) -> bool {
         self.failure.is_none()
+    }
+
+    /// Entities that came once more because of what they are joined with.
+    pub fn reprocessed(&self) -> u64 {
+        self.reprocessed.iter().map(|(_, count)| count).sum()
     }
 
     /// How long the run took, in seconds.
@@ -119,6 +130,11 @@ impl Summary {
         if self.retryable > 0 {
             properties.push(("retry_entities_count", count(self.retryable)));
         }
+        if !self.reprocessed.is_empty() {
+            let because = self.reprocessed.iter();
+            let because = because.map(|(name, many)| (name.as_str().into(), count(*many)));
+            properties.push(("reprocessed_because_of", Value::Dict(because.collect())));
+        }
         if self.drift > 0 {
             let told = self.drift_told.iter();
             let told = told.map(|text| Value::string(text.as_str()));
@@ -138,12 +154,13 @@ impl Summary {
         properties
     }
 
-    /// The `metrics` of an entry. Hops are not counted.
+    /// The `metrics` of an entry.
     pub(super) fn metrics(&self) -> Value {
         let [source, transform, sink] = self.seconds.map(|seconds| Value::float(round6(seconds)));
         let entities = dict([
             ("changes_last_run", count(self.changed)),
             ("entities_last_run", count(self.read)),
+            ("reprocessed_last_run", count(self.reprocessed())),
             ("deletes_last_run", count(self.deleted)),
             ("read_errors_last_run", count(self.read_errors)),
             ("write_errors_last_run", count(self.failed)),
@@ -157,7 +174,15 @@ impl Summary {
             ("batch-max-mem-size", count(self.batch_bytes)),
             ("total-peak", count(self.peak_bytes)),
         ]);
-        dict([("entities", entities), ("memory", memory)])
+        let Some(joined) = self.joined else {
+            return dict([("entities", entities), ("memory", memory)]);
+        };
+        let hops = dict([
+            ("max-cardinality", count(joined.most)),
+            ("max-cardinality-last-run", count(joined.most)),
+            ("total-rows-last-run", count(joined.rows)),
+        ]);
+        dict([("entities", entities), ("hops", hops), ("memory", memory)])
     }
 }
 
@@ -245,6 +270,8 @@ fn told_by(entry: &Entity) -> Summary {
         ended: time("end_time"),
         first_ids: Vec::new(),
         read: counted("processed_last_run"),
+        reprocessed: reprocessed(properties),
+        joined: None,
         changed,
         deleted: number(&entities, "deletes_last_run") as u64,
         unchanged: counted("entities_succeeded").saturating_sub(changed),
@@ -269,6 +296,15 @@ fn told_by(entry: &Entity) -> Summary {
         warnings: texts(properties, "warnings"),
         trace: None,
     }
+}
+
+fn reprocessed(properties: &Dict) -> Vec<(String, u64)> {
+    let Some(Value::Dict(because)) = properties.get("reprocessed_because_of") else {
+        return Vec::new();
+    };
+    let each = because.iter();
+    each.map(|(name, _)| (name.to_string(), number(because, name) as u64))
+        .collect()
 }
 
 fn texts(properties: &Dict, name: &str) -> Vec<String> {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use tahini_dtl::Index;
 
 use crate::config::{Component, Props};
+use crate::dependency::Ways;
 use crate::execution_log::Summary;
 use crate::pipe::Pipe;
 use crate::receiver::Receiving;
@@ -58,6 +59,8 @@ pub struct LivePipe {
     pub pipe: Result<Pipe, String>,
     /// The indexes that it wants.
     pub indexes: Vec<Arc<Index>>,
+    /// How changes of what its rules join lead back to its source.
+    pub ways: Ways,
     pub(super) shared: Arc<Shared>,
     /// Another configuration of this pipe holds now: no more runs of this one.
     pub(super) retired: AtomicBool,

@@ -1,9 +1,10 @@
 //! What a person may change of a pipe between its runs: its offset, and whether it runs at all.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tahini_entity::Offset;
-use tahini_store::{Dataset, StoreError};
+use tahini_store::{Backend, Dataset, Snapshot, StateWrite, StoreError};
 
 use super::{Hub, LivePipe, Refusal, commit_state};
 use crate::config::known::keeps_places;
@@ -11,7 +12,7 @@ use crate::entity_type::{self, Kept};
 use crate::execution_log::{ExecutionLog, User};
 use crate::pipe::Pipe;
 use crate::places::Places;
-use crate::progress::{self, Place};
+use crate::progress::{self, Place, TRACKED};
 use crate::reprocessing::SYNC;
 use crate::retry::Ledger;
 use crate::source::Continuation;
@@ -77,7 +78,8 @@ impl Hub {
         }
         state.push(progress::write(id, progress::BOUNDARY, None));
         // Only a run that reads everything is in sync with its input again.
-        let kept = |key: &[u8]| key == b"offset" || (key == SYNC && offset.is_some());
+        let goes_on = |key: &[u8]| key == SYNC || key.starts_with(TRACKED);
+        let kept = |key: &[u8]| key == b"offset" || (goes_on(key) && offset.is_some());
         state.retain(|write| !kept(&write.key));
         state.retain(|write| !write.key.starts_with(entity_type::PREFIX));
         // As documented: without a continuation every run begins anew, and says nothing by that.
@@ -265,8 +267,8 @@ impl Hub {
         }
         let log = crate::execution_log::dataset_id(&pipe.id);
         let home = pipe.sink_dataset().unwrap_or(&log);
-        let offset = match self.world.store.find(home)? {
-            Some(home) => progress::offset(home.snapshot()?.as_ref(), &pipe.id)?,
+        let offset = match shown(self.world.store.as_ref(), home)? {
+            Some(home) => progress::offset(home.as_ref(), &pipe.id)?,
             None => None,
         };
         let mut unread = 0;
@@ -278,11 +280,66 @@ impl Hub {
         Ok(Some(unread))
     }
 
+    /// How many versions of each joined dataset a pipe has not looked at yet (see `dependency`).
+    pub fn unfollowed(&self, live: &LivePipe) -> Result<BTreeMap<String, u64>, StoreError> {
+        let mut all = BTreeMap::new();
+        let (Ok(pipe), followed) = (live.usable(), live.ways.datasets()) else {
+            return Ok(all);
+        };
+        let log = crate::execution_log::dataset_id(&pipe.id);
+        let home = pipe.sink_dataset().unwrap_or(&log);
+        let home = match shown(self.world.store.as_ref(), home)? {
+            Some(home) if !followed.is_empty() => home,
+            _ => return Ok(all),
+        };
+        for name in followed {
+            // Before the first run everything is new, and nothing waits to be followed.
+            if let Some(mark) = progress::tracked(home.as_ref(), &pipe.id, name)? {
+                let waiting = self.next(name)?.saturating_sub(mark.next);
+                all.insert(name.to_owned(), waiting);
+            }
+        }
+        Ok(all)
+    }
+
+    /// Has the next run follow joined datasets from their ends on: what changed in them until then
+    /// is not looked at.
+    ///
+    /// # Errors
+    /// When the pipe is running or rescanning, or its place cannot be read or written.
+    pub fn reset_tracking(&self, id: &str) -> Result<(), Refusal> {
+        let live = self.pipe(id)?;
+        let pipe = live.usable()?;
+        let _held = live.hold_place();
+        rest(&live)?;
+        let home = self.home(pipe)?;
+        breaker::make_ready(home.as_ref())?;
+        let snapshot = home.snapshot().map_err(Failure::from)?;
+        let known = snapshot.state(&progress::space(id), TRACKED);
+        let known = known.map_err(Failure::from)?.into_iter();
+        let state: Vec<StateWrite> = known
+            .map(|(key, _)| progress::write(id, &key, None))
+            .collect();
+        commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;
+        Ok(())
+    }
+
     /// How many versions a dataset ever had.
     fn next(&self, dataset: &str) -> Result<u64, StoreError> {
-        Ok(match self.world.store.find(dataset)? {
-            Some(dataset) => dataset.snapshot()?.head().next,
-            None => 0,
-        })
+        let found = shown(self.world.store.as_ref(), dataset)?;
+        Ok(found.map_or(0, |snapshot| snapshot.head().next))
+    }
+}
+
+/// A dataset for people to look at: what is left of it, where it is damaged; nothing, where that
+/// cannot be told. Who looks at many is not kept from it by one.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn shown(store: &dyn Backend, name: &str) -> Result<Option<Box<dyn Snapshot>>, StoreError> {
+    match store.find(name) {
+        Ok(Some(dataset)) => dataset.remains().map(Some),
+        Ok(None) | Err(StoreError::Damaged { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
 }

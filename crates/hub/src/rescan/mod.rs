@@ -246,6 +246,9 @@ pub(crate) fn obstacle(continuation: Continuation, effective: &Json) -> Option<&
     if continuation == Continuation::None {
         return Some("every run reads everything, since the source keeps no place");
     }
+    if effective["source"]["type"] == "merge" {
+        return Some("what a merge source gives follows from its place, and runs share it");
+    }
     if Breaker::of_pipe(effective).is_some() {
         return Some("a circuit breaker holds back what one run writes");
     }

@@ -34,6 +34,7 @@ pub const DEF: TransformDef = TransformDef {
     name: "scripted",
     summary: "Does what the test says.",
     properties: &[],
+    stands_for: None,
     open: |ctx| {
         let key = ctx.whole.map()["source"]["world"].as_str().unwrap();
         Ok(Box::new(ScriptedTransform {

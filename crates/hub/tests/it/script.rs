@@ -226,6 +226,7 @@ const CALLS: TransformDef = TransformDef {
     name: "calls",
     summary: "Hands on what it is given, and notes that it was called.",
     properties: &[Property::new("side_effects", Kind::Boolean, "").or("true")],
+    stands_for: None,
     open: |ctx| {
         let key = ctx.whole.map()["source"]["world"].as_str().unwrap();
         Ok(Box::new(Calls {

@@ -28,10 +28,7 @@ impl Gate {
         (door, peer): (Door, SocketAddr),
     ) -> Result<User, Problem> {
         let remote_addr = peer.ip().to_string();
-        let anonymous = || User {
-            user_id: "anonymous".to_owned(),
-            remote_addr: remote_addr.clone(),
-        };
+        let anonymous = || anybody(peer);
         if route.access == Access::Open {
             return Ok(anonymous());
         }
@@ -69,6 +66,14 @@ impl Gate {
             user_id: claims.subject,
             remote_addr,
         })
+    }
+}
+
+/// Who asks without a token.
+pub(super) fn anybody(peer: SocketAddr) -> User {
+    User {
+        user_id: "anonymous".to_owned(),
+        remote_addr: peer.ip().to_string(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! `/api/datasets/{dataset_id}/indexes`: what a dataset is looked up by, beside ids.
 
 use serde_json::{Value as Json, json};
-use tahini_hub::indexes::{Wanted, fingerprint, wanted};
+use tahini_hub::indexes::{Wanted, wanted};
 use tahini_store::IndexState;
 
 use super::answer::json_answer;
@@ -37,7 +37,7 @@ pub fn of_dataset(node: &Node, name: &str) -> Result<Json, Problem> {
     let wanted = wanted(&node.assembly.hub).remove(name).unwrap_or_default();
     let states = dataset.indexes()?;
     let rows = states.iter().filter_map(|state| {
-        let of = |wanted: &&Wanted| fingerprint(&wanted.index) == state.fingerprint;
+        let of = |wanted: &&Wanted| wanted.fingerprint() == state.fingerprint;
         wanted.iter().find(of).map(|of| row(state, of, next))
     });
     Ok(Json::Array(rows.collect()))

@@ -19,6 +19,7 @@ mod gate;
 mod indexes;
 mod language;
 mod listing;
+mod merge;
 mod page;
 mod pipes;
 mod preview;
@@ -213,6 +214,8 @@ pub enum Access {
     Usual,
     /// Admins only.
     Admin,
+    /// Admins, and anybody where the pipe's permissions say so.
+    Receiver,
     /// Admins, and those whose token is for this alone.
     Proxy,
 }
@@ -310,8 +313,17 @@ async fn carry_out(
     request: Request,
 ) -> Answer {
     let (parts, body) = request.into_parts();
-    let user = node.gate.admit(route, &parts, from)?;
+    let admitted = node.gate.admit(route, &parts, from);
+    let (user, refused) = match admitted {
+        Ok(user) => (user, None),
+        Err(problem) => (gate::anybody(from.1), Some(problem)),
+    };
     let mut call = Call::of(Request::from_parts(parts, body), user).await?;
+    if let Some(problem) = refused
+        && !(route.access == Access::Receiver && receivers::is_for_anybody(&node, &call))
+    {
+        return Err(problem);
+    }
     match route.handle {
         Handle::Now(handle) => handle(&node, &call),
         Handle::Work(handle) => {

@@ -1,7 +1,9 @@
 //! `/api/pipes/{pipe_id}/pump`: starting, stopping, resetting.
 
+use serde_json::{Value as Json, json};
+use sha2::{Digest as _, Sha256};
 use tahini_entity::Offset;
-use tahini_hub::hub::LivePipe;
+use tahini_hub::hub::{LivePipe, Refusal};
 use tahini_hub::pump::Request;
 
 use super::answer::json_answer;
@@ -36,6 +38,43 @@ pub fn operate(node: &Node, call: &Call) -> Answer {
     json_answer(&pump_json(node, &live))
 }
 
+/// The secret that a webhook's sender shows, of the pipe's source system or of the whole node.
+const WEBHOOK_TOKEN: &str = "webhook_token";
+
+/// Starts the pump for a sender that knows the pipe's webhook token. One that does not is told
+/// that there is nothing, which makes it forget the webhook.
+pub fn webhook(node: &Node, call: &Call) -> Answer {
+    let unknown = || Problem::missing("webhook of the pipe", call.id("pipe_id"));
+    let live = named(node, call).map_err(|_| unknown())?;
+    let system = live.component.source().opt_str("system").ok().flatten();
+    let secrets = &node.assembly.secrets;
+    let own = system.and_then(|system| secrets.get(Some(system), WEBHOOK_TOKEN));
+    let token = own.or_else(|| secrets.get(None, WEBHOOK_TOKEN));
+    let shown = call.object().map_err(|_| unknown())?;
+    let shown = shown.get("token").and_then(Json::as_str);
+    match (token, shown) {
+        (Some(token), Some(shown)) if is_same(&token, shown) => {}
+        _ => return Err(unknown()),
+    }
+    let request = Request {
+        user: Some(call.user.clone()),
+        ..Request::default()
+    };
+    match node.scheduler.start_run(live.id(), request) {
+        // What runs now began before the news; it is read with the next run.
+        Ok(()) | Err(Refusal::Running(_)) => json_answer(&json!({})),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// Whether two texts are the same, in a time that does not tell where they differ.
+fn is_same(one: &str, other: &str) -> bool {
+    let digest = |text: &str| Sha256::digest(text.as_bytes());
+    let (one, other) = (digest(one), digest(other));
+    let differing = one.iter().zip(&other).fold(0, |all, (a, b)| all | (a ^ b));
+    differing == 0
+}
+
 fn carry_out(
     node: &Node,
     call: &Call,
@@ -54,6 +93,7 @@ fn carry_out(
         "start" => node.scheduler.start_run(id, run(false))?,
         "start-rescan" => node.scheduler.start_run(id, run(true))?,
         "reset-rescan" => hub.reset_rescan(id)?,
+        "reset-tracking" => hub.reset_tracking(id)?,
         "stop" => {
             hub.stop(id)?;
         }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use axum::http::{StatusCode, header};
 use serde_json::json;
+use tahini_connectors::rest::{self, Judge, Judgement, Posted};
 use tahini_entity::Batch;
 use tahini_entity::json::{Fields, write_record};
+use tahini_hub::config::{Props, WRITE_DATA, lets_anybody};
 use tahini_hub::receiver::{PostError, Push, receive};
 
 use super::answer::json_answer;
@@ -24,11 +27,16 @@ pub async fn take(node: Arc<Node>, mut call: Call) -> Answer {
     let Ok(_place) = Arc::clone(&node.queue).try_acquire_owned() else {
         return Err(Problem::later(format!("{WAITING} posts wait already"), 1));
     };
+    let expression = live.component.source().opt_str("validation_expression");
+    let expression = expression?.map(str::to_owned);
     call.read_body(POST_BYTES, &node.bodies).await?;
-    let body = call.body;
     let job = {
         let node = Arc::clone(&node);
         move || {
+            if let Some(expression) = &expression {
+                validate(&node, &call, live.component.source(), expression)?;
+            }
+            let body = call.body;
             let posted = receive(&node.assembly.hub, &live, &push, body.as_ref());
             let posted = posted.map_err(|error| match error {
                 PostError::Failed(failure) => {
@@ -47,6 +55,43 @@ pub async fn take(node: Arc<Node>, mut call: Call) -> Answer {
     match run_within(&node.receiving, job).await?? {
         Some(text) => Ok(json_body(text.into())),
         None => json_answer(&json!({})),
+    }
+}
+
+/// Whether the pipe takes posts of anybody, without a token.
+pub fn is_for_anybody(node: &Node, call: &Call) -> bool {
+    let live = named(node, call);
+    live.is_ok_and(|live| lets_anybody(live.component.map(), WRITE_DATA))
+}
+
+/// Judges a request by the pipe's `validation_expression`. Why the expression could not be
+/// rendered is for the log, not for who posted.
+fn validate(node: &Node, call: &Call, source: Props<'_>, expression: &str) -> Result<(), Problem> {
+    let query = call.raw_query.as_deref();
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    let host = call.header(header::HOST);
+    let url = format!("http://{host}{}{query}", call.raw_path);
+    let posted = Posted {
+        url: &url,
+        params: &call.query,
+        headers: &call.headers,
+        body: &call.body,
+    };
+    let judge = Judge {
+        secrets: Arc::clone(&node.assembly.secrets),
+        system: source.opt_str("system")?.map(str::to_owned),
+        clock: Arc::clone(&node.assembly.hub.world.clock),
+    };
+    match rest::judge(expression, &posted, judge) {
+        Ok(Judgement::Taken) => Ok(()),
+        Ok(Judgement::Refused(words)) => Err(Problem::new(StatusCode::FORBIDDEN, words)),
+        Err(failure) => {
+            let pipe = call.id("pipe_id");
+            let failure = failure.hiding(node.assembly.secrets.as_ref());
+            tracing::warn!(pipe, %failure, "a post could not be validated");
+            let words = "expected a request that the pipe's validation_expression can judge";
+            Err(Problem::new(StatusCode::FORBIDDEN, words))
+        }
     }
 }
 

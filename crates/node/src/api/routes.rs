@@ -3,8 +3,8 @@
 
 use super::{
     Access, Handle, Param, Place, Route, Verb, backups, components, config, datasets, entities,
-    entity_types, env, indexes, language, page, pipes, preview, proxy, publishers, pump, receivers,
-    secrets, status, systems,
+    entity_types, env, indexes, language, merge, page, pipes, preview, proxy, publishers, pump,
+    receivers, secrets, status, systems,
 };
 
 const fn path(name: &'static str) -> Param {
@@ -236,6 +236,13 @@ pub static ROUTES: &[Route] = &[
     ),
     route(
         Verb::Get,
+        "/api/pipes/{pipe_id}/merge-explain",
+        &[PIPE, query("entity_id")],
+        Handle::Work(merge::explained),
+        "What an entity was merged with, and which rule and value joined them.",
+    ),
+    route(
+        Verb::Get,
         "/api/dtl/functions",
         &[query("name")],
         Handle::Now(language::functions),
@@ -431,10 +438,10 @@ pub static ROUTES: &[Route] = &[
         Handle::Flow(|node, call| Box::pin(publishers::publish(node, call))),
         "What a pipe publishes, under a file name.",
     ),
-    route(
-        Verb::Post,
-        "/api/receivers/{pipe_id}/entities",
-        &[
+    Route {
+        method: Verb::Post,
+        path: "/api/receivers/{pipe_id}/entities",
+        params: &[
             PIPE,
             query("sequence_id"),
             query("is_full"),
@@ -443,9 +450,18 @@ pub static ROUTES: &[Route] = &[
             query("is_first"),
             query("is_last"),
         ],
-        Handle::Flow(|node, call| Box::pin(receivers::take(node, call))),
-        "Takes what is posted to a pipe (JSON push protocol).",
-    ),
+        access: Access::Receiver,
+        handle: Handle::Flow(|node, call| Box::pin(receivers::take(node, call))),
+        summary: "Takes what is posted to a pipe (JSON push protocol).",
+    },
+    Route {
+        method: Verb::Post,
+        path: "/api/pipes/{pipe_id}/webhook",
+        params: &[PIPE, body()],
+        access: Access::Open,
+        handle: Handle::Work(pump::webhook),
+        summary: "Starts a pipe's pump for whoever knows the pipe's webhook token.",
+    },
     route(
         Verb::Post,
         "/api/pipes",

@@ -8,7 +8,7 @@ use tahini_entity::Offset;
 use tahini_hub::breaker::{self, Tripped};
 use tahini_hub::config::{Problem, keeps_places};
 use tahini_hub::execution_log::{self, Summary};
-use tahini_hub::hub::{LivePipe, LiveState};
+use tahini_hub::hub::{LivePipe, LiveState, shown};
 use tahini_hub::reprocessing::{self, Reason};
 use tahini_hub::{Failure, Pipe, completeness, progress, rescan};
 use tahini_store::{Snapshot, StoreError};
@@ -120,9 +120,7 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
     );
     set("last-run-summary", last.map_or(Json::Null, summary_json));
     set("average-process-time", average(last));
-    // A place that cannot be read was told above.
-    let waiting = queue(node, live).ok().flatten();
-    set("queues", json!({ "source": waiting, "dependencies": {} }));
+    set("queues", queues_json(node, live));
     set("last-seen", offset.as_ref().map_or(Json::Null, offset_json));
     set("progress", progress_json(last));
     set(
@@ -139,6 +137,14 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
         set(name, value);
     }
     Json::Object(runtime)
+}
+
+/// How many versions wait in the source, and in each dataset that is followed. A place that cannot be
+/// read is told elsewhere.
+fn queues_json(node: &Node, live: &LivePipe) -> Json {
+    let waiting = queue(node, live).ok().flatten();
+    let changed = node.assembly.hub.unfollowed(live).unwrap_or_default();
+    json!({ "source": waiting, "dependencies": changed })
 }
 
 /// The rescan beside runs: whether it goes on, whether one waits to be gone on with, and how the
@@ -267,6 +273,9 @@ pub fn operations(live: &LivePipe) -> Vec<&'static str> {
     if reads_datasets(live) {
         all.push("set-last-seen-to-end");
     }
+    if !live.ways.datasets().is_empty() {
+        all.push("reset-tracking");
+    }
     all
 }
 
@@ -371,9 +380,6 @@ impl Node {
             .ok()
             .and_then(Pipe::sink_dataset)
             .unwrap_or(&log);
-        self.store
-            .find(home)?
-            .map(|dataset| dataset.snapshot())
-            .transpose()
+        shown(self.store.as_ref(), home)
     }
 }

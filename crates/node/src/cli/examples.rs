@@ -113,3 +113,23 @@ Examples:
   tahini completions bash > /etc/bash_completion.d/tahini
   tahini completions zsh > ~/.zfunc/_tahini
   tahini completions fish > ~/.config/fish/completions/tahini.fish";
+
+pub(super) const CONNECTOR_INIT: &str = "\
+Examples:
+  tahini connector init crm-connector --datatype contact --datatype company --share
+  tahini connector init shop-connector --auth api_key";
+
+pub(super) const CONNECTOR_EXPAND: &str = "\
+Examples:
+  tahini connector expand crm-connector --system crm
+  tahini connector expand crm-connector --system crm -e ../hub && tahini run crm-connector/../hub";
+
+pub(super) const CONNECTOR_VALIDATE: &str = "\
+Examples:
+  tahini connector validate crm-connector
+  tahini connector validate crm-connector --json | jq .errors";
+
+pub(super) const CONNECTOR_AUTHENTICATE: &str = "\
+Examples:
+  tahini connector authenticate crm-connector --system crm --into secrets.json
+  tahini connector authenticate --node http://127.0.0.1:9042 --port 5010";

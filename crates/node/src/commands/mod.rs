@@ -1,7 +1,8 @@
-//! The commands; all but `backup --node` work without a running node.
+//! The commands; all but `backup --node` and `connector authenticate --node` work without a running node.
 
 pub mod backup;
 pub mod breaker;
+pub mod connector;
 pub mod entities;
 pub mod erase;
 pub mod explain;

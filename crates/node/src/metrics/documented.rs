@@ -114,10 +114,7 @@ pub(super) fn pipe(
     let help = "Bytes that the pipe's dataset takes on disk.";
     let bytes = head.map_or(0, |head| head.bytes);
     page.gauge("sesam_pipe_usage", help, &labels, bytes as f64);
-    if let Some(waiting) = queue(node, live)? {
-        let help = "Versions that wait in its source.";
-        page.gauge("sesam_pipe_queue_source", help, &labels, waiting as f64);
-    }
+    queues(node, live, &labels, page)?;
     if let Some(head) = head {
         let exists = "sesam_pipe_sink_dataset_count_index_exists";
         let deleted = "sesam_pipe_sink_dataset_count_index_deleted";
@@ -143,6 +140,26 @@ pub(super) fn pipe(
     );
     if is_scheduled(live, state) {
         pump(node, state, &labels, page);
+    }
+    Ok(())
+}
+
+/// What waits for a pipe.
+fn queues(
+    node: &Node,
+    live: &LivePipe,
+    labels: &[(&str, &str)],
+    page: &mut Page,
+) -> Result<(), StoreError> {
+    if let Some(waiting) = queue(node, live)? {
+        let help = "Versions that wait in its source.";
+        page.gauge("sesam_pipe_queue_source", help, labels, waiting as f64);
+    }
+    let changed = node.assembly.hub.unfollowed(live)?;
+    if !changed.is_empty() {
+        let help = "Versions of joined datasets that were not looked at yet.";
+        let changed: u64 = changed.values().sum();
+        page.gauge("sesam_pipe_queue_tracking", help, labels, changed as f64);
     }
     Ok(())
 }

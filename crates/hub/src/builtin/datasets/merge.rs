@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use tahini_entity::{Batch, Dict, Entity, Offset, Record, Str, Value};
-use tahini_store::{StateWrite, View};
+use tahini_store::{Seq, Snapshot, StateWrite, View};
 
 use super::diff::Comparison;
 use super::{
@@ -254,6 +254,31 @@ impl Source for Merge {
             }
         }
         Ok(Step::More)
+    }
+
+    fn view(&self, dataset: &str) -> Option<(&dyn Snapshot, Seq)> {
+        self.inputs.view(dataset)
+    }
+
+    /// Where another dataset has a newer version, that one is what was given.
+    fn again(&mut self, dataset: &str, seqs: &[Seq], out: &mut Batch) -> Result<(), Failure> {
+        let living = self.inputs.living(dataset, seqs)?;
+        let versions = self.versions(&living)?;
+        let at = self
+            .inputs
+            .all
+            .iter()
+            .position(|input| input.name == dataset);
+        let latest = living
+            .iter()
+            .filter(|record| at.is_some_and(|at| !is_superseded(*record, at, &versions)));
+        for record in latest {
+            let mut meta = record.meta.clone();
+            meta.updated = self.inputs.place();
+            meta.previous = None;
+            out.push_encoded(record.id, record.shape, record.body, meta);
+        }
+        Ok(())
     }
 
     fn state(&mut self) -> Vec<StateWrite> {

@@ -7,7 +7,7 @@ mod union;
 use tahini_entity::{Batch, Offset, Record};
 use tahini_store::{Limit, Seq, Snapshot, StateWrite, View};
 
-use super::IF_SOURCE_EMPTY;
+pub(crate) use super::IF_SOURCE_EMPTY;
 use crate::config::{Kind, Property};
 use crate::places::Places;
 use crate::registry::ContinuationDef;
@@ -17,7 +17,7 @@ use crate::{Ctx, Failure};
 pub(super) use merge::{DIFF, MERGE};
 pub(super) use union::UNION;
 
-const CONTINUATION: ContinuationDef = ContinuationDef {
+pub(crate) const CONTINUATION: ContinuationDef = ContinuationDef {
     supports_since: true,
     is_since_comparable: true,
     is_chronological: true,
@@ -25,24 +25,24 @@ const CONTINUATION: ContinuationDef = ContinuationDef {
 };
 
 const DATASETS: Property = Property::required("datasets", Kind::Strings, "The datasets to read.");
-const INITIAL: Property = Property::new(
+pub(crate) const INITIAL: Property = Property::new(
     "initial_datasets",
     Kind::Strings,
     "The datasets that have to be populated before the source is; all by default.",
 );
-const IGNORE_MISSING: Property = Property::new(
+pub(crate) const IGNORE_MISSING: Property = Property::new(
     "ignore_non_existent_datasets",
     Kind::Boolean,
     "Whether the source can be populated although one of these datasets does not exist and no \
      pipe writes it.",
 )
 .or("true");
-const REQUIRE: Property = Property::new(
+pub(crate) const REQUIRE: Property = Property::new(
     "require_populated_input",
     Kind::Boolean,
     "The pipe does not run before the datasets are populated.",
 );
-const SIGNALS: Property = Property::new(
+pub(crate) const SIGNALS: Property = Property::new(
     "supports_signalling",
     Kind::Boolean,
     "A change starts the pipe at once.",
@@ -54,20 +54,20 @@ const READ_BYTES: usize = 8 << 20;
 const GENERATION: &[u8] = b"generation/";
 
 /// One of the datasets.
-struct Input {
-    name: String,
+pub(crate) struct Input {
+    pub(crate) name: String,
     /// `None` where it does not exist.
-    snapshot: Option<Box<dyn Snapshot>>,
+    pub(crate) snapshot: Option<Box<dyn Snapshot>>,
     /// The last sequence that was read.
-    after: Option<Seq>,
+    pub(crate) after: Option<Seq>,
     known_generation: Option<Vec<u8>>,
 }
 
 /// All datasets of a source, in the order of its configuration.
-struct Inputs {
-    all: Vec<Input>,
-    continues: bool,
-    populated: bool,
+pub(crate) struct Inputs {
+    pub(crate) all: Vec<Input>,
+    pub(crate) continues: bool,
+    pub(crate) populated: bool,
 }
 
 impl Input {
@@ -93,6 +93,11 @@ impl Input {
 
 impl Inputs {
     fn open(ctx: &Ctx<'_>, from: From) -> Result<Inputs, Failure> {
+        Inputs::of(ctx, from, &texts(ctx, "datasets")?)
+    }
+
+    /// The datasets of these names.
+    pub(crate) fn of(ctx: &Ctx<'_>, from: From, names: &[&str]) -> Result<Inputs, Failure> {
         let places = match &from.since {
             Some(since) => Places::of(since).map_err(Failure::config)?,
             None => Places::default(),
@@ -102,7 +107,7 @@ impl Inputs {
             continues: true,
             populated: false,
         };
-        for name in texts(ctx, "datasets")? {
+        for name in names.iter().copied() {
             if inputs.all.iter().any(|input| input.name == name) {
                 continue;
             }
@@ -121,7 +126,7 @@ impl Inputs {
             inputs.continues &= input.continues();
             inputs.all.push(input);
         }
-        inputs.populated = inputs.are_populated(ctx)?;
+        inputs.populated = inputs.are_populated(ctx, names)?;
         if ctx.props.bool("require_populated_input", false)? && !inputs.populated {
             return Err(Failure::waiting(format!(
                 "pipe {:?} waits for its datasets, of which not all are populated yet \
@@ -132,11 +137,11 @@ impl Inputs {
         Ok(inputs)
     }
 
-    fn are_populated(&self, ctx: &Ctx<'_>) -> Result<bool, Failure> {
+    fn are_populated(&self, ctx: &Ctx<'_>, all: &[&str]) -> Result<bool, Failure> {
         let ignored = ctx.props.bool("ignore_non_existent_datasets", true)?;
         let names = match ctx.props.get("initial_datasets") {
             Some(_) => texts(ctx, "initial_datasets")?,
-            None => texts(ctx, "datasets")?,
+            None => all.to_vec(),
         };
         for name in names {
             let known = self.all.iter().find(|input| input.name == name);
@@ -154,6 +159,25 @@ impl Inputs {
         Ok(true)
     }
 
+    /// The view of a dataset, and the end of what is read in it.
+    fn view(&self, dataset: &str) -> Option<(&dyn Snapshot, Seq)> {
+        let input = self.all.iter().find(|input| input.name == dataset)?;
+        let snapshot = input.snapshot.as_deref()?;
+        Some((snapshot, snapshot.head().next))
+    }
+
+    /// These versions of a dataset, as far as they are there and not deleted.
+    fn living(&self, dataset: &str, seqs: &[Seq]) -> Result<Batch, Failure> {
+        let (mut all, mut living) = (Batch::new(), Batch::new());
+        if let Some((snapshot, _)) = self.view(dataset) {
+            snapshot.at(seqs, &mut all)?;
+        }
+        for record in all.iter().filter(|record| !record.meta.deleted) {
+            living.push(record);
+        }
+        Ok(living)
+    }
+
     /// How far all of them were read.
     fn place(&self) -> Option<Offset> {
         let read = self.all.iter();
@@ -162,12 +186,22 @@ impl Inputs {
     }
 
     fn state(&mut self) -> Vec<StateWrite> {
+        let heads = self.all.iter().map(|input| {
+            let snapshot = input.snapshot.as_ref();
+            snapshot.map(|snapshot| snapshot.head().generation)
+        });
+        let heads: Vec<Option<uuid::Uuid>> = heads.collect();
+        self.state_of(&heads)
+    }
+
+    /// The state to save where the datasets are of these generations.
+    pub(crate) fn state_of(&mut self, generations: &[Option<uuid::Uuid>]) -> Vec<StateWrite> {
         let mut writes = Vec::new();
-        for input in &mut self.all {
-            let Some(snapshot) = &input.snapshot else {
+        for (input, generation) in self.all.iter_mut().zip(generations) {
+            let Some(generation) = generation else {
                 continue;
             };
-            let generation = snapshot.head().generation.as_bytes().to_vec();
+            let generation = generation.as_bytes().to_vec();
             if input.known_generation.as_ref() == Some(&generation) {
                 continue;
             }

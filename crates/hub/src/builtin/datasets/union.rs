@@ -1,7 +1,7 @@
 //! The `union_datasets` source: one dataset after the other.
 
-use tahini_entity::Batch;
-use tahini_store::{StateWrite, View};
+use tahini_entity::{Batch, Record};
+use tahini_store::{Seq, Snapshot, StateWrite, View};
 
 use super::{
     CONTINUATION, DATASETS, IF_SOURCE_EMPTY, IGNORE_MISSING, INITIAL, Inputs, REQUIRE, SIGNALS,
@@ -59,6 +59,24 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
     }))
 }
 
+impl Union {
+    fn give(&self, dataset: &str, record: Record<'_>, out: &mut Batch) {
+        let mut meta = record.meta.clone();
+        meta.updated = self.inputs.place();
+        // It counts in one of the datasets, and nobody could tell which.
+        meta.previous = None;
+        let prefixed = record.id.filter(|_| self.prefix_ids);
+        match prefixed.map(|id| format!("{dataset}:{id}")) {
+            None => out.push_encoded(record.id, record.shape, record.body, meta),
+            Some(id) => {
+                let id = Some(id.as_str());
+                meta.hash = None;
+                out.push_encoded(id, record.shape, record.body, meta);
+            }
+        }
+    }
+}
+
 impl Source for Union {
     fn next_batch(&mut self, limit: usize, out: &mut Batch) -> Result<Step, Failure> {
         let Some(input) = self.inputs.all.get_mut(self.at) else {
@@ -66,22 +84,10 @@ impl Source for Union {
         };
         let mut read = Batch::new();
         let more = input.read(self.view, limit, &mut read)?;
-        let prefix = format!("{}:", input.name);
+        let name = input.name.clone();
         for record in read.iter() {
             self.inputs.all[self.at].after = seq_of(record);
-            let mut meta = record.meta.clone();
-            meta.updated = self.inputs.place();
-            // It counts in one of the datasets, and nobody could tell which.
-            meta.previous = None;
-            let prefixed = record.id.filter(|_| self.prefix_ids);
-            match prefixed.map(|id| format!("{prefix}{id}")) {
-                None => out.push_encoded(record.id, record.shape, record.body, meta),
-                Some(id) => {
-                    let id = Some(id.as_str());
-                    meta.hash = None;
-                    out.push_encoded(id, record.shape, record.body, meta);
-                }
-            }
+            self.give(&name, record, out);
         }
         if more {
             return Ok(Step::More);
@@ -92,6 +98,17 @@ impl Source for Union {
             true => Step::More,
             false => Step::End,
         })
+    }
+
+    fn view(&self, dataset: &str) -> Option<(&dyn Snapshot, Seq)> {
+        self.inputs.view(dataset)
+    }
+
+    fn again(&mut self, dataset: &str, seqs: &[Seq], out: &mut Batch) -> Result<(), Failure> {
+        for record in self.inputs.living(dataset, seqs)?.iter() {
+            self.give(dataset, record, out);
+        }
+        Ok(())
     }
 
     fn state(&mut self) -> Vec<StateWrite> {

@@ -15,6 +15,7 @@ mod shapes;
 mod status;
 mod systems;
 mod upstream;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,0 +1,299 @@
+//! The `merge` source: entities of several datasets that are the same become one.
+//!
+//! ```text
+//! rules.rs   which entities are the same       part.rs   a dataset before and now
+//! step.rs    what changed since the place      reach.rs  what that concerns, by the indexes
+//! whole.rs   everything, by numbers            blend.rs  several entities become one
+//! explain.rs which rule joined what
+//! ```
+//! Nothing is kept of what belongs together but the datasets themselves: what was given out is what
+//! the rules make of the versions before the place, and the place moves in the same commit as what
+//! is given out.
+
+mod blend;
+mod explain;
+mod part;
+mod reach;
+mod rules;
+mod step;
+mod whole;
+
+use tahini_entity::{Batch, Offset};
+use tahini_store::{Seq, StateWrite};
+
+use crate::builtin::datasets::{
+    CONTINUATION, IF_SOURCE_EMPTY, IGNORE_MISSING, INITIAL, Inputs, REQUIRE, SIGNALS,
+};
+use crate::config::{Kind, Property, dtl_options};
+use crate::places::Places;
+use crate::registry::SourceDef;
+use crate::source::{From, Step};
+use crate::{Cancel, Ctx, Failure, Source};
+
+use blend::Blend;
+use part::{Part, Trouble};
+use whole::Whole;
+
+pub use explain::explain;
+pub(crate) use rules::{Merging, problems};
+
+pub(crate) const DEF: SourceDef = SourceDef {
+    name: "merge",
+    summary: "Entities of several datasets that are the same by equality rules become one.",
+    properties: &[
+        Property::required(
+            "datasets",
+            Kind::Strings,
+            "The datasets and what the rules call them, each \"DATASET ALIAS\".",
+        ),
+        INITIAL,
+        IGNORE_MISSING,
+        REQUIRE,
+        Property::new(
+            "version",
+            Kind::Integer(1),
+            "2. What says 1, or nothing, runs as 2, with a warning.",
+        ),
+        Property::new(
+            "equality",
+            Kind::List,
+            "Equalities of two datasets' entities, each `[\"eq\", \"a.email\", \"b.mail\"]`.",
+        ),
+        Property::new(
+            "equality_sets",
+            Kind::List,
+            "Lists of expressions over the datasets' entities; who has a value of a list in common \
+             is the same.",
+        ),
+        Property::new(
+            "identity",
+            Kind::Enum(&["composite", "first"]),
+            "The `_id` of what was merged: `composite` is made of all, `first` is that of the \
+             first entity, by the order of datasets and then of ids.",
+        )
+        .or("\"composite\""),
+        Property::new(
+            "strategy",
+            Kind::Enum(&["default", "compact", "list"]),
+            "How properties are put together: all values; each value once and single ones without \
+             a list; or the entities as a list, `$merged`.",
+        )
+        .or("\"default\""),
+        Property::new(
+            "include_internal_properties",
+            Kind::Boolean,
+            "With the strategy `list`, `$merged` also has what datasets add, such as `_ts`.",
+        )
+        .or("false"),
+        Property::new(
+            "max_merged",
+            Kind::Integer(1),
+            "The most entities that may become one; the pipe fails where it would be more.",
+        )
+        .or("50000"),
+        SIGNALS,
+        IF_SOURCE_EMPTY,
+    ],
+    continuation: CONTINUATION,
+    open,
+};
+
+/// The key of the rules that what was given out was made by.
+const RULES: &[u8] = b"rules";
+/// How many versions a step looks at where batches are of one entity.
+const STEP: usize = 10_000;
+/// So many entities go into the run's last commit, with the place.
+const LAST: usize = 5_000;
+
+struct Merge {
+    merging: Merging,
+    inputs: Inputs,
+    parts: Vec<Part>,
+    blend: Blend,
+    cancel: Cancel,
+    way: Way,
+    /// How many versions a step looks at: as many as lie between two saved places.
+    step: usize,
+    continues: bool,
+    /// The rules that were saved.
+    known_rules: Option<Vec<u8>>,
+}
+
+/// What the run gives.
+enum Way {
+    /// Everything, which is found out when somebody asks.
+    All(Option<Box<Whole>>),
+    /// What changed; whether something of it was taken in and is to be given.
+    Changes(bool),
+    Done,
+}
+
+fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
+    let options = dtl_options(ctx.whole.map(), &Default::default());
+    let merging = Merging::compile(ctx.props.map(), &options).map_err(|problems| {
+        let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Failure::config(format!("{}: {}", ctx.props.path(), words.join("; ")))
+    })?;
+    let known_rules = from.state.iter().find(|(key, _)| key == RULES);
+    let known_rules = known_rules.map(|(_, value)| value.clone());
+    let full = from.since.is_none();
+    let names: Vec<&str> = merging.datasets.iter().map(String::as_str).collect();
+    let mut inputs = Inputs::of(ctx, from, &names)?;
+    let mut parts: Vec<Part> = Vec::new();
+    for input in &mut inputs.all {
+        let first = input.after.map_or(0, |after| after + 1);
+        parts.push(Part::new(
+            input.snapshot.take(),
+            if full { 0 } else { first },
+        ));
+    }
+    let number = |name: &str| {
+        let number = ctx.whole.get(name).and_then(serde_json::Value::as_u64);
+        number.map_or(100, |number| number.max(1) as usize)
+    };
+    let same_rules = known_rules.as_deref() == Some(merging.fingerprint().as_bytes());
+    let mut source = Merge {
+        blend: Blend::new(&merging),
+        continues: full || (inputs.continues && same_rules),
+        merging,
+        inputs,
+        parts,
+        cancel: ctx.cancel.clone(),
+        way: Way::All(None),
+        step: match number("batch_size") {
+            // One at a time is how something goes out, and not how much is looked at.
+            1 => STEP,
+            size => size.saturating_mul(number("checkpoint_interval")),
+        },
+        known_rules,
+    };
+    if !full && source.continues {
+        for (at, part) in source.parts.iter().enumerate() {
+            if !part.is_indexed(&source.merging, at)? {
+                // Without indexes nobody knows what counted at a place in the middle.
+                source.step = usize::MAX;
+            }
+        }
+        match step::take(&source.merging, &mut source.parts, source.step) {
+            Ok(more) => source.way = Way::Changes(more),
+            // What was given out cannot be told any more: everything is read.
+            Err(Trouble::Lost) => source.continues = false,
+            Err(trouble) => return Err(source.failure(trouble)),
+        }
+    }
+    Ok(Box::new(source))
+}
+
+impl Merge {
+    fn failure(&mut self, trouble: Trouble) -> Failure {
+        step::failure(&self.merging, &mut self.parts, &self.cancel, trouble)
+    }
+
+    /// Gives what the changes that were taken in concern, and takes in the next ones.
+    fn give_changes(&mut self, out: &mut Batch) -> Result<Step, Failure> {
+        let first = out.len();
+        let given = step::give(
+            &self.merging,
+            &mut self.parts,
+            &mut self.blend,
+            &self.cancel,
+            out,
+        );
+        given.map_err(|trouble| self.failure(trouble))?;
+        let place = self.place();
+        if out.len() > first {
+            out.meta_mut(out.len() - 1).updated = place;
+        }
+        let at_end = self.parts.iter().all(|part| part.until == part.head());
+        if at_end && out.len() - first <= LAST {
+            self.way = Way::Done;
+            return Ok(Step::End);
+        }
+        self.way = Way::Changes(false);
+        Ok(Step::More)
+    }
+
+    /// How far the datasets were given out.
+    fn place(&self) -> Option<Offset> {
+        let parts = self.inputs.all.iter().zip(&self.parts);
+        let read = parts.filter_map(|(input, part)| {
+            let last: Seq = part.until.checked_sub(1)?;
+            Some((input.name.clone(), last))
+        });
+        Places(read.collect()).offset()
+    }
+}
+
+impl Source for Merge {
+    fn next_batch(&mut self, limit: usize, out: &mut Batch) -> Result<Step, Failure> {
+        match &mut self.way {
+            Way::Done => Ok(Step::End),
+            Way::Changes(true) => self.give_changes(out),
+            Way::Changes(false) => {
+                self.parts.iter_mut().for_each(Part::advance);
+                let more = step::take(&self.merging, &mut self.parts, self.step);
+                let more = more.map_err(|trouble| self.failure(trouble))?;
+                if more {
+                    return self.give_changes(out);
+                }
+                self.way = Way::Done;
+                Ok(Step::End)
+            }
+            Way::All(whole) => {
+                let whole = match whole {
+                    Some(whole) => whole,
+                    none => {
+                        let found = Whole::survey(&self.merging, &mut self.parts, &self.cancel)?;
+                        none.insert(Box::new(found))
+                    }
+                };
+                let more =
+                    whole.give(&self.merging, &mut self.parts, &mut self.blend, limit, out)?;
+                if more {
+                    return Ok(Step::More);
+                }
+                self.way = Way::Done;
+                Ok(Step::End)
+            }
+        }
+    }
+
+    fn state(&mut self) -> Vec<StateWrite> {
+        let heads = self.parts.iter().map(|part| {
+            let snapshot = part.snapshot.as_ref();
+            snapshot.map(|snapshot| snapshot.head().generation)
+        });
+        let heads: Vec<_> = heads.collect();
+        let mut writes = self.inputs.state_of(&heads);
+        let rules = self.merging.fingerprint().into_bytes();
+        if self.known_rules.as_ref() != Some(&rules) {
+            self.known_rules = Some(rules.clone());
+            writes.push(StateWrite {
+                space: String::new(),
+                key: RULES.to_vec(),
+                value: Some(rules),
+            });
+        }
+        writes
+    }
+
+    fn continues(&self) -> bool {
+        self.continues
+    }
+
+    fn distinct(&self) -> bool {
+        true
+    }
+
+    fn whole(&self) -> bool {
+        !matches!(self.way, Way::All(_))
+    }
+
+    fn offset(&self) -> Option<Offset> {
+        self.place()
+    }
+
+    fn populated(&self) -> bool {
+        self.inputs.populated
+    }
+}

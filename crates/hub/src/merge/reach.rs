@@ -1,0 +1,232 @@
+//! What belongs together, before and now: from some entities to all that a change of them can
+//! concern.
+
+use std::collections::{HashMap, HashSet};
+
+use tahini_entity::{Record, json};
+
+use super::part::{Part, Trouble, Version};
+use super::rules::{Identity, Key, Merging};
+use crate::{Cancel, Failure};
+
+/// From how many keys on the datasets are asked at once, each on a thread of its own.
+const MANY: usize = 64;
+
+/// An entity: the place of its dataset, and its place among the nodes there.
+pub(super) type At = (usize, u32);
+
+/// Which of the two views.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum When {
+    Before,
+    Now,
+}
+
+/// The datasets of a merge source, and what is known of their entities.
+pub(super) struct Reach<'a> {
+    pub(super) merging: &'a Merging,
+    pub(super) parts: &'a mut [Part],
+    pub(super) cancel: &'a Cancel,
+}
+
+impl Reach<'_> {
+    /// Takes in everything that what is known is, or was, the same as, however far away.
+    ///
+    /// # Errors
+    /// Where a dataset cannot tell.
+    pub(super) fn close(&mut self) -> Result<(), Trouble> {
+        let mut indexed = true;
+        for (at, part) in self.parts.iter().enumerate() {
+            indexed &= part.is_indexed(self.merging, at)?;
+        }
+        if !indexed && self.parts.iter().any(|part| part.until < part.head()) {
+            // Only an index leads from a place in the middle to what counted there.
+            return Err(Trouble::Lost);
+        }
+        let mut looked_up: HashSet<Key> = HashSet::new();
+        let mut known = vec![0; self.parts.len()];
+        loop {
+            let mut fresh = Vec::new();
+            for (part, known) in self.parts.iter().zip(&mut known) {
+                let nodes = part.nodes[*known..].iter();
+                let versions = nodes.flat_map(|node| [&node.before, &node.now]);
+                for key in versions.flatten().flat_map(|version| &version.keys) {
+                    if looked_up.insert(*key) {
+                        fresh.push(*key);
+                    }
+                }
+                *known = part.nodes.len();
+            }
+            if fresh.is_empty() {
+                return Ok(());
+            }
+            if self.cancel.is_cancelled() {
+                return Err(Trouble::Stopped);
+            }
+            self.seek(&fresh, indexed)?;
+        }
+    }
+
+    fn seek(&mut self, keys: &[Key], indexed: bool) -> Result<(), Trouble> {
+        let merging = self.merging;
+        if keys.len() < MANY {
+            let mut parts = self.parts.iter_mut().enumerate();
+            return parts.try_for_each(|(at, part)| part.seek(merging, at, keys, indexed));
+        }
+        std::thread::scope(|scope| {
+            let parts = self.parts.iter_mut().enumerate();
+            let tasks: Vec<_> = parts
+                .map(|(at, part)| scope.spawn(move || part.seek(merging, at, keys, indexed)))
+                .collect();
+            tasks.into_iter().try_for_each(|task| {
+                task.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+        })
+    }
+
+    /// What belongs together in one of the views, each ordered by dataset and `_id`.
+    ///
+    /// # Errors
+    /// `TooMany` where more than may be merged belong together.
+    pub(super) fn together(&self, when: When) -> Result<Vec<Vec<At>>, Trouble> {
+        let mut all: Vec<(At, &Version)> = Vec::new();
+        for (at, part) in self.parts.iter().enumerate() {
+            for (node, number) in part.nodes.iter().zip(0u32..) {
+                let version = match when {
+                    When::Before => &node.before,
+                    When::Now => &node.now,
+                };
+                let living = version.as_ref().filter(|version| !version.deleted);
+                all.extend(living.map(|version| ((at, number), version)));
+            }
+        }
+        let mut leads: Vec<usize> = (0..all.len()).collect();
+        let mut first_with: HashMap<Key, usize> = HashMap::new();
+        for (place, (_, version)) in all.iter().enumerate() {
+            for key in &version.keys {
+                let first = *first_with.entry(*key).or_insert(place);
+                let (one, two) = (lead(&mut leads, first), lead(&mut leads, place));
+                leads[one.max(two)] = one.min(two);
+            }
+        }
+        let mut groups: Vec<Vec<At>> = Vec::new();
+        let mut group_of: HashMap<usize, usize> = HashMap::new();
+        for (place, (at, _)) in all.iter().enumerate() {
+            let lead = lead(&mut leads, place);
+            let group = *group_of.entry(lead).or_insert_with(|| {
+                groups.push(Vec::new());
+                groups.len() - 1
+            });
+            groups[group].push(*at);
+        }
+        let largest = groups.iter().max_by_key(|group| group.len());
+        if let Some(group) = largest.filter(|group| group.len() > self.merging.max_merged)
+            && when == When::Now
+            && let Some(key) = self.most_common(group)
+        {
+            return Err(Trouble::TooMany(key));
+        }
+        for group in &mut groups {
+            group.sort_by(|one, two| (one.0, self.id(*one)).cmp(&(two.0, self.id(*two))));
+        }
+        Ok(groups)
+    }
+
+    /// The key that most of these have.
+    fn most_common(&self, group: &[At]) -> Option<Key> {
+        let mut counts: HashMap<Key, usize> = HashMap::new();
+        for at in group {
+            let node = &self.parts[at.0].nodes[at.1 as usize];
+            for key in node.now.iter().flat_map(|now| &now.keys) {
+                *counts.entry(*key).or_default() += 1;
+            }
+        }
+        let most = counts.into_iter().max_by_key(|(key, count)| (*count, *key));
+        most.map(|(key, _)| key)
+    }
+
+    pub(super) fn id(&self, at: At) -> &str {
+        let part = &self.parts[at.0];
+        part.id(&part.nodes[at.1 as usize])
+    }
+
+    /// The latest version of an entity that is there.
+    pub(super) fn record(&self, at: At) -> Option<Record<'_>> {
+        let part = &self.parts[at.0];
+        let version = part.nodes[at.1 as usize].now.as_ref()?;
+        Some(part.record(version))
+    }
+
+    /// The `_id` of what these entities become.
+    pub(super) fn identity(&self, members: &[At]) -> String {
+        let members = members.iter().map(|at| (at.0, self.id(*at)));
+        identity(self.merging.identity, members)
+    }
+
+    /// The words for what went wrong.
+    pub(super) fn failure(&self, trouble: Trouble) -> Failure {
+        match trouble {
+            Trouble::Store(error) => error.into(),
+            Trouble::Encode(error) => Failure::fatal(error.to_string()),
+            Trouble::Stopped => Failure::cancelled(),
+            Trouble::Lost => Failure::transient(
+                "expected the versions that the merge source gave out last, found that some are \
+                 gone; the next run reads everything",
+            ),
+            Trouble::TooMany(key) => {
+                let records = self.parts.iter().enumerate().flat_map(|(at, part)| {
+                    let rows = part.rows.iter();
+                    rows.map(move |record| (at, record))
+                });
+                let mut named = records.filter_map(|(at, record)| {
+                    let (side, value) = self.merging.reason(at, record, key)?;
+                    Some(too_many(
+                        self.merging,
+                        &format!("{} = {}", side.expression, json::to_config(&value)),
+                    ))
+                });
+                named
+                    .next()
+                    .unwrap_or_else(|| too_many(self.merging, "one value that they have in common"))
+            }
+        }
+    }
+}
+
+/// What is told where too many entities are the same.
+pub(super) fn too_many(merging: &Merging, why: &str) -> Failure {
+    Failure::fatal(format!(
+        "expected at most {} entities to become one (`max_merged`), found more: {why}; values that \
+         stand for nothing are left out by the equality expression, or `max_merged` is raised",
+        merging.max_merged
+    ))
+}
+
+/// The `_id` of what these become: entities by the places of their datasets, in order.
+pub(super) fn identity<'i>(
+    identity: Identity,
+    members: impl Iterator<Item = (usize, &'i str)>,
+) -> String {
+    let mut all = String::new();
+    for (part, id) in members {
+        if identity == Identity::First {
+            return id.to_owned();
+        }
+        if !all.is_empty() {
+            all.push('|');
+        }
+        all.push_str(&part.to_string());
+        all.push('|');
+        all.push_str(id);
+    }
+    all
+}
+
+fn lead(leads: &mut [usize], mut place: usize) -> usize {
+    while leads[place] != place {
+        leads[place] = leads[leads[place]];
+        place = leads[place];
+    }
+    place
+}
