@@ -68,7 +68,7 @@ def write_project(folder, port):
     some = {"type": "embedded", "entities": [{"_id": f"e{n}", "name": f"name {n}"} for n in range(WRITES)]}
     pipes = {"collect": {"source": {"type": "rest", "system": "outside", "operation": "list"}}}
     for name in ("update", "update-at-once"):
-        pipes[name] = {"source": some, "sink": {"type": "rest", "system": "outside", "operation": name}}
+        pipes[name] = {"batch_size": 100, "source": some, "sink": {"type": "rest", "system": "outside", "operation": name}}
     for name, pipe in pipes.items():
         (folder / f"pipes/{name}.conf.json").write_text(json.dumps({"_id": name, "type": "pipe", **pipe}))
 

@@ -143,6 +143,8 @@ class Soak:
         self.readers = {name: Reader(name) for name in DATASETS}
         # By receiver and id: what was acknowledged, in a lock of its own.
         self.acknowledged = {name: {} for name in POSTERS}
+        # The last full sequence that was acknowledged, and whether a later one may have ended.
+        self.whole, self.ending = 0, False
         self.lock = threading.Lock()
         self.over, self.calm = threading.Event(), threading.Event()
         self.findings, self.counts, self.memory = [], dict.fromkeys(["posts", "repeated", "kills", "stops", "backups", "restores", "read", "restarts_of_sequences"], 0), []
@@ -235,6 +237,9 @@ class Soak:
             for at, part in enumerate(parts):
                 more = {"previous_request_id": previous} if previous else {}
                 last = at + 1 == len(parts)
+                if last:
+                    with self.lock:
+                        self.ending = True
                 done = self.post("full", [{"_id": id, "v": v} for id in part], is_full=True, sequence_id=f"n{number}", request_id=f"{number}-{at}", is_first=at == 0, is_last=last, **more)
                 if done is None:
                     # The request was taken and its answer lost, or the sequence is to begin anew.
@@ -246,6 +251,7 @@ class Soak:
                 if last:
                     with self.lock:
                         self.acknowledged["full"] = {id: v for id in ids}
+                        self.whole, self.ending = v, False
             self.over.wait(0.02)
 
     def reads(self):
@@ -349,8 +355,12 @@ class Soak:
             found, wanted = node.latest(name), self.acknowledged[name]
             # What was under way when the work ended may be there, too.
             if lost := {id: (v, found.get(id)) for id, v in wanted.items() if found.get(id, -1) < v}:
-                if name != "full":
+                # A later full sequence that ended without an answer may have deleted them.
+                if name != "full" or not self.ending:
                     raise Finding(f"{name}: acknowledged and lost: {dict(list(lost.items())[:5])}")
+        left = {id: v for id, v in node.latest("full").items() if v < self.whole}
+        if left:
+            raise Finding(f"full: {dict(list(left.items())[:5])} came no more in sequence {self.whole}, and were not deleted")
         if node.latest("import") != self.source.values():
             raise Finding("import is not what the source has")
         if node.latest("copy") != node.latest("import") or node.latest("copy", "twice") != {id: 2 * v for id, v in self.source.values().items()}:

@@ -141,7 +141,8 @@ class Judged(Case):
             with self.subTest(change.__name__):
                 self.setUp()
                 code, problems = self.problems(change)
-                self.assertEqual(code, 3)
+                # Without its dataset a template cannot be unfolded; with the others broken the connector runs.
+                self.assertEqual(code, 3 if change is nowhere else 0)
                 self.assertTrue(any(words in json.dumps(problem).replace('\\"', '"') for problem in problems), problems)
 
 

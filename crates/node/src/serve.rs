@@ -67,7 +67,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 /// Open files that a node asks for: each open dataset takes a few.
 const OPEN_FILES: u64 = 65_536;
 /// Pause before the address is asked for again at which containers look for the node.
-const CONTAINERS_PAUSE: Duration = Duration::from_secs(5);
+const CONTAINERS_PAUSE: Duration = Duration::from_secs(1);
 
 /// Runs a node until it is asked to stop.
 pub fn serve(options: &Serve) -> anyhow::Result<u8> {

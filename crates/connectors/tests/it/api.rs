@@ -61,6 +61,9 @@ struct State {
     refresh: String,
     /// The last elements of a page come again as the first of the next.
     overlap: bool,
+    /// Requests that are being answered, and the most that ever were.
+    under_way: usize,
+    most: usize,
 }
 
 pub struct Api {
@@ -148,6 +151,11 @@ impl Api {
         asked
             .map(|asked| pairs(std::str::from_utf8(&asked.body).unwrap()))
             .collect()
+    }
+
+    /// The most requests that were being answered at once.
+    pub fn most_at_once(&self) -> usize {
+        self.state().most
     }
 
     pub fn contact(&self, id: u64) -> Option<Json> {
@@ -243,6 +251,8 @@ fn serve(stream: TcpStream, state: &Mutex<State>, host: &str) {
     while let Some(asked) = read(&mut reader) {
         let mut held = state.lock().unwrap();
         held.asked.push(asked.clone());
+        held.under_way += 1;
+        held.most = held.most.max(held.under_way);
         let is_token = asked.path == "/oauth/token";
         let fault = if is_token {
             None
@@ -270,6 +280,8 @@ fn serve(stream: TcpStream, state: &Mutex<State>, host: &str) {
         if let Some(Fault::Slow(pause)) = fault {
             std::thread::sleep(pause);
         }
+        // Whoever reads the answer may ask again at once.
+        state.lock().unwrap().under_way -= 1;
         let cut = match fault {
             Some(Fault::Truncated) => body.len() / 2,
             _ => body.len(),

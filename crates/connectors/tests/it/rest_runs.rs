@@ -450,3 +450,61 @@ fn what_is_no_json_comes_as_it_is() {
     assert_eq!(stored[0]["content-type"], "text/csv");
     assert_eq!(stored[0]["headers"]["content-length"], "14");
 }
+
+#[test]
+fn a_sink_has_several_requests_under_way_where_the_operation_allows_it() {
+    for (parallel, most) in [(1, 1), (3, 3)] {
+        let api = Api::with(5);
+        api.misbehaves([Fault::Slow(Duration::from_millis(300)); 6]);
+        let entity = |id: u64, name: &str| json!({"_id": id.to_string(), "id": id, "payload": {"name": name}});
+        let mut changes: Vec<Json> = (1..=5).map(|id| entity(id, "first")).collect();
+        // The second version of an entity waits for the first.
+        changes.insert(2, entity(1, "second"));
+        let operations = json!({"update": {
+            "url": "contact/{{ entity.id }}", "method": "PUT", "parallel_requests": parallel,
+        }});
+        let pipe = json!({
+            "batch_size": 10,
+            "source": {"type": "embedded", "entities": changes},
+            "sink": {"type": "rest", "system": "crm", "operation": "update"},
+        });
+        let hub = hub(&api, operations, pipe);
+        let summary = run(&hub);
+        assert!(summary.success(), "{:?}", summary.failure);
+        assert_eq!(summary.changed, 6);
+        assert_eq!(api.contact(1).unwrap()["name"], "second");
+        assert_eq!(api.contact(5).unwrap()["name"], "first");
+        assert_eq!(api.asked().len(), 6);
+        assert!(api.most_at_once() <= most, "{}", api.most_at_once());
+        assert!(api.most_at_once() > most / 2, "{}", api.most_at_once());
+    }
+}
+
+#[test]
+fn of_requests_that_fail_together_none_is_taken_for_made() {
+    let api = Api::with(3);
+    let operations = json!({"update": {
+        "url": "contact/{{ entity.id }}", "method": "PUT", "parallel_requests": 3,
+    }});
+    let pipe = json!({
+        "batch_size": 10,
+        "source": {"type": "embedded", "entities": [
+            {"_id": "1", "id": 1, "payload": {"name": "A"}},
+            {"_id": "2", "id": 2, "payload": {"name": ""}},
+            {"_id": "3", "id": 3, "payload": {"name": "C"}},
+        ]},
+        "sink": {"type": "rest", "system": "crm", "operation": "update"},
+        "pump": {"max_consecutive_write_errors": 5, "max_write_errors_in_retry_dataset": 5},
+    });
+    let hub = hub(&api, operations, pipe);
+    let summary = run(&hub);
+    assert_eq!(
+        (summary.changed, summary.failed),
+        (2, 1),
+        "{:?}",
+        summary.failure
+    );
+    assert_eq!(api.contact(1).unwrap()["name"], "A");
+    assert_eq!(api.contact(2).unwrap()["name"], "Contact 2");
+    assert_eq!(api.contact(3).unwrap()["name"], "C");
+}

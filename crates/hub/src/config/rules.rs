@@ -363,7 +363,7 @@ fn untracked(
             });
             return told.collect();
         }
-        (false, _) => "only a pipe that reads datasets can process its entities again",
+        (false, _) => "the source of this pipe cannot give an entity once more",
         (true, true) => {
             "a transform before this one depends on more than the entity, so that what it joins \
              with may not be what the source's entity has"

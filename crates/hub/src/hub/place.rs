@@ -60,6 +60,9 @@ impl Hub {
         {
             return Err(Refusal::Protected(id.to_owned()));
         }
+        if let Some(offset) = &offset {
+            fits(pipe, offset)?;
+        }
         // A run that begins later reads the place when this is done; one that began before
         // would save its own over it.
         let _held = live.hold_place();
@@ -329,6 +332,26 @@ impl Hub {
         let found = shown(self.world.store.as_ref(), dataset)?;
         Ok(found.map_or(0, |snapshot| snapshot.head().next))
     }
+}
+
+/// Whether the pipe's source can go on from an offset, as far as that is known here.
+fn fits(pipe: &Pipe, offset: &Offset) -> Result<(), Failure> {
+    let kind = pipe.kind("source");
+    let found = match (kind, offset) {
+        (kind, _) if !keeps_places(kind) => return Ok(()),
+        ("dataset", Offset::Int(seq)) if *seq >= 0 => return Ok(()),
+        ("dataset", Offset::Int(seq)) => format!("{seq}"),
+        ("dataset", Offset::Text(text)) => format!("{text:?}"),
+        (_, offset) => match Places::of(offset) {
+            Ok(_) => return Ok(()),
+            Err(words) => return Err(Failure::config(words)),
+        },
+    };
+    Err(Failure::config(format!(
+        "expected the sequence number of a version, from 0, as the offset of pipe {:?}, which reads \
+         a dataset; found {found}",
+        pipe.id
+    )))
 }
 
 /// A dataset for people to look at: what is left of it, where it is damaged; nothing, where that

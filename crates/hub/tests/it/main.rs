@@ -44,6 +44,7 @@ mod middle;
 mod moments;
 mod namespaces;
 mod partial_rescans;
+mod places_by_hand;
 mod posted_breaker;
 mod power;
 mod preview;

@@ -66,17 +66,17 @@ impl DockerRuntime {
             return Ok(engine.clone());
         }
         let found = self.place.connect(&self.node_id).await?;
-        let network = self.network(&found.docker).await?;
+        let network = self.network(&found.docker, found.bridges_late).await?;
         let connected = Arc::new(Engine::new(found, network));
         *engine = Some(connected.clone());
         Ok(connected)
     }
 
     /// The network of the containers; tells the node's address there.
-    async fn network(&self, docker: &Docker) -> Result<Network, StartError> {
+    async fn network(&self, docker: &Docker, bridges_late: bool) -> Result<Network, StartError> {
         let network = match &self.network {
-            Some(mode) => Network::named(docker, mode).await,
-            None => network::own(docker, &self.node_id).await?,
+            Some(mode) => Network::named(docker, mode, bridges_late).await,
+            None => network::own(docker, &self.node_id, bridges_late).await?,
         };
         self.gateway.send_if_modified(|gateway| {
             let differs = *gateway != network.gateway;
@@ -94,7 +94,8 @@ impl DockerRuntime {
     ) -> Result<Arc<Network>, StartError> {
         let _one_at_a_time = self.engine.lock().await;
         if Arc::ptr_eq(&engine.network(), gone) {
-            engine.set_network(self.network(&engine.docker).await?);
+            let network = self.network(&engine.docker, engine.bridges_late).await?;
+            engine.set_network(network);
         }
         Ok(engine.network())
     }

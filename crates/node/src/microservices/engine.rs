@@ -85,10 +85,15 @@ impl Place {
         let left = left.map_err(|error| help(&met(&error)))?;
         // An engine that does not tell is taken at its word that it can run what it has.
         let version = docker.version().await.unwrap_or_default();
+        let parts = version.components.unwrap_or_default();
+        let is_podman = parts.iter().any(|part| part.name.contains("Podman"));
+        let is_near = self.host.starts_with("unix://");
         Ok(Found {
+            bridges_late: is_podman && is_near && !is_rootless(&docker).await,
             docker,
             address,
             architecture: version.arch,
+            is_podman,
             left,
         })
     }
@@ -108,6 +113,13 @@ impl Place {
     }
 }
 
+/// Whether the engine runs without the rights to change the machine's networks.
+async fn is_rootless(docker: &Docker) -> bool {
+    let info = docker.info().await.unwrap_or_default();
+    let words = info.security_options.unwrap_or_default();
+    words.iter().any(|word| word.contains("rootless"))
+}
+
 /// What is known of an engine once it answers.
 pub(super) struct Found {
     pub docker: Docker,
@@ -115,6 +127,9 @@ pub(super) struct Found {
     pub address: IpAddr,
     /// For which machines its images are, as in `amd64`.
     pub architecture: Option<String>,
+    pub is_podman: bool,
+    /// It makes a network's bridge, and the node's address there, with the first container.
+    pub bridges_late: bool,
     pub left: Left,
 }
 
@@ -124,6 +139,9 @@ pub(super) struct Engine {
     /// The address on which ports are published and reached.
     pub address: IpAddr,
     pub left: Left,
+    /// It does not tell that a container was killed for memory, or did not for long.
+    pub is_podman: bool,
+    pub bridges_late: bool,
     architecture: Option<String>,
     network: RwLock<Arc<Network>>,
 }
@@ -135,6 +153,8 @@ impl Engine {
             docker: found.docker,
             address: found.address,
             left: found.left,
+            is_podman: found.is_podman,
+            bridges_late: found.bridges_late,
             architecture: found.architecture,
             network: RwLock::new(Arc::new(network)),
         }

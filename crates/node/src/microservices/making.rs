@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bollard::Docker;
+use bollard::errors::Error;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{CreateContainerOptions, StartContainerOptions};
 
@@ -26,12 +27,25 @@ impl Making {
     pub async fn run(self) -> Result<String, StartError> {
         let Making {
             docker, body, name, ..
-        } = self;
-        let options = CreateContainerOptions {
-            name: Some(name.clone()),
-            ..CreateContainerOptions::default()
+        } = &self;
+        let create = async |body: ContainerCreateBody| {
+            let options = CreateContainerOptions {
+                name: Some(name.clone()),
+                ..CreateContainerOptions::default()
+            };
+            docker.create_container(Some(options), body).await
         };
-        let created = docker.create_container(Some(options), body).await;
+        let created = match create(body.clone()).await {
+            Err(error) if has_no_init(&error) => {
+                self.log.note(&format!(
+                    "the engine has no init process, and the service takes its place, so that it \
+                     may end late when it is asked to: {}",
+                    met(&error)
+                ));
+                create(without_init(body)).await
+            }
+            created => created,
+        };
         let created = created.map_err(|error| {
             StartError::new(format!(
                 "expected the engine to create container {name}, found: {}",
@@ -47,7 +61,7 @@ impl Making {
         let Err(error) = started else {
             return Ok(created.id);
         };
-        remove(&docker, &created.id).await;
+        remove(docker, &created.id).await;
         let text = met(&error);
         if text.contains("port is already allocated") || text.contains("address already in use") {
             return Err(port_taken(self.port, &text));
@@ -56,6 +70,20 @@ impl Making {
             "expected the engine to start container {name}, found: {text}"
         )))
     }
+}
+
+/// Podman's init process is a program beside it that may not be installed.
+fn has_no_init(error: &Error) -> bool {
+    let text = met(error);
+    text.contains("init") && text.contains("not found")
+}
+
+fn without_init(body: &ContainerCreateBody) -> ContainerCreateBody {
+    let mut body = body.clone();
+    if let Some(config) = &mut body.host_config {
+        config.init = Some(false);
+    }
+    body
 }
 
 /// The engine does not know the network that a container was to be in.

@@ -18,8 +18,8 @@ const NAMELESS: [&str; 2] = ["bridge", "podman"];
 pub(super) struct Network {
     /// The engine's network mode: a network's name, or a word such as `slirp4netns`.
     pub mode: String,
-    /// The node's address for its containers, when it is one of this machine, so that the node can
-    /// listen there.
+    /// The node's address for its containers, when it is one of this machine, or will be with the
+    /// first container, so that the node can listen there.
     pub gateway: Option<IpAddr>,
     /// Containers find each other there by name.
     pub has_names: bool,
@@ -29,14 +29,15 @@ pub(super) struct Network {
 
 impl Network {
     /// A network that somebody else cares for, or another mode of the engine.
-    pub async fn named(docker: &Docker, mode: &str) -> Network {
+    pub async fn named(docker: &Docker, mode: &str, bridges_late: bool) -> Network {
         let inspect = docker.inspect_network(mode, None::<InspectNetworkOptions>);
         let found = inspect.await.unwrap_or_default();
         let is_bridge = found.driver.as_deref() == Some("bridge");
         Network {
             mode: mode.to_owned(),
             has_names: is_bridge && !NAMELESS.contains(&mode),
-            gateway: gateway_of(found).filter(|address| is_bridge && is_here(*address)),
+            gateway: gateway_of(found)
+                .filter(|address| is_bridge && (bridges_late || is_here(*address))),
             is_own: false,
         }
     }
@@ -52,7 +53,11 @@ impl Network {
 }
 
 /// The node's own bridge network; made when it is not there.
-pub(super) async fn own(docker: &Docker, node_id: &str) -> Result<Network, StartError> {
+pub(super) async fn own(
+    docker: &Docker,
+    node_id: &str,
+    bridges_late: bool,
+) -> Result<Network, StartError> {
     let name = format!("tahini-{}", for_name(node_id));
     let failed = |error: bollard::errors::Error| {
         StartError::new(format!(
@@ -76,7 +81,7 @@ pub(super) async fn own(docker: &Docker, node_id: &str) -> Result<Network, Start
         Err(error) => return Err(failed(error)),
     };
     Ok(Network {
-        gateway: gateway_of(found).filter(|address| is_here(*address)),
+        gateway: gateway_of(found).filter(|address| bridges_late || is_here(*address)),
         mode: name,
         has_names: true,
         is_own: true,

@@ -29,6 +29,9 @@ const LAST_OUTPUT: Duration = Duration::from_secs(2);
 const REMOVAL_LIMIT: Duration = Duration::from_secs(10);
 /// Between two looks whether it is done.
 const REMOVAL_LOOK: Duration = Duration::from_millis(50);
+/// What is said of a service that Podman ended by force, perhaps for memory: old ones do not tell.
+const PERHAPS_MEMORY: &str =
+    "as when a service takes more memory than its limit, which this engine does not tell";
 /// So many lines of what a container wrote before are read when it is taken over.
 const LINES_BEFORE: usize = 1_000;
 
@@ -54,6 +57,7 @@ struct Watch {
     tail: String,
     /// What is to be said of an end that nobody asked for.
     hint: Option<String>,
+    is_podman: bool,
     has_ended: watch::Sender<bool>,
 }
 
@@ -76,6 +80,7 @@ impl Container {
             log: launch.log.clone(),
             tail: adopted.map_or("all".to_owned(), |_| LINES_BEFORE.to_string()),
             hint: engine.foreign(&image),
+            is_podman: engine.is_podman,
             has_ended: end,
         };
         tokio::spawn(async move {
@@ -220,10 +225,12 @@ impl Watch {
         self.has_ended.send_replace(true);
         let _ = tokio::time::timeout(LAST_OUTPUT, output).await;
         remove(&self.docker, &self.id).await;
-        Exit {
-            hint: self.hint,
-            ..exit_of(&state)
-        }
+        let exit = exit_of(&state);
+        let hint = match exit.signal {
+            Some(libc::SIGKILL) if self.is_podman => Some(PERHAPS_MEMORY.to_owned()),
+            _ => self.hint,
+        };
+        Exit { hint, ..exit }
     }
 
     /// Waits for the end, also through times at which the engine does not answer.

@@ -29,6 +29,9 @@ const READERS: u32 = 1024;
 /// opening slow.
 const SUMMED_UP_TO: u64 = 256 << 20;
 
+/// The file beside an index in which something was found that nobody wrote.
+const DOUBT: &str = "DOUBT";
+
 /// A smaller index is left as it is.
 const WORTH_CONDENSING: u64 = 1 << 20;
 /// An index this many times as large as it has to be is written anew.
@@ -234,6 +237,9 @@ impl Index {
 
     /// Refuses a file that is not what it was when it was closed.
     pub fn check_sum(&self) -> Result<(), StoreError> {
+        if self.dir.join(DOUBT).exists() {
+            return Err(self.error(&"rows of it made no sense"));
+        }
         if let Ok(noted) = fs::read_to_string(self.dir.join("SUM"))
             && self.sum().is_none_or(|sum| sum != noted)
         {
@@ -363,7 +369,7 @@ impl Index {
         loop {
             let env = self.env.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(tables) = env.as_ref() {
-                return work(tables).map_err(|error| self.error(&error));
+                return work(tables).map_err(|error| self.doubted(&error));
             }
             drop(env);
             self.open.make_room(self);
@@ -376,6 +382,20 @@ impl Index {
                 let tables = Tables::open(&self.dir, map_bytes as usize);
                 *env = Some(tables.map_err(|error| self.error(&error))?);
             }
+        }
+    }
+
+    /// Rows that make no sense are no index's: it is not opened again.
+    fn doubted(&self, error: &heed::Error) -> StoreError {
+        use heed::MdbError::{Corrupted, Invalid, PageNotFound};
+        match error {
+            heed::Error::Decoding(_) | heed::Error::Mdb(Corrupted | Invalid | PageNotFound) => {
+                let _ = fs::write(self.dir.join(DOUBT), error.to_string());
+                self.error(&format!(
+                    "{error}; it is damaged, and is built anew when the node starts"
+                ))
+            }
+            error => self.error(error),
         }
     }
 
@@ -604,5 +624,46 @@ impl Applied {
             populated: reader.u8()? == 1,
             held: reader.u8() == Some(1),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_in_which_something_made_no_sense_is_not_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || Index::new("d", dir.path().join("index"), 1 << 20, OpenIndexes::new(1));
+        let index = open();
+        let applied = Applied {
+            generation: Uuid::from_u128(7),
+            commit: 1,
+            sum: 1,
+            next: 0,
+            live: 0,
+            deleted: 0,
+            populated: false,
+            last_ts: 0,
+            held: false,
+        };
+        let flush = Flush {
+            overlay: &Overlay::default(),
+            superseded: &Superseded::default(),
+            dirty: &mut std::iter::empty(),
+            applied: Some(&applied),
+        };
+        index.write(flush).unwrap();
+        assert_eq!(index.applied().unwrap().unwrap().0, applied);
+        let met = index.read(|_, _| Err::<(), _>(bad_row("nonsense")));
+        let words = met.unwrap_err().to_string();
+        assert!(
+            words.contains("nonsense") && words.contains("built anew"),
+            "{words}"
+        );
+        index.close();
+        assert!(open().applied().is_err());
+        open().discard().unwrap();
+        assert!(open().applied().unwrap().is_none());
     }
 }

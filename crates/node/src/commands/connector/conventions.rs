@@ -1,5 +1,6 @@
 //! What connectors promise each other, beyond a configuration that is right in itself: the names
-//! and settings by which what is collected and what is shared find each other.
+//! and settings by which what is collected and what is shared find each other. What is broken is
+//! a warning: the connector runs all the same.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +24,8 @@ pub(super) fn check(manifest: &Map<String, Json>, components: &[Json]) -> Vec<Pr
         .collect();
     for pipe in pipes() {
         let root = JsonPath::default();
-        if pipe["sink"]["dataset"].is_string() {
+        let dataset = pipe["sink"]["dataset"].as_str();
+        if dataset.is_some_and(|dataset| dataset != id(pipe)) {
             let path = root.name("sink").name("dataset");
             let words = "expected no dataset: it is named like the pipe, by which others find it";
             problems.push(problem(id(pipe), path, words));
@@ -101,7 +103,7 @@ fn templates(pipe: &Json) -> Vec<(&str, &Json)> {
 }
 
 fn problem(component: &str, path: JsonPath, words: &str) -> Problem {
-    let mut problem = Problem::error(path, words);
+    let mut problem = Problem::warning(path, words);
     problem.component = (!component.is_empty()).then(|| component.to_owned());
     problem
 }

@@ -81,9 +81,11 @@ pub fn image() -> &'static str {
 }
 
 async fn make_image(docker: Docker) -> String {
+    let command = ["python3", "-c", SCRIPT].map(str::to_owned).to_vec();
+    // In the container and in what is made of it: some engines take the one, some the other.
     let body = ContainerCreateBody {
         image: std::env::var("TEST_IMAGE").ok(),
-        cmd: Some(vec!["true".into()]),
+        cmd: Some(command.clone()),
         ..ContainerCreateBody::default()
     };
     let made = docker
@@ -96,7 +98,6 @@ async fn make_image(docker: Docker) -> String {
         tag: Some("1".into()),
         ..CommitContainerOptions::default()
     };
-    let command = ["python3", "-c", SCRIPT].map(str::to_owned).to_vec();
     let config = ContainerConfig {
         cmd: Some(command),
         ..ContainerConfig::default()

@@ -60,7 +60,10 @@ fn a_node_that_was_killed_finds_its_own_again() {
     assert!(apart.as_secs() < 10, "{before} {after}");
     let logs = node.get("/api/systems/kept/logs").unwrap();
     assert!(logs.contains("found it running since"), "{logs}");
-    assert!(logs.contains("stdout at your service"), "{logs}");
+    until("what it wrote before", || {
+        let logs = node.get("/api/systems/kept/logs").unwrap();
+        logs.contains("stdout at your service").then_some(())
+    });
     until("the end of what nobody wants", || {
         (containers_of(&node_id(&node)).len() == 1).then_some(())
     });
