@@ -122,7 +122,7 @@ Examples:
 pub(super) const CONNECTOR_EXPAND: &str = "\
 Examples:
   tahini connector expand crm-connector --system crm
-  tahini connector expand crm-connector --system crm -e ../hub && tahini run crm-connector/../hub";
+  tahini connector expand crm-connector --system crm -e ../hub";
 
 pub(super) const CONNECTOR_VALIDATE: &str = "\
 Examples:
