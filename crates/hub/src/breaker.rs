@@ -261,7 +261,7 @@ impl Hub {
     /// # Errors
     /// When such a pipe is running, or the breaker is not tripped.
     pub fn reset_breaker(&self, name: &str, how: Reset, user: &User) -> Result<(), Refusal> {
-        let dataset = self.world.store.open(name, false).map_err(Failure::from)?;
+        let dataset = self.world.store.open(name, false)?;
         let writers = self.pipes();
         let writers: Vec<_> = writers
             .iter()

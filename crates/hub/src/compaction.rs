@@ -230,7 +230,12 @@ fn keep_last(
         key: LAST.to_vec(),
         value: Some(value),
     };
-    commit_state(dataset, &[write], false, hub.world.clock.as_ref())
+    Ok(commit_state(
+        dataset,
+        &[write],
+        false,
+        hub.world.clock.as_ref(),
+    )?)
 }
 
 fn space_of_last(pipe: &str) -> String {
@@ -345,9 +350,12 @@ fn dataset(
         None if is_kept => last_kept(dataset.as_ref(), live.id())?,
         known => known,
     };
-    live.lock().compacted.dataset = last;
-    let all = live.lock().compacted.is_time_for_all(now, head.bytes);
-    let owed = all && live.lock().compacted.owes && !retention.never;
+    let (all, owed) = {
+        let compacted = &mut live.lock().compacted;
+        compacted.dataset = last;
+        let all = compacted.is_time_for_all(now, head.bytes);
+        (all, all && compacted.owes && !retention.never)
+    };
     // What is not populated may be read by somebody who waits for it to be.
     if !head.populated || !(owed || retention.is_due(last, now, head.next)) {
         return Ok(done);
@@ -468,9 +476,7 @@ impl Readers {
 /// The first version of `dataset` that a pipe which reads it has not read; `None` when it has to
 /// read everything anyway.
 fn first_unread(hub: &Hub, pipe: &Pipe, dataset: &str) -> Result<Option<Seq>, StoreError> {
-    let log = execution_log::dataset_id(&pipe.id);
-    let home = pipe.sink_dataset().unwrap_or(&log);
-    let Some(home) = hub.world.store.find(home)? else {
+    let Some(home) = hub.world.store.find(&pipe.home())? else {
         return Ok(None);
     };
     let offset = progress::offset(home.snapshot()?.as_ref(), &pipe.id)?;
@@ -481,9 +487,7 @@ fn first_unread(hub: &Hub, pipe: &Pipe, dataset: &str) -> Result<Option<Seq>, St
 /// The first version of `dataset` that a pipe which joins it has not looked at; `None` when it has
 /// to read everything anyway.
 fn first_unfollowed(hub: &Hub, pipe: &Pipe, dataset: &str) -> Result<Option<Seq>, StoreError> {
-    let log = execution_log::dataset_id(&pipe.id);
-    let home = pipe.sink_dataset().unwrap_or(&log);
-    let Some(home) = hub.world.store.find(home)? else {
+    let Some(home) = hub.world.store.find(&pipe.home())? else {
         return Ok(None);
     };
     let mark = progress::tracked(home.snapshot()?.as_ref(), &pipe.id, dataset)?;

@@ -215,7 +215,7 @@ impl Hub {
         let dataset = self.world.store.open(name, true)?;
         let head = dataset.snapshot()?.head().clone();
         if !head.populated && !head.holds {
-            write_state(dataset.as_ref(), &[], true, self.world.clock.as_ref())?;
+            commit_state(dataset.as_ref(), &[], true, self.world.clock.as_ref())?;
         }
         Ok(())
     }
@@ -346,10 +346,10 @@ impl Hub {
     fn remember_rescan(&self, live: &LivePipe) -> Result<(), Failure> {
         let Ok(pipe) = &live.pipe else { return Ok(()) };
         let home = self.home(pipe)?;
-        match rescan::asked(home.snapshot()?.as_ref(), &pipe.id)? {
-            Some(write) => commit_state(home.as_ref(), &[write], false, self.world.clock.as_ref()),
-            None => Ok(()),
+        if let Some(write) = rescan::asked(home.snapshot()?.as_ref(), &pipe.id)? {
+            commit_state(home.as_ref(), &[write], false, self.world.clock.as_ref())?;
         }
+        Ok(())
     }
 
     fn check_enabled(&self, live: &LivePipe) -> Result<(), Refusal> {
@@ -479,7 +479,7 @@ fn contained(pipe: &str, done: Result<(), StoreError>) -> Result<(), Failure> {
 }
 
 /// Commits state alone, durably.
-pub(crate) fn write_state(
+pub(crate) fn commit_state(
     dataset: &dyn Dataset,
     state: &[StateWrite],
     populated: bool,
@@ -497,14 +497,4 @@ pub(crate) fn write_state(
     };
     dataset.commit(commit)?.1.wait()?;
     Ok(())
-}
-
-/// The same, for those whose failure is the run's.
-pub(crate) fn commit_state(
-    dataset: &dyn Dataset,
-    state: &[StateWrite],
-    populated: bool,
-    clock: &dyn Clock,
-) -> Result<(), Failure> {
-    Ok(write_state(dataset, state, populated, clock)?)
 }

@@ -1,5 +1,6 @@
 //! A pipe as its configuration says it, ready to be opened for runs.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::secrets::SecretSource;
 use crate::source::{Continuation, From};
 use crate::{
     Cancel, Clock, Ctx, Failure, Known, Registry, Services, Sink, Source, Systems, Traced,
-    Transform,
+    Transform, execution_log,
 };
 
 /// Everything outside a pipe that its runs need.
@@ -175,6 +176,14 @@ impl Pipe {
     /// The dataset that the sink writes, if it is a dataset sink.
     pub fn sink_dataset(&self) -> Option<&str> {
         (self.kind("sink") == "dataset").then(|| self.effective["sink"]["dataset"].as_str())?
+    }
+
+    /// The dataset that keeps the pipe's place: the one that it writes, or its execution log.
+    pub fn home(&self) -> Cow<'_, str> {
+        match self.sink_dataset() {
+            Some(dataset) => dataset.into(),
+            None => execution_log::dataset_id(&self.id).into(),
+        }
     }
 
     /// The datasets that the source reads.

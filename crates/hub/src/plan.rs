@@ -251,7 +251,12 @@ impl<'a> Plan<'a> {
             return Ok(());
         }
         let marker = [progress::save_unfinished(&pipe.id, Some(RunKind::Rescan))];
-        crate::hub::commit_state(self.home.as_ref(), &marker, false, world.clock.as_ref())
+        Ok(crate::hub::commit_state(
+            self.home.as_ref(),
+            &marker,
+            false,
+            world.clock.as_ref(),
+        )?)
     }
 }
 

@@ -38,7 +38,7 @@ impl Hub {
         let dataset = self.open_for_hands(name)?;
         let writer = self.writer(name);
         let pipe = writer.as_ref().and_then(|live| live.usable().ok());
-        if dataset.snapshot().map_err(Failure::from)?.head().holds {
+        if dataset.snapshot()?.head().holds {
             let words = format!(
                 "expected a dataset of which nothing is held back, found that the circuit breaker \
                  of {name:?} holds something back (it is tripped, or a run is under way): commit \
@@ -58,7 +58,7 @@ impl Hub {
         }
         terms.push(&mut rows, entities)?;
         if pipe.is_some_and(|pipe| pipe.effective["sink"]["track_children"] == true) {
-            let before = dataset.snapshot().map_err(Failure::from)?;
+            let before = dataset.snapshot()?;
             if let Some(tracked) = children::tracked(&rows, before.as_ref())? {
                 rows = tracked;
             }
@@ -78,8 +78,8 @@ impl Hub {
             show: Show::Now,
             note: None,
         };
-        let (outcome, ticket) = dataset.commit(commit).map_err(Failure::from)?;
-        ticket.wait().map_err(Failure::from)?;
+        let (outcome, ticket) = dataset.commit(commit)?;
+        ticket.wait()?;
         if let Some(live) = &writer {
             let log = self.log(live.id())?;
             let entry = log.entities_reposted(listed(entities), entities.len() as u64, user);
@@ -103,7 +103,7 @@ impl Hub {
             erase: ids,
             ..Compaction::default()
         };
-        let done = dataset.compact(&rules).map_err(Failure::from)?;
+        let done = dataset.compact(&rules)?;
         if let Some(live) = self.writer(name) {
             let log = self.log(live.id())?;
             // Who they were is nobody's business any more.
@@ -121,7 +121,7 @@ impl Hub {
             );
             return Err(Failure::config(words).into());
         }
-        let dataset = self.world.store.find(name).map_err(Failure::from)?;
+        let dataset = self.world.store.find(name)?;
         let missing = || Refusal::NoDataset(name.to_owned());
         dataset.ok_or_else(missing)
     }

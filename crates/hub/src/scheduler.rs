@@ -234,10 +234,9 @@ impl Scheduler {
         let saved = world
             .store
             .open(KEPT_IN, true)
-            .map_err(Failure::from)
             .and_then(|kept| commit_state(kept.as_ref(), writes, false, world.clock.as_ref()));
-        if let Err(failure) = saved {
-            tracing::warn!(%failure, "the schedule could not keep when pipes are due");
+        if let Err(error) = saved {
+            tracing::warn!(failure = %error, "the schedule could not keep when pipes are due");
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tahini_dtl::Index;
+use tahini_store::StoreError;
 
 use crate::config::{Component, Props};
 use crate::dependency::Ways;
@@ -49,6 +50,12 @@ pub enum Refusal {
     /// The operation failed.
     #[error("{0}")]
     Failed(#[from] Failure),
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Refusal {
+        Refusal::Failed(error.into())
+    }
 }
 
 /// A pipe with what is known of its runs.

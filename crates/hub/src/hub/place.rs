@@ -34,11 +34,7 @@ fn rest(live: &LivePipe) -> Result<(), Refusal> {
 impl Hub {
     /// The dataset that keeps a pipe's place.
     pub fn home(&self, pipe: &Pipe) -> Result<Arc<dyn Dataset>, Failure> {
-        let name = match pipe.sink_dataset() {
-            Some(dataset) => dataset.to_owned(),
-            None => crate::execution_log::dataset_id(&pipe.id),
-        };
-        Ok(self.world.store.open(&name, true)?)
+        Ok(self.world.store.open(&pipe.home(), true)?)
     }
 
     /// A pipe's place.
@@ -69,13 +65,11 @@ impl Hub {
         rest(&live)?;
         let home = self.home(pipe)?;
         breaker::make_ready(home.as_ref())?;
-        let snapshot = home.snapshot().map_err(Failure::from)?;
-        let old = Place::load(snapshot.as_ref(), id)
-            .map_err(Failure::from)?
-            .offset;
+        let snapshot = home.snapshot()?;
+        let old = Place::load(snapshot.as_ref(), id)?.offset;
         let mut state = Vec::new();
         if pipe.sink_dataset().is_some() {
-            state = progress::reset(snapshot.as_ref(), id).map_err(Failure::from)?;
+            state = progress::reset(snapshot.as_ref(), id)?;
         } else {
             state.push(progress::save_unfinished(id, None));
         }
@@ -88,7 +82,7 @@ impl Hub {
         // As documented: without a continuation every run begins anew, and says nothing by that.
         if offset.is_none() && pipe.continuation != Continuation::None {
             let types = entity_type::forget(snapshot.as_ref(), id);
-            state.extend(types.map_err(Failure::from)?);
+            state.extend(types?);
         }
         state.push(progress::save_offset(id, offset.as_ref()));
         // What runs came to since a rescan began is known as far as they go on from one place.
@@ -96,7 +90,7 @@ impl Hub {
             Some(_) => rescan::begin_anew(snapshot.as_ref(), id),
             None => rescan::forget(snapshot.as_ref(), id),
         };
-        state.extend(rescan.map_err(Failure::from)?);
+        state.extend(rescan?);
         commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;
         let log = self.log(id)?;
         log.append(
@@ -121,8 +115,8 @@ impl Hub {
         let _held = live.hold_place();
         rest(&live)?;
         let home = self.home(pipe)?;
-        let snapshot = home.snapshot().map_err(Failure::from)?;
-        let state = rescan::forget(snapshot.as_ref(), id).map_err(Failure::from)?;
+        let snapshot = home.snapshot()?;
+        let state = rescan::forget(snapshot.as_ref(), id)?;
         if !state.is_empty() {
             commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;
         }
@@ -143,7 +137,7 @@ impl Hub {
         }
         let mut ends = Places::default();
         for name in pipe.source_datasets() {
-            if let Some(last) = self.next(name).map_err(Failure::from)?.checked_sub(1) {
+            if let Some(last) = self.next(name)?.checked_sub(1) {
                 ends.0.insert(name.to_owned(), last);
             }
         }
@@ -212,8 +206,8 @@ impl Hub {
             .unwrap_or_else(|lock| lock.into_inner());
         receiving.look = None;
         let home = self.home(pipe)?;
-        let snapshot = home.snapshot().map_err(Failure::from)?;
-        let state = entity_type::forget(snapshot.as_ref(), id).map_err(Failure::from)?;
+        let snapshot = home.snapshot()?;
+        let state = entity_type::forget(snapshot.as_ref(), id)?;
         commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;
         let log = self.log(id)?;
         log.append(vec![log.entity_types_discarded(user)], &[])?;
@@ -227,14 +221,11 @@ impl Hub {
     pub fn entity_types(&self, id: &str) -> Result<Kept, Refusal> {
         let live = self.pipe(id)?;
         let pipe = live.usable()?;
-        let log = crate::execution_log::dataset_id(id);
-        let name = pipe.sink_dataset().unwrap_or(&log);
-        let home = self.world.store.find(name).map_err(Failure::from)?;
-        let Some(home) = home else {
+        let Some(home) = self.world.store.find(&pipe.home())? else {
             return Ok(Kept::default());
         };
-        let snapshot = home.snapshot().map_err(Failure::from)?;
-        Ok(Kept::load(snapshot.as_ref(), id).map_err(Failure::from)?)
+        let snapshot = home.snapshot()?;
+        Ok(Kept::load(snapshot.as_ref(), id)?)
     }
 
     /// Enables or disables a pipe, for good.
@@ -268,9 +259,7 @@ impl Hub {
         if !keeps_places(pipe.kind("source")) {
             return Ok(None);
         }
-        let log = crate::execution_log::dataset_id(&pipe.id);
-        let home = pipe.sink_dataset().unwrap_or(&log);
-        let offset = match shown(self.world.store.as_ref(), home)? {
+        let offset = match shown(self.world.store.as_ref(), &pipe.home())? {
             Some(home) => progress::offset(home.as_ref(), &pipe.id)?,
             None => None,
         };
@@ -289,11 +278,12 @@ impl Hub {
         let (Ok(pipe), followed) = (live.usable(), live.ways.datasets()) else {
             return Ok(all);
         };
-        let log = crate::execution_log::dataset_id(&pipe.id);
-        let home = pipe.sink_dataset().unwrap_or(&log);
-        let home = match shown(self.world.store.as_ref(), home)? {
-            Some(home) if !followed.is_empty() => home,
-            _ => return Ok(all),
+        // Most pipes join nothing, and a look at a dataset waits for what is being written.
+        if followed.is_empty() {
+            return Ok(all);
+        }
+        let Some(home) = shown(self.world.store.as_ref(), &pipe.home())? else {
+            return Ok(all);
         };
         for name in followed {
             // Before the first run everything is new, and nothing waits to be followed.
@@ -317,9 +307,9 @@ impl Hub {
         rest(&live)?;
         let home = self.home(pipe)?;
         breaker::make_ready(home.as_ref())?;
-        let snapshot = home.snapshot().map_err(Failure::from)?;
+        let snapshot = home.snapshot()?;
         let known = snapshot.state(&progress::space(id), TRACKED);
-        let known = known.map_err(Failure::from)?.into_iter();
+        let known = known?.into_iter();
         let state: Vec<StateWrite> = known
             .map(|(key, _)| progress::write(id, &key, None))
             .collect();

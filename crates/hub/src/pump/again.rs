@@ -171,6 +171,11 @@ impl Work<'_, '_, '_> {
         }
         let home = self.plan.home.as_ref();
         let state = progress::reset(home.snapshot()?.as_ref(), &self.pipe.id)?;
-        crate::hub::commit_state(home, &state, false, self.world.clock.as_ref())
+        Ok(crate::hub::commit_state(
+            home,
+            &state,
+            false,
+            self.world.clock.as_ref(),
+        )?)
     }
 }

@@ -68,6 +68,11 @@ impl Look {
             return Ok(());
         }
         live.lock().totals.drift += changes.len() as u64;
-        commit_state(self.watch.home().as_ref(), &writes, false, clock)
+        Ok(commit_state(
+            self.watch.home().as_ref(),
+            &writes,
+            false,
+            clock,
+        )?)
     }
 }

@@ -62,7 +62,7 @@ impl Receiver<'_> {
         drop(before);
         self.guard = match goes_on {
             true => Guard::going_on(self.pipe, self.dataset)?,
-            false => Guard::new(self.pipe, self.dataset)?,
+            false => Guard::new(self.pipe, self.settled()?.head()),
         };
         let kept = Seen::load(self.space(), self.dataset.uncommitted()?.as_ref())?;
         let (mut seen, mut state) = match goes_on {
@@ -87,19 +87,27 @@ impl Receiver<'_> {
         Ok(changed)
     }
 
+    /// What readers see, once what was held back of something that broke off is taken back.
+    fn settled(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        let seen = self.dataset.snapshot()?;
+        if !seen.head().holds {
+            return Ok(seen);
+        }
+        drop(seen);
+        self.dataset.roll_back()?;
+        self.dataset.snapshot()
+    }
+
     /// What comes in the middle of somebody's full sequence must not be deleted at its end. A
     /// sequence that is held back ends here: what this request brings is to be seen at once.
     fn take_incremental(&mut self, rows: &Batch) -> Result<u64, PostError> {
-        if self.dataset.snapshot()?.head().holds {
-            self.dataset.roll_back()?;
-        }
-        let before = self.dataset.snapshot()?;
+        let before = self.settled()?;
         let promise = self.promise(rows.len(), before.as_ref())?;
         let open = self
             .sequence(before.as_ref())?
             .is_some_and(|known| known.open);
         // A row is a change at most.
-        let guard = Guard::new(self.pipe, self.dataset)?;
+        let guard = Guard::new(self.pipe, before.head());
         self.guard = guard.filter(|guard| rows.len() as u64 > guard.limit);
         let outcome = self.commit(rows, &promise)?;
         let mut state = Vec::new();

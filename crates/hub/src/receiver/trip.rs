@@ -32,16 +32,12 @@ impl Guard {
         }
     }
 
-    /// The guard of what begins now; what was held back of something else that broke off is taken
-    /// back. A dataset that is empty is being filled for the first time.
-    pub(super) fn new(pipe: &Pipe, dataset: &dyn Dataset) -> Result<Option<Guard>, PostError> {
-        if dataset.snapshot()?.head().holds {
-            dataset.roll_back()?;
-        }
-        let head = dataset.snapshot()?.head().clone();
+    /// The guard of what begins now, where nothing is held back. A dataset that is empty is being
+    /// filled for the first time.
+    pub(super) fn new(pipe: &Pipe, head: &Head) -> Option<Guard> {
         let breaker = Breaker::of_pipe(&pipe.effective);
         let armed = breaker.filter(|_| head.populated && head.next > 0);
-        Ok(armed.map(|breaker| Guard::of(Some(breaker), head)))
+        armed.map(|breaker| Guard::of(Some(breaker), head.clone()))
     }
 
     /// The guard of a sequence that goes on: one that is held back stays so to its end.

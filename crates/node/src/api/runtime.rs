@@ -10,7 +10,7 @@ use tahini_hub::config::{Problem, keeps_places};
 use tahini_hub::execution_log::{self, Summary};
 use tahini_hub::hub::{LivePipe, LiveState, shown};
 use tahini_hub::reprocessing::{self, Reason};
-use tahini_hub::{Failure, Pipe, completeness, progress, rescan};
+use tahini_hub::{Failure, completeness, progress, rescan};
 use tahini_store::{Snapshot, StoreError};
 
 use super::Node;
@@ -373,13 +373,10 @@ impl Node {
 
     /// The dataset that keeps a pipe's place, where there is one.
     pub fn home(&self, live: &LivePipe) -> Result<Option<Box<dyn Snapshot>>, StoreError> {
-        let log = execution_log::dataset_id(live.id());
-        let home = live
-            .pipe
-            .as_ref()
-            .ok()
-            .and_then(Pipe::sink_dataset)
-            .unwrap_or(&log);
-        shown(self.store.as_ref(), home)
+        let home = match &live.pipe {
+            Ok(pipe) => pipe.home(),
+            Err(_) => execution_log::dataset_id(live.id()).into(),
+        };
+        shown(self.store.as_ref(), &home)
     }
 }
