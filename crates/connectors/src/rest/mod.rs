@@ -18,7 +18,7 @@ mod token;
 mod transform;
 mod values;
 
-pub use posted::{Judge, Judgement, Posted, judge};
+pub use posted::{Judge, Judgement, Posted, Validation};
 pub use sink::SINK;
 pub use source::SOURCE;
 pub use system::{RestPart, SYSTEM};
@@ -26,6 +26,14 @@ pub use transform::TRANSFORM;
 pub(crate) use values::seen;
 
 use tahini_entity::{Dict, Entity, Offset, Value};
+
+/// What is wrong with a Jinja template.
+///
+/// # Errors
+/// In words, where it is no well-formed one.
+pub fn check_template(text: &str) -> Result<(), String> {
+    template::Templates::new(filters::World::default()).check(text)
+}
 
 /// The entity that a JSON object is, its reserved properties read as those of any source.
 fn entity_of(dict: &Dict) -> Entity {

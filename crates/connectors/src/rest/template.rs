@@ -113,6 +113,17 @@ impl Templates {
         }))
     }
 
+    /// What is wrong with a template.
+    ///
+    /// # Errors
+    /// In words, where it is no well-formed one.
+    pub(super) fn check(&self, source: &str) -> Result<(), String> {
+        match self.env.template_from_str(source) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(words(&error)),
+        }
+    }
+
     /// What the text says of an entity where it is no more than one of its properties, text or a
     /// whole number; `None` where it has to be rendered.
     pub(super) fn at_once(text: &Text, scope: &Scope, entity: &Dict) -> Option<String> {

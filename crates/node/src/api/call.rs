@@ -29,6 +29,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// Who asks.
     pub user: User,
+    /// Whoever asks has shown no token that the route would want.
+    pub is_strangers: bool,
     /// The whole body, unless the handler streams it.
     pub body: Bytes,
     /// The body of a handler that streams it.
@@ -59,6 +61,7 @@ impl Call {
             raw_query,
             headers: parts.headers,
             user,
+            is_strangers: false,
             body: Bytes::new(),
             stream,
             memory: None,
