@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json};
 use tahini_entity::json::{Numbers, parse_plain};
 use tahini_entity::{Dict, Value};
 use tahini_hub::config::Props;
-use tahini_hub::{Cancel, Clock, Ctx, Failure};
+use tahini_hub::{Cancel, Class, Clock, Ctx, Failure};
 
 use super::operation::{Operation, Rates};
 use super::request::{Made, Rendered, render};
@@ -183,9 +183,7 @@ impl Caller {
         });
         match rendered {
             Ok(rendered) => Ok(Rendered { token, ..rendered }),
-            Err(failure) => {
-                Err(failure.context(format_args!("operation {:?}", operation.name)))
-            }
+            Err(failure) => Err(named(operation, failure)),
         }
     }
 
@@ -202,7 +200,8 @@ impl Caller {
         foreign: bool,
     ) -> Result<Answer, Failure> {
         let rates = operation.rates.or(self.rest()?.rates);
-        let answer = self.pace().send(&rendered.request, rates, foreign)?;
+        let answer = self.pace().send(&rendered.request, rates, foreign);
+        let answer = answer.map_err(|failure| named(operation, failure))?;
         match foreign {
             true => Ok(answer),
             false => self.renewed(answer, operation, made, rendered),
@@ -219,13 +218,18 @@ impl Caller {
         rendered: &Rendered,
     ) -> Result<Answer, Failure> {
         let rest = self.rest()?;
-        let Some(custom) = rest.custom.as_ref().filter(|_| answer.status == UNAUTHORIZED) else {
+        let Some(custom) = rest
+            .custom
+            .as_ref()
+            .filter(|_| answer.status == UNAUTHORIZED)
+        else {
             return Ok(answer);
         };
         custom.refused(rendered.token);
         let again = self.render(operation, made)?;
         let rates = operation.rates.or(rest.rates);
-        self.pace().send(&again.request, rates, false)
+        let answer = self.pace().send(&again.request, rates, false);
+        answer.map_err(|failure| named(operation, failure))
     }
 
     /// Sends several rendered requests at once and reads their answers, in the order of the
@@ -258,7 +262,8 @@ impl Caller {
         let answers = answers.into_iter().zip(all);
         answers
             .map(|(answer, (operation, made, rendered))| {
-                self.renewed(answer?, operation, made, rendered)
+                let answer = answer.map_err(|failure| named(operation, failure))?;
+                self.renewed(answer, operation, made, rendered)
             })
             .collect()
     }
@@ -300,7 +305,8 @@ impl Caller {
         (rendered, foreign): (&Rendered, bool),
     ) -> Result<Answer, Failure> {
         let answer = under_way.0.join();
-        let answer = answer.map_err(|_| Failure::fatal(DEFECT))??;
+        let answer = answer.unwrap_or_else(|_| Err(Failure::fatal(DEFECT)));
+        let answer = answer.map_err(|failure| named(operation, failure))?;
         match foreign {
             true => Ok(answer),
             false => self.renewed(answer, operation, made, rendered),
@@ -315,9 +321,19 @@ impl Caller {
         let renews =
             self.system.fetches_tokens() || self.rest().is_ok_and(|rest| rest.custom.is_some());
         if answer.status == UNAUTHORIZED && renews {
-            failure.message.push_str("; a token that was fetched anew was refused, too");
+            failure
+                .message
+                .push_str("; a token that was fetched anew was refused, too");
         }
-        failure.context(format_args!("operation {:?}", operation.name))
+        named(operation, failure)
+    }
+}
+
+/// The failure of an operation, by its name.
+fn named(operation: &Operation, failure: Failure) -> Failure {
+    match failure.class {
+        Class::Cancelled => failure,
+        _ => failure.context(format_args!("operation {:?}", operation.name)),
     }
 }
 

@@ -125,7 +125,11 @@ pub(super) const OPERATION_ROWS: &[Property] = &[
     ),
     Property::required("method", Kind::Enum(METHODS), "The method."),
     Property::new("headers", Kind::Templates, "Headers, name to text."),
-    Property::new("params", Kind::Templates, "Parameters of the address, name to value."),
+    Property::new(
+        "params",
+        Kind::Templates,
+        "Parameters of the address, name to value.",
+    ),
     PAYLOAD,
     Property::new("payload-type", PAYLOAD_TYPE, "How the payload is sent.").or("\"json\""),
     Property::new("payload_type", PAYLOAD_TYPE, "The same as payload-type."),

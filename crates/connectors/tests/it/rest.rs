@@ -621,7 +621,10 @@ fn a_token_that_is_refused_while_reading_ahead_is_fetched_once_and_the_page_aske
     let mut source = world.source(part(json!({})), full()).unwrap();
     let read = read_all(source.as_mut(), 10).unwrap();
     assert_eq!(ids(&content(&read)), ["a", "b"]);
-    assert_eq!(targets(&server), ["/login", "/x", "/x?page=2", "/login", "/x?page=2"]);
+    assert_eq!(
+        targets(&server),
+        ["/login", "/x", "/x?page=2", "/login", "/x?page=2"]
+    );
 }
 
 #[test]
@@ -643,7 +646,11 @@ fn requests_that_are_refused_together_fetch_one_token() {
     let world = custom(&server, logs_in(), operations);
     let mut sink = world.sink(part(json!({}))).unwrap();
     sink.begin(&run(RunKind::Full)).unwrap();
-    let input = batch(&[json!({"_id": "a"}), json!({"_id": "b"}), json!({"_id": "c"})]);
+    let input = batch(&[
+        json!({"_id": "a"}),
+        json!({"_id": "b"}),
+        json!({"_id": "c"}),
+    ]);
     assert_eq!(sink.write(&input, None).unwrap().changed, 3);
     let seen = server.seen();
     let with = |token: &str| {
@@ -676,7 +683,12 @@ fn a_token_that_is_refused_although_it_is_new_is_told() {
     let world = custom(&server, logs_in(), operations);
     let mut source = world.source(part(json!({})), full()).unwrap();
     let failure = read_all(source.as_mut(), 10).unwrap_err().to_string();
-    for word in ["operation \"op\"", "GET http://", "found 401", "fetched anew was refused, too"] {
+    for word in [
+        "operation \"op\"",
+        "GET http://",
+        "found 401",
+        "fetched anew was refused, too",
+    ] {
         assert!(failure.contains(word), "{word:?} in {failure}");
     }
     assert!(!failure.contains("second-token"), "{failure}");

@@ -274,7 +274,10 @@ fn a_lookup_that_fails_is_told_with_the_request_that_caused_it() {
     for (fault, words) in [
         (Fault::Broken, "found 500"),
         (Fault::Truncated, "expected the whole body"),
-        (Fault::Slow(Duration::from_secs(3)), "expected an answer within 2 s"),
+        (
+            Fault::Slow(Duration::from_secs(3)),
+            "expected an answer within 2 s",
+        ),
     ] {
         let api = Api::with(3);
         api.misbehaves([fault; 3]);
@@ -294,7 +297,10 @@ fn a_lookup_that_fails_is_told_with_the_request_that_caused_it() {
         let trace = failed["trace"].as_array().unwrap();
         let url = trace.last().unwrap()["request"]["url"].as_str().unwrap();
         assert!(url.ends_with("/contact/1"), "{url}");
-        assert!(!failed.to_string().contains("access-token-number"), "{failed}");
+        assert!(
+            !failed.to_string().contains("access-token-number"),
+            "{failed}"
+        );
     }
 }
 

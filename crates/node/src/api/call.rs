@@ -68,6 +68,24 @@ impl Call {
         })
     }
 
+    /// A request of which nothing but the body counts.
+    #[cfg(test)]
+    pub fn bare(stream: Body) -> Call {
+        Call {
+            method: Method::POST,
+            raw_path: "/".to_owned(),
+            path: Vec::new(),
+            query: Vec::new(),
+            raw_query: None,
+            headers: HeaderMap::new(),
+            user: User::default(),
+            is_strangers: true,
+            body: Bytes::new(),
+            stream,
+            memory: None,
+        }
+    }
+
     /// A part of the path that the route names.
     pub fn id(&self, name: &str) -> &str {
         let found = self.path.iter().find(|(known, _)| known == name);

@@ -129,15 +129,9 @@ fn too_large(limit: usize) -> Problem {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
-    use axum::extract::Request;
     use futures_util::stream;
-    use tahini_hub::execution_log::User;
 
     use super::*;
-
-    async fn call(body: Body) -> Call {
-        Call::of(Request::new(body), User::default()).await.unwrap()
-    }
 
     /// A body that begins and never ends.
     fn endless() -> Body {
@@ -151,7 +145,7 @@ mod tests {
             within: Duration::from_millis(20),
             ..Doorstep::default()
         };
-        let mut call = call(endless()).await;
+        let mut call = Call::bare(endless());
         let problem = door.read(&mut call, 100).await.unwrap_err();
         assert_eq!(problem.status, StatusCode::REQUEST_TIMEOUT);
         assert!(door.lock().taken.is_empty(), "the place is free again");
@@ -162,13 +156,13 @@ mod tests {
         let door = Arc::new(Doorstep::default());
         let mut slow = Vec::new();
         for _ in 0..PLACES {
-            let (door, mut call) = (Arc::clone(&door), call(endless()).await);
+            let (door, mut call) = (Arc::clone(&door), Call::bare(endless()));
             slow.push(tokio::spawn(async move { door.read(&mut call, 100).await }));
         }
         while door.lock().taken.len() < PLACES {
             tokio::task::yield_now().await;
         }
-        let mut quick = call(Body::from("[]")).await;
+        let mut quick = Call::bare(Body::from("[]"));
         door.read(&mut quick, 100).await.unwrap();
         assert_eq!(quick.body, "[]");
         let first = slow.remove(0).await.unwrap().unwrap_err();
@@ -179,12 +173,12 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_small() {
         let door = Doorstep::default();
-        let mut large = call(Body::from("x".repeat(101))).await;
+        let mut large = Call::bare(Body::from("x".repeat(101)));
         let problem = door.read(&mut large, 100).await.unwrap_err();
         assert_eq!(problem.status, StatusCode::PAYLOAD_TOO_LARGE);
         assert!(problem.detail.contains("100 bytes"), "{}", problem.detail);
         // One that says so is not read at all.
-        let mut told = call(endless()).await;
+        let mut told = Call::bare(endless());
         told.headers.insert(header::CONTENT_LENGTH, 101.into());
         let problem = door.read(&mut told, 100).await.unwrap_err();
         assert_eq!(problem.status, StatusCode::PAYLOAD_TOO_LARGE);

@@ -65,7 +65,7 @@ pub fn dataset_options(node: &Node, call: &Call) -> Answer {
     let said = node.said(name)?;
     let said = said.ok_or_else(|| Problem::missing("dataset", name))?;
     register(node, call, name, &said)?;
-    options(call, Some(said), "/api/datasets/{dataset_id}/entities")
+    options(Some(said), "/api/datasets/{dataset_id}/entities")
 }
 
 /// The same for a pipe's execution log.
@@ -77,7 +77,7 @@ pub fn log_options(node: &Node, call: &Call) -> Answer {
     if let Some(said) = &said {
         register(node, call, &log, said)?;
     }
-    options(call, said, "/api/pipes/{pipe_id}/log")
+    options(said, "/api/pipes/{pipe_id}/log")
 }
 
 /// Registers the webhook that a request asks for: it makes the node send something, which only
@@ -90,7 +90,7 @@ fn register(node: &Node, call: &Call, dataset: &str, said: &Said) -> Result<(), 
     node.subscribers.register(call, dataset, said.head.next)
 }
 
-fn options(call: &Call, said: Option<Said>, path: &str) -> Answer {
+fn options(said: Option<Said>, path: &str) -> Answer {
     let mut response = super::answer::text_answer(String::new())?;
     if let Ok(list) = HeaderValue::from_str(&super::allowed(path)) {
         response.headers_mut().insert(header::ALLOW, list);

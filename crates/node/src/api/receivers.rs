@@ -98,12 +98,7 @@ fn taken(node: &Node, live: &LivePipe, push: &Push, call: &Call) -> Answer {
     }
 }
 
-fn trace_of(
-    told: &Told,
-    call: &Call,
-    posted: &Result<Posted, PostError>,
-    took: Duration,
-) -> Dict {
+fn trace_of(told: &Told, call: &Call, posted: &Result<Posted, PostError>, took: Duration) -> Dict {
     let url = url_of(call);
     let asked = Asked {
         method: call.method.as_str(),
@@ -112,7 +107,10 @@ fn trace_of(
         body: &call.body,
     };
     let mut headers = HeaderMap::new();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     let failure;
     let written;
     let came = match posted {

@@ -177,15 +177,18 @@ async fn round(node: &Arc<Node>) {
     let Ok(ends) = ends.await else {
         return;
     };
-    let told = due.into_iter().zip(ends).map(|((key, one), end)| async {
-        match end {
-            Ok(Some(next)) if next > one.told => node.subscribers.tell(key, one, next).await,
-            Ok(Some(_)) | Err(_) => {}
-            Ok(None) => {
-                node.subscribers.lock().remove(&key);
+    let told = due
+        .into_iter()
+        .zip(ends)
+        .map(|((key, one), end)| async move {
+            match end {
+                Ok(Some(next)) if next > one.told => node.subscribers.tell(key, one, next).await,
+                Ok(Some(_)) | Err(_) => {}
+                Ok(None) => {
+                    node.subscribers.lock().remove(&key);
+                }
             }
-        }
-    });
+        });
     futures_util::future::join_all(told).await;
 }
 

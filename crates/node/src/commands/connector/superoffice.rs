@@ -156,8 +156,13 @@ fn private_key(text: &str) -> anyhow::Result<RsaPrivateKey> {
         Ok(BigUint::from_bytes_be(&bytes))
     };
     let primes = vec![number("P")?, number("Q")?];
-    RsaPrivateKey::from_components(number("Modulus")?, number("Exponent")?, number("D")?, primes)
-        .map_err(|_| anyhow!("expected an RSA key in rsa_private_key, found a broken one"))
+    RsaPrivateKey::from_components(
+        number("Modulus")?,
+        number("Exponent")?,
+        number("D")?,
+        primes,
+    )
+    .map_err(|_| anyhow!("expected an RSA key in rsa_private_key, found a broken one"))
 }
 
 #[cfg(test)]

@@ -173,16 +173,21 @@ fn a_stranger_brings_little_and_is_told_so_before_it_is_sent() {
         sent += 4096;
     }
     assert_eq!(status(&mut hidden), "413");
-    let mut knock = begin(&node, "/api/pipes/events/webhook", "Content-Length: 65537\r\n");
+    let mut knock = begin(
+        &node,
+        "/api/pipes/events/webhook",
+        "Content-Length: 65537\r\n",
+    );
     assert_eq!(status(&mut knock), "413");
     // Who shows a token may bring more; it is judged all the same.
     let key = TokenKey::open_or_create(&node.options().token_key).unwrap();
     let now = jiff::Timestamp::now().as_second().unsigned_abs();
     node.token = Some(key.issue(Role::Admin, 60, now).unwrap());
     let post = node.request(Method::POST, path);
-    let post = post.header("content-type", "application/json");
+    let post = post.header("X-Signature", "nonsense");
     let body = format!("[{{\"_id\": \"{}\"}}]", "x".repeat(200_000));
-    node.send(post.body(body)).is_problem(403, "the signature is wrong");
+    node.send(post.body(body))
+        .is_problem(403, "the signature is wrong");
 }
 
 #[test]
@@ -214,13 +219,18 @@ fn what_needs_no_body_is_judged_before_one_is_read() {
     let mut wrong = begin(&node, path, "Content-Length: 1000\r\nX-Key: guess\r\n");
     assert_eq!(status(&mut wrong), "403");
     // Who knows the secret is no stranger.
-    let body = format!("[{{\"_id\": \"e1\", \"text\": \"{}\"}}]", "x".repeat(200_000));
+    let body = format!(
+        "[{{\"_id\": \"e1\", \"text\": \"{}\"}}]",
+        "x".repeat(200_000)
+    );
     let request = node.request(Method::POST, path);
     let request = request.header("content-type", "application/json");
     let large = request.header("X-Key", "signing-key").body(body.clone());
     node.send(large).ok();
     // Who only got past an expression is one still.
-    let node = self::node(Some("{{ '' if request_headers['X-Key'] == 'guess' else 'no' }}"));
+    let node = self::node(Some(
+        "{{ '' if request_headers['X-Key'] == 'guess' else 'no' }}",
+    ));
     let request = node.request(Method::POST, path);
     let request = request.header("content-type", "application/json");
     let answer = node.send(request.header("X-Key", "guess").body(body));
@@ -259,9 +269,14 @@ fn a_webhooks_token_may_stand_before_the_body() {
     let endless = "Content-Length: 1000000000\r\n";
     let mut wrong = begin(&node, &format!("{path}?token=letmeout"), endless);
     assert_eq!(status(&mut wrong), "404");
-    let mut header = begin(&node, path, &format!("{endless}X-Webhook-Token: letmein\r\n"));
+    let mut header = begin(
+        &node,
+        path,
+        &format!("{endless}X-Webhook-Token: letmein\r\n"),
+    );
     assert_eq!(status(&mut header), "200");
-    node.post(&format!("{path}?token=letmein"), json!(null)).ok();
+    node.post(&format!("{path}?token=letmein"), json!(null))
+        .ok();
     until("the pump ran", || {
         let rows = node.get("/api/datasets/q/entities");
         (rows.status == 200 && ids(&rows.value()) == ["1"]).then_some(())
@@ -277,8 +292,16 @@ fn an_expression_that_is_no_template_is_told_with_its_place() {
     }]);
     let answer = node.put("/api/config", pipe);
     assert_eq!(answer.status, 400, "{}", answer.text);
-    assert!(answer.text.contains("validation_expression"), "{}", answer.text);
-    assert!(answer.text.contains("expected a Jinja template"), "{}", answer.text);
+    assert!(
+        answer.text.contains("validation_expression"),
+        "{}",
+        answer.text
+    );
+    assert!(
+        answer.text.contains("expected a Jinja template"),
+        "{}",
+        answer.text
+    );
 }
 
 #[test]
@@ -311,18 +334,41 @@ fn a_trace_tells_of_every_post_without_secrets() {
     assert_eq!(told["request"]["headers"]["x-signature"], "***");
     let url = told["request"]["url"].as_str().unwrap();
     assert!(url.ends_with("/entities?key=***&x=1"), "{url}");
-    assert_eq!((&told["response"]["status"], &told["response"]["body"]), (&json!(200), &json!("{}")));
-    assert_eq!((&log[1]["processed_last_run"], &log[1]["changes_last_run"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&told["response"]["status"], &told["response"]["body"]),
+        (&json!(200), &json!("{}"))
+    );
+    assert_eq!(
+        (&log[1]["processed_last_run"], &log[1]["changes_last_run"]),
+        (&json!(1), &json!(1))
+    );
     let failed = &log[3];
-    assert!(failed["trace"][0]["error"].as_str().unwrap().contains("_id"), "{failed}");
-    assert!(failed["traceback"].as_str().unwrap().contains("_id"), "{failed}");
-    assert!(!node.get("/api/pipes/events/log").text.contains("signing-key"));
+    assert!(
+        failed["trace"][0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("_id"),
+        "{failed}"
+    );
+    assert!(
+        failed["traceback"].as_str().unwrap().contains("_id"),
+        "{failed}"
+    );
+    assert!(
+        !node
+            .get("/api/pipes/events/log")
+            .text
+            .contains("signing-key")
+    );
 }
 
 /// Somebody who is told of news: the bodies that came, answered with these statuses.
 fn listener(statuses: &'static [u16]) -> (String, std::sync::mpsc::Receiver<String>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/api/pipes/p/webhook", listener.local_addr().unwrap());
+    let url = format!(
+        "http://{}/api/pipes/p/webhook",
+        listener.local_addr().unwrap()
+    );
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         for status in statuses {
@@ -334,8 +380,11 @@ fn listener(statuses: &'static [u16]) -> (String, std::sync::mpsc::Receiver<Stri
                 assert_ne!(read, 0, "{}", String::from_utf8_lossy(&text));
                 text.extend_from_slice(&part[..read]);
             }
-            write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
-                .unwrap();
+            write!(
+                stream,
+                "HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )
+            .unwrap();
             tell.send(String::from_utf8(text).unwrap()).unwrap();
         }
     });
@@ -367,7 +416,10 @@ fn whoever_registered_is_told_of_news_until_they_want_no_more() {
     // Whoever does not listen is told again.
     for _ in 0..2 {
         let message = told.recv_timeout(within).unwrap();
-        assert!(message.starts_with("POST /api/pipes/p/webhook HTTP/1.1"), "{message}");
+        assert!(
+            message.starts_with("POST /api/pipes/p/webhook HTTP/1.1"),
+            "{message}"
+        );
         assert!(message.ends_with("{\"token\":\"t1\"}"), "{message}");
     }
     post("c");
@@ -375,7 +427,9 @@ fn whoever_registered_is_told_of_news_until_they_want_no_more() {
     // Nobody listens there any more, and nobody is told.
     post("d");
     let subscribers = &node.running().node().subscribers;
-    until("the registration is forgotten", || (subscribers.count() == 0).then_some(()));
+    until("the registration is forgotten", || {
+        (subscribers.count() == 0).then_some(())
+    });
 }
 
 #[test]
