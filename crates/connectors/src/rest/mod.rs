@@ -2,6 +2,7 @@
 
 mod call;
 mod filters;
+mod jwks;
 mod jwt;
 mod operation;
 mod pages;
@@ -25,6 +26,8 @@ pub use system::{RestPart, SYSTEM};
 pub use transform::TRANSFORM;
 pub(crate) use values::seen;
 
+use std::sync::LazyLock;
+
 use tahini_entity::{Dict, Entity, Offset, Value};
 
 /// What is wrong with a Jinja template.
@@ -32,7 +35,9 @@ use tahini_entity::{Dict, Entity, Offset, Value};
 /// # Errors
 /// In words, where it is no well-formed one.
 pub fn check_template(text: &str) -> Result<(), String> {
-    template::Templates::new(filters::World::default()).check(text)
+    static TEMPLATES: LazyLock<template::Templates> =
+        LazyLock::new(|| template::Templates::new(filters::World::default()));
+    TEMPLATES.check(text)
 }
 
 /// The entity that a JSON object is, its reserved properties read as those of any source.

@@ -87,7 +87,7 @@ impl Templates {
     /// # Errors
     /// Config, where it is no well-formed template.
     pub(super) fn text(&mut self, source: &str, path: &str) -> Result<Text, Failure> {
-        if !["{{", "{%", "{#"].iter().any(|mark| source.contains(mark)) {
+        if !is_template(source) {
             return Ok(Text::Plain(source.to_owned()));
         }
         self.count += 1;
@@ -118,6 +118,9 @@ impl Templates {
     /// # Errors
     /// In words, where it is no well-formed one.
     pub(super) fn check(&self, source: &str) -> Result<(), String> {
+        if !is_template(source) {
+            return Ok(());
+        }
         match self.env.template_from_str(source) {
             Ok(_) => Ok(()),
             Err(error) => Err(words(&error)),
@@ -178,6 +181,11 @@ impl Templates {
             .render(Seen::from_object(scope.clone()))
             .map_err(|error| (path, error))
     }
+}
+
+/// Whether there is anything for Jinja in a text.
+fn is_template(source: &str) -> bool {
+    ["{{", "{%", "{#"].iter().any(|mark| source.contains(mark))
 }
 
 /// The name in `{{ name }}` or `{{ entity.name }}`.

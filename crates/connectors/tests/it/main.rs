@@ -10,6 +10,7 @@ mod auth;
 mod body;
 mod client;
 mod json_schema;
+mod jwt;
 mod patterns;
 mod rest;
 mod rest_runs;
