@@ -36,9 +36,12 @@ pub(super) fn add(env: &mut Environment<'static>, world: World) {
     env.add_filter("datetime", datetime);
     env.add_filter("datetime_format", datetime_format);
     let of_tokens = world.clock.clone();
-    env.add_filter("decode_jwt", move |token: String, arguments: Rest<Seen>| {
-        super::jwt::decode_jwt(&token, arguments, of_tokens.as_ref())
-    });
+    env.add_filter(
+        "decode_jwt",
+        move |token: String, key: Option<String>, arguments: Kwargs| {
+            super::jwt::decode_jwt(&token, key, &arguments, of_tokens.as_ref())
+        },
+    );
     env.add_filter("base64_encode", base64_encode);
     env.add_filter("hex_encode", hex_encode);
     env.add_function("b64encode", base64_encode);

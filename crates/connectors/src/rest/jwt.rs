@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, crypto, dangerous, decode, encode,
 };
-use minijinja::value::{Kwargs, Rest};
+use minijinja::value::Kwargs;
 use minijinja::{Error, ErrorKind, Value as Seen};
 use rsa::RsaPublicKey;
 use rsa::pkcs1::DecodeRsaPublicKey as _;
@@ -43,11 +43,11 @@ fn texts(value: Option<Seen>) -> Result<Vec<String>, Error> {
 /// the set that a server publishes. The key may stand first, without its name.
 pub(super) fn decode_jwt(
     token: &str,
-    arguments: Rest<Seen>,
+    first: Option<String>,
+    arguments: &Kwargs,
     clock: Option<&Arc<dyn Clock>>,
 ) -> Result<Seen, Error> {
     let token = token.trim();
-    let (first, arguments) = taken_apart(arguments)?;
     let detached = arguments.get::<Option<Seen>>("detached_payload")?;
     let detached = detached.filter(|payload| !payload.is_none());
     let jwks_url = arguments.get::<Option<String>>("jwks_url")?;
@@ -206,22 +206,6 @@ fn published(
     });
     let keys = fitting.filter_map(|key| DecodingKey::from_jwk(key).ok());
     Ok(keys.collect())
-}
-
-/// The key where it has no name, and the arguments that have one.
-fn taken_apart(arguments: Rest<Seen>) -> Result<(Option<String>, Kwargs), Error> {
-    let mut unnamed: Vec<Seen> = arguments.to_vec();
-    let last = unnamed.last();
-    let by_name = last.and_then(|last| Kwargs::try_from(last.clone()).ok());
-    if by_name.is_some() {
-        unnamed.pop();
-    }
-    let by_name = by_name.unwrap_or_else(|| Kwargs::from_iter(Vec::<(String, Seen)>::new()));
-    match unnamed.as_slice() {
-        [] => Ok((None, by_name)),
-        [key] => Ok((Some(key.to_string()), by_name)),
-        _ => Err(wrong("decode_jwt expects the key alone without a name")),
-    }
 }
 
 fn named(names: &[String]) -> Result<Vec<Algorithm>, Error> {
