@@ -31,7 +31,9 @@ mod entity_types;
 mod execution_log;
 mod faulty;
 mod full_runs;
+mod idle;
 mod indexes;
+mod lineage;
 mod lookup;
 #[allow(dead_code, reason = "the store's tests use more of it")]
 #[path = "../../../store/tests/it/lying_disk.rs"]

@@ -1,0 +1,19 @@
+//! `GET /api/pipes/{pipe_id}/lineage`: where properties come from.
+
+use tahini_hub::lineage::{self, Ask};
+
+use super::answer::json_answer;
+use super::{Answer, Call, Node};
+
+/// Tells where each property of what a pipe makes comes from; with `property` one of them, with
+/// `depth` no further back than that many pipes.
+pub fn told(node: &Node, call: &Call) -> Answer {
+    let depth = call.number("depth")?.unwrap_or(lineage::DEPTH as u64);
+    let ask = Ask {
+        property: call.get("property").filter(|name| !name.is_empty()),
+        depth: usize::try_from(depth)
+            .unwrap_or(usize::MAX)
+            .min(lineage::DEPTH),
+    };
+    json_answer(&lineage::told(&node.assembly.hub, call.id("pipe_id"), ask)?)
+}
