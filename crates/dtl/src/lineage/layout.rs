@@ -268,6 +268,12 @@ impl Layout {
                 if *take != Take::default() {
                     others.takes.push(take.clone());
                 }
+                for (name, known) in &mut self.named {
+                    let read = Read::Exact(name.as_str().into());
+                    if let Some(flow) = others.find(&read) {
+                        *known = std::mem::take(known).or(flow);
+                    }
+                }
                 self.push(others);
             }
         }
@@ -389,6 +395,13 @@ impl Layout {
                 others: known,
                 ..Layout::default()
             };
+            if *spelling == Spelling::Stripped {
+                // Another name may become the same.
+                for (name, known) in &mut layout.named {
+                    let flow = inner.find(&Read::Any(name.as_str().into()));
+                    *known = std::mem::take(known).or(flow);
+                }
+            }
             let hidden = layout.named.keys().map(|name| Called::exact(name));
             let hidden: Vec<Called> = hidden.collect();
             layout.push(Others {

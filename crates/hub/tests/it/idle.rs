@@ -165,7 +165,9 @@ fn a_tripped_breaker_and_switched_off_pumps_are_told() {
     world.pipe(
         json!({"_id": "a", "sink": {"type": "dataset", "circuit_breaker_threshold_count": 1}}),
     );
-    world.records("a", records(&[("1", 1), ("2", 2)]));
+    world.records("a", records(&[("1", 1)]));
+    world.succeed("a");
+    world.records("a", records(&[("1", 1), ("2", 2), ("3", 3)]));
     world.fail("a");
     let idle = told(&world, "a");
     assert_eq!(kinds(&idle), ["circuit-breaker", "failed"]);
