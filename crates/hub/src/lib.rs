@@ -6,6 +6,7 @@ pub mod beside;
 mod boundary;
 pub mod breaker;
 pub mod builtin;
+pub mod cardinality;
 pub mod check;
 mod children;
 mod compaction;

@@ -594,6 +594,7 @@ impl Work<'_, '_, '_> {
         self.count();
         self.summary.retryable = self.flow.writer.ledger.waiting();
         self.tell_joined();
+        self.tell_crowds();
         self.summary.warnings.extend(self.tracker.warning());
     }
 

@@ -19,6 +19,7 @@
 
 mod apply;
 mod breaker;
+mod cardinality;
 mod check;
 mod children;
 mod compaction;

@@ -1,5 +1,7 @@
-//! `GET /api/pipes/{pipe_id}/lineage`: where properties come from.
+//! `GET /api/pipes/{pipe_id}/lineage` and `/hops`: where properties come from, and how many entities
+//! joins lead to.
 
+use tahini_hub::cardinality;
 use tahini_hub::lineage::{self, Ask};
 
 use super::answer::json_answer;
@@ -16,4 +18,9 @@ pub fn told(node: &Node, call: &Call) -> Answer {
             .min(lineage::DEPTH),
     };
     json_answer(&lineage::told(&node.assembly.hub, call.id("pipe_id"), ask)?)
+}
+
+/// Tells how many entities share the keys that hops join by.
+pub fn hops(node: &Node, call: &Call) -> Answer {
+    json_answer(&cardinality::told(&node.assembly.hub, call.id("pipe_id"))?)
 }

@@ -236,6 +236,13 @@ pub static ROUTES: &[Route] = &[
     ),
     route(
         Verb::Get,
+        "/api/pipes/{pipe_id}/hops",
+        &[PIPE],
+        Handle::Work(lineage::hops),
+        "How many entities share the keys that the pipe's hops join by.",
+    ),
+    route(
+        Verb::Get,
         "/api/pipes/{pipe_id}/idle",
         &[PIPE],
         Handle::Work(idle::explained),
