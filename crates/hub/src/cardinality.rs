@@ -113,6 +113,8 @@ impl Joining<'_> {
             }
         }
         let known: Vec<&Met> = keys.values().filter(|met| met.all > 0).collect();
+        // Where time was up, those keys were counted that were met most often.
+        let is_whole = exact != Exact::Estimate && known.len() == keys.len();
         // Who looks at entities meets a key as often as it has entities.
         let rows: u64 = known.iter().map(|met| met.here).sum();
         let each: f64 = known
@@ -124,7 +126,7 @@ impl Joining<'_> {
             dataset: self.index.dataset().to_owned(),
             by: self.index.fingerprint().to_owned(),
             entities,
-            average: (rows > 0 && exact != Exact::Estimate).then(|| rows as f64 / each),
+            average: (rows > 0 && is_whole).then(|| rows as f64 / each),
             largest: largest.map_or(0, |met| met.all),
             largest_key: largest.map(|met| met.key.clone()),
             exact,

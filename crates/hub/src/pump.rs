@@ -120,6 +120,9 @@ fn tell_waiting(
     }
     // What cannot be read or written here is told by the next run that begins.
     let missing = populated::missing(pipe, world).unwrap_or_default();
+    if missing.is_empty() {
+        return;
+    }
     if let Err(failure) = log.append(vec![log.waiting(failure, &missing)], &[]) {
         tracing::warn!(pipe = %pipe.id, %failure, "the log does not tell what the pipe waits for");
     }
