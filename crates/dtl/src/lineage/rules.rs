@@ -129,16 +129,7 @@ impl<'r> Walk<'r> {
         let nothing = &Json::Null;
         match name {
             "add" => self.add(arg(0).unwrap_or(nothing), arg(1).unwrap_or(nothing)),
-            "add-if" => {
-                let value = self.value(arg(2).unwrap_or(nothing));
-                let condition = match arg(1) {
-                    Some(condition) => self.with_current(value.clone(), condition),
-                    None => value.clone(),
-                };
-                let before = self.target().clone();
-                self.set(arg(0).unwrap_or(nothing), value.decided_by(condition));
-                self.or_else(before);
-            }
+            "add-if" => self.add_if(arg),
             "default" => {
                 let before = self.target().clone();
                 self.add(arg(0).unwrap_or(nothing), arg(1).unwrap_or(nothing));
@@ -171,19 +162,8 @@ impl<'r> Walk<'r> {
                 let value = self.guarded(value);
                 self.target().created.push(value);
             }
-            "create-child" => {
-                let value = self.value(arg(0).unwrap_or(nothing));
-                let value = self.guarded(value);
-                let known = self.target().find(&Read::Exact("$children".into()));
-                self.target().set("$children", known.or(value));
-            }
-            "filter" | "discard" => {
-                let condition = arg(0).map(|json| self.value(json)).unwrap_or_default();
-                let condition = self.guarded(condition.computed());
-                let decides: BTreeSet<Origin> =
-                    condition.made.into_iter().chain(condition.when).collect();
-                self.target().filters.extend(decides);
-            }
+            "create-child" => self.create_child(arg(0).unwrap_or(nothing)),
+            "filter" | "discard" => self.filter(arg(0)),
             "if" => {
                 let condition = self.value(arg(0).unwrap_or(nothing));
                 self.branches(condition, &[arg(1), arg(2)]);
@@ -191,6 +171,32 @@ impl<'r> Walk<'r> {
             "case" | "case-eq" => self.case(name, call, &places),
             _ => {}
         }
+    }
+
+    fn add_if(&mut self, arg: impl Fn(usize) -> Option<&'r Json>) {
+        let nothing = &Json::Null;
+        let value = self.value(arg(2).unwrap_or(nothing));
+        let condition = match arg(1) {
+            Some(condition) => self.with_current(value.clone(), condition),
+            None => value.clone(),
+        };
+        let before = self.target().clone();
+        self.set(arg(0).unwrap_or(nothing), value.decided_by(condition));
+        self.or_else(before);
+    }
+
+    fn create_child(&mut self, value: &'r Json) {
+        let value = self.value(value);
+        let value = self.guarded(value);
+        let known = self.target().find(&Read::Exact("$children".into()));
+        self.target().set("$children", known.or(value));
+    }
+
+    fn filter(&mut self, condition: Option<&'r Json>) {
+        let condition = condition.map(|json| self.value(json)).unwrap_or_default();
+        let condition = self.guarded(condition.computed());
+        let decides: BTreeSet<Origin> = condition.made.into_iter().chain(condition.when).collect();
+        self.target().filters.extend(decides);
     }
 
     fn case(&mut self, name: &str, call: &'r [Json], places: &[Vec<usize>]) {
