@@ -355,6 +355,11 @@ mod tests {
                 "{{ '2024-05-01T12:00'|truncate(10, True, '') }}",
                 "2024-05-01",
             ),
+            (
+                "{{ 'one two three'|truncate(length=9, end='…', leeway=0) }}",
+                "one two…",
+            ),
+            ("{{ ''|default('d', true) }}", "d"),
             ("{{ body.t|upper }}{{ body.t|capitalize }}", "A BA b"),
             ("{{ body.t|urlencode }}", "a%20b"),
             ("{{ body.list|tojson }}", "[1, \"x\"]"),
