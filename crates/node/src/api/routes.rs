@@ -438,6 +438,75 @@ pub static ROUTES: &[Route] = &[
         Handle::Flow(|node, call| Box::pin(publishers::publish(node, call))),
         "What a pipe publishes, under a file name.",
     ),
+    route(
+        Verb::Get,
+        "/api/publishers/{pipe_id}/csv",
+        &[PIPE, query("since"), query("limit"), query("linked_excel_file")],
+        Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "csv"))),
+        "What a pipe publishes, as CSV.",
+    ),
+    route(
+        Verb::Get,
+        "/api/publishers/{pipe_id}/csv/{filename}",
+        &[PIPE, path("filename"), query("since"), query("limit"), query("linked_excel_file")],
+        Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "csv"))),
+        "What a pipe publishes, as CSV under a file name.",
+    ),
+    route(
+        Verb::Options,
+        "/api/publishers/{pipe_id}/csv/",
+        &[PIPE],
+        Handle::Now(|_, call| {
+            publishers::document_options(call, "/api/publishers/{pipe_id}/csv")
+        }),
+        "The methods that can be used with it.",
+    ),
+    route(
+        Verb::Get,
+        "/api/publishers/{pipe_id}/excel",
+        &[PIPE, query("since"), query("limit")],
+        Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "excel"))),
+        "What a pipe publishes, as a workbook.",
+    ),
+    route(
+        Verb::Get,
+        "/api/publishers/{pipe_id}/excel/{filename}",
+        &[PIPE, path("filename"), query("since"), query("limit")],
+        Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "excel"))),
+        "What a pipe publishes, as a workbook under a file name.",
+    ),
+    route(
+        Verb::Options,
+        "/api/publishers/{pipe_id}/excel/",
+        &[PIPE],
+        Handle::Now(|_, call| {
+            publishers::document_options(call, "/api/publishers/{pipe_id}/excel")
+        }),
+        "The methods that can be used with it.",
+    ),
+    route(
+        Verb::Get,
+        "/api/publishers/{pipe_id}/xml",
+        &[PIPE, query("since"), query("limit")],
+        Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "xml"))),
+        "What a pipe publishes, as XML.",
+    ),
+    route(
+        Verb::Get,
+        "/api/publishers/{pipe_id}/xml/{filename}",
+        &[PIPE, path("filename"), query("since"), query("limit")],
+        Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "xml"))),
+        "What a pipe publishes, as XML under a file name.",
+    ),
+    route(
+        Verb::Options,
+        "/api/publishers/{pipe_id}/xml/",
+        &[PIPE],
+        Handle::Now(|_, call| {
+            publishers::document_options(call, "/api/publishers/{pipe_id}/xml")
+        }),
+        "The methods that can be used with it.",
+    ),
     Route {
         method: Verb::Post,
         path: "/api/receivers/{pipe_id}/entities",
