@@ -82,7 +82,7 @@ fn refused(mut failure: Failure) -> Failure {
 }
 
 /// A value as its bare text, as the function `string` of DTL makes it: nothing for null, lists and
-/// dicts as JSON text.
+/// dicts as JSON text. Floats are written as Python writes them.
 fn bare(value: &Value) -> Cow<'_, str> {
     const TEXT: Text = Text {
         transit: false,
@@ -93,6 +93,7 @@ fn bare(value: &Value) -> Cow<'_, str> {
         Value::Null => Cow::Borrowed(""),
         Value::String(text) | Value::Ni(text) | Value::Uri(text) => Cow::Borrowed(text.as_str()),
         Value::Bytes(bytes) => String::from_utf8_lossy(bytes),
+        Value::Float(number) => Cow::Owned(float(*number)),
         other => {
             let mut text = Vec::new();
             write_text(other, TEXT, &mut text);
@@ -106,6 +107,22 @@ fn bare(value: &Value) -> Cow<'_, str> {
             })
         }
     }
+}
+
+/// The shortest text that reads back as the same float, with an exponent where Python has one.
+fn float(number: f64) -> String {
+    let scientific = format!("{number:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..16).contains(&exponent) {
+        let plain = number.to_string();
+        return match plain.contains('.') {
+            true => plain,
+            false => plain + ".0",
+        };
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
 }
 
 /// The property `skip-deleted-entities`.
@@ -122,5 +139,29 @@ fn opt_char(props: Props<'_>, name: &str) -> Result<Option<char>, Failure> {
     match (chars.next(), chars.next()) {
         (Some(one), None) if !matches!(one, '\n' | '\r') => Ok(Some(one)),
         _ => Err(props.wrong(name, "one character", props.get(name))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::float;
+
+    /// What Python's `repr` gives.
+    #[test]
+    fn floats_are_written_as_python_writes_them() {
+        for (number, text) in [
+            (1.0, "1.0"),
+            (-2.5, "-2.5"),
+            (0.1, "0.1"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (1.234_567_890_123_456_8e17, "1.2345678901234568e+17"),
+            (0.0001, "0.0001"),
+            (0.000_012, "1.2e-05"),
+            (1e300, "1e+300"),
+            (5e-324, "5e-324"),
+        ] {
+            assert_eq!(float(number), text);
+        }
     }
 }

@@ -1,97 +1,14 @@
 //! The table of routes. What is not here does not exist; what is here is described at
 //! `/api/openapi.json`.
 
+mod row;
+
 use super::{
-    Access, Handle, Param, Place, Route, Verb, backups, components, config, datasets, entities,
-    entity_types, env, indexes, language, merge, page, pipes, preview, proxy, publishers, pump,
+    Access, Handle, Param, Route, Verb, backups, components, config, datasets, entities,
+    entity_types, env, indexes, language, merge, page, pipes, preview, publishers, pump,
     receivers, secrets, status, systems,
 };
-
-const fn path(name: &'static str) -> Param {
-    Param {
-        name,
-        place: Place::Path,
-    }
-}
-
-const fn query(name: &'static str) -> Param {
-    Param {
-        name,
-        place: Place::Query,
-    }
-}
-
-const fn form(name: &'static str) -> Param {
-    Param {
-        name,
-        place: Place::Form,
-    }
-}
-
-const fn route(
-    method: Verb,
-    path: &'static str,
-    params: &'static [Param],
-    handle: Handle,
-    summary: &'static str,
-) -> Route {
-    Route {
-        method,
-        path,
-        summary,
-        params,
-        access: Access::Usual,
-        handle,
-    }
-}
-
-const fn open(path: &'static str, handle: Handle, summary: &'static str) -> Route {
-    Route {
-        method: Verb::Get,
-        path,
-        summary,
-        params: &[],
-        access: Access::Open,
-        handle,
-    }
-}
-
-/// A row for admins only, whatever the method.
-const fn admin(
-    method: Verb,
-    path: &'static str,
-    params: &'static [Param],
-    handle: Handle,
-    summary: &'static str,
-) -> Route {
-    Route {
-        method,
-        path,
-        summary,
-        params,
-        access: Access::Admin,
-        handle,
-    }
-}
-
-const fn body() -> Param {
-    Param {
-        name: "body",
-        place: Place::Body,
-    }
-}
-
-/// The row of a method of the proxy, which has a permission of its own.
-const fn proxied(method: Verb, path: &'static str, params: &'static [Param]) -> Route {
-    Route {
-        method,
-        path,
-        summary: "Passes the request on to a system's service.",
-        params,
-        access: Access::Proxy,
-        handle: Handle::Flow(|node, call| Box::pin(proxy::pass(node, call))),
-    }
-}
+use row::{admin, body, form, open, path, proxied, query, route};
 
 const PIPE: Param = path("pipe_id");
 const DATASET: Param = path("dataset_id");
