@@ -187,7 +187,11 @@ fn labelled(name: &str, key: &str) -> Option<&'static Encoding> {
         format!("iso-8859-{number}")
     } else if let Some(number) = strip("iso8859") {
         format!("iso-8859-{number}")
-    } else if let Some(number) = strip("windows").or(strip("cp")).or(Some(key)).filter(|it| it.starts_with("125")) {
+    } else if let Some(number) = strip("windows")
+        .or(strip("cp"))
+        .or(Some(key))
+        .filter(|it| it.starts_with("125"))
+    {
         format!("windows-{number}")
     } else {
         match key {
@@ -218,8 +222,7 @@ fn put_other(encoding: &'static Encoding, text: &str, instead: Instead, out: &mu
             .max_buffer_length_from_utf8_without_replacement(rest.len())
             .unwrap_or(rest.len() * 4);
         out.reserve(room);
-        let (result, read) =
-            encoder.encode_from_utf8_to_vec_without_replacement(rest, out, true);
+        let (result, read) = encoder.encode_from_utf8_to_vec_without_replacement(rest, out, true);
         rest = &rest[read..];
         match result {
             encoding_rs::EncoderResult::InputEmpty => return,
@@ -243,12 +246,8 @@ pub enum Instead {
 }
 
 /// The names of the strategies.
-pub(super) const STRATEGIES: &[&str] = &[
-    "backslashreplace",
-    "ignore",
-    "replace",
-    "xmlcharrefreplace",
-];
+pub(super) const STRATEGIES: &[&str] =
+    &["backslashreplace", "ignore", "replace", "xmlcharrefreplace"];
 
 impl Instead {
     /// The strategy that `encode_error_strategy` names.
@@ -298,7 +297,10 @@ mod tests {
     #[test]
     fn text_is_encoded_as_python_encodes_it() {
         let backslash = Instead::Backslash;
-        assert_eq!(bytes("ISO-8859-1", "Blåbær €", backslash), b"Bl\xe5b\xe6r \\u20ac");
+        assert_eq!(
+            bytes("ISO-8859-1", "Blåbær €", backslash),
+            b"Bl\xe5b\xe6r \\u20ac"
+        );
         assert_eq!(bytes("latin_1", "ę", Instead::Reference), b"&#281;");
         assert_eq!(bytes("cp1252", "€ę", Instead::Replace), b"\x80?");
         assert_eq!(bytes("ascii", "aåb😀", backslash), b"a\\xe5b\\U0001f600");

@@ -210,7 +210,8 @@ fn cell(value: &Value, style: &str, out: &mut String) -> Result<(), Failure> {
         Value::Int(_) | Value::Float(_) | Value::Decimal(_) if is_exact(&bare(value)) => {
             number(&bare(value), style, out)
         }
-        Value::Date(day) => match serial(DateTime::from_parts(*day, jiff::civil::Time::midnight())) {
+        Value::Date(day) => match serial(DateTime::from_parts(*day, jiff::civil::Time::midnight()))
+        {
             Some(serial) => number(&serial, STYLE_DATE, out),
             None => text(&bare(value), style, out),
         },
@@ -251,7 +252,9 @@ fn text(text: &str, style: &str, out: &mut String) -> Result<(), Failure> {
             "expected at most the {MAX_TEXT} characters of a cell, found more"
         )));
     }
-    out.push_str(&format!("<c t=\"inlineStr\"{style}><is><t xml:space=\"preserve\">"));
+    out.push_str(&format!(
+        "<c t=\"inlineStr\"{style}><is><t xml:space=\"preserve\">"
+    ));
     for (at, c) in text.char_indices() {
         match c {
             '&' => out.push_str("&amp;"),

@@ -383,12 +383,18 @@ mod tests {
         let (text, failure) = read(b"ab\nc\xe5d", "utf-8", Manners::default());
         assert_eq!(text, "ab\nc");
         let failure = failure.unwrap();
-        assert!(failure.starts_with("line 2, column 2: expected text in the encoding utf-8"), "{failure}");
+        assert!(
+            failure.starts_with("line 2, column 2: expected text in the encoding utf-8"),
+            "{failure}"
+        );
         let replace = Manners {
             replace: true,
             ..Manners::default()
         };
-        assert_eq!(read(b"c\xe5d\xff", "utf-8", replace), ("c\u{fffd}d\u{fffd}".into(), None));
+        assert_eq!(
+            read(b"c\xe5d\xff", "utf-8", replace),
+            ("c\u{fffd}d\u{fffd}".into(), None)
+        );
         assert_eq!(read(b"a\xe5", "ascii", replace).0, "a\u{fffd}");
         let (_, cut) = read(b"\xc3", "utf-8", Manners::default());
         assert!(cut.unwrap().starts_with("line 1, column 1"));
@@ -398,7 +404,11 @@ mod tests {
     fn null_characters_are_told_or_escaped() {
         let (text, failure) = read(b"a,b\0c", "utf-8", Manners::default());
         assert_eq!(text, "a,b");
-        assert!(failure.unwrap().starts_with("line 1, column 4: expected text, found a null"));
+        assert!(
+            failure
+                .unwrap()
+                .starts_with("line 1, column 4: expected text, found a null")
+        );
         let escape = Manners {
             escape_nulls: true,
             ..Manners::default()

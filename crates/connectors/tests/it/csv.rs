@@ -68,10 +68,19 @@ fn columns_become_properties_as_the_lists_say() {
         ]
     );
     let kept = entities(body, json!({ "preserve_empty_strings": true }));
-    assert_eq!(kept[0], json!({ "_id": "1", "id": "1", "a": "x", "b": "", "c": "z" }));
+    assert_eq!(
+        kept[0],
+        json!({ "_id": "1", "id": "1", "a": "x", "b": "", "c": "z" })
+    );
     let listed = entities(body, json!({ "whitelist": ["a", "c"], "blacklist": ["c"] }));
-    assert_eq!(listed, [json!({ "_id": "1", "a": "x" }), json!({ "_id": "2" })]);
-    let both = entities(body, json!({ "primary_key": ["c", "id"], "blacklist": ["a", "b", "c", "id"] }));
+    assert_eq!(
+        listed,
+        [json!({ "_id": "1", "a": "x" }), json!({ "_id": "2" })]
+    );
+    let both = entities(
+        body,
+        json!({ "primary_key": ["c", "id"], "blacklist": ["a", "b", "c", "id"] }),
+    );
     assert_eq!(both, [json!({ "_id": "z:1" }), json!({ "_id": "z:2" })]);
 }
 
@@ -79,10 +88,16 @@ fn columns_become_properties_as_the_lists_say() {
 fn names_come_from_the_header_or_the_configuration() {
     let named = entities("x,y\n1,a\n", json!({ "field_names": ["id", "n"] }));
     assert_eq!(named, [json!({ "_id": "1", "id": "1", "n": "a" })]);
-    let bare = entities("1,a\n2,b\n", json!({ "field_names": ["id", "n"], "has_header": false }));
+    let bare = entities(
+        "1,a\n2,b\n",
+        json!({ "field_names": ["id", "n"], "has_header": false }),
+    );
     assert_eq!(bare.len(), 2);
     let words = failure_at_open(json!({ "has_header": false }));
-    assert!(words.starts_with("$.source.field_names: expected the names of the columns"), "{words}");
+    assert!(
+        words.starts_with("$.source.field_names: expected the names of the columns"),
+        "{words}"
+    );
     assert_eq!(entities("", json!({})), [] as [Json; 0]);
     assert_eq!(entities("id,a\n", json!({})), [] as [Json; 0]);
 }
@@ -99,11 +114,23 @@ fn failure_at_open(more: Json) -> String {
 fn dialects_are_guessed_or_named() {
     let expected = [json!({ "_id": "1", "id": "1", "n": "a,b" })];
     assert_eq!(entities("id;n\r\n1;a,b\r\n", json!({})), expected);
-    assert_eq!(entities("id\tn\n1\ta,b\n", json!({ "dialect": "excel_tab" })), expected);
-    assert_eq!(entities("id||n\n1||a,b\n", json!({ "delimiter": "||" })), expected);
-    let fixed = entities("id;n\n1;2\n", json!({ "auto_dialect": false, "primary_key": "id;n" }));
+    assert_eq!(
+        entities("id\tn\n1\ta,b\n", json!({ "dialect": "excel_tab" })),
+        expected
+    );
+    assert_eq!(
+        entities("id||n\n1||a,b\n", json!({ "delimiter": "||" })),
+        expected
+    );
+    let fixed = entities(
+        "id;n\n1;2\n",
+        json!({ "auto_dialect": false, "primary_key": "id;n" }),
+    );
     assert_eq!(fixed, [json!({ "_id": "1;2", "id;n": "1;2" })]);
-    let given = entities("id;n\n1;a,b\n", json!({ "dialect": "excel", "delimiter": ";" }));
+    let given = entities(
+        "id;n\n1;a,b\n",
+        json!({ "dialect": "excel", "delimiter": ";" }),
+    );
     assert_eq!(given, expected);
 }
 
@@ -117,7 +144,10 @@ fn quotes_line_ends_and_marks_are_no_trouble() {
             json!({ "_id": "2", "id": "2", "n": "," }),
         ]
     );
-    let utf16: Vec<u8> = "\u{feff}id,n\n1,å\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let utf16: Vec<u8> = "\u{feff}id,n\n1,å\n"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
     let read = pull(&utf16, json!({})).1.unwrap();
     assert_eq!(content(&read), [json!({ "_id": "1", "id": "1", "n": "å" })]);
 }
@@ -137,36 +167,91 @@ fn deleted_rows_and_reserved_names() {
 #[test]
 fn what_is_wrong_is_told_with_its_place() {
     for (body, more, words) in [
-        (&b"id,n\n1,a\n,b\n"[..], json!({}), "line 3, field 1: expected a value in the column \"id\""),
-        (b"id,n\n1,a,x\n", json!({ "dialect": "excel" }), "line 2, field 3: expected no value, as there are 2 columns"),
-        (b"id,n\n\n1,\"a\n", json!({}), "line 3, field 2: expected a quote that closes"),
-        (b"ID,n\n1,a\n", json!({}), "expected the names of columns, found \"id\", which is none of \"ID\", \"n\""),
+        (
+            &b"id,n\n1,a\n,b\n"[..],
+            json!({}),
+            "line 3, field 1: expected a value in the column \"id\"",
+        ),
+        (
+            b"id,n\n1,a,x\n",
+            json!({ "dialect": "excel" }),
+            "line 2, field 3: expected no value, as there are 2 columns",
+        ),
+        (
+            b"id,n\n\n1,\"a\n",
+            json!({}),
+            "line 3, field 2: expected a quote that closes",
+        ),
+        (
+            b"ID,n\n1,a\n",
+            json!({}),
+            "expected the names of columns, found \"id\", which is none of \"ID\", \"n\"",
+        ),
         (b"id,n,n\n1,a,b\n", json!({}), "found \"n\" twice"),
-        (b"id,n\n1,\xe5\n", json!({}), "line 2, column 3: expected text in the encoding utf-8"),
-        (b"id,n\n1,a\0\n", json!({}), "line 2, column 4: expected text, found a null character"),
-        (b"id,,\n1,,x\n", json!({ "delimiter": "," }), "line 2, field 3: expected no value"),
+        (
+            b"id,n\n1,\xe5\n",
+            json!({}),
+            "line 2, column 3: expected text in the encoding utf-8",
+        ),
+        (
+            b"id,n\n1,a\0\n",
+            json!({}),
+            "line 2, column 4: expected text, found a null character",
+        ),
+        (
+            b"id,,\n1,,x\n",
+            json!({ "delimiter": "," }),
+            "line 2, field 3: expected no value",
+        ),
     ] {
         let found = failure(body, more);
         assert!(found.contains(words), "{words:?} in {found}");
-        assert!(found.starts_with("pipe \"p\": GET http://127.0.0.1:"), "{found}");
+        assert!(
+            found.starts_with("pipe \"p\": GET http://127.0.0.1:"),
+            "{found}"
+        );
     }
     // Fields that are not there, or empty ones too many, hold nothing that could be lost.
     let ragged = entities("id,a,b,\n1\n2,x,,,,\n", json!({}));
-    assert_eq!(ragged, [json!({ "_id": "1", "id": "1" }), json!({ "_id": "2", "id": "2", "a": "x" })]);
+    assert_eq!(
+        ragged,
+        [
+            json!({ "_id": "1", "id": "1" }),
+            json!({ "_id": "2", "id": "2", "a": "x" })
+        ]
+    );
     let escaped = entities("id,n\n1,a\0\n", json!({ "escape_null_bytes": true }));
     assert_eq!(escaped[0]["n"], "a\\0");
-    let replaced = pull(b"id,n\n1,\xe5\n", json!({ "decode_error_strategy": "replace" }));
+    let replaced = pull(
+        b"id,n\n1,\xe5\n",
+        json!({ "decode_error_strategy": "replace" }),
+    );
     assert_eq!(content(&replaced.1.unwrap())[0]["n"], "\u{fffd}");
 }
 
 #[test]
 fn configurations_that_cannot_be_are_refused() {
     for (more, words) in [
-        (json!({ "encoding": "klingon" }), "$.source.encoding: expected the name of an encoding"),
-        (json!({ "primary_key": [] }), "$.source.primary_key: expected the name of the column"),
-        (json!({ "primary_key": 1 }), "$.source.primary_key: expected a list of names, found 1"),
-        (json!({ "dialect": "odd" }), "$.source.dialect: expected excel"),
-        (json!({ "delimiter": "" }), "$.source.delimiter: expected a delimiter"),
+        (
+            json!({ "encoding": "klingon" }),
+            "$.source.encoding: expected the name of an encoding",
+        ),
+        (
+            json!({ "primary_key": [] }),
+            "$.source.primary_key: expected the name of the column",
+        ),
+        (
+            json!({ "primary_key": 1 }),
+            "$.source.primary_key: expected a list of names, found 1",
+        ),
+        (
+            json!({ "dialect": "odd" }),
+            "$.source.dialect: expected excel",
+        ),
+        (
+            json!({ "delimiter": "" }),
+            "$.source.delimiter: expected a delimiter",
+        ),
     ] {
         let found = failure_at_open(more);
         assert!(found.starts_with(words), "{words:?} in {found}");
@@ -182,7 +267,11 @@ fn a_body_that_breaks_off_is_a_failed_read() {
     let mut source = world.source(config, full()).unwrap();
     let failure = read_all(&mut *source, 2).unwrap_err();
     assert_eq!(failure.class, tahini_hub::Class::Transient);
-    assert!(failure.message.contains("broken off"), "{}", failure.message);
+    assert!(
+        failure.message.contains("broken off"),
+        "{}",
+        failure.message
+    );
 }
 
 /// A document of these entities, by the effective configuration of its sink.
@@ -201,7 +290,10 @@ pub fn published(name: &str, sink: &Json, entities: &[Json]) -> Result<Vec<u8>, 
 }
 
 fn csv(more: Json, entities: &[Json]) -> String {
-    let sink = merged(json!({ "type": "csv_endpoint", "columns": ["_id", "a", "b"] }), more);
+    let sink = merged(
+        json!({ "type": "csv_endpoint", "columns": ["_id", "a", "b"] }),
+        more,
+    );
     String::from_utf8(published("csv", &sink, entities).unwrap()).unwrap()
 }
 
@@ -272,7 +364,8 @@ fn fields_are_quoted_as_python_quotes_them() {
 fn encodings_and_marks_are_those_that_were_asked_for() {
     let rows = [json!({ "_id": "1", "a": "blåbær", "b": "ę" })];
     let bytes = |more: Json| {
-        let sink = json!({ "type": "csv_endpoint", "columns": ["a", "b"], "include_header": false });
+        let sink =
+            json!({ "type": "csv_endpoint", "columns": ["a", "b"], "include_header": false });
         published("csv", &merged(sink, more), &rows)
     };
     let latin = json!({ "encoding": "iso-8859-1" });
@@ -283,11 +376,23 @@ fn encodings_and_marks_are_those_that_were_asked_for() {
     assert_eq!(bytes(mark).unwrap(), "\u{feff}blåbær,ę\r\n".as_bytes());
     let both = json!({ "byte_order_mark": true, "encoding": "latin-1" });
     let failure = bytes(both).unwrap_err().message;
-    assert!(failure.starts_with("$.sink.byte_order_mark: expected false"), "{failure}");
+    assert!(
+        failure.starts_with("$.sink.byte_order_mark: expected false"),
+        "{failure}"
+    );
     for (more, words) in [
-        (json!({ "columns": [] }), "$.sink.columns: expected a list of at least one name"),
-        (json!({ "delimiter": "ab" }), "$.sink.delimiter: expected one character, found \"ab\""),
-        (json!({ "quoting": "some" }), "$.sink.quoting: expected all, minimal"),
+        (
+            json!({ "columns": [] }),
+            "$.sink.columns: expected a list of at least one name",
+        ),
+        (
+            json!({ "delimiter": "ab" }),
+            "$.sink.delimiter: expected one character, found \"ab\"",
+        ),
+        (
+            json!({ "quoting": "some" }),
+            "$.sink.quoting: expected all, minimal",
+        ),
     ] {
         let failure = bytes(more).unwrap_err().message;
         assert!(failure.starts_with(words), "{failure}");
@@ -300,8 +405,15 @@ fn what_is_published_can_be_read_again() {
         json!({ "_id": "1", "id": "1", "n": "a,\"b\";\n'c'\r\nd", "m": "  spaced  " }),
         json!({ "_id": "2", "id": "2", "n": "\\", "m": "å€😀" }),
     ];
-    for more in [json!({}), json!({ "quoting": "all" }), json!({ "delimiter": ";" })] {
-        let sink = merged(json!({ "type": "csv_endpoint", "columns": ["id", "n", "m"] }), more);
+    for more in [
+        json!({}),
+        json!({ "quoting": "all" }),
+        json!({ "delimiter": ";" }),
+    ] {
+        let sink = merged(
+            json!({ "type": "csv_endpoint", "columns": ["id", "n", "m"] }),
+            more,
+        );
         let bytes = published("csv", &sink, &rows).unwrap();
         assert_eq!(content(&pull(&bytes, json!({})).1.unwrap()), rows);
     }

@@ -76,19 +76,43 @@ fn frames_deleted_entities_and_escapes() {
 #[test]
 fn other_shapes_are_refused_with_their_path() {
     for (entity, words) in [
-        (json!({ "_id": "1", "a": "b" }), "entity \"1\": expected exactly one property like \"<name>\", found none"),
-        (json!({ "_id": "1", "<a>": "", "<b>": "" }), "found both \"<a>\" and \"<b>\""),
-        (json!({ "_id": "1", "<a>": [{ "<b>": { "x": "y" } }] }), "in <a><b>: expected exactly one property"),
-        (json!({ "_id": "1", "<1a>": "" }), "in <1a>: expected the name of an element"),
-        (json!({ "_id": "1", "a b": "", "<a>": "" }), "in <a>: expected the name of an attribute, found \"a b\""),
-        (json!({ "_id": "1", "l": [1], "<a>": "" }), "in <a>: expected one value for an attribute, found a list in \"l\""),
+        (
+            json!({ "_id": "1", "a": "b" }),
+            "entity \"1\": expected exactly one property like \"<name>\", found none",
+        ),
+        (
+            json!({ "_id": "1", "<a>": "", "<b>": "" }),
+            "found both \"<a>\" and \"<b>\"",
+        ),
+        (
+            json!({ "_id": "1", "<a>": [{ "<b>": { "x": "y" } }] }),
+            "in <a><b>: expected exactly one property",
+        ),
+        (
+            json!({ "_id": "1", "<1a>": "" }),
+            "in <1a>: expected the name of an element",
+        ),
+        (
+            json!({ "_id": "1", "a b": "", "<a>": "" }),
+            "in <a>: expected the name of an attribute, found \"a b\"",
+        ),
+        (
+            json!({ "_id": "1", "l": [1], "<a>": "" }),
+            "in <a>: expected one value for an attribute, found a list in \"l\"",
+        ),
     ] {
         let failure = xml(json!({}), &[entity]).unwrap_err();
         assert!(failure.contains(words), "{words:?} in {failure}");
     }
     for (sink, words) in [
-        (json!({ "wrapper": "a b" }), "$.sink.wrapper: expected the name of an element"),
-        (json!({ "root-attributes": { "a": [] } }), "$.sink.root-attributes.a: expected text"),
+        (
+            json!({ "wrapper": "a b" }),
+            "$.sink.wrapper: expected the name of an element",
+        ),
+        (
+            json!({ "root-attributes": { "a": [] } }),
+            "$.sink.root-attributes.a: expected text",
+        ),
     ] {
         let failure = xml(sink, &[]).unwrap_err();
         assert!(failure.starts_with(words), "{failure}");
@@ -119,7 +143,11 @@ fn the_transform_puts_the_text_into_a_property() {
     );
     let once = apply(roots.clone(), &[manual()]).unwrap();
     assert_eq!(once, [expected.clone()]);
-    assert_eq!(apply(roots, &once).unwrap(), [expected], "rendering again changes nothing");
+    assert_eq!(
+        apply(roots, &once).unwrap(),
+        [expected],
+        "rendering again changes nothing"
+    );
     let deleted = [json!({ "_id": "1", "_deleted": true, "<a>": "" })];
     assert_eq!(apply(json!({}), &deleted).unwrap(), deleted);
     let trigger = json!({ "trigger_on": { "key": "kind", "value": "x*" } });
@@ -147,7 +175,8 @@ fn pull(body: &[u8], more: Json) -> Result<Vec<Json>, String> {
     let read = world
         .source(config, full())
         .and_then(|mut source| read_all(&mut *source, 2));
-    read.map(|batch| content(&batch)).map_err(|failure| failure.message)
+    read.map(|batch| content(&batch))
+        .map_err(|failure| failure.message)
 }
 
 #[test]
@@ -155,34 +184,64 @@ fn elements_become_entities() {
     let body = "<?xml version='1.0' encoding='ISO-8859-1'?><list at='noon'>\
         <p id='1'><name>Bl\u{e5}</name><phone kind='home'>1</phone><phone>2</phone></p>\
         <p id='2'>text<_deleted>true</_deleted></p><p id='3'/></list>";
-    let latin: Vec<u8> = body.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+    let latin: Vec<u8> = body
+        .chars()
+        .map(|c| u8::try_from(u32::from(c)).unwrap())
+        .collect();
     let expected = [
         json!({ "_id": "1", "@id": "1", "name": "Blå", "phone": [{ "@kind": "home", "#text": "1" }, "2"] }),
         json!({ "_id": "2", "@id": "2", "#text": "text" }),
         json!({ "_id": "3", "@id": "3" }),
     ];
     assert_eq!(pull(&latin, json!({})).unwrap(), expected);
-    assert_eq!(pull(&latin, json!({ "element": "list/p" })).unwrap(), expected);
-    assert_eq!(pull(&latin, json!({ "element": "list/q" })).unwrap(), [] as [Json; 0]);
+    assert_eq!(
+        pull(&latin, json!({ "element": "list/p" })).unwrap(),
+        expected
+    );
+    assert_eq!(
+        pull(&latin, json!({ "element": "list/q" })).unwrap(),
+        [] as [Json; 0]
+    );
     let nested = "<a><b><k><n>7</n></k><m>x</m></b></a>";
     let keyed = pull(nested.as_bytes(), json!({ "primary_key": ["k/n", "m"] })).unwrap();
-    assert_eq!(keyed, [json!({ "_id": "7:x", "k": { "n": "7" }, "m": "x" })]);
-    let utf16: Vec<u8> = "<a><b id='å'/></a>".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    assert_eq!(pull(&utf16, json!({})).unwrap(), [json!({ "_id": "å", "@id": "å" })]);
+    assert_eq!(
+        keyed,
+        [json!({ "_id": "7:x", "k": { "n": "7" }, "m": "x" })]
+    );
+    let utf16: Vec<u8> = "<a><b id='å'/></a>"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    assert_eq!(
+        pull(&utf16, json!({})).unwrap(),
+        [json!({ "_id": "å", "@id": "å" })]
+    );
 }
 
 #[test]
 fn documents_that_are_wrong_or_dangerous_are_refused() {
     let bomb = "<!DOCTYPE a [<!ENTITY x \"ha\"><!ENTITY y \"&x;&x;&x;\">]><a><b id='1'>&y;</b></a>";
     for (body, words) in [
-        (bomb, "line 1: expected a document without declarations of its own"),
+        (
+            bomb,
+            "line 1: expected a document without declarations of its own",
+        ),
         ("<a>\n<b id='1'>\n</a>", "line 3: expected well-formed XML"),
-        ("<a>\n<b/>\n</a>", "line 2: expected text in \"@id\", which is (a part of) the id, found nothing"),
-        ("<?xml version='1.0' encoding='klingon'?><a/>", "it says \"klingon\""),
+        (
+            "<a>\n<b/>\n</a>",
+            "line 2: expected text in \"@id\", which is (a part of) the id, found nothing",
+        ),
+        (
+            "<?xml version='1.0' encoding='klingon'?><a/>",
+            "it says \"klingon\"",
+        ),
         ("{\"error\": true}", "expected an XML document"),
     ] {
         let failure = pull(body.as_bytes(), json!({})).unwrap_err();
         assert!(failure.contains(words), "{words:?} in {failure}");
-        assert!(failure.starts_with("pipe \"p\": GET http://127.0.0.1:"), "{failure}");
+        assert!(
+            failure.starts_with("pipe \"p\": GET http://127.0.0.1:"),
+            "{failure}"
+        );
     }
 }

@@ -64,7 +64,10 @@ fn csv_sink(sink: &Map<String, Json>, path: &JsonPath, problems: &mut Vec<Proble
         problems.push(Problem::error(path.name("columns"), message));
     }
     let encoding = text(sink, "encoding").unwrap_or("utf-8");
-    let is_utf8 = encoding.to_ascii_lowercase().replace(['_', ' ', '-'], "").starts_with("utf8");
+    let is_utf8 = encoding
+        .to_ascii_lowercase()
+        .replace(['_', ' ', '-'], "")
+        .starts_with("utf8");
     let marks = sink.get("byte_order_mark").and_then(Json::as_bool) == Some(true);
     if marks && !is_utf8 && !encoding.contains('$') {
         let message = format!("only UTF-8 has this mark, and the encoding is {encoding:?}");

@@ -355,7 +355,9 @@ pub async fn of_pipe(node: Arc<Node>, live: Arc<LivePipe>, wanted: Wanted) -> An
         move || {
             let mut out = Outgoing { send, runtime, out };
             let outcome = read_pipe(&node, &live, (stage, since, limit), &cancel, &mut out);
-            let last = outcome.and_then(|()| out.out.end()).map(|()| out.out.take());
+            let last = outcome
+                .and_then(|()| out.out.end())
+                .map(|()| out.out.take());
             let secrets = node.assembly.secrets.as_ref();
             out.send(last.map_err(|failure| failure.hiding(secrets)));
             drop(watch);

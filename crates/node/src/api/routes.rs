@@ -5,8 +5,8 @@ mod row;
 
 use super::{
     Access, Handle, Param, Route, Verb, backups, components, config, datasets, entities,
-    entity_types, env, indexes, language, merge, page, pipes, preview, publishers, pump,
-    receivers, secrets, status, systems,
+    entity_types, env, indexes, language, merge, page, pipes, preview, publishers, pump, receivers,
+    secrets, status, systems,
 };
 use row::{admin, body, form, open, path, proxied, query, route};
 
@@ -358,14 +358,25 @@ pub static ROUTES: &[Route] = &[
     route(
         Verb::Get,
         "/api/publishers/{pipe_id}/csv",
-        &[PIPE, query("since"), query("limit"), query("linked_excel_file")],
+        &[
+            PIPE,
+            query("since"),
+            query("limit"),
+            query("linked_excel_file"),
+        ],
         Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "csv"))),
         "What a pipe publishes, as CSV.",
     ),
     route(
         Verb::Get,
         "/api/publishers/{pipe_id}/csv/{filename}",
-        &[PIPE, path("filename"), query("since"), query("limit"), query("linked_excel_file")],
+        &[
+            PIPE,
+            path("filename"),
+            query("since"),
+            query("limit"),
+            query("linked_excel_file"),
+        ],
         Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "csv"))),
         "What a pipe publishes, as CSV under a file name.",
     ),
@@ -373,9 +384,7 @@ pub static ROUTES: &[Route] = &[
         Verb::Options,
         "/api/publishers/{pipe_id}/csv/",
         &[PIPE],
-        Handle::Now(|_, call| {
-            publishers::document_options(call, "/api/publishers/{pipe_id}/csv")
-        }),
+        Handle::Now(|_, call| publishers::document_options(call, "/api/publishers/{pipe_id}/csv")),
         "The methods that can be used with it.",
     ),
     route(
@@ -419,9 +428,7 @@ pub static ROUTES: &[Route] = &[
         Verb::Options,
         "/api/publishers/{pipe_id}/xml/",
         &[PIPE],
-        Handle::Now(|_, call| {
-            publishers::document_options(call, "/api/publishers/{pipe_id}/xml")
-        }),
+        Handle::Now(|_, call| publishers::document_options(call, "/api/publishers/{pipe_id}/xml")),
         "The methods that can be used with it.",
     ),
     Route {

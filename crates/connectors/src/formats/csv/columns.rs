@@ -109,7 +109,11 @@ impl Wanted {
 const SHOWN: usize = 20;
 
 fn shown(names: &[&str]) -> String {
-    let first: Vec<String> = names.iter().take(SHOWN).map(|name| format!("{name:?}")).collect();
+    let first: Vec<String> = names
+        .iter()
+        .take(SHOWN)
+        .map(|name| format!("{name:?}"))
+        .collect();
     let rest = match names.len().checked_sub(SHOWN) {
         Some(rest) if rest > 0 => format!(" and {rest} more"),
         _ => String::new(),

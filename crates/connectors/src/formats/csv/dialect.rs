@@ -74,7 +74,11 @@ pub(super) fn guess(sample: &str, whole: bool, known: Known<'_>) -> Dialect {
             };
             // An apostrophe at the start of a name makes no quote.
             let is_taken = quote == b'"' || fit.quoted;
-            if is_taken && best.as_ref().is_none_or(|(known, _)| fit.is_better_than(known)) {
+            if is_taken
+                && best
+                    .as_ref()
+                    .is_none_or(|(known, _)| fit.is_better_than(known))
+            {
                 best = Some((fit, dialect));
             }
         }
@@ -150,7 +154,11 @@ mod tests {
 
     fn guessed(sample: &str) -> (String, char, bool) {
         let dialect = guess(sample, true, Known::default());
-        (dialect.delimiter, char::from(dialect.quote), dialect.skip_space)
+        (
+            dialect.delimiter,
+            char::from(dialect.quote),
+            dialect.skip_space,
+        )
     }
 
     #[test]
@@ -175,9 +183,10 @@ mod tests {
 
     #[test]
     fn what_is_known_goes_first() {
-        let sample = "1,5;2,5;x\n2,5;3,5;y\n";
+        let sample = "1,5;a,b\n2,5;c,d\n";
+        assert_eq!(guess(sample, true, Known::default()).delimiter, ",");
         let known = Known {
-            width: Some(3),
+            width: Some(2),
             ..Known::default()
         };
         assert_eq!(guess(sample, true, known).delimiter, ";");

@@ -170,7 +170,10 @@ impl<R: Read> Rows<R> {
                 return Ok(());
             }
             if row.text.len() > MAX_ROW_BYTES {
-                return Err(too_long(row.line, (state == State::Quoted).then_some(opened)));
+                return Err(too_long(
+                    row.line,
+                    (state == State::Quoted).then_some(opened),
+                ));
             }
             match state {
                 State::Start if self.front() == self.dialect.quote => {
@@ -288,9 +291,9 @@ fn unclosed((line, field): (u64, usize)) -> Failure {
 fn too_long(line: u64, opened: Option<(u64, usize)>) -> Failure {
     let mib = MAX_ROW_BYTES >> 20;
     let why = match opened {
-        Some((line, field)) => format!(
-            "; the quote that opens field {field} on line {line} is perhaps never closed"
-        ),
+        Some((line, field)) => {
+            format!("; the quote that opens field {field} on line {line} is perhaps never closed")
+        }
         None => String::new(),
     };
     Failure::entity(format!(
@@ -348,7 +351,10 @@ mod tests {
             ("a,b\r1,2", vec![vec!["a", "b"], vec!["1", "2"]]),
             ("a,\n,\n", vec![vec!["a", ""], vec!["", ""]]),
             ("\n\na\n\r\n\nb\n", vec![vec!["a"], vec!["b"]]),
-            ("\"a\"\"b\",\"c\nd\",\"e,f\"\n", vec![vec!["a\"b", "c\nd", "e,f"]]),
+            (
+                "\"a\"\"b\",\"c\nd\",\"e,f\"\n",
+                vec![vec!["a\"b", "c\nd", "e,f"]],
+            ),
             ("\"a\r\nb\"\r\nc\r\n", vec![vec!["a\r\nb"], vec!["c"]]),
             ("a\"b,\"c\"d,e\"\"\n", vec![vec!["a\"b", "cd", "e\"\""]]),
             ("\"\"\nx\n", vec![vec![""], vec!["x"]]),
@@ -363,14 +369,20 @@ mod tests {
 
     #[test]
     fn delimiters_may_be_any_text() {
-        assert_eq!(rows("a||b|c||\n", &dialect("||")).unwrap(), [["a", "b|c", ""]]);
+        assert_eq!(
+            rows("a||b|c||\n", &dialect("||")).unwrap(),
+            [["a", "b|c", ""]]
+        );
         assert_eq!(rows("a§b¤c§\n", &dialect("§")).unwrap(), [["a", "b¤c", ""]]);
         assert_eq!(rows("a|", &dialect("||")).unwrap(), [["a|"]]);
         let spaced = Dialect {
             skip_space: true,
             ..Dialect::excel()
         };
-        assert_eq!(rows("a,  \"b,c\", d\n", &spaced).unwrap(), [["a", "b,c", "d"]]);
+        assert_eq!(
+            rows("a,  \"b,c\", d\n", &spaced).unwrap(),
+            [["a", "b,c", "d"]]
+        );
     }
 
     #[test]
@@ -386,6 +398,9 @@ mod tests {
         let text = Text::new(endless, Charset::utf8(), Manners::default());
         let mut rows = Rows::new(text, Dialect::excel());
         let failure = rows.next(&mut Row::default()).unwrap_err().message;
-        assert!(failure.starts_with("line 1: expected a row of at most 64 MiB"), "{failure}");
+        assert!(
+            failure.starts_with("line 1: expected a row of at most 64 MiB"),
+            "{failure}"
+        );
     }
 }

@@ -142,7 +142,10 @@ impl Style {
             quote: opt_char(props, "quotechar")?.unwrap_or('"'),
             doublequote,
             escape: escape.or((!doublequote).then_some('\\')),
-            terminator: props.opt_str("lineterminator")?.unwrap_or("\r\n").to_owned(),
+            terminator: props
+                .opt_str("lineterminator")?
+                .unwrap_or("\r\n")
+                .to_owned(),
         })
     }
 

@@ -136,7 +136,10 @@ impl<R: Read> Elements<R> {
                     return Err(failure);
                 }
                 Err(match lines.is_exhausted() {
-                    true => format!("an element of at most {} MiB, found a longer one", MAX_ENTITY_BYTES >> 20),
+                    true => format!(
+                        "an element of at most {} MiB, found a longer one",
+                        MAX_ENTITY_BYTES >> 20
+                    ),
                     false => format!("well-formed XML, found: {words}"),
                 })
             }
@@ -192,9 +195,7 @@ impl<R: Read> Elements<R> {
                 "the end of {} open elements, found the end of the document",
                 self.depth
             )),
-            Event::Eof if !self.root_seen => {
-                Err("an XML document, found no element".to_owned())
-            }
+            Event::Eof if !self.root_seen => Err("an XML document, found no element".to_owned()),
             Event::Eof => Ok(Found::End),
             Event::DocType(_) | Event::Decl(_) | Event::PI(_) | Event::Comment(_) => {
                 Ok(Found::Nothing)
@@ -226,7 +227,9 @@ impl<R: Read> Elements<R> {
             self.line = self.reader.get_ref().line();
         }
         if self.open.len() == MAX_DEPTH {
-            return Err(format!("elements at most {MAX_DEPTH} deep, found deeper ones"));
+            return Err(format!(
+                "elements at most {MAX_DEPTH} deep, found deeper ones"
+            ));
         }
         let mut node = Node {
             name: name.into(),
@@ -328,24 +331,42 @@ mod tests {
         ];
         assert_eq!(read(document, None).unwrap(), expected);
         assert_eq!(read(document, Some("rows/row")).unwrap(), expected);
-        assert_eq!(read(document, Some("rows/row/deep")).unwrap(), expected[3..].iter().map(|e| e["deep"].clone()).collect::<Vec<_>>());
+        assert_eq!(
+            read(document, Some("rows/row/deep")).unwrap(),
+            expected[3..]
+                .iter()
+                .map(|e| e["deep"].clone())
+                .collect::<Vec<_>>()
+        );
         assert_eq!(read(document, Some("other/row")).unwrap(), [] as [Json; 0]);
-        assert_eq!(read("<a><n>1</n></a>", Some("a")).unwrap(), [json!({"n": "1"})]);
+        assert_eq!(
+            read("<a><n>1</n></a>", Some("a")).unwrap(),
+            [json!({"n": "1"})]
+        );
         let mixed = "<a><b><c>1</c></b><d><c>2</c></d><b><c>3</c></b></a>";
-        assert_eq!(read(mixed, Some("a/b/c")).unwrap(), [json!("1"), json!("3")]);
+        assert_eq!(
+            read(mixed, Some("a/b/c")).unwrap(),
+            [json!("1"), json!("3")]
+        );
     }
 
     #[test]
     fn what_is_no_whole_document_is_refused_with_its_line() {
         for (document, words) in [
-            ("<a>\n<b>1</b>\n<b>2</b>", "line 3: expected the end of 1 open elements"),
+            (
+                "<a>\n<b>1</b>\n<b>2</b>",
+                "line 3: expected the end of 1 open elements",
+            ),
             ("<a>\n<b></c></a>", "line 2: expected well-formed XML"),
             ("<a/>\n<b/>", "line 2: expected one outermost element"),
             ("hello", "line 1: expected an XML document, found \"hello\""),
             ("", "line 1: expected an XML document, found no element"),
             ("<a><b>&evil;</b></a>", "found &evil;"),
             ("<a><b x='&evil;'/></a>", "line 1: expected well-formed XML"),
-            ("<a><b x='1' x='2'/></a>", "line 1: expected well-formed XML"),
+            (
+                "<a><b x='1' x='2'/></a>",
+                "line 1: expected well-formed XML",
+            ),
             (
                 "<!DOCTYPE a [<!ENTITY e 'x'><!ENTITY f '&e;&e;'>]>\n<a><b>&f;</b></a>",
                 "expected a document without declarations",

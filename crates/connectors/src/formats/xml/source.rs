@@ -208,7 +208,13 @@ impl XmlSource {
 /// Elements may have the names of fields that belong to the hub.
 fn unreserved(mut properties: Dict) -> Dict {
     const RESERVED: &[&str] = &[
-        "_id", "_deleted", "_updated", "_previous", "_ts", "_hash", "_filtered",
+        "_id",
+        "_deleted",
+        "_updated",
+        "_previous",
+        "_ts",
+        "_hash",
+        "_filtered",
     ];
     properties.retain(|name, _| !RESERVED.contains(&name));
     properties
@@ -218,7 +224,11 @@ fn element(props: Props<'_>) -> Result<Option<Vec<String>>, Failure> {
     let Some(path) = props.opt_str("element")? else {
         return Ok(None);
     };
-    let names: Vec<String> = path.trim_matches('/').split('/').map(str::to_owned).collect();
+    let names: Vec<String> = path
+        .trim_matches('/')
+        .split('/')
+        .map(str::to_owned)
+        .collect();
     if !names.iter().all(|name| is_name(name)) {
         let expected = "names of elements with / between them";
         return Err(props.wrong("element", expected, props.get("element")));
@@ -258,7 +268,9 @@ fn declared(start: &[u8]) -> Result<Charset, Failure> {
     }
     let text = String::from_utf8_lossy(start);
     let text = text.trim_start_matches('\u{feff}');
-    let Some((declaration, _)) = text.strip_prefix("<?xml").and_then(|it| it.split_once("?>"))
+    let Some((declaration, _)) = text
+        .strip_prefix("<?xml")
+        .and_then(|it| it.split_once("?>"))
     else {
         return Ok(Charset::utf8());
     };

@@ -73,7 +73,9 @@ impl Transform for Rendering {
             self.frame.begin(&mut text);
             self.frame.put(&entity, &mut text)?;
             self.frame.end(&mut text);
-            entity.properties.set(self.property.as_str(), Value::string(text));
+            entity
+                .properties
+                .set(self.property.as_str(), Value::string(text));
             out.push_entity(&entity)
                 .map_err(|error| Failure::entity(error.to_string()).with_entity(entity))?;
         }
