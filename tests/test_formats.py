@@ -22,8 +22,8 @@ from nodes import Node
 TAHINI = os.environ["TAHINI"]
 MB = 1 << 20
 # A node with nothing to do has about 20 MB.
-MEMORY = 160 * MB
-LARGE = 256 * MB
+MEMORY = 128 * MB
+LARGE = 192 * MB
 PIECES = ["a", "1", "-2.5", "", " ", ",", ";", '"', '""', "'", "\\", "\n", "\r\n", "å", "€", "😀", "\t", "|", "x" * 40]
 ERRORS = ["backslashreplace", "xmlcharrefreplace", "replace", "ignore"]
 

@@ -54,7 +54,7 @@ fn found(
     let pipe = live.usable().map_err(refused)?;
     if pipe.kind("sink") != publication.sink {
         return Err(Failure::config(format!(
-            "test {:?}: expected a pipe whose sink is a {}, as the endpoint is {:?}, found {:?}",
+            "test {:?}: expected a pipe with the sink {}, as the endpoint is {:?}, found {:?}",
             spec.name,
             publication.sink,
             spec.endpoint,

@@ -73,7 +73,7 @@ fn a_test_of_another_endpoint_is_told() {
     project.write("expected/tags.test.json", &spec.to_string());
     let report = project.call(&["test", ".", "--json"]).json();
     for (name, words) in [
-        ("rows", "whose sink is a xml_endpoint"),
+        ("rows", "with the sink xml_endpoint"),
         ("tags", "csv or xml, found \"rdf\""),
     ] {
         let message = test_of(&report, name)["message"].as_str().unwrap();
