@@ -39,10 +39,13 @@ class Files(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        for piece in pieces:
-            if piece:
+        try:
+            for piece in filter(None, pieces):
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
-        self.wfile.write(b"0\r\n\r\n")
+            self.wfile.write(b"0\r\n\r\n")
+        except ConnectionError:
+            # The node has what it wanted.
+            self.close_connection = True
 
     def log_message(self, *_):
         pass
@@ -206,7 +209,8 @@ class Formats(unittest.TestCase):
         while piece := answer.read(MB):
             count += len(piece)
         connection.close()
-        self.assertGreater(count, MB)
+        # A workbook of so much of the same is small.
+        self.assertGreater(count, MB // 4)
 
     def within(self, node, job):
         """A job that takes longer than a moment, and what the node takes of memory meanwhile."""
