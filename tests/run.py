@@ -190,6 +190,7 @@ def test_steps():
         Step("full and damaged disks", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_disk.py"], unittest_count, env=with_node),
         Step("rescans and kills", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_rescans.py"], unittest_count, env=with_node),
         Step("joins that stay true", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_joins.py"], unittest_count, env=with_node),
+        Step("lineage, and why pipes are idle", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_lineage.py"], unittest_count, env=with_node),
         Step("backup and restore", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_backup.py"], unittest_count, env=with_node),
         Step("soak, the short one", [sys.executable, "tests/soak.py", "--tahini", str(TAHINI), "--seconds", "20"]),
         *project_steps(),

@@ -5,8 +5,8 @@ mod row;
 
 use super::{
     Access, Handle, Param, Route, Verb, backups, components, config, datasets, entities,
-    entity_types, env, indexes, language, merge, page, pipes, preview, publishers, pump, receivers,
-    secrets, status, systems,
+    entity_types, env, idle, indexes, language, lineage, merge, page, pipes, preview, publishers,
+    pump, receivers, secrets, status, systems,
 };
 use row::{admin, body, form, open, path, proxied, query, route};
 
@@ -150,6 +150,27 @@ pub static ROUTES: &[Route] = &[
         &[PIPE, body()],
         Handle::Work(preview::preview),
         "What a pipe makes of a given entity, transform by transform; nothing is written.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/hops",
+        &[PIPE],
+        Handle::Work(lineage::hops),
+        "How many entities share the keys that the pipe's hops join by.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/idle",
+        &[PIPE],
+        Handle::Work(idle::explained),
+        "Why a pipe does nothing, back to the pipes where that begins.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/lineage",
+        &[PIPE, query("property"), query("depth")],
+        Handle::Work(lineage::told),
+        "Where each property of what a pipe makes comes from, back to the sources.",
     ),
     route(
         Verb::Get,
