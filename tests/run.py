@@ -189,6 +189,7 @@ def test_steps():
         Step("connectors", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_connectors.py"], unittest_count, env=with_node, limit=20 * MINUTE),
         Step("full and damaged disks", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_disk.py"], unittest_count, env=with_node),
         Step("rescans and kills", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_rescans.py"], unittest_count, env=with_node),
+        Step("merging through the binary", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_merge.py"], unittest_count, env=with_node),
         Step("joins that stay true", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_joins.py"], unittest_count, env=with_node),
         Step("lineage, and why pipes are idle", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_lineage.py"], unittest_count, env=with_node),
         Step("backup and restore", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_backup.py"], unittest_count, env=with_node),
