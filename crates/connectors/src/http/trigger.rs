@@ -1,9 +1,11 @@
 //! `trigger_on`: which entities a transform is for.
 
-use tahini_entity::json::{Numbers, Text, from_config, write_text};
+use tahini_entity::json::{Numbers, from_config};
 use tahini_entity::{Record, Value, order};
 use tahini_hub::Failure;
 use tahini_hub::config::{Kind, Property, Props};
+
+use crate::rest::bare;
 
 /// The property that holds the trigger where `key` is not given.
 const KEY: &str = "_trigger";
@@ -82,23 +84,6 @@ impl Trigger {
             },
         }
     }
-}
-
-/// A value as its bare text.
-fn bare(value: &Value) -> String {
-    if let Value::String(text) = value {
-        return text.to_string();
-    }
-    let mut text = Vec::new();
-    write_text(
-        value,
-        Text {
-            transit: false,
-            ..Text::WIRE
-        },
-        &mut text,
-    );
-    String::from_utf8_lossy(&text).trim_matches('"').to_owned()
 }
 
 fn matches(text: &str, parts: &[String]) -> bool {

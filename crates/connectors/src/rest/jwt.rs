@@ -74,13 +74,16 @@ pub(super) fn decode_jwt(
         validation.leeway = leeway.max(0.0) as u64;
         validation.validate_exp = exp;
         validation.validate_nbf = nbf;
-        validation.validate_aud = aud && !audience.is_empty();
+        // A token for somebody else is none for us, also where nobody said who we are.
+        validation.validate_aud = aud;
         validation.required_spec_claims = HashSet::new();
-        if validation.validate_aud {
+        if aud && !audience.is_empty() {
             validation.set_audience(&audience);
+            validation.required_spec_claims.insert("aud".to_owned());
         }
         if iss && !issuer.is_empty() {
             validation.set_issuer(&issuer);
+            validation.required_spec_claims.insert("iss".to_owned());
         }
         let keys = match (key, jwks_url) {
             (Some(key), _) => vec![decoding_key(algorithms[0], &key)?],
@@ -93,8 +96,21 @@ pub(super) fn decode_jwt(
             .map_err(|error| wrong(format!("decode_jwt: {error}")))?
             .claims
     };
-    let _ = arguments.get::<Option<bool>>("verify_iat")?;
-    let _ = arguments.get::<Option<bool>>("strict_aud")?;
+    let (iat, strict) = (flag("verify_iat")?, arguments.get("strict_aud")?);
+    if iat && claims.get("iat").is_some_and(|iat| !iat.is_number()) {
+        return Err(wrong("decode_jwt: expected the claim iat to be a number"));
+    }
+    if aud && Option::unwrap_or(strict, false) {
+        let is_exact = match (claims.get("aud"), audience.as_slice()) {
+            (Some(Json::String(found)), [wanted]) => found == wanted,
+            _ => false,
+        };
+        if !is_exact {
+            return Err(wrong(
+                "decode_jwt: expected one aud, and the same as audience (strict_aud)",
+            ));
+        }
+    }
     arguments.assert_all_used()?;
     if let Some(missing) = required.iter().find(|name| !claims.contains_key(*name)) {
         return Err(wrong(format!(

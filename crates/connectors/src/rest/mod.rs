@@ -24,7 +24,7 @@ pub use sink::SINK;
 pub use source::SOURCE;
 pub use system::{RestPart, SYSTEM};
 pub use transform::TRANSFORM;
-pub(crate) use values::seen;
+pub(crate) use values::{bare, seen};
 
 use std::sync::LazyLock;
 

@@ -35,7 +35,7 @@ pub(crate) fn seen(value: &Value) -> Seen {
 }
 
 /// A value as its bare text: strings as they are, everything else as plain JSON would write it.
-pub(super) fn bare(value: &Value) -> String {
+pub(crate) fn bare(value: &Value) -> String {
     if let Value::String(text) = value {
         return text.to_string();
     }

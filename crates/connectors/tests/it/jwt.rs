@@ -67,13 +67,16 @@ fn decoded(arguments: &str, token: &str) -> Result<String, String> {
 fn a_token_is_verified_as_the_arguments_say() {
     let key = "key=secret('public')";
     for (arguments, token) in [
-        ("secret('public')".to_owned(), GOOD),
-        (key.to_owned(), GOOD),
+        ("secret('public'), verify_aud=False".to_owned(), GOOD),
+        (format!("{key}, audience='hub', strict_aud=True"), GOOD),
         (
             format!("{key}, audience='hub', issuer=['office', 'x']"),
             GOOD,
         ),
-        (format!("{key}, require=['aud', 'sub']"), GOOD),
+        (
+            format!("{key}, verify_aud=False, require=['aud', 'sub']"),
+            GOOD,
+        ),
         (format!("{key}, verify_exp=False"), OLD),
         ("verify=False".to_owned(), OLD),
         (
@@ -97,8 +100,28 @@ fn a_token_is_verified_as_the_arguments_say() {
     }
     for (arguments, token, word) in [
         (format!("{key}, audience='other'"), GOOD, "InvalidAudience"),
-        (format!("{key}, issuer='other'"), GOOD, "InvalidIssuer"),
-        (format!("{key}, require='exp'"), GOOD, "\"exp\" is missing"),
+        // It is for somebody, and nobody said that this is us.
+        (key.to_owned(), GOOD, "InvalidAudience"),
+        (
+            format!("{key}, audience=['hub', 'x'], strict_aud=True"),
+            GOOD,
+            "strict_aud",
+        ),
+        (
+            format!("{key}, audience='hub', detached_payload='{{\"sub\":\"ada\"}}'"),
+            RAW,
+            "Missing required claim: aud",
+        ),
+        (
+            format!("{key}, audience='hub', issuer='other'"),
+            GOOD,
+            "InvalidIssuer",
+        ),
+        (
+            format!("{key}, audience='hub', require='exp'"),
+            GOOD,
+            "\"exp\" is missing",
+        ),
         (key.to_owned(), OLD, "ExpiredSignature"),
         // Whoever knows the public key cannot sign with it.
         ("key='shared secret'".to_owned(), SHARED, "public RSA key"),
@@ -135,12 +158,12 @@ fn keys_are_read_where_they_are_published_and_kept_for_a_while() {
     );
     // One answer for all of them.
     let server = Server::play([Reply::ok(&set)]);
-    let arguments = format!("jwks_url='{}/keys'", server.url());
+    let arguments = format!("jwks_url='{}/keys', audience='hub'", server.url());
     for token in [GOOD, GOOD] {
         assert_eq!(decoded(&arguments, token).as_deref(), Ok("ada"));
     }
     let words = decoded(&arguments, OLD).unwrap_err();
-    assert!(words.contains("ExpiredSignature"), "{words}");
+    assert!(words.contains("Missing required claim"), "{words}");
     assert_eq!(server.seen()[0].target, "/keys");
     let words = decoded("jwks_url='http://example.com/keys'", GOOD).unwrap_err();
     assert!(words.contains("https"), "{words}");
