@@ -1,0 +1,233 @@
+//! Several pipes: what is populated, complete, joined, merged, compacted.
+
+use serde_json::json;
+use tahini_hub::pump::Request;
+use tahini_hub::{Class, Failure};
+
+use super::{chronological, first_six, four, pipe, run_p, six};
+use crate::every_moment::{Story, run};
+use crate::script::records;
+use crate::world::World;
+
+/// A run that waits for what is not populated yet.
+fn waits(world: &World, pipe: &str) -> Result<(), String> {
+    let summary = world.try_run(pipe, &Request::default());
+    match summary.map_err(|refusal| refusal.to_string())?.failure {
+        Some(Failure {
+            class: Class::Waiting,
+            ..
+        }) => Ok(()),
+        Some(failure) => Err(failure.to_string()),
+        None => Err(format!("{pipe} did not wait")),
+    }
+}
+
+#[test]
+fn datasets_are_populated_one_after_the_other() {
+    Story {
+        set_up: |world| {
+            pipe(world, json!({"_id": "p"}));
+            for (id, says) in [
+                ("late", "if-source-populated"),
+                ("always", "always"),
+                ("never", "never"),
+                ("initially", "initially"),
+                ("onload", "onload"),
+            ] {
+                let source = json!({"type": "dataset", "dataset": "p"});
+                let sink = json!({"type": "dataset", "set_initial_offset": says});
+                pipe(world, json!({"_id": id, "source": source, "sink": sink}));
+            }
+            let lookup = json!([["copy", "*"], ["add", "x", ["lookup-entity", "late", "a"]]]);
+            pipe(
+                world,
+                json!({"_id": "looks", "source": {"type": "dataset", "dataset": "always"},
+                "transform": {"type": "dtl", "rules": {"default": lookup}}}),
+            );
+        },
+        steps: &[
+            |world| run(world, "late"),
+            |world| run(world, "always"),
+            |world| waits(world, "looks"),
+            first_six,
+            |world| {
+                for pipe in ["never", "initially", "onload"] {
+                    run(world, pipe)?;
+                }
+                run(world, "always")
+            },
+            |world| run(world, "late"),
+            |world| run(world, "looks"),
+        ],
+        datasets: &[
+            "p",
+            "late",
+            "always",
+            "never",
+            "initially",
+            "onload",
+            "looks",
+        ],
+        ..Story::default()
+    }
+    .survives();
+}
+
+#[test]
+fn what_is_not_complete_is_held_back() {
+    Story {
+        set_up: |world| {
+            pipe(world, json!({"_id": "p"}));
+            pipe(world, json!({"_id": "people"}));
+            let join = json!([
+                ["copy", "*"],
+                ["add", "x", ["lookup-entity", "people", "x"]]
+            ]);
+            pipe(
+                world,
+                json!({"_id": "orders", "source": {"type": "dataset", "dataset": "p"},
+                "transform": {"type": "dtl", "rules": {"default": join}}}),
+            );
+            let source = json!({"type": "dataset", "dataset": "orders", "completeness": true});
+            pipe(
+                world,
+                json!({"_id": "out", "source": source, "sink": {"type": "scripted"}}),
+            );
+            pipe(world, json!({"_id": "kept", "source": source}));
+            world.records("people", records(&[("x", 1)]));
+        },
+        steps: &[
+            |world| run(world, "people"),
+            first_six,
+            |world| run(world, "orders"),
+            |world| {
+                run(world, "out")?;
+                run(world, "kept")
+            },
+            |world| run(world, "people"),
+            |world| {
+                world.records("p", [six(), records(&[("g", 1)])].concat());
+                run(world, "p")
+            },
+            |world| run(world, "orders"),
+            |world| {
+                run(world, "out")?;
+                run(world, "kept")
+            },
+        ],
+        datasets: &["p", "people", "orders", "kept"],
+        ..Story::default()
+    }
+    .survives();
+}
+
+#[test]
+fn what_was_joined_changes() {
+    Story {
+        set_up: |world| {
+            pipe(world, json!({"_id": "orders", "source": chronological()}));
+            pipe(
+                world,
+                json!({"_id": "customers", "source": chronological()}),
+            );
+            let hops = json!(["hops", {"datasets": ["customers c"],
+                "where": ["eq", "_S.customer", "c._id"], "return": "c.v"}]);
+            let rules = json!({"default": [["copy", "_id"], ["add", "x", hops]]});
+            pipe(
+                world,
+                json!({"_id": "p", "source": {"type": "dataset", "dataset": "orders"},
+                "transform": {"type": "dtl", "rules": rules}}),
+            );
+            let orders = (1..=4).map(|at| {
+                json!({"_id": at.to_string(), "_updated": at,
+                "customer": if at < 3 { "a" } else { "b" }})
+            });
+            world.records("orders", orders.collect());
+        },
+        steps: &[
+            |world| {
+                world.records("customers", records(&[("a", 1), ("b", 2)]));
+                run(world, "customers")?;
+                run(world, "orders")
+            },
+            run_p,
+            |world| {
+                world.records("customers", records(&[("a", 3)]));
+                run(world, "customers")
+            },
+            run_p,
+        ],
+        datasets: &["orders", "customers", "p"],
+        ..Story::default()
+    }
+    .survives();
+}
+
+#[test]
+fn what_was_merged_changes() {
+    Story {
+        set_up: |world| {
+            for id in ["one", "two"] {
+                pipe(world, json!({"_id": id, "source": chronological()}));
+            }
+            let source = json!({"type": "merge", "version": 2, "datasets": ["one o", "two t"],
+                "equality_sets": [["o.k", "t.k"]]});
+            pipe(world, json!({"_id": "p", "source": source}));
+        },
+        steps: &[
+            |world| {
+                let of = |id: &str, at: i64, k: i64| json!({"_id": id, "_updated": at, "k": k});
+                world.records("one", vec![of("a", 1, 1), of("b", 2, 2), of("c", 3, 3)]);
+                world.records("two", vec![of("x", 1, 1), of("y", 2, 2)]);
+                run(world, "one")?;
+                run(world, "two")
+            },
+            run_p,
+            |world| {
+                let of = |id: &str, at: i64, k: i64| json!({"_id": id, "_updated": at, "k": k});
+                world.records("two", vec![of("x", 3, 3), of("y", 4, 9), of("z", 5, 1)]);
+                run(world, "two")
+            },
+            run_p,
+        ],
+        datasets: &["one", "two", "p"],
+        latest_only: &["p"],
+        ..Story::default()
+    }
+    .survives();
+}
+
+#[test]
+fn old_versions_go_meanwhile() {
+    Story {
+        set_up: |world| {
+            let compaction = json!({"keep_versions": 1, "ttl_deletes_hours": 2, "retract": true});
+            world.pipe(
+                json!({"_id": "p", "compaction": compaction, "batch_size": 2,
+                "checkpoint_interval": 1}),
+            );
+            let source = json!({"type": "dataset", "dataset": "p"});
+            world.pipe(json!({"_id": "reader", "source": source, "batch_size": 2}));
+        },
+        steps: &[
+            first_six,
+            |world| {
+                world.records("p", four());
+                run(world, "p")
+            },
+            |world| run(world, "reader"),
+            |world| {
+                let mut rows = four();
+                rows[0] = json!({"_id": "b", "_updated": 2, "v": 3, "$retract": true});
+                world.records("p", rows);
+                run(world, "p")
+            },
+            |world| run(world, "reader"),
+            run_p,
+        ],
+        datasets: &["p", "reader"],
+        latest_only: &["p", "reader"],
+        ..Story::default()
+    }
+    .survives();
+}
