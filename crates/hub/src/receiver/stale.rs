@@ -1,5 +1,7 @@
 //! What a poster is told whose entity is not made from the latest version.
 
+use std::collections::HashSet;
+
 use tahini_entity::{Batch, Offset, Record};
 use tahini_store::{Snapshot, StoreError};
 
@@ -16,12 +18,17 @@ pub struct Stale {
     pub existing: Batch,
     /// The version that it was made from.
     pub ancestor: Batch,
+    /// An earlier entity of the same request has the same id: what that would have written is the
+    /// version that this one does not know.
+    pub is_twice: bool,
 }
 
 impl Stale {
     /// Finds it among rows that were refused.
     pub(super) fn find(rows: &Batch, snapshot: &dyn Snapshot) -> Result<Option<Stale>, StoreError> {
         let all: Vec<Record<'_>> = rows.iter().collect();
+        // Ids that an earlier row would have changed.
+        let mut changed: HashSet<&str> = HashSet::new();
         for some in all.chunks(AT_ONCE) {
             let ids: Vec<&str> = some.iter().filter_map(|record| record.id).collect();
             let mut latest = Batch::new();
@@ -29,13 +36,29 @@ impl Stale {
             let mut latest = latest.iter();
             for (record, found) in some.iter().zip(found) {
                 let existing = found.then(|| latest.next()).flatten();
+                let id = record.id.unwrap_or_default();
+                let is_twice = changed.contains(id);
                 let known = existing.as_ref().and_then(|it| it.meta.updated.as_ref());
-                if known != record.meta.updated.as_ref() {
-                    return Stale::of(*record, existing, snapshot).map(Some);
+                if is_twice || known != record.meta.updated.as_ref() {
+                    let stale = Stale::of(*record, existing, snapshot)?;
+                    return Ok(Some(Stale { is_twice, ..stale }));
+                }
+                if changes(record, existing.as_ref()) {
+                    changed.insert(id);
                 }
             }
         }
         Ok(None)
+    }
+
+    /// What is wrong where an id is there twice: no version that is written was overtaken.
+    pub(super) fn told_twice(&self) -> Option<StoreError> {
+        let twice = self.input.iter().next().filter(|_| self.is_twice)?;
+        Some(StoreError::Refused(format!(
+            "expected one version of entity {:?} in a request, found another one that is made \
+             from the same version",
+            twice.id.unwrap_or_default()
+        )))
     }
 
     fn of(
@@ -57,5 +80,15 @@ impl Stale {
             same.for_each(|version| stale.ancestor.push(version));
         }
         Ok(stale)
+    }
+}
+
+/// Whether a row would be a new version behind `existing`.
+fn changes(record: &Record<'_>, existing: Option<&Record<'_>>) -> bool {
+    match existing {
+        None => !record.meta.deleted,
+        Some(existing) => {
+            existing.meta.deleted != record.meta.deleted || existing.hash() != record.hash()
+        }
     }
 }

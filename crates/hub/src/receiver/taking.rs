@@ -224,11 +224,12 @@ impl Receiver<'_> {
         let rows = commit.rows;
         let (outcome, ticket) = match self.dataset.commit_within(commit, self.delay) {
             Err(error @ StoreError::Refused(_)) if self.terms.one_by_one() => {
-                let words = refused(&self.terms, error).message;
                 let stale = match self.terms.is_locked() {
                     true => Stale::find(rows, self.dataset.uncommitted()?.as_ref())?,
                     false => None,
                 };
+                let error = stale.as_ref().and_then(Stale::told_twice).unwrap_or(error);
+                let words = refused(&self.terms, error).message;
                 return Err(PostError::Outdated(words, stale.map(Box::new)));
             }
             other => other?,
