@@ -1,9 +1,9 @@
 //! What a poster is told whose entity is not made from the latest version.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use tahini_entity::{Batch, Offset, Record};
-use tahini_store::{Snapshot, StoreError};
+use tahini_store::{Seq, Snapshot, StoreError};
 
 /// Rows that are compared together.
 const AT_ONCE: usize = 1_000;
@@ -27,8 +27,9 @@ impl Stale {
     /// Finds it among rows that were refused.
     pub(super) fn find(rows: &Batch, snapshot: &dyn Snapshot) -> Result<Option<Stale>, StoreError> {
         let all: Vec<Record<'_>> = rows.iter().collect();
-        // Ids that an earlier row would have changed.
-        let mut changed: HashSet<&str> = HashSet::new();
+        // What earlier rows would have written.
+        let mut written: HashMap<&str, Version> = HashMap::new();
+        let mut next = snapshot.head().next;
         for some in all.chunks(AT_ONCE) {
             let ids: Vec<&str> = some.iter().filter_map(|record| record.id).collect();
             let mut latest = Batch::new();
@@ -37,14 +38,18 @@ impl Stale {
             for (record, found) in some.iter().zip(found) {
                 let existing = found.then(|| latest.next()).flatten();
                 let id = record.id.unwrap_or_default();
-                let is_twice = changed.contains(id);
-                let known = existing.as_ref().and_then(|it| it.meta.updated.as_ref());
-                if is_twice || known != record.meta.updated.as_ref() {
+                let before = written.get(id).copied();
+                let is_twice = before.is_some();
+                let before =
+                    before.or_else(|| existing.and_then(|it| Some(Version::of(&it, seq_of(&it)?))));
+                if record.meta.updated != before.and_then(|before| offset_of(before.seq)) {
                     let stale = Stale::of(*record, existing, snapshot)?;
                     return Ok(Some(Stale { is_twice, ..stale }));
                 }
-                if changes(record, existing.as_ref()) {
-                    changed.insert(id);
+                let now = Version::of(record, next);
+                if now.differs(before) {
+                    written.insert(id, now);
+                    next += 1;
                 }
             }
         }
@@ -83,12 +88,39 @@ impl Stale {
     }
 }
 
-/// Whether a row would be a new version behind `existing`.
-fn changes(record: &Record<'_>, existing: Option<&Record<'_>>) -> bool {
-    match existing {
-        None => !record.meta.deleted,
-        Some(existing) => {
-            existing.meta.deleted != record.meta.deleted || existing.hash() != record.hash()
+fn offset_of(seq: Seq) -> Option<Offset> {
+    i64::try_from(seq).ok().map(Offset::Int)
+}
+
+fn seq_of(record: &Record<'_>) -> Option<Seq> {
+    match record.meta.updated {
+        Some(Offset::Int(seq)) => Seq::try_from(seq).ok(),
+        _ => None,
+    }
+}
+
+/// What a commit compares of a version.
+#[derive(Clone, Copy)]
+struct Version {
+    seq: Seq,
+    hash: u128,
+    deleted: bool,
+}
+
+impl Version {
+    fn of(record: &Record<'_>, seq: Seq) -> Version {
+        Version {
+            seq,
+            hash: record.hash(),
+            deleted: record.meta.deleted,
+        }
+    }
+
+    /// Whether it would be a new version behind `before`.
+    fn differs(&self, before: Option<Version>) -> bool {
+        match before {
+            None => !self.deleted,
+            Some(before) => (before.hash, before.deleted) != (self.hash, self.deleted),
         }
     }
 }

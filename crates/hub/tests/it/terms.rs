@@ -187,8 +187,7 @@ fn an_id_that_is_posted_twice_is_told_with_what_can_be_merged() {
             vec![1],
         ),
         (json!([new(2), new(3)]), vec![]),
-        // Who takes his own first one for written has another number than that will get.
-        (json!([of("a", 2, 0), of("a", 3, 2)]), vec![1]),
+        (json!([of("a", 2, 0), of("a", 3, 7)]), vec![1]),
     ] {
         match post(&world, body.clone()) {
             Err(PostError::Outdated(words, stale)) => {
@@ -214,6 +213,14 @@ fn an_id_that_is_posted_twice_is_told_with_what_can_be_merged() {
     // The first one changes nothing, and the second is made from what is there.
     post(&world, json!([of("a", 1, 0), of("a", 2, 0)])).unwrap();
     assert_eq!(world.version_count("p"), 3);
+    // Who knows which number the first one gets may go on from it, and the stale one is another.
+    match post(&world, json!([of("a", 3, 2), of("a", 4, 3), of("b", 3, 7)])) {
+        Err(PostError::Outdated(words, stale)) => {
+            let shown = crate::script::shown(&stale.unwrap().input, Fields::ALL);
+            assert_eq!(shown[0]["_id"], "b", "{words}");
+        }
+        answer => panic!("expected to be refused, found {answer:?}"),
+    }
 }
 
 #[test]
