@@ -95,6 +95,9 @@ pub struct Posted {
     pub read: u64,
     /// Entities that changed the sink.
     pub changed: u64,
+    /// Versions that readers of the sink's dataset see since, those that were held back before
+    /// among them.
+    pub shown: u64,
     /// What the dataset has of these entities now, in the order of the request, where the sink
     /// compares versions (`enable_optimistic_locking`) and the poster needs the new ones.
     pub written: Option<Batch>,
@@ -126,7 +129,7 @@ pub fn receive(
     };
     let mut look = look::begin(&mut receiving, hub, pipe, &batch)?;
     let entities = transform(hub, pipe, batch).or_else(|error| trip::by_rules(hub, pipe, error))?;
-    let mut written = None;
+    let (mut written, mut shown) = (None, 0);
     let changed = match pipe.sink_dataset() {
         Some(name) => {
             let terms = Terms::of_pipe(pipe)?;
@@ -149,8 +152,10 @@ pub fn receive(
                 dataset: dataset.as_ref(),
                 push,
                 guard: None,
+                shown: 0,
             };
             let changed = receiver.take(&rows)?;
+            shown = receiver.shown;
             if let Some(promised) = receiver.promised.take() {
                 promised.keep(&hub.world);
             }
@@ -168,6 +173,7 @@ pub fn receive(
     Ok(Posted {
         read,
         changed,
+        shown,
         written,
     })
 }

@@ -44,7 +44,7 @@ pub async fn take(node: Arc<Node>, mut call: Call) -> Answer {
                 }
                 other => other,
             })?;
-            if posted.changed > 0
+            if posted.shown > 0
                 && let Some(dataset) = live.component.sink_dataset()
             {
                 node.scheduler.signal(dataset);
