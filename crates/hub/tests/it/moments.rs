@@ -172,7 +172,7 @@ fn a_run_that_changes_nothing_signals_nobody() {
 fn a_run_that_trips_signals_nobody() {
     let mut world = World::new();
     let mut guarded = still("in");
-    guarded["sink"] = json!({"type": "dataset", "circuit_breaker_threshold_count": 1});
+    guarded["sink"] = json!({"type": "dataset", "circuit_breaker_threshold_count": 2});
     guarded["source"] =
         json!({"type": "scripted", "supports_since": true, "is_chronological": true});
     // The run writes something before it trips.
@@ -183,7 +183,7 @@ fn a_run_that_trips_signals_nobody() {
     world.records("in", records(&[("x", 1)]));
     world.succeed("in");
     world.succeed("out");
-    world.records("in", records(&[("x", 2), ("y", 3)]));
+    world.records("in", records(&[("x", 2), ("y", 3), ("z", 4), ("w", 5)]));
     world.pipe(still("after"));
     let options = Options {
         internal: 1,
