@@ -23,6 +23,7 @@
 
 mod apply;
 mod breaker;
+mod cardinality;
 mod check;
 mod children;
 mod compaction;
@@ -36,7 +37,9 @@ mod every_moment;
 mod execution_log;
 mod faulty;
 mod full_runs;
+mod idle;
 mod indexes;
+mod lineage;
 mod lookup;
 #[allow(dead_code, reason = "the store's tests use more of it")]
 #[path = "../../../store/tests/it/lying_disk.rs"]
