@@ -129,23 +129,14 @@ pub fn receive(
     };
     let mut look = look::begin(&mut receiving, hub, pipe, &batch)?;
     let entities = transform(hub, pipe, batch).or_else(|error| trip::by_rules(hub, pipe, error))?;
-    let (mut written, mut shown) = (None, 0);
-    let changed = match pipe.sink_dataset() {
+    let posted = match pipe.sink_dataset() {
         Some(name) => {
-            let terms = Terms::of_pipe(pipe)?;
-            let mut rows = Batch::new();
-            terms.push(&mut rows, &entities).map_err(unfit)?;
             let dataset = hub.world.store.open(name, true)?;
-            if pipe.effective["sink"]["track_children"] == true
-                && let Some(tracked) = children::tracked(&rows, dataset.uncommitted()?.as_ref())?
-            {
-                rows = tracked;
-            }
-            let mut receiver = Receiver {
+            let receiver = Receiver {
                 leaving,
                 promised: None,
                 now: hub.world.clock.micros(),
-                terms,
+                terms: Terms::of_pipe(pipe)?,
                 hub,
                 pipe,
                 delay: delay(live)?,
@@ -154,28 +145,42 @@ pub fn receive(
                 guard: None,
                 shown: 0,
             };
-            let changed = receiver.take(&rows)?;
-            shown = receiver.shown;
-            if let Some(promised) = receiver.promised.take() {
-                promised.keep(&hub.world);
-            }
-            if terms.is_locked() {
-                written = Some(receiver.latest(&rows)?);
-            }
-            changed
+            take(receiver, &entities)?
         }
-        None => receiving.forward(hub, pipe, push, &entities)?,
+        None => Posted {
+            changed: receiving.forward(hub, pipe, push, &entities)?,
+            ..Posted::default()
+        },
     };
     if let Some(look) = &mut look {
         look.posted(hub, live, &entities);
     }
     receiving.look = look;
-    Ok(Posted {
-        read,
-        changed,
-        shown,
-        written,
-    })
+    Ok(Posted { read, ..posted })
+}
+
+/// Writes what a request came to into the sink's dataset.
+fn take(mut receiver: Receiver<'_>, entities: &Batch) -> Result<Posted, PostError> {
+    let terms = receiver.terms;
+    let mut rows = Batch::new();
+    terms.push(&mut rows, entities).map_err(unfit)?;
+    if receiver.pipe.effective["sink"]["track_children"] == true
+        && let Some(tracked) = children::tracked(&rows, receiver.dataset.uncommitted()?.as_ref())?
+    {
+        rows = tracked;
+    }
+    let mut posted = Posted {
+        changed: receiver.take(&rows)?,
+        ..Posted::default()
+    };
+    posted.shown = receiver.shown;
+    if let Some(promised) = receiver.promised.take() {
+        promised.keep(&receiver.hub.world);
+    }
+    if terms.is_locked() {
+        posted.written = Some(receiver.latest(&rows)?);
+    }
+    Ok(posted)
 }
 
 /// The dataset may have been deleted since the pipe came.
