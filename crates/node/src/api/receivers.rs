@@ -87,7 +87,7 @@ fn taken(node: &Node, live: &LivePipe, push: &Push, call: &Call) -> Answer {
         }
     }
     let posted = posted?;
-    if posted.changed > 0
+    if posted.shown > 0
         && let Some(dataset) = live.component.sink_dataset()
     {
         node.scheduler.signal(dataset);
