@@ -142,7 +142,11 @@ fn a_token_is_verified_as_the_arguments_say() {
             "the second one empty",
         ),
         (String::new(), GOOD, "expects key or jwks_url"),
-        (format!("{key}, algorithm='RS256'"), GOOD, "algorithm"),
+        (
+            format!("{key}, audience='hub', algorithm='RS256'"),
+            GOOD,
+            "algorithm",
+        ),
     ] {
         let words = decoded(&arguments, token).unwrap_err();
         assert!(words.contains(word), "{arguments}: {word:?} in {words}");
