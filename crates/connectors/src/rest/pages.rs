@@ -139,9 +139,7 @@ impl Pages {
             self.done = true;
             return Ok(None);
         }
-        if operation.is_paged() {
-            self.check_circle(&rendered, answered, &answer)?;
-        }
+        self.check_circle(operation, &rendered, answered, &answer)?;
         self.turn(operation, rendered, &answer, answered, &scope)?;
         if self.reads_ahead && !self.done {
             // What is wrong with it is told when it is its turn.
@@ -249,10 +247,14 @@ impl Pages {
 
     fn check_circle(
         &mut self,
+        operation: &Operation,
         rendered: &Rendered,
         answered: u64,
         answer: &Answer,
     ) -> Result<(), Failure> {
+        if !operation.is_paged() {
+            return Ok(());
+        }
         let mut hasher = DefaultHasher::new();
         rendered.request.url.as_str().hash(&mut hasher);
         rendered.request.body.hash(&mut hasher);
