@@ -270,7 +270,7 @@ fn fifty_thousand_dead_letters_make_a_run_neither_slow_nor_large() {
     pump["max_consecutive_write_errors"] = json!(1_000_000);
     pump["max_retries_per_entity"] = json!(0);
     pump["dead_letter_dataset"] = json!("letters");
-    let mut world = World::on_disk();
+    let mut world = World::new();
     let mut pipe = pipe(pump);
     pipe["batch_size"] = json!(1_000);
     world.pipe(pipe);
@@ -281,7 +281,6 @@ fn fifty_thousand_dead_letters_make_a_run_neither_slow_nor_large() {
     assert_eq!(world.succeed("p").failed, LETTERS as u64);
     world.target("p", |target| target.refuses.clear());
     world.records("p", Vec::new());
-    world.restart();
     sent(&world);
     let (before, begun) = (own_bytes(), std::time::Instant::now());
     for round in 0..20 {
