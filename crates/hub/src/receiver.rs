@@ -17,6 +17,7 @@ mod taking;
 mod told;
 mod trip;
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::time::Duration;
 
@@ -164,12 +165,11 @@ pub fn receive(
 /// Writes what a request came to into the sink's dataset.
 fn take(mut receiver: Receiver<'_>, entities: &Batch) -> Result<Posted, PostError> {
     let terms = receiver.terms;
-    let mut rows = Batch::new();
-    terms.push(&mut rows, entities).map_err(unfit)?;
+    let mut rows = terms.rows(entities).map_err(unfit)?;
     if receiver.pipe.effective["sink"]["track_children"] == true
         && let Some(tracked) = children::tracked(&rows, receiver.dataset.uncommitted()?.as_ref())?
     {
-        rows = tracked;
+        rows = Cow::Owned(tracked);
     }
     let mut posted = Posted {
         changed: receiver.take(&rows)?,

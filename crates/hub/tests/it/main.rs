@@ -23,7 +23,6 @@
 
 mod apply;
 mod breaker;
-mod cardinality;
 mod check;
 mod children;
 mod compaction;
@@ -39,6 +38,7 @@ mod faulty;
 mod full_runs;
 mod idle;
 mod indexes;
+mod large;
 mod lineage;
 mod lookup;
 #[allow(dead_code, reason = "the store's tests use more of it")]
