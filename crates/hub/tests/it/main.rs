@@ -41,6 +41,7 @@ mod lookup;
 mod lying_disk;
 mod many_datasets;
 mod many_failed;
+mod members_at_random;
 mod merge;
 mod merge_at_random;
 mod middle;
