@@ -58,6 +58,7 @@ mod reprocessing;
 mod rescans;
 mod rescans_at_random;
 mod rescans_scheduled;
+mod rounds;
 mod scheduler;
 mod script;
 mod secrets;
