@@ -10,6 +10,7 @@ pub mod microservice;
 pub mod rest;
 mod templates;
 
+pub use rest::check_template as template;
 use tahini_hub::registry::{SinkDef, SourceDef, SystemDef, TransformDef};
 
 /// Source types, by name.

@@ -11,6 +11,7 @@ mod body;
 mod client;
 mod csv;
 mod json_schema;
+mod jwt;
 mod patterns;
 mod rest;
 mod rest_runs;

@@ -64,23 +64,33 @@ pub fn dataset_options(node: &Node, call: &Call) -> Answer {
     subset_of(node, name, call)?;
     let said = node.said(name)?;
     let said = said.ok_or_else(|| Problem::missing("dataset", name))?;
-    options(call, Some(said), "/api/datasets/{dataset_id}/entities")
+    register(node, call, name, &said)?;
+    options(Some(said), "/api/datasets/{dataset_id}/entities")
 }
 
 /// The same for a pipe's execution log.
 pub fn log_options(node: &Node, call: &Call) -> Answer {
     let pipe = call.id("pipe_id");
     node.assembly.hub.pipe(pipe)?;
-    let said = node.said(&tahini_hub::execution_log::dataset_id(pipe))?;
-    options(call, said, "/api/pipes/{pipe_id}/log")
+    let log = tahini_hub::execution_log::dataset_id(pipe);
+    let said = node.said(&log)?;
+    if let Some(said) = &said {
+        register(node, call, &log, said)?;
+    }
+    options(said, "/api/pipes/{pipe_id}/log")
 }
 
-fn options(call: &Call, said: Option<Said>, path: &str) -> Answer {
-    if call.get("webhook").is_some() {
-        return Err(Problem::bad(
-            "expected no `webhook`: this node tells nobody of new entities; ask again with `since`",
-        ));
+/// Registers the webhook that a request asks for: it makes the node send something, which only
+/// admins may.
+fn register(node: &Node, call: &Call, dataset: &str, said: &Said) -> Result<(), Problem> {
+    if call.get("webhook").is_some() && !node.gate.is_admin(&call.headers) {
+        let words = "expected a token with the role admin for `webhook`, found another role";
+        return Err(Problem::new(axum::http::StatusCode::FORBIDDEN, words));
     }
+    node.subscribers.register(call, dataset, said.head.next)
+}
+
+fn options(said: Option<Said>, path: &str) -> Answer {
     let mut response = super::answer::text_answer(String::new())?;
     if let Ok(list) = HeaderValue::from_str(&super::allowed(path)) {
         response.headers_mut().insert(header::ALLOW, list);

@@ -471,9 +471,9 @@ pub static ROUTES: &[Route] = &[
     Route {
         method: Verb::Post,
         path: "/api/pipes/{pipe_id}/webhook",
-        params: &[PIPE, body()],
+        params: &[PIPE, query("token"), body()],
         access: Access::Open,
-        handle: Handle::Work(pump::webhook),
+        handle: Handle::Flow(|node, call| Box::pin(pump::webhook(node, call))),
         summary: "Starts a pipe's pump for whoever knows the pipe's webhook token.",
     },
     route(
