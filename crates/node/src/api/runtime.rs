@@ -197,7 +197,10 @@ fn flow_facts(node: &Node, live: &LivePipe, last: Option<&Summary>) -> Vec<(&'st
     let reasons = reasons.iter().map(Reason::to_json);
     let tripped = node.assembly.hub.tripped(live).ok().flatten();
     let has_breaker = tripped.is_some() || live.has_breaker();
+    let turns = live.state().feeds_itself;
     vec![
+        ("feeds-itself", json!(turns.map(|found| found.to_json()))),
+        ("waits-for", json!(waits_for(node, live, last))),
         ("has-circuit-breaker", json!(has_breaker)),
         ("circuit-breaker", breaker_json(tripped.as_ref())),
         ("held-back", json!(held)),
