@@ -114,12 +114,6 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
         "last-message",
         json!(trouble.or(failure.map(|failure| failure.message.clone()))),
     );
-    let turns = state.feeds_itself.as_ref();
-    set(
-        "feeds-itself",
-        turns.map_or(Json::Null, |found| found.to_json()),
-    );
-    set("waits-for", json!(waits_for(node, live, last)));
     set(
         "last-original-error-message",
         json!(failure.and_then(|failure| failure.original.clone())),
