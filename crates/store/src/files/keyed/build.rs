@@ -11,6 +11,7 @@ use super::rows::{GONE, NOTES, Notes, Row, Saved};
 use super::{Keyed, Known, SOON, State, Work};
 use crate::files::dataset::OpenDataset;
 use crate::files::snapshot::FileSnapshot;
+use crate::files::tables::bad_row;
 use crate::indexes::{Before, marks};
 use crate::rule;
 use crate::{IndexDef, Limit, Seq, Snapshot, StoreError, View};
@@ -90,6 +91,7 @@ impl Keyed {
             self.flush(work, snapshot)?;
             // Building leaves half-empty pages; one that has hardly grown since is left alone.
             self.index.condense(false)?;
+            self.index.note_sum();
         }
         Ok(false)
     }
@@ -162,12 +164,13 @@ impl Keyed {
     /// What is on disk, if it is of this log.
     fn load(&self, work: &mut Work, snapshot: &FileSnapshot) -> Result<Option<Notes>, StoreError> {
         self.index.clear();
-        self.index.check_sum()?;
+        self.index.check()?;
         let found = self.index.read(|tables, txn| {
-            let notes = tables.meta.get(txn, NOTES)?.and_then(Notes::decode);
-            let gone = tables.meta.get(txn, GONE)?;
+            let notes = tables.get_closed(txn, tables.meta, NOTES)?;
+            let notes = notes.and_then(Notes::decode);
+            let gone = tables.get_closed(txn, tables.meta, GONE)?;
             let gone = gone.map(RoaringTreemap::deserialize_from);
-            Ok((notes, gone.transpose().map_err(super::bad_row)?))
+            Ok((notes, gone.transpose().map_err(bad_row)?))
         })?;
         let Some((Some(notes), gone)) = found else {
             return Ok(None);
@@ -333,10 +336,12 @@ impl Keyed {
                 .expect("a vector takes every write");
             self.index.update(&mut |tables, txn| {
                 for (row, left) in &state.fresh {
-                    tables.keys.put(txn, &row.bytes(), &[u8::from(*left)])?;
+                    let row = row.bytes();
+                    let left = tables.seal.close_mark(&row, *left);
+                    tables.keys.put(txn, &row, &left)?;
                 }
-                tables.meta.put(txn, GONE, &gone)?;
-                tables.meta.put(txn, NOTES, &notes.encode())
+                tables.put_closed(txn, tables.meta, GONE, gone.clone())?;
+                tables.put_closed(txn, tables.meta, NOTES, notes.encode())
             })
         };
         match written {
