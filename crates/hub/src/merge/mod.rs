@@ -168,11 +168,9 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
         known_rules,
     };
     if !full && source.continues {
-        for (at, part) in source.parts.iter().enumerate() {
-            if !part.is_indexed(&source.merging, at)? {
-                // Without indexes nobody knows what counted at a place in the middle.
-                source.step = usize::MAX;
-            }
+        if !step::are_indexed(&source.merging, &mut source.parts)? {
+            // Without indexes nobody knows what counted at a place in the middle.
+            source.step = usize::MAX;
         }
         match step::take(&source.merging, &mut source.parts, source.step) {
             Ok(more) => source.way = Way::Changes(more),

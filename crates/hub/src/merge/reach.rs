@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use tahini_entity::{Record, json};
 
-use super::part::{Part, Trouble, Version};
+use super::part::{Part, Trouble, Version, each};
 use super::rules::{Identity, Key, Merging};
 use crate::{Cancel, Failure};
 
@@ -73,16 +73,7 @@ impl Reach<'_> {
             let mut parts = self.parts.iter_mut().enumerate();
             return parts.try_for_each(|(at, part)| part.seek(merging, at, keys, indexed));
         }
-        std::thread::scope(|scope| {
-            let parts = self.parts.iter_mut().enumerate();
-            let tasks: Vec<_> = parts
-                .map(|(at, part)| scope.spawn(move || part.seek(merging, at, keys, indexed)))
-                .collect();
-            tasks.into_iter().try_for_each(|task| {
-                task.join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-        })
+        each(self.parts, |at, part| part.seek(merging, at, keys, indexed)).map(drop)
     }
 
     /// What belongs together in one of the views, each ordered by dataset and `_id`.

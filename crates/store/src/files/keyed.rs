@@ -104,6 +104,11 @@ impl Keyed {
         read.map_or(0, |read| next.saturating_sub(read))
     }
 
+    /// Whether so much is in memory only that a dataset that has gone quiet writes it.
+    pub fn is_worth_writing(&self) -> bool {
+        self.read().fresh.len() >= self.limits.idle.max(1)
+    }
+
     /// Bytes on disk.
     pub fn bytes(&self) -> u64 {
         self.index.bytes()

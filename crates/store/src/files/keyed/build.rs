@@ -57,15 +57,17 @@ impl Keyed {
         }
     }
 
-    /// Does the next part of what is to be done; `false` when nothing is.
+    /// Does the next part of what is to be done; `false` when nothing is. Of a `quiet` dataset what
+    /// is in memory only is written, too, where that is worth it.
     ///
     /// # Errors
     /// When the dataset or the disk refuses; the next call tries again.
-    pub fn advance(&self, dataset: &Arc<OpenDataset>) -> Result<bool, StoreError> {
-        let snapshot = FileSnapshot::take(dataset, false)?;
+    pub fn advance(&self, dataset: &Arc<OpenDataset>, quiet: bool) -> Result<bool, StoreError> {
+        // Posts that share a sync later are not synced for the sake of an index.
+        let snapshot = FileSnapshot::durable(dataset)?;
         let mut work = self.work();
         self.adopt(&mut work, &snapshot)?;
-        match self.do_one(&mut work, &snapshot) {
+        match self.do_one(&mut work, &snapshot, quiet) {
             Err(StoreError::Index { .. }) if !self.index.is_retired() => {
                 self.begin_anew(&mut work)?;
                 Ok(true)
@@ -74,7 +76,12 @@ impl Keyed {
         }
     }
 
-    fn do_one(&self, work: &mut Work, snapshot: &FileSnapshot) -> Result<bool, StoreError> {
+    fn do_one(
+        &self,
+        work: &mut Work,
+        snapshot: &FileSnapshot,
+        quiet: bool,
+    ) -> Result<bool, StoreError> {
         if let Some(number) = work.dropped.first().copied() {
             let of_it = |row: &[u8]| Row::number(row) == Some(number);
             if self.remove_rows(of_it, number, &None)?.is_none() {
@@ -86,7 +93,7 @@ impl Keyed {
         if self.step(work, snapshot)? {
             return Ok(true);
         }
-        if self.read().fresh.len() >= self.limits.idle.max(1) || work.unnoted {
+        if quiet && (self.is_worth_writing() || work.unnoted) {
             self.flush(work, snapshot)?;
             // Building leaves half-empty pages; one that has hardly grown since is left alone.
             self.index.condense(false)?;
@@ -97,7 +104,7 @@ impl Keyed {
     /// Writes what is worth it and notes the file's sum; called when the dataset is closed.
     pub fn close(&self, dataset: &Arc<OpenDataset>) -> Result<(), StoreError> {
         let mut work = self.work();
-        if work.loaded && (self.read().fresh.len() >= self.limits.idle.max(1) || work.unnoted) {
+        if work.loaded && (self.is_worth_writing() || work.unnoted) {
             self.flush(&mut work, &FileSnapshot::take(dataset, false)?)?;
         }
         self.index.close_summed();
