@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use tahini_entity::{Record, json};
 
 use super::part::{Part, Trouble, Version, each};
-use super::rules::{Identity, Key, Merging};
+use super::rules::{Back, Identity, Key, Merging};
 use crate::{Cancel, Failure};
 
 /// From how many keys on the datasets are asked at once, each on a thread of its own.
@@ -49,7 +49,10 @@ impl Reach<'_> {
             let mut fresh = Vec::new();
             for (part, known) in self.parts.iter().zip(&mut known) {
                 let nodes = part.nodes[*known..].iter();
-                let versions = nodes.flat_map(|node| [&node.before, &node.now]);
+                let before = self.merging.lost != Some(Back::Before);
+                let versions = nodes.flat_map(move |node| {
+                    [node.before.as_ref().filter(|_| before), node.now.as_ref()]
+                });
                 for key in versions.flatten().flat_map(|version| &version.keys) {
                     if looked_up.insert(*key) {
                         fresh.push(*key);
@@ -64,6 +67,9 @@ impl Reach<'_> {
                 return Err(Trouble::Stopped);
             }
             self.seek(&fresh, indexed)?;
+            if self.merging.lost == Some(Back::Further) {
+                return Ok(());
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use tahini_store::StoreError;
 use super::blend::{Blend, gone};
 use super::part::{Node, Part, Trouble, each};
 use super::reach::{At, Reach, When};
-use super::rules::Merging;
+use super::rules::{Back, Merging};
 use crate::{Cancel, Failure};
 
 /// From so many versions on the datasets are read on threads of their own, and from so many
@@ -85,7 +85,7 @@ pub(super) fn give(
     let mut vanished: Vec<String> = Vec::new();
     for members in &before {
         let id = reach.identity(members);
-        if known.contains(id.as_str()) {
+        if known.contains(id.as_str()) || merging.lost == Some(Back::Given) {
             continue;
         }
         let lives = |node: &Node| node.now.as_ref().is_some_and(|now| !now.deleted);
@@ -118,7 +118,11 @@ pub(super) fn give(
     let mut replaced: Vec<String> = replaced.into_iter().collect();
     replaced.sort_unstable();
     replaced.iter().for_each(|id| gone(id, true, out));
-    let read: Vec<Read<'_>> = reach.parts.iter().map(|part| (&*part.nodes, &part.rows)).collect();
+    let read: Vec<Read<'_>> = reach
+        .parts
+        .iter()
+        .map(|part| (&*part.nodes, &part.rows))
+        .collect();
     Ok(put_together(merging, &read, (&now, &ids), blend, out)?)
 }
 

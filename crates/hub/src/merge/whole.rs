@@ -446,11 +446,7 @@ impl Window {
 }
 
 /// Puts groups together whose members were read.
-fn put_together(
-    merging: &Merging,
-    read: &[Batch],
-    groups: &[&[Member]],
-) -> Result<Batch, Failure> {
+fn put_together(merging: &Merging, read: &[Batch], groups: &[&[Member]]) -> Result<Batch, Failure> {
     let (mut blend, mut out) = (Blend::new(merging), Batch::new());
     let mut members = Vec::new();
     for group in groups {

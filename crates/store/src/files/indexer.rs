@@ -96,7 +96,9 @@ fn run(queue: &Queue) {
         // One step of each in turn, so that a large one keeps nobody waiting.
         let mut busy: Vec<Waiting> = waiting.into_values().collect();
         while !busy.is_empty() && !queue.ended() {
-            busy.retain(|(dataset, quiet)| dataset.upgrade().is_some_and(|open| step(&open, *quiet)));
+            busy.retain(|(dataset, quiet)| {
+                dataset.upgrade().is_some_and(|open| step(&open, *quiet))
+            });
             let more = std::mem::take(&mut queue.lock().waiting);
             busy.extend(more.into_values());
         }
