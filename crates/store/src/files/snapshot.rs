@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
@@ -104,6 +105,11 @@ impl FileSnapshot {
             }
             _ => Ok(reading),
         }
+    }
+
+    /// The dataset's folder.
+    pub fn dir(&self) -> &Path {
+        &self.dataset.dir
     }
 
     /// The first sequence that this view does not know.

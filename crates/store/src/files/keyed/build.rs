@@ -8,6 +8,7 @@ use roaring::RoaringTreemap;
 use tahini_entity::{Batch, Offset, Record};
 
 use super::rows::{GONE, NOTES, Notes, Row, Saved};
+use super::runs::Runs;
 use super::{Keyed, Known, SOON, State, Work};
 use crate::files::dataset::OpenDataset;
 use crate::files::snapshot::FileSnapshot;
@@ -24,8 +25,7 @@ const EVERY: View = View {
     history: true,
     deleted: true,
 };
-/// While an index is built, so many times as many rows are gathered: the more of them are sorted at
-/// a time, the less of the tree is written again and again.
+/// While an index is built, so many times as many rows are gathered for a run.
 const BUILDING: usize = 8;
 /// Rows that are removed in one transaction.
 const REMOVED_AT_ONCE: usize = 50_000;
@@ -44,16 +44,18 @@ impl Keyed {
         loop {
             let mut work = self.work();
             self.adopt(&mut work, snapshot)?;
-            let Some(saved) = self.read().of(fingerprint).map(|known| known.saved) else {
+            let known = self.read().of(fingerprint).cloned();
+            let Some(known) = known else {
                 return Ok(false);
             };
-            if saved.next >= snapshot.next() {
+            if known.covers(snapshot.next()) {
                 return Ok(true);
             }
-            if !saved.ready && snapshot.next() - saved.next > SOON {
+            if !known.saved.ready && known.missing(snapshot.next()) > SOON {
                 return Ok(false);
             }
-            self.step(&mut work, snapshot)?;
+            // Not for one that is being built: that takes long.
+            self.step(&mut work, snapshot, Some(fingerprint))?;
         }
     }
 
@@ -90,7 +92,7 @@ impl Keyed {
             }
             return Ok(true);
         }
-        if self.step(work, snapshot)? {
+        if self.step(work, snapshot, None)? {
             return Ok(true);
         }
         if quiet && (self.is_worth_writing() || work.unnoted) {
@@ -212,11 +214,14 @@ impl Keyed {
             },
             saved,
             base: saved.next,
+            noted: saved,
+            spilled: None,
         });
         self.write().known = known.collect();
     }
 
     fn discard(&self, work: &mut Work) -> Result<(), StoreError> {
+        work.runs = Runs::default();
         work.dropped.clear();
         work.gone.clear();
         work.unnoted = false;
@@ -253,13 +258,24 @@ impl Keyed {
         Ok(true)
     }
 
-    /// Takes in the next versions for the indexes that are furthest behind; `false` when all of
-    /// them know what the view knows.
-    fn step(&self, work: &mut Work, snapshot: &FileSnapshot) -> Result<bool, StoreError> {
+    /// Takes in the next versions for the indexes that are furthest behind, or for `only` one and
+    /// those that are as far; `false` when all of them know what the view knows.
+    fn step(
+        &self,
+        work: &mut Work,
+        snapshot: &FileSnapshot,
+        only: Option<&str>,
+    ) -> Result<bool, StoreError> {
         let head = snapshot.head().next;
         let known = self.read().known.clone();
-        let from = known.iter().map(|known| known.saved.next).min();
+        let wanted = |known: &&Known| only.is_none_or(|only| known.def.fingerprint == only);
+        let from = known.iter().filter(wanted);
+        let from = from.map(|known| known.saved.next).min();
         let Some(from) = from.filter(|from| *from < head) else {
+            if !work.runs.is_empty() {
+                self.pour(work, snapshot)?;
+                return Ok(true);
+            }
             self.mark_ready(head);
             return Ok(false);
         };
@@ -283,9 +299,12 @@ impl Keyed {
             .last()
             .map(|record| (seq_of(&record), mark(&record)));
         self.take_in(rows, from, next, newest);
-        let building = self.mark_ready(head);
+        let building = self.mark_ready(head) && !work.runs.is_merging();
         let full = self.limits.keys * if building { BUILDING } else { 1 };
-        if self.read().fresh.len() >= full {
+        if building && self.read().fresh.len() >= full {
+            self.spill(work, snapshot)?;
+        }
+        if self.read().written_rows() >= self.limits.keys && !building {
             self.flush(work, snapshot)?;
         }
         Ok(true)
@@ -316,13 +335,13 @@ impl Keyed {
         }
         let mut state = self.write();
         for known in &mut state.known {
-            known.saved.ready |= known.saved.next >= head;
+            known.saved.ready |= known.saved.next >= head && known.spilled.is_none();
         }
         state.known.iter().any(|known| !known.saved.ready)
     }
 
     /// Writes what is in memory only. One that the disk refuses stays there.
-    fn flush(&self, work: &mut Work, snapshot: &FileSnapshot) -> Result<(), StoreError> {
+    pub(super) fn flush(&self, work: &mut Work, snapshot: &FileSnapshot) -> Result<(), StoreError> {
         let written = {
             let state = self.read();
             if state.known.is_empty() {
@@ -339,7 +358,7 @@ impl Keyed {
                 .serialize_into(&mut gone)
                 .expect("a vector takes every write");
             self.index.update(&mut |tables, txn| {
-                for (row, left) in &state.fresh {
+                for (row, left) in state.to_write() {
                     tables.keys.put(txn, &row.bytes(), &[u8::from(*left)])?;
                 }
                 tables.meta.put(txn, GONE, &gone)?;
@@ -353,11 +372,7 @@ impl Keyed {
             }
             Err(error) => return Err(error),
         }
-        let mut state = self.write();
-        state.fresh.clear();
-        for known in &mut state.known {
-            known.base = known.saved.next;
-        }
+        self.write().written();
         work.unnoted = false;
         Ok(())
     }
@@ -397,6 +412,10 @@ impl Keyed {
         if work.loaded && !self.read().known.is_empty() {
             gone.for_each(|gone| work.gone |= gone);
             work.unnoted = true;
+            if !work.runs.is_empty() {
+                // They have rows of these versions.
+                self.build_anew(&mut work);
+            }
         }
     }
 
@@ -480,16 +499,19 @@ impl Keyed {
 }
 
 impl Work {
-    fn anew(&mut self, def: IndexDef) -> Known {
+    pub(super) fn anew(&mut self, def: IndexDef) -> Known {
         self.fresh += 1;
         self.unnoted = true;
+        let saved = Saved {
+            number: self.fresh,
+            ..Saved::default()
+        };
         Known {
             def,
-            saved: Saved {
-                number: self.fresh,
-                ..Saved::default()
-            },
+            saved,
             base: 0,
+            noted: saved,
+            spilled: None,
         }
     }
 }
@@ -513,14 +535,22 @@ impl State {
         }
     }
 
-    fn forget(&mut self, number: u32) {
+    pub(super) fn forget(&mut self, number: u32) {
         self.fresh.retain(|row, _| row.number != number);
     }
 }
 
 impl Known {
+    /// What may be said of it on disk: of one with runs nothing new.
     fn note(&self) -> (String, Saved) {
-        (self.def.fingerprint.clone(), self.saved)
+        let saved = match self.spilled {
+            Some(_) => Saved {
+                gone_until: self.saved.gone_until,
+                ..self.noted
+            },
+            None => self.saved,
+        };
+        (self.def.fingerprint.clone(), saved)
     }
 
     fn keys(&self, version: Record<'_>) -> Vec<u128> {
