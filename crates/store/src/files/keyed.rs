@@ -6,9 +6,7 @@
 //! Only what is durable is ever read, so that an index never knows more than its log.
 
 mod build;
-mod pour;
 mod rows;
-mod runs;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -22,7 +20,6 @@ use super::snapshot::FileSnapshot;
 use crate::indexes::{UNKNOWN, merge};
 use crate::{Ask, Hit, IndexDef, IndexState, Seq, StoreError};
 use rows::{ROW, Row, Saved};
-use runs::Runs;
 
 /// An index that is not ready is finished by whoever asks where so few versions are missing.
 const SOON: u64 = 20_000;
@@ -62,10 +59,8 @@ struct Known {
     saved: Saved,
     /// The versions before this sequence are on disk.
     base: Seq,
-    /// What is noted of it on disk.
+    /// What was noted of it when they were written.
     noted: Saved,
-    /// It is being built, and its rows of versions from `base` up to this one are in runs.
-    spilled: Option<Seq>,
 }
 
 /// What only the one at work touches.
@@ -81,8 +76,6 @@ struct Work {
     gone: RoaringTreemap,
     /// Something that has to be noted is not.
     unnoted: bool,
-    /// Rows of indexes that are being built.
-    runs: Runs,
 }
 
 impl Keyed {
@@ -149,7 +142,7 @@ impl Keyed {
     ) -> Result<bool, StoreError> {
         let has = |state: &State| {
             let known = state.of(fingerprint)?;
-            known.covers(snapshot.next()).then(|| known.clone())
+            (known.saved.next >= snapshot.next()).then(|| known.clone())
         };
         // Another one may be throwing the index away between being asked and answering.
         loop {
@@ -225,19 +218,6 @@ impl State {
 }
 
 impl Known {
-    /// Whether it can be asked for the versions before `next`.
-    fn covers(&self, next: Seq) -> bool {
-        self.saved.next >= next && self.spilled.is_none()
-    }
-
-    /// How many versions there are to be taken in, or to be written from runs, until it can.
-    fn missing(&self, next: Seq) -> u64 {
-        match self.spilled {
-            Some(_) => self.saved.next.max(next) - self.base,
-            None => next.saturating_sub(self.saved.next),
-        }
-    }
-
     fn state(&self) -> IndexState {
         IndexState {
             number: self.saved.number,

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
@@ -105,11 +104,6 @@ impl FileSnapshot {
             }
             _ => Ok(reading),
         }
-    }
-
-    /// The dataset's folder.
-    pub fn dir(&self) -> &Path {
-        &self.dataset.dir
     }
 
     /// The first sequence that this view does not know.

@@ -9,9 +9,9 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tahini_store::{Ask, Backend, Compaction, Dataset, Files, IndexState, Options};
+use tahini_store::{Ask, Backend, Dataset, Files, IndexState, Options};
 
-use crate::contract::indexes::{compare, declare, expected, keys_of};
+use crate::contract::indexes::{compare, declare, expected};
 use crate::contract::tiny;
 use crate::recovery::{copy, folder};
 use crate::rows::*;
@@ -76,79 +76,6 @@ fn fits(root: &Path, versions: &[Short]) {
     write(&dataset, [entity("new", 1)]);
     let snapshot = dataset.snapshot().unwrap();
     compare(&*snapshot, "x", &changes(&*snapshot, HISTORY, ALL));
-}
-
-/// So small that an index of a few thousand rows is built in dozens of runs.
-fn in_runs() -> Options {
-    Options {
-        overlay_keys: 10,
-        ..small()
-    }
-}
-
-#[test]
-fn an_index_of_more_rows_than_memory_holds_is_built_in_runs() {
-    let dir = tempfile::tempdir().unwrap();
-    let root = dir.path().join("built");
-    let files = Files::open(&root, in_runs()).unwrap();
-    let dataset = files.open("d", true).unwrap();
-    let mut views = Vec::new();
-    for round in 0..30 {
-        let entities = (0..90).map(|at| entity(&format!("id{at}"), (round * 7 + at) % 11));
-        write(&dataset, entities);
-        if round % 10 == 3 {
-            views.push(dataset.snapshot().unwrap());
-        }
-    }
-    views.push(dataset.snapshot().unwrap());
-    declare(&files, "d", &["x"]);
-    // Whatever has been built by now, every view gets the answer that is right for it.
-    for view in &views {
-        compare(&**view, "x", &changes(&**view, HISTORY, ALL));
-    }
-    write(&dataset, [entity("new", 1), deleted("id3", 1)]);
-    let view = dataset.snapshot().unwrap();
-    compare(&*view, "x", &changes(&*view, HISTORY, ALL));
-    let index = wait(&dataset, |index| index.ready);
-    assert_eq!(index.next, view.head().next);
-    let names = fs::read_dir(folder(&root, "d")).unwrap();
-    let names = names.map(|name| name.unwrap().file_name().into_string().unwrap());
-    assert!(names.into_iter().all(|name| !name.starts_with("building")));
-    // Another one is built beside it, and compaction takes versions that runs know.
-    declare(&files, "d", &["x", "y"]);
-    let compaction = Compaction {
-        keep_versions: Some(1),
-        least_dead: 0.0,
-        ..Compaction::default()
-    };
-    dataset.compact(&compaction).unwrap();
-    for name in ["x", "y"] {
-        leads(&dataset, name);
-    }
-    drop((views, view, dataset));
-    files.close().unwrap();
-    drop(files);
-    let (_files, dataset) = open(&root, in_runs());
-    leads(&dataset, "x");
-}
-
-/// The index leads to the latest versions that have a key, and to no others.
-fn leads(dataset: &Arc<dyn Dataset>, fingerprint: &str) {
-    let view = dataset.snapshot().unwrap();
-    let latest = changes(&*view, LATEST, ALL);
-    for key in 0..11 {
-        let mut hits = Vec::new();
-        let keys = [u128::try_from(key).unwrap()];
-        assert!(
-            view.find(fingerprint, &keys, &Ask::LATEST, &mut hits)
-                .unwrap()
-        );
-        let found: Vec<u64> = hits.iter().map(|hit| hit.seq).collect();
-        let wanted = latest.iter();
-        let wanted = wanted.filter(|(_, id, v, _)| keys_of(id, *v).contains(&keys[0]));
-        let wanted: Vec<u64> = wanted.map(|(seq, ..)| *seq).collect();
-        assert_eq!(found, wanted, "{fingerprint} {key}");
-    }
 }
 
 #[test]

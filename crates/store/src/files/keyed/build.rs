@@ -8,7 +8,6 @@ use roaring::RoaringTreemap;
 use tahini_entity::{Batch, Offset, Record};
 
 use super::rows::{GONE, NOTES, Notes, Row, Saved};
-use super::runs::Runs;
 use super::{Keyed, Known, SOON, State, Work};
 use crate::files::dataset::OpenDataset;
 use crate::files::snapshot::FileSnapshot;
@@ -25,8 +24,11 @@ const EVERY: View = View {
     history: true,
     deleted: true,
 };
-/// While an index is built, so many times as many rows are gathered for a run.
+/// While an index is built, so many times as many rows are gathered: the more of them are sorted at
+/// a time, the less of the tree is written again and again.
 const BUILDING: usize = 8;
+/// In so many parts rows are written that have reached the limit.
+const PARTS: usize = 4;
 /// Rows that are removed in one transaction.
 const REMOVED_AT_ONCE: usize = 50_000;
 /// Rows that are looked at in one transaction.
@@ -44,14 +46,13 @@ impl Keyed {
         loop {
             let mut work = self.work();
             self.adopt(&mut work, snapshot)?;
-            let known = self.read().of(fingerprint).cloned();
-            let Some(known) = known else {
+            let Some(saved) = self.read().of(fingerprint).map(|known| known.saved) else {
                 return Ok(false);
             };
-            if known.covers(snapshot.next()) {
+            if saved.next >= snapshot.next() {
                 return Ok(true);
             }
-            if !known.saved.ready && known.missing(snapshot.next()) > SOON {
+            if !saved.ready && snapshot.next() - saved.next > SOON {
                 return Ok(false);
             }
             // Not for one that is being built: that takes long.
@@ -215,13 +216,11 @@ impl Keyed {
             saved,
             base: saved.next,
             noted: saved,
-            spilled: None,
         });
         self.write().known = known.collect();
     }
 
     fn discard(&self, work: &mut Work) -> Result<(), StoreError> {
-        work.runs = Runs::default();
         work.dropped.clear();
         work.gone.clear();
         work.unnoted = false;
@@ -272,10 +271,6 @@ impl Keyed {
         let from = known.iter().filter(wanted);
         let from = from.map(|known| known.saved.next).min();
         let Some(from) = from.filter(|from| *from < head) else {
-            if !work.runs.is_empty() {
-                self.pour(work, snapshot)?;
-                return Ok(true);
-            }
             self.mark_ready(head);
             return Ok(false);
         };
@@ -299,12 +294,9 @@ impl Keyed {
             .last()
             .map(|record| (seq_of(&record), mark(&record)));
         self.take_in(rows, from, next, newest);
-        let building = self.mark_ready(head) && !work.runs.is_merging();
+        let building = self.mark_ready(head);
         let full = self.limits.keys * if building { BUILDING } else { 1 };
-        if building && self.read().fresh.len() >= full {
-            self.spill(work, snapshot)?;
-        }
-        if self.read().written_rows() >= self.limits.keys && !building {
+        if self.read().fresh.len() >= full {
             self.flush(work, snapshot)?;
         }
         Ok(true)
@@ -335,35 +327,49 @@ impl Keyed {
         }
         let mut state = self.write();
         for known in &mut state.known {
-            known.saved.ready |= known.saved.next >= head && known.spilled.is_none();
+            known.saved.ready |= known.saved.next >= head;
         }
         state.known.iter().any(|known| !known.saved.ready)
     }
 
     /// Writes what is in memory only. One that the disk refuses stays there.
-    pub(super) fn flush(&self, work: &mut Work, snapshot: &FileSnapshot) -> Result<(), StoreError> {
+    fn flush(&self, work: &mut Work, snapshot: &FileSnapshot) -> Result<(), StoreError> {
         let written = {
             let state = self.read();
             if state.known.is_empty() {
                 return Ok(());
             }
-            let notes = Notes {
+            let notes = |saved: fn(&Known) -> (String, Saved)| Notes {
                 generation: snapshot.head().generation,
                 fresh: work.fresh,
-                saved: state.known.iter().map(Known::note).collect(),
+                saved: state.known.iter().map(saved).collect(),
                 dropped: work.dropped.clone(),
             };
             let mut gone = Vec::new();
             work.gone
                 .serialize_into(&mut gone)
                 .expect("a vector takes every write");
-            self.index.update(&mut |tables, txn| {
-                for (row, left) in state.to_write() {
-                    tables.keys.put(txn, &row.bytes(), &[u8::from(*left)])?;
+            let (before, after) = (notes(Known::noted).encode(), notes(Known::note).encode());
+            let rows: Vec<(&Row, &bool)> = state.fresh.iter().collect();
+            // Every page that changes is in memory until its transaction ends. Rows are in order,
+            // so that each part of them changes pages of its own.
+            let mut parts = rows.chunks((self.limits.keys / PARTS).max(1)).peekable();
+            loop {
+                let part = parts.next().unwrap_or_default();
+                let last = parts.peek().is_none();
+                let written = self.index.update(&mut |tables, txn| {
+                    for (row, left) in part {
+                        tables.keys.put(txn, &row.bytes(), &[u8::from(**left)])?;
+                    }
+                    tables.meta.put(txn, GONE, &gone)?;
+                    // What is cut off here is taken in again.
+                    let notes = if last { &after } else { &before };
+                    tables.meta.put(txn, NOTES, notes)
+                });
+                if last || written.is_err() {
+                    break written;
                 }
-                tables.meta.put(txn, GONE, &gone)?;
-                tables.meta.put(txn, NOTES, &notes.encode())
-            })
+            }
         };
         match written {
             Ok(()) => {}
@@ -372,7 +378,12 @@ impl Keyed {
             }
             Err(error) => return Err(error),
         }
-        self.write().written();
+        let mut state = self.write();
+        state.fresh.clear();
+        for known in &mut state.known {
+            known.base = known.saved.next;
+            known.noted = known.saved;
+        }
         work.unnoted = false;
         Ok(())
     }
@@ -412,10 +423,6 @@ impl Keyed {
         if work.loaded && !self.read().known.is_empty() {
             gone.for_each(|gone| work.gone |= gone);
             work.unnoted = true;
-            if !work.runs.is_empty() {
-                // They have rows of these versions.
-                self.build_anew(&mut work);
-            }
         }
     }
 
@@ -499,7 +506,7 @@ impl Keyed {
 }
 
 impl Work {
-    pub(super) fn anew(&mut self, def: IndexDef) -> Known {
+    fn anew(&mut self, def: IndexDef) -> Known {
         self.fresh += 1;
         self.unnoted = true;
         let saved = Saved {
@@ -511,7 +518,6 @@ impl Work {
             saved,
             base: 0,
             noted: saved,
-            spilled: None,
         }
     }
 }
@@ -535,20 +541,21 @@ impl State {
         }
     }
 
-    pub(super) fn forget(&mut self, number: u32) {
+    fn forget(&mut self, number: u32) {
         self.fresh.retain(|row, _| row.number != number);
     }
 }
 
 impl Known {
-    /// What may be said of it on disk: of one with runs nothing new.
     fn note(&self) -> (String, Saved) {
-        let saved = match self.spilled {
-            Some(_) => Saved {
-                gone_until: self.saved.gone_until,
-                ..self.noted
-            },
-            None => self.saved,
+        (self.def.fingerprint.clone(), self.saved)
+    }
+
+    /// What is noted already, without the rows that are in memory only.
+    fn noted(&self) -> (String, Saved) {
+        let saved = Saved {
+            gone_until: self.saved.gone_until,
+            ..self.noted
         };
         (self.def.fingerprint.clone(), saved)
     }

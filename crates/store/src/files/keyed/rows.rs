@@ -39,15 +39,6 @@ impl Row {
         Row { number, key, seq }.bytes()
     }
 
-    /// The row of these bytes; `None` where they are none.
-    pub fn of_bytes(bytes: &[u8]) -> Option<Row> {
-        Some(Row {
-            number: Row::number(bytes)?,
-            key: u128::from_be_bytes(bytes.get(4..20)?.try_into().ok()?),
-            seq: Row::seq(bytes)?,
-        })
-    }
-
     /// The sequence of a row; `None` for bytes that are none.
     pub fn seq(bytes: &[u8]) -> Option<Seq> {
         let seq = bytes.get(20..).filter(|_| bytes.len() == ROW)?;
