@@ -79,5 +79,13 @@ class Judging(unittest.TestCase):
         self.assertNotEqual(code, 0)
 
 
+class Steps(unittest.TestCase):
+    def test_no_test_file_is_forgotten(self):
+        here = Path(__file__).resolve().parent
+        run_by_steps = " ".join(word for step in run.test_steps() for word in step.command)
+        forgotten = [file.name for file in sorted(here.glob("test_*.py")) if file.name not in run_by_steps]
+        self.assertEqual(forgotten, [])
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -17,6 +17,7 @@ mod expr;
 pub mod functions;
 mod hops;
 pub mod limits;
+pub mod lineage;
 mod lines;
 mod lookup;
 pub mod manual;

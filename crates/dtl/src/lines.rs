@@ -139,9 +139,10 @@ impl Results for Lines<'_> {
             }
             _ => self.open(own.or(reserved.id()), &reserved),
         };
+        let keys = layout.shape.keys();
         let mut at = 0;
         while let Some(part) = layout.parts.get(at) {
-            let key = &layout.shape.keys()[at][usize::from(first)..];
+            let key = &keys[at][usize::from(first)..];
             at += match *part {
                 Part::Source(place) => {
                     first = false;

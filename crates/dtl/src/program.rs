@@ -269,6 +269,12 @@ impl Index {
     /// Appends the keys under which `entity` is found, each once; nulls are none. An entity on
     /// which the expression fails (a limit) has none.
     pub fn keys(&self, entity: &Entity, out: &mut Vec<Value>) {
+        if let Some(name) = &self.plain {
+            if let Some(value) = entity.properties.get(name) {
+                distinct(values::items(value), out);
+            }
+            return;
+        }
         let (expr, program) = &*self.expr;
         let context = Context::new(jiff::Timestamp::UNIX_EPOCH, &NoLookup);
         let mut machine = Machine::new(program, &context);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::encoding::{self, EncodeError};
 use crate::{Dict, Entity, Offset, Str, Value, json};
@@ -11,8 +11,9 @@ use crate::{Dict, Entity, Offset, Str, Value, json};
 #[derive(Debug)]
 pub struct Shape {
     names: Box<[Str]>,
-    /// The names as JSON text, each with a comma before it and a colon behind.
-    keys: Box<[Box<[u8]>]>,
+    /// The names as JSON text, each with a comma before it and a colon behind; made when one is
+    /// written first, since most shapes are only read.
+    keys: OnceLock<Box<[Box<[u8]>]>>,
     seeds: Box<[u64]>,
     /// Of all seeds in order, so that looking up a shape does not hash every name again.
     fingerprint: u64,
@@ -45,13 +46,8 @@ impl Shape {
             sum.rotate_left(5).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ seed
         });
         let reserved = names.iter().any(|name| name.starts_with('_'));
-        let key = |name: &Str| {
-            let mut key = Vec::with_capacity(name.len() + 4);
-            json::write_name(name, false, &mut key);
-            key.into_boxed_slice()
-        };
         Shape {
-            keys: names.iter().map(key).collect(),
+            keys: OnceLock::new(),
             names,
             seeds,
             fingerprint,
@@ -66,7 +62,13 @@ impl Shape {
 
     /// The names as JSON text, in the same order, each with a comma before it and a colon behind.
     pub fn keys(&self) -> &[Box<[u8]>] {
-        &self.keys
+        let key = |name: &Str| {
+            let mut key = Vec::with_capacity(name.len() + 4);
+            json::write_name(name, false, &mut key);
+            key.into_boxed_slice()
+        };
+        self.keys
+            .get_or_init(|| self.names.iter().map(key).collect())
     }
 
     /// The hash seeds of the names, in the same order (see the `hash` module).

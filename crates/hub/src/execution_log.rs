@@ -15,13 +15,14 @@ use tahini_entity::{Batch, Dict, Entity, Offset, Value};
 use tahini_store::{Backend, Commit, Dataset, Outcome, Rule, Seq, Show, StateWrite, Ticket};
 
 use crate::breaker::Tripped;
+use crate::populated::Missing;
 use crate::retry::At;
 use crate::secrets::SecretSource;
 use crate::sink::RunKind;
 use crate::{Clock, Failure};
 
 pub(crate) use summary::NAMED;
-pub use summary::{Summary, last_run, run_at};
+pub use summary::{Summary, failing_since, last_run, run_at};
 pub use values::{entity_of, iso};
 
 use started::Started;
@@ -219,6 +220,19 @@ impl ExecutionLog {
             properties.push(("comment", Value::string(comment)));
         }
         self.entry(kind, kind, properties)
+    }
+
+    /// The entry for a pipe that begins to wait for datasets: one for all runs that do not begin
+    /// because of them.
+    pub(crate) fn waiting(&self, failure: &Failure, datasets: &[Missing]) -> Entity {
+        let names = datasets.iter();
+        let names = names.map(|missing| Value::string(missing.dataset.as_str()));
+        let properties = vec![
+            ("event_time", iso(self.clock.now())),
+            ("reason", Value::string(failure.message.as_str())),
+            ("datasets", Value::List(names.collect())),
+        ];
+        self.entry("pump-waiting", "pump-waiting", properties)
     }
 
     /// The entry for retries that were given up by hand.

@@ -22,17 +22,12 @@ use crate::{Hub, Pipe};
 pub struct Wanted {
     /// The index.
     pub index: Arc<Index>,
+    /// What the store knows it by.
+    pub fingerprint: String,
     /// What stands before the rules that join by it, where it goes by what that makes of entities.
     given: Option<Arc<Given>>,
     /// The pipes that want it, by id.
     pub pipes: Vec<String>,
-}
-
-impl Wanted {
-    /// What the store knows it by.
-    pub fn fingerprint(&self) -> String {
-        fingerprint(&self.index, self.given.as_deref())
-    }
 }
 
 /// What the store knows an index by. Keys are what the functions of the language make of entities,
@@ -120,14 +115,15 @@ pub fn wanted(hub: &Hub) -> BTreeMap<String, Vec<Wanted>> {
         let behind = live.ways.indexes().filter(|(_, given)| given.is_some());
         for (index, given) in plain.chain(behind) {
             let known = all.entry(index.dataset().to_owned()).or_default();
-            let named = fingerprint(&index, given.as_deref());
-            let same = |wanted: &&mut Wanted| wanted.fingerprint() == named;
+            let fingerprint = fingerprint(&index, given.as_deref());
+            let same = |wanted: &&mut Wanted| wanted.fingerprint == fingerprint;
             let pipe = live.id().to_owned();
             match known.iter_mut().find(same) {
                 Some(wanted) if wanted.pipes.last() == Some(&pipe) => {}
                 Some(wanted) => wanted.pipes.push(pipe),
                 None => known.push(Wanted {
                     index,
+                    fingerprint,
                     given,
                     pipes: vec![pipe],
                 }),
@@ -150,7 +146,7 @@ pub(crate) fn declare(hub: &Hub) {
 fn def(wanted: &Wanted) -> IndexDef {
     let (index, given) = (wanted.index.clone(), wanted.given.clone());
     IndexDef {
-        fingerprint: wanted.fingerprint(),
+        fingerprint: wanted.fingerprint.clone(),
         keys: Arc::new(move |record, out| keys(&index, given.as_deref(), record, out)),
     }
 }

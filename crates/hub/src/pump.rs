@@ -97,7 +97,35 @@ pub(crate) fn run(
     {
         summary.failure.get_or_insert(failure);
     }
+    tell_waiting(live, pipe, world, &log, &summary);
     summary
+}
+
+/// Writes once into the log that a pipe waits, and for what: not again before it is for another
+/// reason.
+fn tell_waiting(
+    live: &LivePipe,
+    pipe: &Pipe,
+    world: &World,
+    log: &ExecutionLog,
+    summary: &Summary,
+) {
+    let Some(failure) = &summary.failure else {
+        return;
+    };
+    let before = live.state().last.and_then(|last| last.failure);
+    let told = before.is_some_and(|before| before.message == failure.message);
+    if failure.class != Class::Waiting || told {
+        return;
+    }
+    // What cannot be read or written here is told by the next run that begins.
+    let missing = populated::missing(pipe, world).unwrap_or_default();
+    if missing.is_empty() {
+        return;
+    }
+    if let Err(failure) = log.append(vec![log.waiting(failure, &missing)], &[]) {
+        tracing::warn!(pipe = %pipe.id, %failure, "the log does not tell what the pipe waits for");
+    }
 }
 
 /// The kind of a run that was not planned yet; only a run without a plan is told with it.
@@ -569,6 +597,7 @@ impl Work<'_, '_, '_> {
         self.count();
         self.summary.retryable = self.flow.writer.ledger.waiting();
         self.tell_joined();
+        self.tell_crowds();
         self.summary.warnings.extend(self.tracker.warning());
     }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use tahini_hub::config::{Component, Configuration, Input, Level, Problem, resolve_secrets};
 use tahini_hub::hub::Prepared;
 use tahini_hub::project::{Project, read_secrets};
@@ -13,6 +13,7 @@ use tahini_hub::secrets::{EnvironmentSecrets, MemorySecrets, SecretChain, Secret
 use tahini_hub::{Clock, Failure, Hub, Registry, Services};
 use tahini_store::Backend;
 
+use crate::cli::{INVALID, OK};
 use crate::microservices::{Host, HostOptions, Redactor, ServiceSpec};
 use crate::programs::Programs;
 
@@ -217,6 +218,24 @@ pub fn print_problems(problems: &[&Problem]) -> bool {
         crate::say::error_line(&problem.to_string());
     }
     sorted.iter().any(|problem| problem.is_error())
+}
+
+/// Tells what was found in a configuration, as text or as one JSON object; the exit code.
+pub fn report(configuration: &Configuration, problems: &[&Problem], json: bool) -> u8 {
+    let (errors, warnings) = count(problems);
+    if json {
+        let all: Vec<_> = problems.iter().map(|problem| problem.to_report()).collect();
+        let report = json!({"problems": all, "errors": errors, "warnings": warnings});
+        crate::say::line(&report.to_string());
+    } else {
+        print_problems(problems);
+        let pipes = configuration.pipes().count();
+        let systems = configuration.systems().count();
+        crate::say::line(&format!(
+            "{pipes} pipes, {systems} systems: {errors} errors, {warnings} warnings"
+        ));
+    }
+    if errors > 0 { INVALID } else { OK }
 }
 
 /// How many problems there are of each level.

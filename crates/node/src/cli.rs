@@ -92,6 +92,9 @@ enum Command {
     /// Follow one entity on its way through a pipe.
     #[command(after_long_help = examples::TRACE)]
     Trace(Trace),
+    /// Ask a running node why a pipe is idle.
+    #[command(after_long_help = examples::WHY)]
+    Why(Why),
     /// Save a node, running or not: datasets, configuration, encrypted secrets.
     #[command(after_long_help = examples::BACKUP)]
     Backup(Backup),
@@ -394,6 +397,19 @@ pub struct Trace {
     pub json: bool,
 }
 
+/// Options of `why`.
+#[derive(Args, Clone)]
+pub struct Why {
+    /// The pipe.
+    pub pipe: String,
+    /// The node; without --node the one that listens on this machine.
+    #[command(flatten)]
+    pub remote: Remote,
+    /// Print a JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `backup`.
 #[derive(Args, Clone)]
 pub struct Backup {
@@ -503,6 +519,7 @@ pub fn main() -> ExitCode {
         Command::Breaker(options) => commands::breaker::breaker(&options),
         Command::Erase(options) => commands::erase::erase(&options),
         Command::Trace(options) => commands::trace::trace(&options),
+        Command::Why(options) => commands::why::why(&options),
         Command::Backup(options) => commands::backup::backup(&options),
         Command::Restore(options) => commands::restore::restore(&options),
         Command::Connector(options) => commands::connector::connector(&options),

@@ -9,6 +9,7 @@ mod explain;
 mod fuzz;
 mod keys;
 mod limits;
+mod lineage;
 mod manual;
 mod problems;
 mod program;

@@ -26,6 +26,7 @@ mod kind;
 mod token;
 
 pub use kind::{Kind, Outline, outline};
+pub(crate) use token::string_bytes;
 pub use token::{DecodeError, Entries, Items, Token, token, try_decode, try_skip};
 
 use num_bigint::BigInt;

@@ -329,6 +329,16 @@ fn array<const N: usize>(from: &mut &[u8]) -> Result<[u8; N], DecodeError> {
     Ok(*head)
 }
 
+/// Takes a string off the front as its UTF-8 bytes, which are not checked again; `None` where
+/// another value stands there.
+#[inline]
+pub(crate) fn string_bytes<'a>(from: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let mut rest = from.strip_prefix(&[tag::STRING])?;
+    let text = bytes(&mut rest).ok()?;
+    *from = rest;
+    Some(text)
+}
+
 #[inline]
 pub(super) fn bytes<'a>(from: &mut &'a [u8]) -> Result<&'a [u8], DecodeError> {
     let len = length(from)?;

@@ -18,6 +18,7 @@ use num_bigint::BigInt;
 use super::transit::{self, BASE64};
 use super::{number, scan};
 use crate::encoding::{self, Entries, Items, Token};
+use crate::hash::Sum;
 use crate::{Dict, Entity, Meta, Offset, Record, Value};
 
 /// Which reserved fields stand beside an entity's own properties, in this order. Fields that
@@ -118,18 +119,29 @@ impl Text {
 pub fn write_record(record: Record<'_>, fields: Fields, out: &mut Vec<u8>) {
     let mut object = Object::open(out);
     let mut reserved = Reserved::of(record.id, record.meta);
-    if fields.hash {
+    if fields.hash && fields.leading {
         reserved.hash = Some(record.hash());
     }
     object.leading(&reserved, fields);
+    // What is written is hashed in the same pass.
+    let mut sum =
+        (fields.hash && reserved.hash.is_none()).then(|| Sum::new(record.id, record.meta.deleted));
+    let shape = record.shape;
     let mut rest = record.body;
-    for key in record.shape.keys() {
+    for (at, key) in shape.keys().iter().enumerate() {
         object
             .out
             .extend_from_slice(&key[usize::from(object.first)..]);
         object.first = false;
+        let from = rest;
         put_encoded(&mut rest, object.out);
+        if let Some(sum) = &mut sum
+            && (!shape.has_reserved() || !shape.names()[at].starts_with('_'))
+        {
+            sum.add(shape.seeds()[at], &from[..from.len() - rest.len()]);
+        }
     }
+    reserved.hash = sum.map(Sum::finish).or(reserved.hash);
     object.close(&reserved, fields);
 }
 
@@ -240,6 +252,9 @@ fn separate(at: usize, form: Text, out: &mut Vec<u8>) {
 
 /// Appends the encoded value at the front of `from`, as `write_value` would, and steps over it.
 pub(super) fn put_encoded(from: &mut &[u8], out: &mut Vec<u8>) {
+    if let Some(text) = encoding::string_bytes(from) {
+        return put_text(text, out);
+    }
     match encoding::token(from).expect("the bytes were written by encode") {
         Token::Null => out.extend_from_slice(b"null"),
         Token::Bool(it) => put_bool(it, out),
@@ -451,13 +466,22 @@ fn put_tagged(tag: u8, text: &str, transit: bool, out: &mut Vec<u8>) {
 }
 
 fn put_string(text: &str, out: &mut Vec<u8>) {
+    put_text(text.as_bytes(), out);
+}
+
+/// A string of these UTF-8 bytes.
+fn put_text(text: &[u8], out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    put_escaped(text, out);
+    put_escaped_bytes(text, out);
     out.push(b'"');
 }
 
 fn put_escaped(text: &str, out: &mut Vec<u8>) {
-    let bytes = text.as_bytes();
+    put_escaped_bytes(text.as_bytes(), out);
+}
+
+fn put_escaped_bytes(bytes: &[u8], out: &mut Vec<u8>) {
     let mut from = 0;
     loop {
         let at = scan::string_special(bytes, from);

@@ -51,6 +51,13 @@ pub struct EntityType {
     pub(crate) room: Room,
 }
 
+impl EntityType {
+    /// The names of the properties that were seen.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.fields.named.iter().map(|(name, _)| &**name)
+    }
+}
+
 /// How much more a type may tell apart.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Room {

@@ -243,6 +243,39 @@ pub fn run_at(log: &dyn Snapshot, micros: i64) -> Result<Option<Summary>, StoreE
     }
 }
 
+/// Entries that are looked at for the first failed run of a row of them, at most.
+const FAILURES: usize = 2_000;
+
+/// When the first of the failed runs began behind which none succeeded; the first of the last ones
+/// that the log tells of, where there are very many.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn failing_since(log: &dyn Snapshot) -> Result<Option<Timestamp>, StoreError> {
+    let view = View {
+        history: true,
+        deleted: false,
+    };
+    let (mut before, mut since, mut seen) = (None, None, 0);
+    while seen < FAILURES {
+        let mut entries = Batch::new();
+        let next = log.changes_reversed(before, view, LOOKED_AT, &mut entries)?;
+        seen += entries.len();
+        for entry in entries.iter() {
+            match entry.id {
+                Some("pump-completed") => return Ok(since),
+                Some("pump-failed") => since = Some(told_by(&entry.to_entity()).started),
+                _ => {}
+            }
+        }
+        match next {
+            Some(seq) => before = Some(seq),
+            None => break,
+        }
+    }
+    Ok(since)
+}
+
 /// A summary from the entry that its run left.
 fn told_by(entry: &Entity) -> Summary {
     let properties = &entry.properties;

@@ -9,7 +9,7 @@ use super::Work;
 use crate::dependency::Search;
 use crate::places::Places;
 use crate::progress;
-use crate::{Failure, Source};
+use crate::{Failure, Source, cardinality};
 
 impl Work<'_, '_, '_> {
     /// Puts the entities through the pipe again that the source gave before this run, and that
@@ -140,6 +140,16 @@ impl Work<'_, '_, '_> {
                  (`dependency_tracking.dependency_warning_threshold`)",
                 limits.warning
             ));
+        }
+    }
+
+    /// Warns of keys that so many entities share that a change would be too much, when everything
+    /// was read.
+    pub(super) fn tell_crowds(&mut self) {
+        if self.tracking.is_some() && self.plan.kind.reads_everything() {
+            let store = self.world.store.as_ref();
+            let found = cardinality::warnings(store, self.pipe, self.plan.live);
+            self.summary.warnings.extend(found);
         }
     }
 

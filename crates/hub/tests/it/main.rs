@@ -19,6 +19,7 @@
 
 mod apply;
 mod breaker;
+mod cardinality;
 mod check;
 mod children;
 mod compaction;
@@ -31,7 +32,9 @@ mod entity_types;
 mod execution_log;
 mod faulty;
 mod full_runs;
+mod idle;
 mod indexes;
+mod lineage;
 mod lookup;
 #[allow(dead_code, reason = "the store's tests use more of it")]
 #[path = "../../../store/tests/it/lying_disk.rs"]

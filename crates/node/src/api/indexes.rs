@@ -37,7 +37,7 @@ pub fn of_dataset(node: &Node, name: &str) -> Result<Json, Problem> {
     let wanted = wanted(&node.assembly.hub).remove(name).unwrap_or_default();
     let states = dataset.indexes()?;
     let rows = states.iter().filter_map(|state| {
-        let of = |wanted: &&Wanted| wanted.fingerprint() == state.fingerprint;
+        let of = |wanted: &&Wanted| wanted.fingerprint == state.fingerprint;
         wanted.iter().find(of).map(|of| row(state, of, next))
     });
     Ok(Json::Array(rows.collect()))

@@ -15,6 +15,7 @@ use tahini_hub::config::Component;
 
 use super::systems::named;
 use super::{Answer, Call, Node, Problem};
+use crate::microservices::met;
 
 /// How long a service that is still starting is waited for.
 const START: Duration = Duration::from_secs(60);
@@ -111,7 +112,7 @@ pub async fn pass(node: Arc<Node>, call: Call) -> Answer {
             let mut words = format!(
                 "the service of system {:?} did not answer: {}",
                 system.id,
-                cause_of(&error)
+                met(&error)
             );
             if let Some(ended) = node.assembly.host.ended(&system.id, begun).await {
                 words = format!("{words}; {ended}");
@@ -124,15 +125,6 @@ pub async fn pass(node: Arc<Node>, call: Call) -> Answer {
     *response.headers_mut() = kept_apart(passed_on(answer.headers()));
     *response.body_mut() = Body::from_stream(answer.bytes_stream().map_err(std::io::Error::other));
     Ok(response)
-}
-
-/// Why a request failed, in the words of whoever met it first; the address says nothing to a client.
-fn cause_of(error: &reqwest::Error) -> String {
-    let mut first: &dyn std::error::Error = error;
-    while let Some(cause) = first.source() {
-        first = cause;
-    }
-    first.to_string()
 }
 
 /// What says who we are to the service, where its configuration has credentials.

@@ -3,8 +3,8 @@
 
 use super::{
     Access, Handle, Param, Place, Route, Verb, backups, components, config, datasets, entities,
-    entity_types, env, indexes, language, merge, page, pipes, preview, proxy, publishers, pump,
-    receivers, secrets, status, systems,
+    entity_types, env, idle, indexes, language, lineage, merge, page, pipes, preview, proxy,
+    publishers, pump, receivers, secrets, status, systems,
 };
 
 const fn path(name: &'static str) -> Param {
@@ -233,6 +233,27 @@ pub static ROUTES: &[Route] = &[
         &[PIPE, body()],
         Handle::Work(preview::preview),
         "What a pipe makes of a given entity, transform by transform; nothing is written.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/hops",
+        &[PIPE],
+        Handle::Work(lineage::hops),
+        "How many entities share the keys that the pipe's hops join by.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/idle",
+        &[PIPE],
+        Handle::Work(idle::explained),
+        "Why a pipe does nothing, back to the pipes where that begins.",
+    ),
+    route(
+        Verb::Get,
+        "/api/pipes/{pipe_id}/lineage",
+        &[PIPE, query("property"), query("depth")],
+        Handle::Work(lineage::told),
+        "Where each property of what a pipe makes comes from, back to the sources.",
     ),
     route(
         Verb::Get,

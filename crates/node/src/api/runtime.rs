@@ -10,7 +10,7 @@ use tahini_hub::config::{Problem, keeps_places};
 use tahini_hub::execution_log::{self, Summary};
 use tahini_hub::hub::{LivePipe, LiveState, shown};
 use tahini_hub::reprocessing::{self, Reason};
-use tahini_hub::{Failure, completeness, progress, rescan};
+use tahini_hub::{Class, Failure, completeness, populated, progress, rescan};
 use tahini_store::{Snapshot, StoreError};
 
 use super::Node;
@@ -114,6 +114,7 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
         "last-message",
         json!(trouble.or(failure.map(|failure| failure.message.clone()))),
     );
+    set("waits-for", json!(waits_for(node, live, last)));
     set(
         "last-original-error-message",
         json!(failure.and_then(|failure| failure.original.clone())),
@@ -137,6 +138,20 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
         set(name, value);
     }
     Json::Object(runtime)
+}
+
+/// The datasets that kept the last run from beginning, as far as they still would.
+fn waits_for(node: &Node, live: &LivePipe, last: Option<&Summary>) -> Vec<String> {
+    let failure = last.and_then(|summary| summary.failure.as_ref());
+    let (Some(failure), Ok(pipe)) = (failure, &live.pipe) else {
+        return Vec::new();
+    };
+    if failure.class != Class::Waiting {
+        return Vec::new();
+    }
+    // A dataset that cannot be read is told by the next run.
+    let missing = populated::missing(pipe, &node.assembly.hub.world).unwrap_or_default();
+    missing.into_iter().map(|one| one.dataset).collect()
 }
 
 /// How many versions wait in the source, and in each dataset that is followed. A place that cannot be

@@ -92,6 +92,12 @@ Examples:
   tahini trace greetings 2 --project my-project --data my-data
   tahini trace greetings 2 --json | jq '.steps[] | select(.step == \"sink\")'";
 
+pub(super) const WHY: &str = "\
+Examples:
+  tahini why greetings                            the node at http://127.0.0.1:9042
+  tahini why greetings --node https://hub.example.com --token-file token
+  tahini why greetings --json | jq '.[\"root-causes\"]'";
+
 pub(super) const MICROSERVICE_NEW: &str = "\
 Examples:
   tahini microservice new crm-reader --lang python --kind source

@@ -1,4 +1,5 @@
-//! The commands; all but `backup --node` and `connector authenticate --node` work without a running node.
+//! The commands; all but `why`, `backup --node` and `connector authenticate --node` work without a
+//! running node.
 
 pub mod backup;
 pub mod breaker;
@@ -19,6 +20,7 @@ pub mod test;
 pub mod trace;
 pub mod transform;
 pub mod validate;
+pub mod why;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;

@@ -18,10 +18,10 @@ const DEFAULT_HOST: &str = "unix:///var/run/docker.sock";
 /// How long an engine may take to begin its answer, in seconds.
 const ANSWER_SECONDS: u64 = 120;
 
-/// What an engine's client met, in the words of whoever met it first: the client's own say no more
-/// than that it did not get through.
-pub(super) fn met(error: &Error) -> String {
-    let mut first: &dyn std::error::Error = error;
+/// What a client met, in the words of whoever met it first: its own say no more than that it did
+/// not get through, or name an address that says nothing to who asked.
+pub(crate) fn met(error: &dyn std::error::Error) -> String {
+    let mut first = error;
     while let Some(cause) = first.source() {
         first = cause;
     }

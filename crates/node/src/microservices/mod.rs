@@ -32,6 +32,7 @@ mod state;
 mod table;
 
 pub use docker::DockerRuntime;
+pub(crate) use engine::met;
 pub use environment::system_url_variable;
 pub use host::{Host, HostOptions};
 pub use keeper::Pace;

@@ -210,15 +210,6 @@ impl Process {
             ended,
         })
     }
-
-    async fn wait(&self) -> Exit {
-        let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(exit) => exit.clone().unwrap_or_else(|| Exit::now(None, None)),
-            // The waiting task is gone: the runtime is ending.
-            Err(_) => Exit::now(None, None),
-        }
-    }
 }
 
 impl Instance for Process {
@@ -235,17 +226,17 @@ impl Instance for Process {
     }
 
     fn exited(&self) -> Task<'_, Exit> {
-        Box::pin(self.wait())
+        Box::pin(Exit::of(&self.ended))
     }
 
     fn stop(&self, grace: Duration) -> Task<'_, Exit> {
         Box::pin(async move {
             self.watcher.send("TERM").await;
-            match tokio::time::timeout(grace, self.wait()).await {
+            match tokio::time::timeout(grace, Exit::of(&self.ended)).await {
                 Ok(exit) => exit,
                 Err(_) => {
                     self.watcher.send("KILL").await;
-                    self.wait().await
+                    Exit::of(&self.ended).await
                 }
             }
         })

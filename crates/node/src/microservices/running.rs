@@ -106,14 +106,6 @@ impl Container {
         }
     }
 
-    async fn wait(&self) -> Exit {
-        let mut ended = self.ended.clone();
-        match ended.wait_for(Option::is_some).await {
-            Ok(exit) => exit.clone().unwrap_or_else(|| Exit::now(None, None)),
-            Err(_) => Exit::now(None, None),
-        }
-    }
-
     async fn read_vitals(&self) -> Vitals {
         let inspect = self
             .docker
@@ -168,7 +160,7 @@ impl Instance for Container {
     }
 
     fn exited(&self) -> Task<'_, Exit> {
-        Box::pin(self.wait())
+        Box::pin(Exit::of(&self.ended))
     }
 
     fn stop(&self, grace: Duration) -> Task<'_, Exit> {
@@ -182,7 +174,7 @@ impl Instance for Container {
                 tracing::debug!(container = self.id, %error, "the engine did not stop a container");
                 remove(&self.docker, &self.id).await;
             }
-            self.wait().await
+            Exit::of(&self.ended).await
         })
     }
 

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 use super::logs::Log;
 use super::spec::ServiceSpec;
@@ -170,6 +171,16 @@ impl Exit {
             oom_killed: false,
             asked: false,
             hint: None,
+        }
+    }
+
+    /// The end that is told there, as soon as it is.
+    pub async fn of(ended: &watch::Receiver<Option<Exit>>) -> Exit {
+        let mut ended = ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(exit) => exit.clone().unwrap_or_else(|| Exit::now(None, None)),
+            // The task that tells it is gone: the node is ending.
+            Err(_) => Exit::now(None, None),
         }
     }
 

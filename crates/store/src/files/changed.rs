@@ -60,11 +60,18 @@ impl Changed {
         self.entries.len()
     }
 
-    /// All keys in order, with what is known of each.
-    pub fn sorted(&self) -> impl Iterator<Item = (&[u8], Option<Prior>)> {
-        let order = key_order(self.len(), |at| self.key(at));
-        order.into_iter().map(|at| {
-            let at = at as usize;
+    /// The entries in the order of their keys.
+    pub fn order(&self) -> Vec<u32> {
+        key_order(self.len(), |at| self.key(at))
+    }
+
+    /// The keys of these entries, with what is known of each.
+    pub fn rows<'a>(
+        &'a self,
+        order: &'a [u32],
+    ) -> impl Iterator<Item = (&'a [u8], Option<Prior>)> + 'a {
+        order.iter().map(|at| {
+            let at = *at as usize;
             (self.key(at), self.entries[at].latest)
         })
     }
@@ -143,7 +150,10 @@ mod tests {
             assert_eq!(changed.len(), map.len());
         }
         assert!(map.len() > 1_000);
-        let sorted = changed.sorted().map(|(key, latest)| (key.to_vec(), latest));
+        let sorted = changed.order();
+        let sorted = changed
+            .rows(&sorted)
+            .map(|(key, latest)| (key.to_vec(), latest));
         assert!(sorted.eq(map.clone()));
         for (key, latest) in &map {
             assert_eq!(changed.get(key), Some(*latest));

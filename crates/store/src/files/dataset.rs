@@ -10,8 +10,9 @@ use super::committer::Queue;
 use super::compact::{self, Memo};
 use super::disk::Disk;
 use super::durable::Durable;
+use super::flush::{Flush, WHOLE};
 use super::frame::{Closing, FrameWriter, Removal};
-use super::index::{Flush, Index, OpenIndexes};
+use super::index::{Index, OpenIndexes};
 use super::indexer;
 use super::keyed::Keyed;
 use super::manifest::Manifest;
@@ -25,10 +26,6 @@ use crate::{
     Commit, Compacted, Compaction, Dataset, Declared, Head, IndexState, Outcome, Seq, Snapshot,
     StoreError, Ticket,
 };
-
-/// Of an index up to this size every page may be changed by one write. In a larger one each key
-/// may need a page of its own, all of which are in memory until the write is done.
-const EVERY_PAGE: u64 = 96 << 20;
 
 /// Declared indexes are written when this many of their keys have changed.
 const KEYS_AT_ONCE: usize = 65_536;
@@ -396,12 +393,13 @@ impl OpenDataset {
         self.durable.reach(writer.commit)?;
         {
             let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
-            self.index.write(Flush {
+            let flush = Flush {
                 overlay: &overlay,
                 superseded: &writer.superseded,
-                dirty: &mut writer.dirty.iter().copied(),
+                dirty: &writer.dirty.iter().copied().collect::<Vec<u32>>(),
                 applied: Some(&writer.applied()),
-            })?;
+            };
+            flush.write(&self.index)?;
         }
         self.overlay
             .write()
@@ -418,9 +416,11 @@ impl OpenDataset {
     pub fn overlay_full(&self, writer: &Writer) -> bool {
         let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
         let all = self.options.overlay_keys;
-        let most = match writer.index_bytes <= EVERY_PAGE {
-            true => all,
-            false => all / 16,
+        // What cannot be written in pieces has to be small where the index is large.
+        let whole = overlay.removes || writer.head.holds;
+        let most = match whole && writer.index_bytes > WHOLE {
+            true => all / 16,
+            false => all,
         };
         overlay.is_full(most, all) || overlay.state_bytes >= self.options.overlay_state_bytes
     }

@@ -13,7 +13,6 @@ use uuid::Uuid;
 
 use super::dense;
 use super::disk::{self, private_dir};
-use super::overlay::Overlay;
 use super::superseded::Superseded;
 use super::wire::{Reader, put_bytes};
 use crate::keys::{index_key, is_cut};
@@ -22,7 +21,9 @@ use crate::{Seq, StoreError};
 
 /// The layout of the tables and the content hash in them; another one means a rebuild.
 const LAYOUT: u32 = 1;
-const APPLIED: &[u8] = b"applied";
+pub(super) const APPLIED: &[u8] = b"applied";
+/// Set while an index is written in pieces: what it will know.
+pub(super) const AHEAD: &[u8] = b"ahead";
 const READERS: u32 = 1024;
 /// A closed index up to this size has its sum noted, and compared when it is opened again:
 /// LMDB notices no flipped byte, and may end the process over one. Larger ones would make
@@ -128,15 +129,6 @@ impl OpenIndexes {
     }
 }
 
-/// What an index write brings along beside the overlay.
-pub(crate) struct Flush<'a> {
-    pub overlay: &'a Overlay,
-    pub superseded: &'a Superseded,
-    pub dirty: &'a mut dyn Iterator<Item = u32>,
-    /// `None` while the index is being built: one that does not come to its end knows nothing.
-    pub applied: Option<&'a Applied>,
-}
-
 impl Index {
     pub fn new(dataset: &str, dir: PathBuf, map_bytes: u64, open: Arc<OpenIndexes>) -> Arc<Index> {
         let exists = dir.join("data.mdb").exists();
@@ -167,12 +159,6 @@ impl Index {
             look(tables, &txn)
         })
         .map(Some)
-    }
-
-    /// Writes the overlay in one transaction.
-    pub fn write(self: &Arc<Index>, mut flush: Flush<'_>) -> Result<(), StoreError> {
-        let dirty: Vec<u32> = (&mut flush.dirty).collect();
-        self.update(&mut |tables, txn| tables.write(txn, &flush, &dirty))
     }
 
     /// Changes rows in one transaction; a full map is opened again at twice the size, and the
@@ -212,6 +198,17 @@ impl Index {
     /// Whether there is an index to read.
     pub fn exists(&self) -> bool {
         self.exists.load(Ordering::Acquire)
+    }
+
+    /// Up to where rows may be that an interrupted write left behind, with nothing noted of it.
+    pub fn ahead(self: &Arc<Index>) -> Result<Option<Applied>, StoreError> {
+        let bytes = self.read(|tables, txn| {
+            let bytes = tables.meta.get(txn, AHEAD)?;
+            bytes
+                .map(|bytes| Applied::decode(bytes).ok_or_else(|| bad_row("expected a commit")))
+                .transpose()
+        })?;
+        Ok(bytes.flatten())
     }
 
     /// What the index knows; an error means that it is no good.
@@ -454,13 +451,18 @@ impl Tables {
         ]
     }
 
-    fn write(&self, txn: &mut RwTxn<'_>, flush: &Flush<'_>, dirty: &[u32]) -> heed::Result<()> {
+    /// Writes latest versions, in the order of their keys.
+    pub(super) fn write_latest<'r>(
+        &self,
+        txn: &mut RwTxn<'_>,
+        rows: impl Iterator<Item = (&'r [u8], Option<Prior>)>,
+    ) -> heed::Result<()> {
         // What goes into an empty table is put at its end, page by full page.
         let flags = match self.latest.is_empty(txn)? {
             true => PutFlags::APPEND,
             false => PutFlags::empty(),
         };
-        for (key, prior) in flush.overlay.latest.sorted() {
+        for (key, prior) in rows {
             match prior {
                 Some(prior) => {
                     let row = encode_prior(&prior);
@@ -469,20 +471,10 @@ impl Tables {
                 None => self.latest.delete(txn, key).map(|_| ())?,
             }
         }
-        for (key, value) in &flush.overlay.state {
-            self.write_state(txn, key, value.as_deref())?;
-        }
-        for number in dirty {
-            let chunk = flush.superseded.chunk(*number);
-            self.superseded.put(txn, &number.to_be_bytes(), &chunk)?;
-        }
-        if let Some(applied) = flush.applied {
-            self.meta.put(txn, APPLIED, &applied.encode())?;
-        }
         Ok(())
     }
 
-    fn write_state(
+    pub(super) fn write_state(
         &self,
         txn: &mut RwTxn<'_>,
         whole: &[u8],
@@ -592,7 +584,7 @@ fn decode_state<'t>(key: &'t [u8], row: &'t [u8]) -> heed::Result<(&'t [u8], &'t
 }
 
 impl Applied {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         bytes.extend_from_slice(&LAYOUT.to_le_bytes());
         bytes.extend_from_slice(&self.generation.as_u128().to_le_bytes());
@@ -630,6 +622,8 @@ impl Applied {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::flush::Flush;
+    use crate::files::overlay::Overlay;
 
     #[test]
     fn an_index_in_which_something_made_no_sense_is_not_opened_again() {
@@ -650,10 +644,10 @@ mod tests {
         let flush = Flush {
             overlay: &Overlay::default(),
             superseded: &Superseded::default(),
-            dirty: &mut std::iter::empty(),
+            dirty: &[],
             applied: Some(&applied),
         };
-        index.write(flush).unwrap();
+        flush.write(&index).unwrap();
         assert_eq!(index.applied().unwrap().unwrap().0, applied);
         let met = index.read(|_, _| Err::<(), _>(bad_row("nonsense")));
         let words = met.unwrap_err().to_string();

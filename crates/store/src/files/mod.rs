@@ -19,6 +19,7 @@ mod dense;
 mod disk;
 mod durable;
 mod fetch;
+mod flush;
 mod frame;
 mod hold;
 mod index;
@@ -66,7 +67,7 @@ pub struct Options {
     /// A segment that has reached this length is sealed before the next commit.
     pub segment_bytes: u64,
     /// The index is written when this many ids and state keys have changed since, in a dataset or
-    /// in all together; a sixteenth of them where the index is large.
+    /// in all together; a sixteenth of them where a large index has to take them at once.
     pub overlay_keys: usize,
     /// The index is written when this many bytes of state have changed since.
     pub overlay_state_bytes: usize,

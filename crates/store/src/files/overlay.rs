@@ -12,6 +12,8 @@ use crate::rule::Prior;
 pub(crate) struct Overlay {
     /// Index key of an id to its latest version; `None` means that the id was removed.
     pub latest: Changed,
+    /// Whether ids were removed, also those that came again.
+    pub removes: bool,
     /// Whole state key to its value; `None` means removed.
     pub state: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// Bytes of state, which can be large.
@@ -50,6 +52,7 @@ struct Undo {
 
 impl Overlay {
     pub fn set_latest(&mut self, key: &[u8], version: Option<Prior>) {
+        self.removes |= version.is_none();
         self.latest.set(key, version);
     }
 
@@ -124,6 +127,7 @@ impl Overlay {
     /// The index holds everything now.
     pub fn written(&mut self) {
         self.latest = Changed::default();
+        self.removes = false;
         self.state.clear();
         self.state_bytes = 0;
         self.count();

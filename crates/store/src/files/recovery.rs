@@ -120,6 +120,8 @@ struct Reader<'a, 'p> {
     place: &'a Place<'p>,
     index: &'a Arc<Index>,
     known: Option<Applied>,
+    /// Rows of the index may be from up to here, though it does not know these commits.
+    ahead: Option<Applied>,
     told: Told,
     chain: Chain,
     foreign: bool,
@@ -151,6 +153,7 @@ fn read(
         place,
         index,
         known,
+        ahead: index.ahead()?,
         told,
         chain,
         foreign: false,
@@ -192,7 +195,7 @@ impl Reader<'_, '_> {
                 break;
             }
         }
-        let known = self.known.as_ref().map_or(0, |known| known.commit);
+        let known = self.seen();
         if known > self.chain.commit {
             let found = damage.unwrap_or_else(|| {
                 format!(
@@ -215,6 +218,12 @@ impl Reader<'_, '_> {
             witnessed,
             damage,
         })))
+    }
+
+    /// The newest commit that was durable when the index was written.
+    fn seen(&self) -> u64 {
+        let seen = self.known.iter().chain(&self.ahead);
+        seen.map(|seen| seen.commit).max().unwrap_or(0)
     }
 
     /// Opens a segment that has to follow the chain; the inner error is damage.
@@ -305,7 +314,7 @@ impl Reader<'_, '_> {
         if at == size || self.foreign {
             return Ok((at, None));
         }
-        let known = self.known.as_ref().map_or(0, |known| known.commit);
+        let known = self.seen();
         let witnessed = self.witness(segment, at, size)?.max(known);
         if self.malformed || witnessed > self.chain.commit {
             return Ok((at, Some(bad_frame(segment, at))));
@@ -461,7 +470,7 @@ impl Reader<'_, '_> {
 
     /// An index that noted another sum for a commit belongs to another log.
     fn check_known(&mut self, commit: u64, sum: u32) {
-        if let Some(known) = &self.known {
+        for known in self.known.iter().chain(&self.ahead) {
             self.foreign |= known.commit == commit && known.sum != sum;
         }
     }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::block::{self, Block, Malformed};
 use super::durable::View;
+use super::flush::Flush;
 use super::frame::{Frame, Removal};
-use super::index::{Applied, Flush, Index};
+use super::index::{Applied, Index};
 use super::overlay::Overlay;
 use super::segment::Segment;
 use super::superseded::Superseded;
@@ -285,12 +286,13 @@ impl Told {
     ) -> Result<(), StoreError> {
         let applied = self.applied(generation);
         let known = done || !self.anew;
-        index.write(Flush {
+        let flush = Flush {
             overlay: &self.overlay,
             superseded: &self.superseded,
-            dirty: &mut self.dirty.iter().copied(),
+            dirty: &self.dirty.iter().copied().collect::<Vec<u32>>(),
             applied: known.then_some(&applied),
-        })?;
+        };
+        flush.write(index)?;
         self.overlay.written();
         self.dirty.clear();
         if known {

@@ -126,18 +126,27 @@ impl Inputs {
             inputs.continues &= input.continues();
             inputs.all.push(input);
         }
-        inputs.populated = inputs.are_populated(ctx, names)?;
-        if ctx.props.bool("require_populated_input", false)? && !inputs.populated {
+        let missing = inputs.not_populated(ctx, names)?;
+        inputs.populated = missing.is_empty();
+        if ctx.props.bool("require_populated_input", false)? && !missing.is_empty() {
+            let names: Vec<String> = missing.iter().map(|name| format!("{name:?}")).collect();
+            let (word, are) = match names.len() {
+                1 => ("dataset", "which is"),
+                _ => ("datasets", "which are"),
+            };
             return Err(Failure::waiting(format!(
-                "pipe {:?} waits for its datasets, of which not all are populated yet \
+                "pipe {:?} waits for {word} {}, {are} not populated yet \
                  (`require_populated_input`)",
-                ctx.owner
+                ctx.owner,
+                names.join(", ")
             )));
         }
         Ok(inputs)
     }
 
-    fn are_populated(&self, ctx: &Ctx<'_>, all: &[&str]) -> Result<bool, Failure> {
+    /// The datasets that keep the source from counting as populated.
+    fn not_populated(&self, ctx: &Ctx<'_>, all: &[&str]) -> Result<Vec<String>, Failure> {
+        let mut missing = Vec::new();
         let ignored = ctx.props.bool("ignore_non_existent_datasets", true)?;
         let names = match ctx.props.get("initial_datasets") {
             Some(_) => texts(ctx, "initial_datasets")?,
@@ -153,10 +162,10 @@ impl Inputs {
                 },
             };
             if !populated.unwrap_or(ignored && !ctx.known.is_written(name)) {
-                return Ok(false);
+                missing.push(name.to_owned());
             }
         }
-        Ok(true)
+        Ok(missing)
     }
 
     /// The view of a dataset, and the end of what is read in it.

@@ -9,7 +9,7 @@ use tahini_connectors::manifest::Expanded;
 use tahini_hub::config::{Configuration, Input, Problem};
 
 use super::{conventions, expanded, manifest, profile, python};
-use crate::assembly::{REGISTRY, count, print_problems};
+use crate::assembly::{REGISTRY, report};
 use crate::cli::{ExpandConnector, INVALID, OK, ValidateConnector};
 use crate::say;
 
@@ -103,19 +103,5 @@ pub(super) fn validate(options: &ValidateConnector) -> anyhow::Result<u8> {
     let configuration = Configuration::build(inputs.collect(), env, &REGISTRY);
     let broken = conventions::check(&manifest, &expanded.components);
     let problems: Vec<&Problem> = configuration.problems().chain(&broken).collect();
-    let (errors, warnings) = count(&problems);
-    if options.json {
-        let all: Vec<_> = problems.iter().map(|problem| problem.to_report()).collect();
-        say::line(&json!({"problems": all, "errors": errors, "warnings": warnings}).to_string());
-    } else {
-        print_problems(&problems);
-        let (pipes, systems) = (
-            configuration.pipes().count(),
-            configuration.systems().count(),
-        );
-        say::line(&format!(
-            "{pipes} pipes, {systems} systems: {errors} errors, {warnings} warnings"
-        ));
-    }
-    Ok(if errors > 0 { INVALID } else { OK })
+    Ok(report(&configuration, &problems, options.json))
 }
