@@ -182,6 +182,7 @@ def test_steps():
         Step("the JSON schemas", [str(VENV / "python"), "-m", "unittest", "discover", "-s", "tests", "-p", "test_schema.py"], unittest_count, env=with_node),
         Step("reference vectors through the binary", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_vectors.py"], unittest_count, env=with_node),
         Step("limits through the binary", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_limits.py"], unittest_count, env=with_node, limit=20 * MINUTE),
+        Step("CSV, XML and workbooks through the binary", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_formats.py"], unittest_count, env=with_node, limit=20 * MINUTE),
         Step("the README's first pipe", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_readme.py"], unittest_count, env=with_node),
         Step("services that are newly written", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_microservices.py"], unittest_count, env=with_node, limit=20 * MINUTE),
         Step("the guide to microservices", [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-p", "test_guide.py", "-k", "InTurn"], unittest_count, env=with_node),

@@ -3,14 +3,20 @@
 Needs the environment variable TAHINI, the path of a built node.
 """
 
+import base64
+import hashlib
+import http.server
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -185,6 +191,136 @@ class LoggedIn(Case):
         self.assertIn("TAHINI_SECRET_CLIENT_ID", said.stderr)
         said = tahini("connector", "authenticate", CRM / "connector", code=1)
         self.assertIn("--into", said.stderr)
+
+
+def prime(rng, bits):
+    """A number that is prime as far as forty rounds of Miller and Rabin tell."""
+    while True:
+        number = rng.getrandbits(bits) | 3 << (bits - 2) | 1
+        odd, twos = number - 1, 0
+        while odd % 2 == 0:
+            odd, twos = odd // 2, twos + 1
+
+        def witnesses(base):
+            power = pow(base, odd, number)
+            return power not in (1, number - 1) and all(pow(power, 2**at, number) != number - 1 for at in range(1, twos))
+
+        if not any(number % small == 0 for small in (3, 5, 7, 11, 13, 17, 19, 23)) and not any(witnesses(rng.randrange(2, number - 1)) for _ in range(40)):
+            return number
+
+
+def encoded(number):
+    return number.to_bytes((number.bit_length() + 7) // 8, "big")
+
+
+class Key:
+    """An RSA key that signs and verifies SHA-256 hashes (RFC 8017)."""
+
+    def __init__(self, rng):
+        self.p, self.q, self.e = prime(rng, 1024), prime(rng, 1024), 65537
+        self.n, self.d = self.p * self.q, pow(self.e, -1, (self.p - 1) * (self.q - 1))
+
+    def padded(self, message):
+        tail = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(message).digest()
+        return int.from_bytes(b"\0\1" + b"\xff" * (256 - 3 - len(tail)) + b"\0" + tail, "big")
+
+    def token(self, claims):
+        part = lambda data: base64.urlsafe_b64encode(data).rstrip(b"=")  # noqa: E731
+        text = part(json.dumps({"alg": "RS256", "typ": "JWT"}).encode()) + b"." + part(json.dumps(claims).encode())
+        return (text + b"." + part(pow(self.padded(text), self.d, self.n).to_bytes(256, "big"))).decode()
+
+    def has_signed(self, message, signature):
+        return pow(int.from_bytes(signature, "big"), self.e, self.n) == self.padded(message)
+
+    def xml(self):
+        names = {"Modulus": self.n, "Exponent": self.e, "P": self.p, "Q": self.q, "DP": self.d % (self.p - 1), "DQ": self.d % (self.q - 1), "InverseQ": pow(self.q, -1, self.p), "D": self.d}
+        return "<RSAKeyValue>" + "".join(f"<{name}>{base64.b64encode(encoded(number)).decode()}</{name}>" for name, number in names.items()) + "</RSAKeyValue>"
+
+
+CLAIM = "http://schemes.superoffice.net/identity/"
+
+
+class Office(http.server.BaseHTTPRequestHandler):
+    """A stand-in of the servers that give out SuperOffice's tickets."""
+
+    theirs, application = Key(random.Random(SEED)), Key(random.Random(SEED + 1))
+
+    def log_message(self, *_):
+        pass
+
+    def answer(self, body):
+        text = json.dumps(body).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def do_GET(self):
+        if self.path == "/jwks":
+            part = lambda number: base64.urlsafe_b64encode(encoded(number)).rstrip(b"=").decode()  # noqa: E731
+            self.answer({"keys": [{"kty": "RSA", "alg": "RS256", "use": "sig", "n": part(self.theirs.n), "e": part(self.theirs.e)}]})
+        elif self.path == "/api/state/Cust41398":
+            self.answer({"Api": f"http://{self.headers['Host']}/Cust41398/api"})
+        else:
+            self.send_error(404)
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/token":
+            self.answer({"access_token": "8A:Cust41398.of-the-login", "refresh_token": "again", "id_token": self.theirs.token({f"{CLAIM}system_token": "user-7"})})
+            return
+        asked = json.loads(body)
+        message, signature = asked["SignedSystemToken"].rsplit(".", 1)
+        signed = self.application.has_signed(message.encode(), base64.b64decode(signature))
+        if not signed or not re.fullmatch(r"user-7\.[0-9]{12}", message) or (asked["ApplicationToken"], asked["ContextIdentifier"]) != ("of-the-application", "Cust41398"):
+            self.answer({"IsSuccessful": False, "ErrorMessage": "the signature is wrong"})
+            return
+        self.answer({"IsSuccessful": True, "Token": self.theirs.token({f"{CLAIM}ticket": "7T:the-ticket", f"{CLAIM}ctx": "Cust41398"})})
+
+
+class Ticketed(Case):
+    def logs_in(self, key):
+        """The process after somebody logged in, the secrets and the variables."""
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Office)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{server.server_port}"
+        place = self.folder / "connector"
+        tahini("connector", "init", place, "--auth", "oauth2", "--datatype", "contact")
+        manifest = json.loads((place / "manifest.json").read_text())
+        manifest["auth_variant"] = "superoffice-ticket"
+        manifest["oauth2"] = {"login_url": f"{self.url}/login", "token_url": f"{self.url}/token", "scopes": ["openid"], "jwks_uri": f"{self.url}/jwks"}
+        (place / "manifest.json").write_text(json.dumps(manifest))
+        (place / ".authconfig").write_text(f'client_id = "c"\nclient_secret = "of-the-application"\nrsa_private_key = "{key.xml()}"\n')
+        secrets = self.folder / "secrets.json"
+        command = [str(TAHINI), "connector", "authenticate", str(place), "--system", "so", "--into", str(secrets), "--port", "0", "--timeout", "30"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(process.stderr.close)
+        self.addCleanup(process.stdout.close)
+        query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(process.stdout.readline().strip()).query))
+        back = urllib.parse.urlencode({"code": "42", "state": query["state"]})
+        with urllib.request.urlopen(f"{query['redirect_uri']}?{back}", timeout=30) as answer:
+            answer.read()
+        process.wait(30)
+        return process, secrets, place / "test-env.json"
+
+    def test_a_login_at_superoffice_gives_a_ticket(self):
+        process, secrets, variables = self.logs_in(Office.application)
+        self.assertEqual(process.returncode, 0, process.stderr.read())
+        kept = json.loads(secrets.read_text())["so"]
+        self.assertEqual((kept["so_ticket"], kept["oauth_client_secret"]), ("7T:the-ticket", "of-the-application"))
+        told = json.loads(variables.read_text())
+        self.assertEqual((told["account_id"], told["base_url"]), ("Cust41398", self.url))
+
+    def test_a_key_that_is_not_the_applications_gets_none(self):
+        process, secrets, _ = self.logs_in(Office.theirs)
+        self.assertEqual(process.returncode, 1)
+        said = process.stderr.read()
+        self.assertIn("the signature is wrong", said)
+        self.assertNotIn("of-the-application", said)
+        self.assertFalse(secrets.exists())
 
 
 def datatype(rng):

@@ -62,7 +62,7 @@ impl Test<'_> {
     fn found(&self, hub: &Hub) -> Result<Vec<Json>, Failure> {
         if !matches!(self.spec.endpoint.as_str(), "json" | "excel" | "entities") {
             return Err(Failure::config(format!(
-                "test {:?}: the endpoint {:?} is not built yet; json is",
+                "test {:?}: expected the endpoint json, entities, excel, csv or xml, found {:?}",
                 self.spec.name, self.spec.endpoint
             )));
         }

@@ -359,6 +359,18 @@ impl<'a> RunLog<'a> {
         }
     }
 
+    /// The same for something that began at that time.
+    pub(crate) fn begin_at(
+        log: &'a ExecutionLog,
+        kind: RunKind,
+        user: Option<User>,
+        at: Timestamp,
+    ) -> RunLog<'a> {
+        let run = RunLog::begin(log, kind, user);
+        run.lock().at = at;
+        run
+    }
+
     fn lock(&self) -> MutexGuard<'_, Started> {
         self.started.lock().unwrap_or_else(|lock| lock.into_inner())
     }

@@ -1,6 +1,7 @@
 //! What a pipe makes of given entities, transform by transform: nothing is read or written, and
 //! nothing outside is changed unless that is asked for.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
@@ -33,6 +34,8 @@ pub struct Look<'l> {
     pub side_effects: bool,
     /// Whether rules tell the value at every step.
     pub trace: bool,
+    /// Whether REST transforms tell their requests, as if they had `trace`: `World::traced` has them.
+    pub requests: bool,
     /// How long the rules of one transform may take; then the way ends there.
     pub most: Duration,
 }
@@ -230,13 +233,17 @@ fn station(
     (place, config): (JsonPath, &Json),
     look: Look<'_>,
 ) -> Result<Station, Failure> {
-    let kind = config["type"].as_str().unwrap_or_default();
-    let def = world.registry.transform(kind).ok_or_else(|| {
+    let kind = config["type"].as_str().unwrap_or_default().to_owned();
+    let def = world.registry.transform(&kind).ok_or_else(|| {
         Failure::config(format!(
             "{place}.type: expected a known transform, found {kind:?}"
         ))
     })?;
-    let work = pipe.with(world, cancel, (&place, config), |ctx| {
+    let mut config = Cow::Borrowed(config);
+    if look.requests && kind == "rest" && config.get("trace").is_none_or(|trace| trace == false) {
+        config.to_mut()["trace"] = Json::Bool(true);
+    }
+    let work = pipe.with(world, cancel, (&place, &config), |ctx| {
         if kind != "dtl" {
             return Ok(Work::Other((def.open)(ctx)?));
         }
@@ -250,7 +257,7 @@ fn station(
         Work::Other(_) => Json::Null,
     };
     Ok(Station {
-        kind: kind.to_owned(),
+        kind,
         place,
         rules,
         work,

@@ -14,6 +14,7 @@ mod look;
 mod sequence;
 mod stale;
 mod taking;
+mod told;
 mod trip;
 
 use std::io::Read;
@@ -35,6 +36,7 @@ use crate::{Cancel, Class, Failure};
 pub(crate) use forward::Receiving;
 pub use stale::Stale;
 use taking::Receiver;
+pub use told::Telling;
 
 /// Milliseconds from the answer to the disk where the pipe does not say otherwise.
 const SYNC_MS: i64 = 100;

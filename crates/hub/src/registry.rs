@@ -139,6 +139,8 @@ pub struct Registry {
     pub transforms: &'static [&'static [TransformDef]],
     /// Tables of systems.
     pub systems: &'static [&'static [SystemDef]],
+    /// What is wrong with a Jinja template.
+    pub template: fn(&str) -> Result<(), String>,
 }
 
 impl Registry {

@@ -36,7 +36,7 @@ impl Traced {
 
     /// Everything that was told, in order; where requests were left out, their number stands in
     /// their place. `None` when nothing was.
-    pub(crate) fn take(&self) -> Option<Value> {
+    pub fn take(&self) -> Option<Value> {
         let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Entries {
             first,

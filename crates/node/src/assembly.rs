@@ -26,6 +26,7 @@ pub const REGISTRY: Registry = Registry {
         tahini_connectors::TRANSFORMS,
     ],
     systems: &[tahini_connectors::SYSTEMS],
+    template: tahini_connectors::template,
 };
 
 /// The machine's clock.

@@ -128,6 +128,7 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let front = api::router(node.clone(), Door::Front);
         let mut servers = vec![spawn(listener, front, stopped.clone())?];
+        servers.push(runtime().spawn(api::watch(node.clone(), stopped.clone())));
         let containers = answer_containers(node.clone(), address, stopped.clone());
         servers.push(runtime().spawn(containers));
         if let Some(listener) = metrics_listener {
@@ -273,6 +274,8 @@ fn open(
         receiving: Arc::new(Semaphore::new(api::RECEIVING)),
         queue: api::receiver_queue(),
         bodies: api::memory_for_bodies(),
+        doorstep: api::Doorstep::default(),
+        subscribers: api::Subscribers::new().context("cannot set up the HTTP client")?,
     })
 }
 

@@ -23,6 +23,7 @@ pub use runtime::runtime;
 pub use system::{Ask, HttpSystem};
 pub(crate) use system::{Place, headers, is_secret, positive};
 pub(crate) use tokens::encoded;
-pub(crate) use trace::{Came, Trace};
+pub(crate) use trace::Trace;
+pub use trace::{Asked, Came, Told};
 pub use transform::HTTP;
 pub use url::URL;

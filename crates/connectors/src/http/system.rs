@@ -33,6 +33,7 @@ const SECRET_HEADERS: &[&str] = &[
     "password",
     "cookie",
     "signature",
+    "hmac",
     "credential",
 ];
 
@@ -265,6 +266,11 @@ impl HttpSystem {
         };
         self.0.auth.sign(&mut request, &self.0.client, cancel)?;
         Ok(request.headers.remove(AUTHORIZATION))
+    }
+
+    /// Whether a token that is refused is fetched again.
+    pub(crate) fn fetches_tokens(&self) -> bool {
+        matches!(self.0.auth, Auth::Tokens(_))
     }
 
     /// Whether the server has to ask before we can say who we are.

@@ -20,8 +20,8 @@ const REDACTED_BYTES: i64 = 600;
 /// Shorter values are no secrets worth hiding.
 const SHORTEST: usize = 4;
 
-/// What `trace` asks for, and where it is told.
-pub(crate) struct Trace {
+/// What of requests and answers may be told, as `trace` asks for.
+pub struct Told {
     request_headers: bool,
     request_body: usize,
     response_headers: bool,
@@ -29,11 +29,29 @@ pub(crate) struct Trace {
     /// How many bytes of each secret are hidden; all where there is none.
     redacted: Option<usize>,
     secrets: Arc<dyn SecretSource>,
+}
+
+/// A request as it is told.
+#[derive(Clone, Copy)]
+pub struct Asked<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The whole address.
+    pub url: &'a str,
+    /// The headers.
+    pub headers: &'a HeaderMap,
+    /// The body.
+    pub body: &'a [u8],
+}
+
+/// What `trace` asks for, and where it is told.
+pub(crate) struct Trace {
+    told: Told,
     traced: Arc<Traced>,
 }
 
 /// What came of a request.
-pub(crate) enum Came<'a> {
+pub enum Came<'a> {
     /// An answer, with as much of its body as was read.
     Answer(u16, &'a HeaderMap, &'a [u8]),
     /// None.
@@ -46,48 +64,80 @@ impl Trace {
     /// # Errors
     /// Config, where a sub-property is of a wrong type.
     pub(crate) fn of(ctx: &Ctx<'_>) -> Result<Option<Trace>, Failure> {
-        let empty = serde_json::Map::new();
-        let map = match ctx.props.get("trace") {
-            None | Some(Json::Bool(false)) => return Ok(None),
-            Some(Json::Bool(true)) => &empty,
-            Some(Json::Object(map)) => map,
-            other => return Err(ctx.props.wrong("trace", "true, false or an object", other)),
-        };
-        let path = format!("{}.trace", ctx.props.path());
-        let props = Props::new(&path, map);
-        let bytes = |name: &str| -> Result<usize, Failure> {
-            let bytes = props.int(name, BODY_BYTES)?;
-            Ok(usize::try_from(bytes).unwrap_or_default())
-        };
-        let redacted = props.int("log_secret_redacted_bytes", REDACTED_BYTES)?;
-        Ok(Some(Trace {
-            request_headers: props.bool("log_request_headers", true)?,
-            request_body: bytes("log_request_body_maxsize")?,
-            response_headers: props.bool("log_response_headers", true)?,
-            response_body: bytes("log_response_body_maxsize")?,
-            redacted: usize::try_from(redacted).ok(),
-            secrets: Arc::clone(ctx.secrets),
+        let told = Told::of(ctx.props, ctx.secrets)?;
+        Ok(told.map(|told| Trace {
+            told,
             traced: Arc::clone(ctx.traced),
         }))
     }
 
     /// Tells of a request and what came of it.
     pub(crate) fn tell(&self, request: &Request, came: &Came<'_>, took: Duration, client: &Client) {
+        let mut url = request.url.clone();
+        let _ = url.set_password(None);
+        let asked = Asked {
+            method: request.method.as_str(),
+            url: url.as_str(),
+            headers: &request.headers,
+            body: &request.body,
+        };
+        let entry = self.told.entry(asked, came, took, client.secrets());
+        self.traced.tell(entry);
+    }
+}
+
+impl Told {
+    /// What a component's `trace` asks for; `None` when it is off.
+    ///
+    /// # Errors
+    /// Config, where a sub-property is of a wrong type.
+    pub fn of(props: Props<'_>, secrets: &Arc<dyn SecretSource>) -> Result<Option<Told>, Failure> {
+        let empty = serde_json::Map::new();
+        let map = match props.get("trace") {
+            None | Some(Json::Bool(false)) => return Ok(None),
+            Some(Json::Bool(true)) => &empty,
+            Some(Json::Object(map)) => map,
+            other => return Err(props.wrong("trace", "true, false or an object", other)),
+        };
+        let path = format!("{}.trace", props.path());
+        let props = Props::new(&path, map);
+        let bytes = |name: &str| -> Result<usize, Failure> {
+            let bytes = props.int(name, BODY_BYTES)?;
+            Ok(usize::try_from(bytes).unwrap_or_default())
+        };
+        let redacted = props.int("log_secret_redacted_bytes", REDACTED_BYTES)?;
+        Ok(Some(Told {
+            request_headers: props.bool("log_request_headers", true)?,
+            request_body: bytes("log_request_body_maxsize")?,
+            response_headers: props.bool("log_response_headers", true)?,
+            response_body: bytes("log_response_body_maxsize")?,
+            redacted: usize::try_from(redacted).ok(),
+            secrets: Arc::clone(secrets),
+        }))
+    }
+
+    /// What is told of a request and what came of it; `more` are secrets that are known beside
+    /// those of the node.
+    pub fn entry(
+        &self,
+        request: Asked<'_>,
+        came: &Came<'_>,
+        took: Duration,
+        more: Vec<String>,
+    ) -> Dict {
         let mut secrets = self.secrets.values();
-        secrets.extend(client.secrets());
+        secrets.extend(more);
         // Longer ones first: they may hold shorter ones.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let hide = |text: &str| self.hidden(text, &secrets);
-        let mut url = request.url.clone();
-        let _ = url.set_password(None);
         let mut asked = Dict::new();
-        asked.push_new("method", Value::string(request.method.as_str()));
-        asked.push_new("url", Value::string(hide(url.as_str())));
+        asked.push_new("method", Value::string(request.method));
+        asked.push_new("url", Value::string(hide(request.url)));
         if self.request_headers {
-            asked.push_new("headers", headers(&request.headers, &hide));
+            asked.push_new("headers", headers(request.headers, &hide));
         }
         if self.request_body > 0 && !request.body.is_empty() {
-            asked.push_new("body", body(&request.body, self.request_body, &hide));
+            asked.push_new("body", body(request.body, self.request_body, &hide));
         }
         let mut entry = Dict::new();
         entry.push_new("request", Value::Dict(asked));
@@ -109,7 +159,7 @@ impl Trace {
         }
         let seconds = (took.as_secs_f64() * 1e6).round() / 1e6;
         entry.push_new("seconds", Value::float(seconds));
-        self.traced.tell(entry);
+        entry
     }
 
     /// The text without the secrets in it, or without as much of each as the configuration says.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value as Json};
 use tahini_entity::json::{Numbers, parse_plain};
 use tahini_entity::{Dict, Value};
 use tahini_hub::config::Props;
-use tahini_hub::{Cancel, Clock, Ctx, Failure};
+use tahini_hub::{Cancel, Class, Clock, Ctx, Failure};
 
 use super::operation::{Operation, Rates};
 use super::request::{Made, Rendered, render};
@@ -174,13 +174,17 @@ impl Caller {
     /// Entity, where a template cannot be rendered; those of fetching a token.
     pub(super) fn render(&self, operation: &Operation, made: &Made) -> Result<Rendered, Failure> {
         let mut made = made.clone();
-        if let Some(custom) = &self.rest()?.custom {
-            custom.bind(&mut made.scope, &self.system, &self.cancel)?;
-        }
-        render(operation, &made, |url| {
+        let token = match &self.rest()?.custom {
+            Some(custom) => custom.bind(&mut made.scope, &self.system, &self.cancel)?,
+            None => 0,
+        };
+        let rendered = render(operation, &made, |url| {
             self.system.address(url, &self.cancel)
-        })
-        .map_err(|failure| failure.context(format_args!("operation {:?}", operation.name)))
+        });
+        match rendered {
+            Ok(rendered) => Ok(Rendered { token, ..rendered }),
+            Err(failure) => Err(named(operation, failure)),
+        }
     }
 
     /// Sends a rendered request and reads the answer, whatever its status. `foreign` keeps the
@@ -195,18 +199,37 @@ impl Caller {
         rendered: &Rendered,
         foreign: bool,
     ) -> Result<Answer, Failure> {
-        let rest = self.rest()?;
-        let rates = operation.rates.or(rest.rates);
-        let answer = self.paced(&rendered.request, rates, foreign)?;
-        if answer.status != UNAUTHORIZED || foreign {
-            return Ok(answer);
+        let rates = operation.rates.or(self.rest()?.rates);
+        let answer = self.pace().send(&rendered.request, rates, foreign);
+        let answer = answer.map_err(|failure| named(operation, failure))?;
+        match foreign {
+            true => Ok(answer),
+            false => self.renewed(answer, operation, made, rendered),
         }
-        let Some(custom) = &rest.custom else {
+    }
+
+    /// The answer; or, where it refuses the token of its request, that to the same request with a
+    /// token that was fetched since. One that is refused, too, is the answer.
+    fn renewed(
+        &self,
+        answer: Answer,
+        operation: &Operation,
+        made: &Made,
+        rendered: &Rendered,
+    ) -> Result<Answer, Failure> {
+        let rest = self.rest()?;
+        let Some(custom) = rest
+            .custom
+            .as_ref()
+            .filter(|_| answer.status == UNAUTHORIZED)
+        else {
             return Ok(answer);
         };
-        custom.refused();
+        custom.refused(rendered.token);
         let again = self.render(operation, made)?;
-        self.paced(&again.request, rates, foreign)
+        let rates = operation.rates.or(rest.rates);
+        let answer = self.pace().send(&again.request, rates, false);
+        answer.map_err(|failure| named(operation, failure))
     }
 
     /// Sends several rendered requests at once and reads their answers, in the order of the
@@ -221,7 +244,7 @@ impl Caller {
         let (Ok(rest), pace) = (self.rest(), self.pace()) else {
             return Vec::new();
         };
-        let mut answers: Vec<Result<Answer, Failure>> = std::thread::scope(|scope| {
+        let answers: Vec<Result<Answer, Failure>> = std::thread::scope(|scope| {
             let pace = &pace;
             let threads: Vec<_> = all
                 .iter()
@@ -236,17 +259,13 @@ impl Caller {
             });
             joined.collect()
         });
-        for (answer, (operation, made, rendered)) in answers.iter_mut().zip(all) {
-            let is_refused = matches!(answer, Ok(answer) if answer.status == UNAUTHORIZED);
-            if is_refused && rest.custom.is_some() {
-                *answer = self.send(operation, made, rendered, false);
-            }
-        }
+        let answers = answers.into_iter().zip(all);
         answers
-    }
-
-    fn paced(&self, request: &Request, rates: Rates, foreign: bool) -> Result<Answer, Failure> {
-        self.pace().send(request, rates, foreign)
+            .map(|(answer, (operation, made, rendered))| {
+                let answer = answer.map_err(|failure| named(operation, failure))?;
+                self.renewed(answer, operation, made, rendered)
+            })
+            .collect()
     }
 
     fn pace(&self) -> Pace {
@@ -286,19 +305,35 @@ impl Caller {
         (rendered, foreign): (&Rendered, bool),
     ) -> Result<Answer, Failure> {
         let answer = under_way.0.join();
-        let answer = answer.map_err(|_| Failure::fatal(DEFECT))??;
-        if answer.status == UNAUTHORIZED && !foreign && self.rest()?.custom.is_some() {
-            return self.send(operation, made, rendered, foreign);
+        let answer = answer.unwrap_or_else(|_| Err(Failure::fatal(DEFECT)));
+        let answer = answer.map_err(|failure| named(operation, failure))?;
+        match foreign {
+            true => Ok(answer),
+            false => self.renewed(answer, operation, made, rendered),
         }
-        Ok(answer)
     }
 
     /// The failure that an answer is whose status is not allowed.
     pub(super) fn refused(&self, operation: &Operation, answer: &Answer) -> Failure {
-        let failure =
+        let mut failure =
             self.system
                 .refused_with(&answer.what, answer.status, &answer.headers, &answer.bytes);
-        failure.context(format_args!("operation {:?}", operation.name))
+        let renews =
+            self.system.fetches_tokens() || self.rest().is_ok_and(|rest| rest.custom.is_some());
+        if answer.status == UNAUTHORIZED && renews {
+            failure
+                .message
+                .push_str("; a token that was fetched anew was refused, too");
+        }
+        named(operation, failure)
+    }
+}
+
+/// The failure of an operation, by its name.
+fn named(operation: &Operation, failure: Failure) -> Failure {
+    match failure.class {
+        Class::Cancelled => failure,
+        _ => failure.context(format_args!("operation {:?}", operation.name)),
     }
 }
 

@@ -35,7 +35,13 @@ pub(super) fn add(env: &mut Environment<'static>, world: World) {
     env.add_filter("base64_decode", base64_decode);
     env.add_filter("datetime", datetime);
     env.add_filter("datetime_format", datetime_format);
-    env.add_filter("decode_jwt", super::jwt::decode_jwt);
+    let of_tokens = world.clock.clone();
+    env.add_filter(
+        "decode_jwt",
+        move |token: String, key: Option<String>, arguments: Kwargs| {
+            super::jwt::decode_jwt(&token, key, &arguments, of_tokens.as_ref())
+        },
+    );
     env.add_filter("base64_encode", base64_encode);
     env.add_filter("hex_encode", hex_encode);
     env.add_function("b64encode", base64_encode);
@@ -213,18 +219,10 @@ fn default(value: &Seen, other: Option<Seen>, also_false: Option<bool>) -> Seen 
 }
 
 /// Jinja2's `truncate(length=255, killwords=False, end='...', leeway=5)`.
-fn truncate(text: &str, arguments: Rest<Seen>) -> Result<String, Error> {
-    let mut arguments: Vec<Seen> = arguments.to_vec();
-    let named = match arguments.last().map(|last| Kwargs::try_from(last.clone())) {
-        Some(Ok(named)) => {
-            arguments.pop();
-            Some(named)
-        }
-        _ => None,
-    };
+fn truncate(text: &str, arguments: Rest<Seen>, named: Kwargs) -> Result<String, Error> {
     let argument = |at: usize, name: &str| -> Option<Seen> {
-        let by_name = || named.as_ref().and_then(|named| named.get(name).ok());
-        arguments.get(at).cloned().or_else(by_name)
+        let by_name = named.get(name).ok();
+        arguments.get(at).cloned().or(by_name)
     };
     let count = |value: Option<Seen>, default: usize| {
         value.map_or(Ok(default), |value| {
@@ -237,6 +235,7 @@ fn truncate(text: &str, arguments: Rest<Seen>) -> Result<String, Error> {
     let killwords = argument(1, "killwords").is_some_and(|value| value.is_true());
     let end = argument(2, "end").map_or_else(|| "...".to_owned(), |end| end.to_string());
     let leeway = count(argument(3, "leeway"), 5)?;
+    named.assert_all_used()?;
     let total = text.chars().count();
     let end_chars = end.chars().count();
     if total <= length.saturating_add(leeway) {

@@ -1,9 +1,14 @@
 //! The filter `decode_jwt`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use jsonwebtoken::{Algorithm, DecodingKey, Validation, dangerous, decode};
-use minijinja::value::{Kwargs, Rest};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{
+    Algorithm, DecodingKey, EncodingKey, Header, Validation, crypto, dangerous, decode, encode,
+};
+use minijinja::value::Kwargs;
 use minijinja::{Error, ErrorKind, Value as Seen};
 use rsa::RsaPublicKey;
 use rsa::pkcs1::DecodeRsaPublicKey as _;
@@ -11,8 +16,13 @@ use rsa::pkcs8::DecodePublicKey as _;
 use rsa::traits::PublicKeyParts as _;
 use serde_json::{Map, Value as Json};
 use tahini_entity::json::{Numbers, from_config};
+use tahini_hub::Clock;
 
+use super::jwks;
 use super::values::seen;
+
+/// The key of tokens that never leave this file.
+const OWN: &[u8] = b"ours alone";
 
 fn wrong(words: impl Into<String>) -> Error {
     Error::new(ErrorKind::InvalidOperation, words.into())
@@ -29,15 +39,18 @@ fn texts(value: Option<Seen>) -> Result<Vec<String>, Error> {
     Ok(items.map(|item| item.to_string()).collect())
 }
 
-/// The claims of a JSON Web Token, verified with a public key (PEM) or a shared secret.
-/// The key may stand first, without its name.
-pub(super) fn decode_jwt(token: &str, arguments: Rest<Seen>) -> Result<Seen, Error> {
-    let (first, arguments) = taken_apart(arguments)?;
-    if arguments.has("jwks_url") || arguments.has("detached_payload") {
-        return Err(wrong(
-            "decode_jwt does not know jwks_url and detached_payload yet; give the key",
-        ));
-    }
+/// The claims of a JSON Web Token, verified with a public key (PEM), a shared secret, or a key of
+/// the set that a server publishes. The key may stand first, without its name.
+pub(super) fn decode_jwt(
+    token: &str,
+    first: Option<String>,
+    arguments: &Kwargs,
+    clock: Option<&Arc<dyn Clock>>,
+) -> Result<Seen, Error> {
+    let token = token.trim();
+    let detached = arguments.get::<Option<Seen>>("detached_payload")?;
+    let detached = detached.filter(|payload| !payload.is_none());
+    let jwks_url = arguments.get::<Option<String>>("jwks_url")?;
     let verify = arguments.get::<Option<bool>>("verify")?.unwrap_or(true);
     let flag = |name: &str| -> Result<bool, Error> {
         Ok(arguments.get::<Option<bool>>(name)?.unwrap_or(verify))
@@ -55,11 +68,9 @@ pub(super) fn decode_jwt(token: &str, arguments: Rest<Seen>) -> Result<Seen, Err
     let leeway = arguments.get::<Option<f64>>("leeway")?.unwrap_or(0.0);
     let key = arguments.get::<Option<String>>("key")?.or(first);
     let claims: Map<String, Json> = if verify {
-        let key = key.ok_or_else(|| wrong("decode_jwt expects a key"))?;
         let algorithms = named(&algorithms)?;
-        let first = algorithms[0];
-        let mut validation = Validation::new(first);
-        validation.algorithms = algorithms;
+        let mut validation = Validation::new(algorithms[0]);
+        validation.algorithms.clone_from(&algorithms);
         validation.leeway = leeway.max(0.0) as u64;
         validation.validate_exp = exp;
         validation.validate_nbf = nbf;
@@ -71,12 +82,14 @@ pub(super) fn decode_jwt(token: &str, arguments: Rest<Seen>) -> Result<Seen, Err
         if iss && !issuer.is_empty() {
             validation.set_issuer(&issuer);
         }
-        let key = decoding_key(first, &key)?;
-        decode::<Map<String, Json>>(token.trim(), &key, &validation)
-            .map_err(|error| wrong(format!("decode_jwt: {error}")))?
-            .claims
+        let keys = match (key, jwks_url) {
+            (Some(key), _) => vec![decoding_key(algorithms[0], &key)?],
+            (None, Some(url)) => published(&url, token, clock)?,
+            (None, None) => return Err(wrong("decode_jwt expects key or jwks_url")),
+        };
+        verified(token, &keys, validation, detached.as_ref())?
     } else {
-        dangerous::insecure_decode::<Map<String, Json>>(token.trim())
+        dangerous::insecure_decode::<Map<String, Json>>(token)
             .map_err(|error| wrong(format!("decode_jwt: {error}")))?
             .claims
     };
@@ -91,20 +104,108 @@ pub(super) fn decode_jwt(token: &str, arguments: Rest<Seen>) -> Result<Seen, Err
     Ok(seen(&from_config(&Json::Object(claims), Numbers::FLOATS)))
 }
 
-/// The key where it has no name, and the arguments that have one.
-fn taken_apart(arguments: Rest<Seen>) -> Result<(Option<String>, Kwargs), Error> {
-    let mut unnamed: Vec<Seen> = arguments.to_vec();
-    let last = unnamed.last();
-    let by_name = last.and_then(|last| Kwargs::try_from(last.clone()).ok());
-    if by_name.is_some() {
-        unnamed.pop();
+/// The claims of a token that one of the keys has signed.
+fn verified(
+    token: &str,
+    keys: &[DecodingKey],
+    validation: Validation,
+    detached: Option<&Seen>,
+) -> Result<Map<String, Json>, Error> {
+    let told = |error: &dyn std::fmt::Display| wrong(format!("decode_jwt: {error}"));
+    let mut last = wrong("decode_jwt: expected a key for the token, found none");
+    for key in keys {
+        // A key is of one family of algorithms, and those of others are not tried with it.
+        let mut validation = validation.clone();
+        validation
+            .algorithms
+            .retain(|one| one.family() == key.family());
+        if validation.algorithms.is_empty() {
+            continue;
+        }
+        let outcome = match detached {
+            None => decode::<Map<String, Json>>(token, key, &validation)
+                .map(|decoded| decoded.claims)
+                .map_err(|error| told(&error)),
+            Some(payload) => signed_apart(token, payload, key, &validation),
+        };
+        match outcome {
+            Ok(claims) if detached.is_none() => return Ok(claims),
+            Ok(claims) => {
+                // What claims have to say is judged in one place: of a token that we sign ourselves.
+                validation.algorithms = vec![Algorithm::HS256];
+                let own = encode(&Header::default(), &claims, &EncodingKey::from_secret(OWN));
+                let own = own.map_err(|error| told(&error))?;
+                return decode::<Map<String, Json>>(
+                    own,
+                    &DecodingKey::from_secret(OWN),
+                    &validation,
+                )
+                .map(|decoded| decoded.claims)
+                .map_err(|error| told(&error));
+            }
+            Err(error) => last = error,
+        }
     }
-    let by_name = by_name.unwrap_or_else(|| Kwargs::from_iter(Vec::<(String, Seen)>::new()));
-    match unnamed.as_slice() {
-        [] => Ok((None, by_name)),
-        [key] => Ok((Some(key.to_string()), by_name)),
-        _ => Err(wrong("decode_jwt expects the key alone without a name")),
+    Err(last)
+}
+
+/// The claims of a payload that the token was signed for without carrying it (RFC 7515, appendix F;
+/// RFC 7797 where its header says so).
+fn signed_apart(
+    token: &str,
+    payload: &Seen,
+    key: &DecodingKey,
+    validation: &Validation,
+) -> Result<Map<String, Json>, Error> {
+    let broken = || wrong("decode_jwt: expected a token of three parts, the second one empty");
+    let (head, rest) = token.split_once('.').ok_or_else(broken)?;
+    let signature = rest.strip_prefix('.').ok_or_else(broken)?;
+    let bytes = match payload.as_bytes() {
+        Some(bytes) => bytes.to_vec(),
+        None => payload.to_string().into_bytes(),
+    };
+    let header = URL_SAFE_NO_PAD.decode(head).unwrap_or_default();
+    let header: Map<String, Json> = serde_json::from_slice(&header).map_err(|_| broken())?;
+    let algorithm = header.get("alg").and_then(Json::as_str).unwrap_or_default();
+    let algorithm: Algorithm = algorithm.parse().map_err(|_| broken())?;
+    if !validation.algorithms.contains(&algorithm) {
+        return Err(wrong("decode_jwt: the token's algorithm is not allowed"));
     }
+    let mut message = format!("{head}.").into_bytes();
+    match header.get("b64") {
+        Some(Json::Bool(false)) => message.extend_from_slice(&bytes),
+        _ => message.extend_from_slice(URL_SAFE_NO_PAD.encode(&bytes).as_bytes()),
+    }
+    match crypto::verify(signature, &message, key, algorithm) {
+        Ok(true) => {}
+        Ok(false) => return Err(wrong("decode_jwt: InvalidSignature")),
+        Err(error) => return Err(wrong(format!("decode_jwt: {error}"))),
+    }
+    serde_json::from_slice(&bytes).map_err(|error| {
+        wrong(format!(
+            "decode_jwt: expected claims in the payload: {error}"
+        ))
+    })
+}
+
+/// The keys of a published set that a token may be signed with: the one that it names, or else all.
+fn published(
+    url: &str,
+    token: &str,
+    clock: Option<&Arc<dyn Clock>>,
+) -> Result<Vec<DecodingKey>, Error> {
+    let clock = clock.ok_or_else(|| wrong("decode_jwt cannot ask for jwks_url here"))?;
+    let head = token.split('.').next().unwrap_or_default();
+    let head = URL_SAFE_NO_PAD.decode(head).unwrap_or_default();
+    let head: Map<String, Json> = serde_json::from_slice(&head).unwrap_or_default();
+    let kid = head.get("kid").and_then(Json::as_str);
+    let set = jwks::set(url, kid, clock).map_err(|words| wrong(format!("decode_jwt: {words}")))?;
+    let fitting = set.keys.iter().filter(|key| match kid {
+        Some(kid) => key.common.key_id.as_deref() == Some(kid),
+        None => true,
+    });
+    let keys = fitting.filter_map(|key| DecodingKey::from_jwk(key).ok());
+    Ok(keys.collect())
 }
 
 fn named(names: &[String]) -> Result<Vec<Algorithm>, Error> {

@@ -2,6 +2,7 @@
 
 mod call;
 mod filters;
+mod jwks;
 mod jwt;
 mod operation;
 mod pages;
@@ -18,14 +19,26 @@ mod token;
 mod transform;
 mod values;
 
-pub use posted::{Judge, Judgement, Posted, judge};
+pub use posted::{Judge, Judgement, Posted, Validation};
 pub use sink::SINK;
 pub use source::SOURCE;
 pub use system::{RestPart, SYSTEM};
 pub use transform::TRANSFORM;
 pub(crate) use values::seen;
 
+use std::sync::LazyLock;
+
 use tahini_entity::{Dict, Entity, Offset, Value};
+
+/// What is wrong with a Jinja template.
+///
+/// # Errors
+/// In words, where it is no well-formed one.
+pub fn check_template(text: &str) -> Result<(), String> {
+    static TEMPLATES: LazyLock<template::Templates> =
+        LazyLock::new(|| template::Templates::new(filters::World::default()));
+    TEMPLATES.check(text)
+}
 
 /// The entity that a JSON object is, its reserved properties read as those of any source.
 fn entity_of(dict: &Dict) -> Entity {

@@ -9,6 +9,7 @@ use tahini_hub::config::Props;
 
 use super::filters::World;
 use super::payload::{PayloadType, Shape, pairs};
+use super::rows::METHODS;
 use super::status::Statuses;
 use super::template::{Templates, Text};
 
@@ -49,8 +50,6 @@ const OWN: &[&str] = &[
 
 /// The most requests of one operation that may be under way at once.
 const MAX_PARALLEL: i64 = 32;
-
-const METHODS: &[&str] = &["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD"];
 
 /// When paging is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use tahini_hub::secrets::SecretSource;
 use tahini_hub::{Clock, Failure};
 
 use super::filters::World;
-use super::template::{Scope, Templates};
+use super::template::{Scope, Templates, Text};
 use super::values::Headers;
 
 /// The most characters of a template's text that the sender is told.
@@ -46,33 +46,54 @@ pub enum Judgement {
     Refused(String),
 }
 
-/// Judges a request by the template. A template that cannot be rendered for it refuses it, in
-/// words that tell the sender nothing; `Failure` tells the log what was wrong.
-///
-/// # Errors
-/// Config, where the text is no template; entity, where it cannot be rendered.
-pub fn judge(expression: &str, posted: &Posted<'_>, judge: Judge) -> Result<Judgement, Failure> {
-    let mut templates = Templates::new(World {
-        clock: Some(judge.clock),
-        secrets: Some((judge.secrets, judge.system.unwrap_or_default())),
-    });
-    let text = templates.text(expression, "$.source.validation_expression")?;
-    let mut scope = Scope::default();
-    scope.set("url", Seen::from(posted.url));
-    let params = posted.params.iter();
-    scope.set(
-        "request_params",
-        Seen::from_pairs(params.map(|(name, value)| (name.clone(), value.clone()))),
-    );
-    scope.set(
-        "request_headers",
-        Seen::from_object(Headers::each(posted.headers)),
-    );
-    scope.set("request_body", Seen::from_bytes(posted.body.to_vec()));
-    let said = templates.render(&text, &scope)?;
-    let said = said.trim();
-    Ok(match said.is_empty() {
-        true => Judgement::Taken,
-        false => Judgement::Refused(said.chars().take(MAX_WORDS).collect()),
-    })
+/// A `validation_expression`, compiled.
+pub struct Validation {
+    templates: Templates,
+    text: Text,
+}
+
+impl Validation {
+    /// Compiles the template.
+    ///
+    /// # Errors
+    /// Config, where the text is no template.
+    pub fn of(expression: &str, judge: Judge) -> Result<Validation, Failure> {
+        let mut templates = Templates::new(World {
+            clock: Some(judge.clock),
+            secrets: Some((judge.secrets, judge.system.unwrap_or_default())),
+        });
+        let text = templates.text(expression, "$.source.validation_expression")?;
+        Ok(Validation { templates, text })
+    }
+
+    /// Whether the template looks at that variable, or calls the function of that name.
+    pub fn looks_at(&self, name: &str) -> bool {
+        self.text.uses(name)
+    }
+
+    /// Judges a request. A template that cannot be rendered for it refuses it, in words that tell
+    /// the sender nothing; `Failure` tells the log what was wrong.
+    ///
+    /// # Errors
+    /// Entity, where it cannot be rendered.
+    pub fn judge(&self, posted: &Posted<'_>) -> Result<Judgement, Failure> {
+        let mut scope = Scope::default();
+        scope.set("url", Seen::from(posted.url));
+        let params = posted.params.iter();
+        scope.set(
+            "request_params",
+            Seen::from_pairs(params.map(|(name, value)| (name.clone(), value.clone()))),
+        );
+        scope.set(
+            "request_headers",
+            Seen::from_object(Headers::each(posted.headers)),
+        );
+        scope.set("request_body", Seen::from_bytes(posted.body.to_vec()));
+        let said = self.templates.render(&self.text, &scope)?;
+        let said = said.trim();
+        Ok(match said.is_empty() {
+            true => Judgement::Taken,
+            false => Judgement::Refused(said.chars().take(MAX_WORDS).collect()),
+        })
+    }
 }

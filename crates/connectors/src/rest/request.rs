@@ -34,6 +34,8 @@ pub(super) struct Rendered {
     pub(super) base: Url,
     pub(super) headers: Vec<(String, String)>,
     pub(super) params: Dict,
+    /// Which of the system's tokens templates found, counted from 1.
+    pub(super) token: u64,
 }
 
 impl Rendered {
@@ -104,6 +106,7 @@ pub(super) fn render(
         base,
         headers,
         params,
+        token: 0,
     })
 }
 

@@ -53,18 +53,8 @@ pub const SOURCE: SourceDef = SourceDef {
             "Whether entities come in the order of _updated.",
         )
         .or("false"),
-        Property::new(
-            "since_property_name",
-            Kind::String,
-            "The name of the parameter or header that the offset is sent in; the operation's, or \
-             else `since`.",
-        ),
-        Property::new(
-            "since_property_location",
-            Kind::Enum(&["query", "header", "manual"]),
-            "Where the offset is sent: in a parameter, in a header, or only where templates do; \
-             the operation's, or else in a parameter.",
-        ),
+        rows::SINCE_PROPERTY_NAME,
+        rows::SINCE_PROPERTY_LOCATION,
         Property::new(
             "initial_since_value",
             Kind::StringOrInteger,

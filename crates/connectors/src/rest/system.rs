@@ -43,8 +43,8 @@ pub const SYSTEM: SystemDef = SystemDef {
         ),
         Property::new(
             "operations",
-            Kind::Object,
-            "The operations by name; the guide to REST lists what an operation may have.",
+            Kind::Each(super::rows::OPERATION_ROWS),
+            "The operations by name.",
         ),
         super::rows::RATE_LIMITING_RETRIES,
         super::rows::RATE_LIMITING_DELAY,

@@ -87,7 +87,7 @@ impl Templates {
     /// # Errors
     /// Config, where it is no well-formed template.
     pub(super) fn text(&mut self, source: &str, path: &str) -> Result<Text, Failure> {
-        if !["{{", "{%", "{#"].iter().any(|mark| source.contains(mark)) {
+        if !is_template(source) {
             return Ok(Text::Plain(source.to_owned()));
         }
         self.count += 1;
@@ -111,6 +111,20 @@ impl Templates {
             variables,
             property: property(source),
         }))
+    }
+
+    /// What is wrong with a template.
+    ///
+    /// # Errors
+    /// In words, where it is no well-formed one.
+    pub(super) fn check(&self, source: &str) -> Result<(), String> {
+        if !is_template(source) {
+            return Ok(());
+        }
+        match self.env.template_from_str(source) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(words(&error)),
+        }
     }
 
     /// What the text says of an entity where it is no more than one of its properties, text or a
@@ -167,6 +181,11 @@ impl Templates {
             .render(Seen::from_object(scope.clone()))
             .map_err(|error| (path, error))
     }
+}
+
+/// Whether there is anything for Jinja in a text.
+fn is_template(source: &str) -> bool {
+    ["{{", "{%", "{#"].iter().any(|mark| source.contains(mark))
 }
 
 /// The name in `{{ name }}` or `{{ entity.name }}`.
@@ -336,6 +355,11 @@ mod tests {
                 "{{ '2024-05-01T12:00'|truncate(10, True, '') }}",
                 "2024-05-01",
             ),
+            (
+                "{{ 'one two three'|truncate(length=9, end='…', leeway=0) }}",
+                "one two…",
+            ),
+            ("{{ ''|default('d', true) }}", "d"),
             ("{{ body.t|upper }}{{ body.t|capitalize }}", "A BA b"),
             ("{{ body.t|urlencode }}", "a%20b"),
             ("{{ body.list|tojson }}", "[1, \"x\"]"),

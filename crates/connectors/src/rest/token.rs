@@ -30,12 +30,12 @@ pub(super) const PROPERTIES: &[Property] = &[
     ),
     Property::new(
         "expires_at_expression",
-        Kind::String,
+        Kind::Template,
         "A template that gives the date at which the token expires.",
     ),
     Property::new(
         "expires_in_expression",
-        Kind::String,
+        Kind::Template,
         "A template that gives the number of seconds until the token expires.",
     ),
     Property::new(
@@ -56,12 +56,12 @@ pub(super) const PROPERTIES: &[Property] = &[
     ),
     Property::new(
         "refresh_token_expires_at_expression",
-        Kind::String,
+        Kind::Template,
         "As expires_at_expression, for the outcome of get_refresh_token_operation.",
     ),
     Property::new(
         "refresh_token_expires_in_expression",
-        Kind::String,
+        Kind::Template,
         "As expires_in_expression, for the outcome of get_refresh_token_operation.",
     ),
     Property::new(
@@ -113,6 +113,8 @@ struct Expiry {
 #[derive(Default)]
 struct State {
     token: Dict,
+    /// How many were fetched.
+    number: u64,
     fetched: bool,
     expires: Option<Timestamp>,
     refreshed: bool,
@@ -188,7 +190,7 @@ impl Custom {
         }))
     }
 
-    /// Binds `token`, fetched if there is none that lasts.
+    /// Binds `token`, fetched if there is none that lasts, and returns its number.
     ///
     /// # Errors
     /// Those of the operations; cancelled, also while another run fetches the token.
@@ -197,19 +199,22 @@ impl Custom {
         scope: &mut Scope,
         system: &HttpSystem,
         cancel: &Cancel,
-    ) -> Result<(), Failure> {
+    ) -> Result<u64, Failure> {
         let mut state = self.lock(cancel)?;
         if !state.fetched || !self.lasts(state.expires) {
             self.fetch(&mut state, system, cancel)
                 .map_err(|failure| failure.context("an access token was not given"))?;
         }
         self.bound(scope, &state.token);
-        Ok(())
+        Ok(state.number)
     }
 
-    /// The token was refused: the next request fetches another.
-    pub(super) fn refused(&self) {
-        if let Ok(mut state) = self.state.lock() {
+    /// The token of that number was refused: the next request fetches another, unless there is
+    /// one already.
+    pub(super) fn refused(&self, number: u64) {
+        if let Ok(mut state) = self.state.lock()
+            && state.number == number
+        {
             state.fetched = false;
         }
     }
@@ -258,6 +263,7 @@ impl Custom {
         self.perform(&self.token_operation, &mut state.token, system, cancel)?;
         state.expires = self.expiry(&self.expires, &state.token)?;
         state.fetched = true;
+        state.number += 1;
         tell_expiry(&mut state.token, "", state.expires);
         let after = self.parts(&state.token);
         if after != before {

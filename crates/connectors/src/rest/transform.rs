@@ -48,16 +48,8 @@ pub const TRANSFORM: TransformDef = TransformDef {
         rows::PAYLOAD_PROPERTY,
         rows::ID_EXPRESSION,
         rows::UPDATED_EXPRESSION,
-        Property::new(
-            "allowed_status_codes",
-            Kind::Any,
-            "Statuses and ranges of them whose answers are passed on; all others are failures.",
-        ),
-        Property::new(
-            "ignored_status_codes",
-            Kind::Any,
-            "Statuses and ranges of them whose answers, and the entities with them, are left out.",
-        ),
+        rows::ALLOWED_STATUS_CODES,
+        rows::IGNORED_STATUS_CODES,
         Property::new(
             "if_transform_empty",
             Kind::Enum(&["fail", "accept"]),

@@ -577,3 +577,198 @@ fn an_origin_is_established_and_an_insert_not_repeated() {
     assert_eq!(blocked[0]["$discard"], "already-inserted");
     assert_eq!(blocked[1].get("$discard"), None);
 }
+
+#[test]
+fn webhooks_of_our_own_are_wiped_and_no_others() {
+    let api = Api::with(3);
+    let hub = hub(
+        &api,
+        &[
+            embedded(
+                "crm-contact-collect",
+                json!([
+                    {"_id": "1", "id": 1, "address": "https://abc.sesam.cloud/api/receivers/x"},
+                    {"_id": "2", "id": 2, "address": "https://somebody.example/hook"},
+                    {"_id": "3", "id": 3, "_deleted": true,
+                     "address": "https://abc.sesam.cloud/api/receivers/y"},
+                ]),
+            ),
+            json!({
+                "_id": "crm-contact-wipe",
+                "pump": {"mode": "manual", "run_at_startup_if_not_populated": true},
+                "source": {"dataset": "crm-contact-collect", "type": "dataset"},
+                "transform": [
+                    {"rules": {"default": [
+                        ["copy", "*"],
+                        ["discard", ["matches", "https://*.sesam.cloud/*", "_S.address"]]
+                    ]}, "type": "dtl"},
+                    {"operation": "contact-delete", "response_status_property": "status_code",
+                     "system": "crm", "trace": true,
+                     "trigger_on": {"key": "_deleted", "value": false}, "type": "rest"},
+                ],
+            }),
+        ],
+    );
+    run(&hub, "crm-contact-collect");
+    run(&hub, "crm-contact-wipe");
+    // What was deleted there already is not deleted again.
+    assert_eq!(writes(&api), ["DELETE /contact/1"]);
+    let wiped = read_dataset(&hub, "crm-contact-wipe");
+    let told = |row: &Json| (row["_id"].clone(), row["status_code"].clone());
+    let told: Vec<(Json, Json)> = wiped.iter().map(told).collect();
+    assert_eq!(told, [(json!("1"), json!(204))]);
+}
+
+#[test]
+fn continuation() {
+    let api = Api::with(3);
+    let mut components = vec![api.system(json!({"contact-list": {
+        "method": "GET", "url": format!("{}/contacts-by-link", api.url()),
+        "since_property_name": "since", "since_property_location": "query",
+        "updated_expression": "{{ changed }}", "id_expression": "{{ id }}",
+    }}))];
+    components.push(json!({
+        "_id": "crm-contact-all", "type": "pipe", "namespaced_identifiers": false,
+        "pump": {"schedule_interval": 30, "rescan_cron_expression": "0 * * * *"},
+        "source": {
+            "operation": "contact-list", "initial_since_value": "2024-05-03T00:00:00Z",
+            "supports_since": true, "system": "crm", "type": "rest",
+        },
+    }));
+    let mut secrets = MemorySecrets::default();
+    secrets.set(None, "client-secret", CLIENT.1);
+    secrets.set(None, "refresh-token", &api.refresh_token());
+    let hub = configured(components, secrets);
+    run(&hub, "crm-contact-all");
+    run(&hub, "crm-contact-all");
+    let since: Vec<Option<String>> = api
+        .asked()
+        .iter()
+        .map(|asked| asked.query.get("since").cloned())
+        .collect();
+    let since: Vec<Option<&str>> = since.iter().map(Option::as_deref).collect();
+    let (initial, newest) = ("2024-05-03T00:00:00Z", "2024-05-04T00:00:00Z");
+    assert_eq!(since, [Some(initial), Some(newest)]);
+    let rows = read_dataset(&hub, "crm-contact-all");
+    let ids: Vec<&Json> = rows.iter().map(|row| &row["_id"]).collect();
+    assert_eq!(ids, ["2", "3"]);
+}
+
+#[test]
+fn synthetic_properties() {
+    let api = Api::with(0);
+    let hub = hub(
+        &api,
+        &[
+            embedded(
+                "crm-order-collect",
+                json!([{"_id": "7", "id": 7, "lines": [{"number": 1, "text": "a"}, {"number": 2}]}]),
+            ),
+            json!({
+                "_id": "crm-line-all",
+                "source": {"dataset": "crm-order-collect", "type": "dataset"},
+                "transform": {
+                    "rules": {
+                        "create-versions": [
+                            ["copy", "*"],
+                            ["add", "_id", ["string", "_S.number"]],
+                            ["add", "sesam_id", "_R._S.id"]
+                        ],
+                        "default": [["create-child", ["apply", "create-versions", "_S.lines"]]]
+                    },
+                    "type": "dtl"
+                },
+            }),
+            json!({
+                "_id": "crm-line-all2",
+                "source": {"dataset": "crm-line-all", "type": "dataset"},
+                "transform": {"type": "emit_children"},
+            }),
+        ],
+    );
+    for pipe in ["crm-order-collect", "crm-line-all", "crm-line-all2"] {
+        run(&hub, pipe);
+    }
+    let rows = read_dataset(&hub, "crm-line-all2");
+    let told: Vec<Json> = rows
+        .iter()
+        .map(|row| json!([row["_id"], row["number"], row["text"], row["sesam_id"]]))
+        .collect();
+    assert_eq!(told, [json!(["1", 1, "a", 7]), json!(["2", 2, null, 7])]);
+}
+
+/// As it is printed; `global-contact` is merged before.
+fn namespace_split(datatype: &str) -> Json {
+    json!({
+        "_id": format!("{datatype}-transform-split"), "type": "pipe",
+        "source": {"type": "dataset", "dataset": "global-contact"},
+        "transform": [{
+            "type": "dtl",
+            "rules": {
+                "default": [
+                    ["copy", "*"],
+                    ["if",
+                        ["in", datatype, ["map", ["ni-ns", "_."], "_S.$ids"]],
+                        [["create", ["apply", "emit",
+                            ["filter", ["eq", ["ni-ns", "_."], datatype], "_S.$ids"]]]],
+                        [["create", ["apply", "emit-new", ["list", "_S.$ids"]]]]
+                    ],
+                    ["discard"]
+                ],
+                "emit": [
+                    ["merge-union", "_R._T"],
+                    ["add", "_id", ["string", "_S."]],
+                    ["add", "$ids", "_R._S.$ids"],
+                    ["add", format!("{datatype}:id"), ["ni-id", "_S."]],
+                    ["add", "_deleted", "_R._S._deleted"]
+                ],
+                "emit-new": [
+                    ["merge-union", "_R._T"],
+                    ["add", "_id", "_R._S._id"],
+                    ["add", "_deleted", "_R._S._deleted"]
+                ]
+            }
+        }],
+        "add_namespaces": false
+    })
+}
+
+#[test]
+fn a_merged_entity_is_split_by_namespace() {
+    let merged = json!([
+        {"_id": "hr-person:9", "$ids": ["~:hr-person:9", "~:crm-contact:1"], "name": "Ada"},
+        {"_id": "hr-person:5", "$ids": ["~:hr-person:5"], "name": "Bob"},
+        {"_id": "hr-person:6", "$ids": ["~:hr-person:6", "~:crm-contact:2", "~:crm-contact:3"],
+         "name": "Twice"},
+    ]);
+    let hub = configured(
+        vec![
+            json!({"_id": "global-contact", "type": "pipe", "add_namespaces": false,
+                   "source": {"type": "embedded", "entities": merged}}),
+            namespace_split("crm-contact"),
+        ],
+        MemorySecrets::default(),
+    );
+    run(&hub, "global-contact");
+    run(&hub, "crm-contact-transform-split");
+    let rows = read_dataset(&hub, "crm-contact-transform-split");
+    let mut told: Vec<(String, String, Json)> = rows
+        .iter()
+        .map(|row| {
+            let text = |name: &str| row[name].as_str().unwrap().to_owned();
+            (text("_id"), text("name"), row["crm-contact:id"].clone())
+        })
+        .collect();
+    told.sort_by(|a, b| a.0.cmp(&b.0));
+    let row = |id: &str, name: &str, own: Json| (id.to_owned(), name.to_owned(), own);
+    // Each system gets its own id, and what it does not have yet comes under the merged one.
+    assert_eq!(
+        told,
+        [
+            row("crm-contact:1", "Ada", json!("1")),
+            row("crm-contact:2", "Twice", json!("2")),
+            row("crm-contact:3", "Twice", json!("3")),
+            row("hr-person:5", "Bob", Json::Null),
+        ]
+    );
+}

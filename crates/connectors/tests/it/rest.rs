@@ -585,3 +585,111 @@ fn a_sink_sends_again_only_what_was_not_accepted() {
         Some("application/x-www-form-urlencoded")
     );
 }
+
+/// The script of a login that gives this token.
+fn login(token: &str) -> Reply {
+    reply(json!({"access_token": token, "ExpiresIn": 3600}))
+}
+
+fn refused() -> Reply {
+    Reply::status("401 No", "", "the token is not valid")
+}
+
+fn logs_in() -> Json {
+    json!({"get_token_operation": "login", "expires_in_expression": "{{ token.ExpiresIn }}"})
+}
+
+fn targets(server: &Server) -> Vec<String> {
+    server.seen().into_iter().map(|seen| seen.target).collect()
+}
+
+#[test]
+fn a_token_that_is_refused_while_reading_ahead_is_fetched_once_and_the_page_asked_for_once_more() {
+    let server = Server::play([
+        login("first-token"),
+        reply(json!({"items": [{"_id": "a"}], "next": "x?page=2"})),
+        refused(),
+        login("second-token"),
+        reply(json!({"items": [{"_id": "b"}]})),
+    ]);
+    let operations = json!({
+        "login": {"url": "login", "method": "POST"},
+        "op": {"url": "x", "method": "GET", "payload_property": "items",
+               "next_page_link": "{{ body.next }}"},
+    });
+    let world = custom(&server, logs_in(), operations);
+    let mut source = world.source(part(json!({})), full()).unwrap();
+    let read = read_all(source.as_mut(), 10).unwrap();
+    assert_eq!(ids(&content(&read)), ["a", "b"]);
+    assert_eq!(
+        targets(&server),
+        ["/login", "/x", "/x?page=2", "/login", "/x?page=2"]
+    );
+}
+
+#[test]
+fn requests_that_are_refused_together_fetch_one_token() {
+    let server = Server::play([
+        login("first-token"),
+        refused(),
+        refused(),
+        refused(),
+        login("second-token"),
+        Reply::ok("1"),
+        Reply::ok("2"),
+        Reply::ok("3"),
+    ]);
+    let operations = json!({
+        "login": {"url": "login", "method": "POST"},
+        "op": {"url": "{{ _id }}", "method": "PUT", "payload": {"n": 1}, "parallel_requests": 3},
+    });
+    let world = custom(&server, logs_in(), operations);
+    let mut sink = world.sink(part(json!({}))).unwrap();
+    sink.begin(&run(RunKind::Full)).unwrap();
+    let input = batch(&[
+        json!({"_id": "a"}),
+        json!({"_id": "b"}),
+        json!({"_id": "c"}),
+    ]);
+    assert_eq!(sink.write(&input, None).unwrap().changed, 3);
+    let seen = server.seen();
+    let with = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let mut targets: Vec<&str> = seen
+            .iter()
+            .filter(|seen| seen.header("authorization") == Some(&bearer))
+            .map(|seen| seen.target.as_str())
+            .collect();
+        targets.sort_unstable();
+        targets
+    };
+    assert_eq!(with("first-token"), ["/a", "/b", "/c"]);
+    assert_eq!(with("second-token"), ["/a", "/b", "/c"]);
+    assert_eq!(seen.len(), 8);
+}
+
+#[test]
+fn a_token_that_is_refused_although_it_is_new_is_told() {
+    let server = Server::play([
+        login("first-token"),
+        refused(),
+        login("second-token"),
+        refused(),
+    ]);
+    let operations = json!({
+        "login": {"url": "login", "method": "POST"},
+        "op": {"url": "x", "method": "GET"},
+    });
+    let world = custom(&server, logs_in(), operations);
+    let mut source = world.source(part(json!({})), full()).unwrap();
+    let failure = read_all(source.as_mut(), 10).unwrap_err().to_string();
+    for word in [
+        "operation \"op\"",
+        "GET http://",
+        "found 401",
+        "fetched anew was refused, too",
+    ] {
+        assert!(failure.contains(word), "{word:?} in {failure}");
+    }
+    assert!(!failure.contains("second-token"), "{failure}");
+}

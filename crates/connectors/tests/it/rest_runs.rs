@@ -246,6 +246,65 @@ fn a_failure_is_told_with_the_request_that_caused_it() {
 }
 
 #[test]
+fn a_token_that_is_refused_although_it_is_new_fails_the_run_and_is_told() {
+    let api = Api::with(25);
+    api.misbehaves([Fault::Slow(Duration::ZERO), Fault::Expired, Fault::Expired]);
+    let hub = hub(&api, listing(), collects("by-cursor"));
+    let failure = run(&hub).failure.expect("the run fails").to_string();
+    for word in [
+        "GET http://127.0.0.1:",
+        "/contacts-by-cursor?after=",
+        "found 401",
+        "a token that was fetched anew was refused, too",
+    ] {
+        assert!(failure.contains(word), "{word:?} in {failure}");
+    }
+    assert_eq!((api.grants().len(), api.asked().len()), (2, 3));
+    let log = entry(&hub, "pump-failed").to_string();
+    for number in 0..=2 {
+        for kind in ["access", "refresh"] {
+            let secret = format!("{kind}-token-number-{number}");
+            assert!(!log.contains(&secret), "{secret} in {log}");
+        }
+    }
+}
+
+#[test]
+fn a_lookup_that_fails_is_told_with_the_request_that_caused_it() {
+    for (fault, words) in [
+        (Fault::Broken, "found 500"),
+        (Fault::Truncated, "expected the whole body"),
+        (
+            Fault::Slow(Duration::from_secs(3)),
+            "expected an answer within 2 s",
+        ),
+    ] {
+        let api = Api::with(3);
+        api.misbehaves([fault; 3]);
+        let pipe = json!({
+            "source": {"type": "embedded", "entities": [{"_id": "1", "key": 1}]},
+            "transform": [{"type": "rest", "system": "crm", "operation": "lookup", "trace": true}],
+            "pump": {"batch_retries": 0},
+        });
+        let hub = hub(&api, sharing(), pipe);
+        let failure = run(&hub).failure.expect("the run fails").to_string();
+        let failed = entry(&hub, "pump-failed");
+        let told = failed["traceback"].as_str().unwrap();
+        assert!(failure.contains(words), "{words:?} in {failure}");
+        for word in ["operation \"lookup\"", "GET http://", "/contact/1", words] {
+            assert!(told.contains(word), "{word:?} in {told}");
+        }
+        let trace = failed["trace"].as_array().unwrap();
+        let url = trace.last().unwrap()["request"]["url"].as_str().unwrap();
+        assert!(url.ends_with("/contact/1"), "{url}");
+        assert!(
+            !failed.to_string().contains("access-token-number"),
+            "{failed}"
+        );
+    }
+}
+
+#[test]
 fn a_failed_read_is_begun_again_where_the_pump_says_so() {
     for fault in [Fault::Broken, Fault::Truncated, Fault::TooMany("0")] {
         let (told, _) = fails(fault, 1);

@@ -81,7 +81,7 @@ fn rows() -> BTreeMap<&'static str, Vec<(String, &'static Property)>> {
             out.entry(row.name)
                 .or_default()
                 .push((table.to_owned(), row));
-            if let Kind::Nested(inner) = row.kind {
+            if let Kind::Nested(inner) | Kind::Each(inner) = row.kind {
                 add(&format!("{table}.{}", row.name), inner, out);
             }
         }
@@ -123,7 +123,7 @@ fn every_property_is_read_or_marked() {
         for (table, row) in &rows {
             let reads_nothing =
                 matches!(row.used, Use::Acted | Use::Only(_)) && !is_read(&code, name);
-            if reads_nothing && !matches!(row.kind, Kind::Nested(_)) {
+            if reads_nothing && !matches!(row.kind, Kind::Nested(_) | Kind::Each(_)) {
                 silent.push(format!("{table}.{name}"));
             }
         }

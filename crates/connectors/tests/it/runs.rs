@@ -21,6 +21,7 @@ pub const REGISTRY: Registry = Registry {
     sinks: &[builtin::SINKS, SINKS],
     transforms: &[builtin::TRANSFORMS, TRANSFORMS],
     systems: &[SYSTEMS],
+    template: tahini_connectors::template,
 };
 
 /// A hub with the pipe `p` over two embedded entities and the system `s`.

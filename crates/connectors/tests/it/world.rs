@@ -80,6 +80,7 @@ impl World {
                 sinks: &[SINKS],
                 transforms: &[TRANSFORMS],
                 systems: &[SYSTEMS],
+                template: tahini_connectors::template,
             },
         }
     }

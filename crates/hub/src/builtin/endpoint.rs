@@ -41,10 +41,24 @@ pub(super) const SOURCE: SourceDef = SourceDef {
              or `metadata.durable` on the pipe, the answer waits for it.",
         )
         .or("100"),
-        Property::new("trace", Kind::Any, "Logs every request.").not_yet(),
+        Property::new(
+            "anonymous_body_maxsize",
+            Kind::Integer(1),
+            "The most bytes that somebody may post without a token, at most 1048576; it does not \
+             count for those who showed a secret in the headers or parameters.",
+        )
+        .or("65536"),
+        Property::new(
+            "trace",
+            Kind::Any,
+            "Whether the execution log tells of every request that was let in, without secrets: \
+             true, or an object of log_request_headers, log_request_body_maxsize, \
+             log_response_headers, log_response_body_maxsize and log_secret_redacted_bytes.",
+        )
+        .or("false"),
         Property::new(
             "validation_expression",
-            Kind::String,
+            Kind::Template,
             "A Jinja template that judges each request by `url`, `request_params`, \
              `request_headers`, `request_body` and `secret('name')`: what it says is the reason \
              to refuse it, and nothing takes it.",

@@ -57,6 +57,7 @@ fn pipe(map: &Map<String, Json>, root: &JsonPath, problems: &mut Vec<Problem>) {
         self::pump(pump, &root.name("pump"), problems);
     }
     endpoints(map, source, sink_kind, root, problems);
+    super::files::check(source, sink, root, problems);
     super::permissions::check(map, root, problems);
     continuation(source, &root.name("source"), problems);
     if let Some(dataset) = sink.and_then(|sink| text(sink, "dataset"))

@@ -137,6 +137,7 @@ pub const ADDS_NAMESPACES: &[&str] = &[
     "kafka",
     "ldap",
     "sql",
+    "xml",
 ];
 
 /// Sinks for which a pipe with namespaces removes them unless told otherwise.
@@ -167,7 +168,7 @@ const SQL: &[&str] = &[
 /// The types of system that a component type can use; `None` when anything goes.
 pub fn systems_for(role: Role, kind: &str) -> Option<&'static [&'static str]> {
     match (role, kind) {
-        (Role::Source, "binary")
+        (Role::Source, "binary" | "csv" | "xml")
         | (Role::Source | Role::Sink, "json")
         | (Role::Transform, "http" | "json_schema") => Some(HTTP),
         (_, "rest") => Some(REST),

@@ -4,6 +4,7 @@ mod build;
 mod checks;
 mod defaults;
 mod diff;
+mod files;
 pub(crate) mod known;
 mod model;
 mod nearest;

@@ -27,8 +27,14 @@ pub enum Kind {
     Object,
     /// An object with these properties.
     Nested(&'static [Property]),
+    /// An object of objects with these properties, by names that anybody chooses.
+    Each(&'static [Property]),
     /// A cron expression.
     Cron,
+    /// A Jinja template.
+    Template,
+    /// Anything; the texts in it are Jinja templates, names of properties too.
+    Templates,
     /// The id of a system.
     System,
     /// The id of a dataset.

@@ -236,7 +236,9 @@ fn property(row: &Property, role: Option<Role>) -> Json {
 /// What a property may hold; `None` when that is anything.
 fn kind(kind: Kind, role: Option<Role>) -> Option<Json> {
     Some(match kind {
-        Kind::String | Kind::Cron | Kind::System | Kind::Dataset => json!({"type": "string"}),
+        Kind::String | Kind::Cron | Kind::System | Kind::Dataset | Kind::Template => {
+            json!({"type": "string"})
+        }
         Kind::Integer(i64::MIN) => json!({"type": "integer"}),
         Kind::Integer(least) => json!({"type": "integer", "minimum": least}),
         Kind::Number => json!({"type": "number", "minimum": 0}),
@@ -248,6 +250,9 @@ fn kind(kind: Kind, role: Option<Role>) -> Option<Json> {
         Kind::Strings => json!({"type": "array", "items": {"type": "string"}}),
         Kind::Object => json!({"type": "object"}),
         Kind::Nested(rows) => object(&[rows], None),
+        Kind::Each(rows) => {
+            json!({"type": "object", "additionalProperties": object(&[rows], None)})
+        }
         Kind::Rules => refer(dtl::RULES),
         Kind::Component => {
             let one = refer(role?.name());
@@ -257,6 +262,6 @@ fn kind(kind: Kind, role: Option<Role>) -> Option<Json> {
                 {"type": "object", "not": {"required": ["type"]}, "additionalProperties": one},
             ]})
         }
-        Kind::Any => return None,
+        Kind::Templates | Kind::Any => return None,
     })
 }

@@ -12,6 +12,10 @@ const REGISTRY: Registry = Registry {
     sinks: &[builtin::SINKS, SINKS],
     transforms: &[builtin::TRANSFORMS, TRANSFORMS],
     systems: &[SYSTEMS],
+    template: |text| match text.contains("{{ broken") {
+        true => Err("an end is missing".to_owned()),
+        false => Ok(()),
+    },
 };
 
 const SYSTEM: Property = Property::required("system", Kind::System, "The system.");

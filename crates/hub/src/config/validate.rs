@@ -67,6 +67,7 @@ pub(crate) fn by_rows(map: &Map<String, Json>, rows: &'static [Property]) -> Vec
         sinks: &[],
         transforms: &[],
         systems: &[],
+        template: |_| Ok(()),
     };
     let mut checker = Checker {
         systems: &KnownSystems::new(),
@@ -427,7 +428,14 @@ impl Checker<'_> {
                 Json::Object(map) => return self.properties(map, &[rows], path, None),
                 _ => return self.expected("an object", value, row, path),
             },
+            Kind::Each(rows) => {
+                if let Json::Object(map) = value {
+                    return self.each(map, rows, path);
+                }
+            }
             Kind::Component => return self.components(value, path, role),
+            Kind::Templates => return self.templates(value, path),
+            Kind::Template if value.is_string() => return self.templates(value, path),
             Kind::System if row.name != "system" => {
                 if let Some(id) = value.as_str() {
                     self.system(id, path);
@@ -459,6 +467,45 @@ impl Checker<'_> {
         }
         if let Some(expected) = mismatch(value, row.kind) {
             self.expected(&expected, value, row, path);
+        }
+    }
+
+    /// Judges objects by rows, whatever they are called.
+    fn each(&mut self, map: &Map<String, Json>, rows: &'static [Property], path: &JsonPath) {
+        for (name, one) in map {
+            let place = path.name(name);
+            match one {
+                Json::Object(one) => self.properties(one, &[rows], &place, None),
+                other => {
+                    let message = format!("expected an object, found {}", found(other));
+                    self.error(place, message);
+                }
+            }
+        }
+    }
+
+    /// Judges the templates in a value.
+    fn templates(&mut self, value: &Json, path: &JsonPath) {
+        match value {
+            Json::String(text) => {
+                if let Err(words) = (self.registry.template)(text) {
+                    let message = format!("expected a Jinja template, found: {words}");
+                    self.error(path.clone(), message);
+                }
+            }
+            Json::Array(items) => {
+                for (at, item) in items.iter().enumerate() {
+                    self.templates(item, &path.at(at));
+                }
+            }
+            Json::Object(map) => {
+                for (name, value) in map {
+                    let place = path.name(name);
+                    self.templates(&Json::String(name.clone()), &place);
+                    self.templates(value, &place);
+                }
+            }
+            _ => {}
         }
     }
 
@@ -560,7 +607,9 @@ fn mismatch(value: &Json, kind: Kind) -> Option<String> {
             .is_some_and(|list| list.iter().all(Json::is_string))
     };
     let (fits, expected) = match kind {
-        Kind::String | Kind::Cron | Kind::System | Kind::Dataset => (value.is_string(), "text"),
+        Kind::String | Kind::Cron | Kind::System | Kind::Dataset | Kind::Template => {
+            (value.is_string(), "text")
+        }
         Kind::Integer(i64::MIN) => (value.is_i64() || value.is_u64(), "a whole number"),
         Kind::Integer(least) => {
             return (!is_integer(least)).then(|| format!("a whole number of at least {least}"));
@@ -581,8 +630,10 @@ fn mismatch(value: &Json, kind: Kind) -> Option<String> {
         Kind::Enum(options) => return Some(format!("one of {}", options.join(", "))),
         Kind::List => (value.is_array(), "a list"),
         Kind::Strings => (is_texts(), "a list of texts"),
-        Kind::Object | Kind::Nested(_) | Kind::Rules => (value.is_object(), "an object"),
-        Kind::Component | Kind::Any => (true, ""),
+        Kind::Object | Kind::Nested(_) | Kind::Each(_) | Kind::Rules => {
+            (value.is_object(), "an object")
+        }
+        Kind::Component | Kind::Templates | Kind::Any => (true, ""),
     };
     (!fits).then(|| expected.to_owned())
 }

@@ -21,6 +21,7 @@ fn preview(most: Duration, trace: bool) -> Passed {
     }));
     let live = world.live_pipe("p");
     let look = Look {
+        requests: false,
         now: "2026-01-02T03:04:05Z".parse().unwrap(),
         beside: &Beside::default(),
         store: true,

@@ -218,6 +218,7 @@ pub const REGISTRY: Registry = Registry {
     sinks: &[SINKS, builtin::SINKS],
     transforms: &[TRANSFORMS, builtin::TRANSFORMS],
     systems: &[SYSTEMS],
+    template: |_| Ok(()),
 };
 
 const TRANSFORMS: &[TransformDef] = &[CALLS, middle::DEF];

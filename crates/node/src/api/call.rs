@@ -29,6 +29,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// Who asks.
     pub user: User,
+    /// Whoever asks has shown no token that the route would want.
+    pub is_strangers: bool,
     /// The whole body, unless the handler streams it.
     pub body: Bytes,
     /// The body of a handler that streams it.
@@ -59,10 +61,29 @@ impl Call {
             raw_query,
             headers: parts.headers,
             user,
+            is_strangers: false,
             body: Bytes::new(),
             stream,
             memory: None,
         })
+    }
+
+    /// A request of which nothing but the body counts.
+    #[cfg(test)]
+    pub fn bare(stream: Body) -> Call {
+        Call {
+            method: Method::POST,
+            raw_path: "/".to_owned(),
+            path: Vec::new(),
+            query: Vec::new(),
+            raw_query: None,
+            headers: HeaderMap::new(),
+            user: User::default(),
+            is_strangers: true,
+            body: Bytes::new(),
+            stream,
+            memory: None,
+        }
     }
 
     /// A part of the path that the route names.

@@ -19,7 +19,7 @@ use tahini_store::{Head, Limit, Snapshot, View};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::listing::{Form, Listing};
+use super::listing::{Form, Listing, Out};
 use super::{Answer, Call, Node, Problem};
 
 /// Entities of one chunk of an answer, at most.
@@ -64,23 +64,33 @@ pub fn dataset_options(node: &Node, call: &Call) -> Answer {
     subset_of(node, name, call)?;
     let said = node.said(name)?;
     let said = said.ok_or_else(|| Problem::missing("dataset", name))?;
-    options(call, Some(said), "/api/datasets/{dataset_id}/entities")
+    register(node, call, name, &said)?;
+    options(Some(said), "/api/datasets/{dataset_id}/entities")
 }
 
 /// The same for a pipe's execution log.
 pub fn log_options(node: &Node, call: &Call) -> Answer {
     let pipe = call.id("pipe_id");
     node.assembly.hub.pipe(pipe)?;
-    let said = node.said(&tahini_hub::execution_log::dataset_id(pipe))?;
-    options(call, said, "/api/pipes/{pipe_id}/log")
+    let log = tahini_hub::execution_log::dataset_id(pipe);
+    let said = node.said(&log)?;
+    if let Some(said) = &said {
+        register(node, call, &log, said)?;
+    }
+    options(said, "/api/pipes/{pipe_id}/log")
 }
 
-fn options(call: &Call, said: Option<Said>, path: &str) -> Answer {
-    if call.get("webhook").is_some() {
-        return Err(Problem::bad(
-            "expected no `webhook`: this node tells nobody of new entities; ask again with `since`",
-        ));
+/// Registers the webhook that a request asks for: it makes the node send something, which only
+/// admins may.
+fn register(node: &Node, call: &Call, dataset: &str, said: &Said) -> Result<(), Problem> {
+    if call.get("webhook").is_some() && !node.gate.is_admin(&call.headers) {
+        let words = "expected a token with the role admin for `webhook`, found another role";
+        return Err(Problem::new(axum::http::StatusCode::FORBIDDEN, words));
     }
+    node.subscribers.register(call, dataset, said.head.next)
+}
+
+fn options(said: Option<Said>, path: &str) -> Answer {
     let mut response = super::answer::text_answer(String::new())?;
     if let Ok(list) = HeaderValue::from_str(&super::allowed(path)) {
         response.headers_mut().insert(header::ALLOW, list);
@@ -177,7 +187,8 @@ async fn send(node: Arc<Node>, reader: Reader, said: &Said, form: Form) -> Answe
             Some((chunk, reader.map(|reader| read_ahead(&node, reader))))
         }
     });
-    let mut response = stream_body(stream::once(async { Ok(first) }).chain(rest), form);
+    let kind = HeaderValue::from_static(form.media_type());
+    let mut response = stream_body(stream::once(async { Ok(first) }).chain(rest), kind);
     said.put(&mut response);
     Ok(response)
 }
@@ -327,7 +338,7 @@ pub struct Wanted {
     /// The most entities.
     pub limit: Option<u64>,
     /// How they are written.
-    pub form: Form,
+    pub out: Out,
 }
 
 /// What a pipe would give; the sink is never touched.
@@ -342,35 +353,36 @@ pub async fn of_pipe(node: Arc<Node>, live: Arc<LivePipe>, wanted: Wanted) -> An
         gone.0.closed().await;
         gone.1.cancel();
     });
-    let form = wanted.form;
+    let Wanted {
+        stage,
+        since,
+        limit,
+        out,
+    } = wanted;
+    let kind = out.media_type();
     let job = {
         let (node, runtime) = (Arc::clone(&node), tokio::runtime::Handle::current());
         move || {
-            let mut out = Outgoing {
-                send,
-                runtime,
-                listing: Listing::new(form),
-            };
-            let outcome = read_pipe(&node, &live, wanted, &cancel, &mut out);
-            let last = match outcome {
-                Ok(()) => {
-                    out.listing.end();
-                    Ok(out.listing.take())
-                }
-                Err(failure) => Err(failure.hiding(node.assembly.secrets.as_ref())),
-            };
-            out.send(last);
+            let mut out = Outgoing { send, runtime, out };
+            let outcome = read_pipe(&node, &live, (stage, since, limit), &cancel, &mut out);
+            let last = outcome
+                .and_then(|()| out.out.end())
+                .map(|()| out.out.take());
+            let secrets = node.assembly.secrets.as_ref();
+            out.send(last.map_err(|failure| failure.hiding(secrets)));
             drop(watch);
         }
     };
     let pool = Arc::clone(&node.pool);
     tokio::spawn(async move { super::run_within(&pool, job).await });
-    first_then_rest(receive, form).await
+    let kind = HeaderValue::from_str(&kind);
+    let kind = kind.unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    first_then_rest(receive, kind).await
 }
 
 async fn first_then_rest(
     mut receive: mpsc::Receiver<Result<Bytes, Failure>>,
-    form: Form,
+    kind: HeaderValue,
 ) -> Answer {
     let first = match receive.recv().await {
         Some(Ok(first)) => first,
@@ -386,60 +398,58 @@ async fn first_then_rest(
     });
     Ok(stream_body(
         stream::once(async { Ok(first) }).chain(rest),
-        form,
+        kind,
     ))
 }
 
 fn read_pipe(
     node: &Node,
     live: &LivePipe,
-    wanted: Wanted,
+    (stage, since, limit): ((Stage, Purpose), Option<Offset>, Option<u64>),
     cancel: &Cancel,
     out: &mut Outgoing,
 ) -> Result<(), Failure> {
     let from = From {
-        full: wanted.since.is_none(),
-        since: wanted.since,
+        full: since.is_none(),
+        since,
         state: Vec::new(),
     };
     let pipe = live
         .pipe
         .as_ref()
         .map_err(|why| Failure::config(why.clone()))?;
-    let mut left = wanted.limit.unwrap_or(u64::MAX);
+    let mut left = limit.unwrap_or(u64::MAX);
     if left == 0 {
         return Ok(());
     }
+    let mut put = Ok(());
     stage::read(
         pipe,
         &node.assembly.hub.world,
-        wanted.stage,
+        stage,
         from,
         cancel,
         |batch| {
-            let mut wanted = Batch::new();
-            let count = usize::try_from(left).unwrap_or(usize::MAX);
-            batch
-                .iter()
-                .take(count)
-                .for_each(|record| wanted.push(record));
-            left -= wanted.len() as u64;
-            out.listing.put(&wanted);
-            left > 0 && (out.listing.len() < BYTES / 4 || out.flush())
+            match out.out.put(batch, left) {
+                Ok(count) => left -= count,
+                Err(failure) => put = Err(failure),
+            }
+            put.is_ok() && left > 0 && (out.out.len() < BYTES / 4 || out.flush())
         },
-    )
+    )?;
+    put
 }
 
 /// The way from a blocking thread to the reader.
 struct Outgoing {
     send: mpsc::Sender<Result<Bytes, Failure>>,
     runtime: tokio::runtime::Handle,
-    listing: Listing,
+    out: Out,
 }
 
 impl Outgoing {
     fn flush(&mut self) -> bool {
-        let text = self.listing.take();
+        let text = self.out.take();
         self.send(Ok(text))
     }
 
@@ -452,10 +462,9 @@ impl Outgoing {
 
 fn stream_body(
     chunks: impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static,
-    form: Form,
+    kind: HeaderValue,
 ) -> Response {
     let mut response = Response::new(Body::from_stream(chunks));
-    let kind = HeaderValue::from_static(form.media_type());
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }

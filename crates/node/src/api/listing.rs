@@ -1,8 +1,10 @@
 //! Entities on their way into an answer, in the form that the client asked for.
 
 use axum::body::Bytes;
+use tahini_connectors::formats::Document;
 use tahini_entity::json::{Fields, write_record};
 use tahini_entity::{Batch, packed};
+use tahini_hub::Failure;
 
 use super::Call;
 
@@ -84,5 +86,76 @@ impl Listing {
     /// Takes what waits.
     pub fn take(&mut self) -> Bytes {
         std::mem::take(&mut self.text).into()
+    }
+}
+
+/// What a pipe gives on its way into an answer.
+pub enum Out {
+    /// Entities.
+    Listing(Listing),
+    /// A file of another format.
+    Document(Box<dyn Document>),
+}
+
+impl Out {
+    /// The media type of the answer.
+    pub fn media_type(&self) -> String {
+        match self {
+            Out::Listing(listing) => listing.form.media_type().to_owned(),
+            Out::Document(document) => document.media_type(),
+        }
+    }
+
+    /// Appends at most so many entities; how many these were.
+    pub fn put(&mut self, batch: &Batch, most: u64) -> Result<u64, Failure> {
+        match self {
+            Out::Listing(listing) if batch.len() as u64 <= most => {
+                listing.put(batch);
+                Ok(batch.len() as u64)
+            }
+            Out::Listing(listing) => {
+                let mut first = Batch::new();
+                let count = usize::try_from(most).unwrap_or(usize::MAX);
+                let records = batch.iter().take(count);
+                records.for_each(|record| first.push(record));
+                listing.put(&first);
+                Ok(most)
+            }
+            Out::Document(document) => {
+                let mut count = 0;
+                for record in batch.iter() {
+                    if count == most {
+                        break;
+                    }
+                    count += u64::from(document.put(record)?);
+                }
+                Ok(count)
+            }
+        }
+    }
+
+    /// Appends the end.
+    pub fn end(&mut self) -> Result<(), Failure> {
+        match self {
+            Out::Listing(listing) => listing.end(),
+            Out::Document(document) => document.end()?,
+        }
+        Ok(())
+    }
+
+    /// Bytes that wait to be sent.
+    pub fn len(&self) -> usize {
+        match self {
+            Out::Listing(listing) => listing.len(),
+            Out::Document(document) => document.waiting(),
+        }
+    }
+
+    /// Takes what waits.
+    pub fn take(&mut self) -> Bytes {
+        match self {
+            Out::Listing(listing) => listing.take(),
+            Out::Document(document) => document.take().into(),
+        }
     }
 }

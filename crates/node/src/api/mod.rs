@@ -12,6 +12,7 @@ mod call;
 mod components;
 mod config;
 mod datasets;
+mod doorstep;
 mod entities;
 mod entity_types;
 mod env;
@@ -33,6 +34,7 @@ pub mod routes;
 mod runtime;
 mod secrets;
 mod status;
+mod subscribers;
 mod systems;
 
 use std::collections::BTreeMap;
@@ -55,10 +57,12 @@ use tokio::sync::Semaphore;
 use answer::text_answer;
 pub use answer::{Answer, Problem};
 pub use call::Call;
+pub use doorstep::Doorstep;
 pub use gate::Gate;
 pub use proxy::ProxyClients;
 pub use receivers::queue as receiver_queue;
 pub use runtime::queue;
+pub use subscribers::{Subscribers, watch};
 
 use crate::assembly::Assembly;
 use crate::backup::Backups;
@@ -98,6 +102,10 @@ pub struct Node {
     pub queue: Arc<Semaphore>,
     /// Bounds what all bodies take together.
     pub bodies: Arc<Semaphore>,
+    /// Reads what strangers bring.
+    pub doorstep: Doorstep,
+    /// Who is told of new data.
+    pub subscribers: Subscribers,
 }
 
 /// Blocking jobs of the API that may be under way.
@@ -320,12 +328,14 @@ async fn carry_out(
         Ok(user) => (user, None),
         Err(problem) => (gate::anybody(from.1), Some(problem)),
     };
+    let is_refused = refused.is_some();
     let mut call = Call::of(Request::from_parts(parts, body), user).await?;
     if let Some(problem) = refused
         && !(route.access == Access::Receiver && receivers::is_for_anybody(&node, &call))
     {
         return Err(problem);
     }
+    call.is_strangers = is_refused || route.access == Access::Open;
     match route.handle {
         Handle::Now(handle) => handle(&node, &call),
         Handle::Work(handle) => {

@@ -1,13 +1,13 @@
 //! `POST /api/pipes/{pipe_id}/preview`: what a pipe makes of an entity, step by step.
 
 use jiff::Timestamp;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use tahini_entity::Batch;
-use tahini_entity::json::{Numbers, Parser};
+use tahini_entity::json::{Numbers, Parser, to_config};
 use tahini_hub::beside::Beside;
 use tahini_hub::config::Level;
 use tahini_hub::preview::{Look, MAX_PREVIEW, Way};
-use tahini_hub::{Cancel, Pipe};
+use tahini_hub::{Cancel, Pipe, World};
 
 use super::answer::json_answer;
 use super::pipes::named;
@@ -37,12 +37,17 @@ pub fn preview(node: &Node, call: &Call) -> Answer {
         true => Asked::of_json(call.object()?)?,
         false => Asked::of_form(call)?,
     };
-    let input = batch(&asked.source, "source")?;
+    let (source, wants_requests) = asked.without_trace();
+    let input = batch(&source, "source")?;
     let mut beside = Beside::default();
     for (name, entities) in &asked.datasets {
         beside.give(name, &batch(entities, name)?);
     }
-    let world = &node.assembly.hub.world;
+    // Its own requests alone.
+    let world = &World {
+        traced: Default::default(),
+        ..node.assembly.hub.world.clone()
+    };
     let now = match &asked.now {
         None => world.clock.now(),
         Some(text) => text.parse::<Timestamp>().map_err(|error| {
@@ -57,19 +62,39 @@ pub fn preview(node: &Node, call: &Call) -> Answer {
         store: true,
         side_effects: asked.side_effects,
         trace: asked.trace,
+        requests: wants_requests,
         most: MAX_PREVIEW,
     };
-    let passed = match &asked.pipe {
+    let outcome = match &asked.pipe {
         None => {
             let live = named(node, call)?;
-            Way::open(live.usable()?, world, &Cancel::new(), look)?.pass(&input)?
+            Way::open(live.usable()?, world, &Cancel::new(), look)?.pass(&input)
         }
         Some(config) => {
             let pipe = candidate(node, call, config)?;
-            Way::open(&pipe, world, &Cancel::new(), look)?.pass(&input)?
+            Way::open(&pipe, world, &Cancel::new(), look)?.pass(&input)
         }
     };
-    json_answer(&shown::passed(&input, &passed, asked.trace))
+    let requests = wants_requests.then(|| {
+        let told = world.traced.take();
+        told.map_or_else(|| json!([]), |told| to_config(&told))
+    });
+    match outcome {
+        Ok(passed) => {
+            let mut shown = shown::passed(&input, &passed, asked.trace);
+            if let Some(requests) = requests {
+                shown["requests"] = requests;
+            }
+            json_answer(&shown)
+        }
+        Err(failure) => {
+            let problem = Problem::from(failure.hiding(node.assembly.secrets.as_ref()));
+            Err(match requests {
+                Some(requests) => problem.with("requests", requests),
+                None => problem,
+            })
+        }
+    }
 }
 
 /// The pipe that a given configuration would make, were it the node's.
@@ -101,6 +126,18 @@ fn candidate(node: &Node, call: &Call, config: &Json) -> Result<Pipe, Problem> {
 }
 
 impl Asked {
+    /// The entities without `_trace`, and whether one of them asks for the requests with it.
+    fn without_trace(&self) -> (Json, bool) {
+        let mut source = self.source.clone();
+        let entities = match &mut source {
+            Json::Array(entities) => entities.as_mut_slice(),
+            one => std::slice::from_mut(one),
+        };
+        let objects = entities.iter_mut().filter_map(Json::as_object_mut);
+        let asked: Vec<Option<Json>> = objects.map(|entity| entity.remove("_trace")).collect();
+        (source, asked.contains(&Some(Json::Bool(true))))
+    }
+
     fn of_json(mut body: Map<String, Json>) -> Result<Asked, Problem> {
         let flag = |body: &Map<String, Json>, name: &str| match body.get(name) {
             None | Some(Json::Null) => Ok(false),

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use axum::http::{HeaderValue, StatusCode, header};
+use tahini_connectors::formats::PUBLICATIONS;
 use tahini_entity::Offset;
 use tahini_hub::hub::LivePipe;
 use tahini_hub::stage::{Purpose, Stage};
 
 use super::entities::{Wanted, of_pipe};
-use super::listing::Form;
+use super::listing::{Form, Listing, Out};
 use super::pipes::named;
 use super::runtime::is_dataset_source;
-use super::{Answer, Call, Node, Problem};
+use super::{Answer, Call, Node, Problem, allowed};
 
 /// What a pipe would give its sink, or has at another stage.
 pub async fn look(node: Arc<Node>, call: Call) -> Answer {
@@ -29,7 +30,7 @@ pub async fn look(node: Arc<Node>, call: Call) -> Answer {
         stage: (stage, Purpose::Look),
         since,
         limit,
-        form: Form::wanted(&call),
+        out: Out::Listing(Listing::new(Form::wanted(&call))),
     };
     of_pipe(node, live, wanted).await
 }
@@ -65,7 +66,7 @@ pub async fn publish(node: Arc<Node>, call: Call) -> Answer {
         stage: (Stage::Sink, Purpose::Output),
         since,
         limit,
-        form: Form::wanted(&call),
+        out: Out::Listing(Listing::new(Form::wanted(&call))),
     };
     let mut response = of_pipe(node, live, wanted).await?;
     if let Some(said) = said {
@@ -81,6 +82,78 @@ pub async fn publish(node: Arc<Node>, call: Call) -> Answer {
             .insert(header::CONTENT_DISPOSITION, value);
     }
     Ok(response)
+}
+
+/// What a pipe publishes in another format than JSON, by the name of the publication.
+pub async fn document(node: Arc<Node>, call: Call, name: &'static str) -> Answer {
+    let live = named(&node, &call)?;
+    let publication = PUBLICATIONS.iter().find(|one| one.name == name);
+    let publication = publication.ok_or_else(|| Problem::missing("publication", name))?;
+    let sink = live.component.sink();
+    if sink.opt_str("type").ok().flatten() != Some(publication.sink) {
+        let words = format!(
+            "pipe {:?} publishes nothing here: its sink is no {}",
+            live.id(),
+            publication.sink
+        );
+        return Err(Problem::new(StatusCode::NOT_FOUND, words));
+    }
+    if call.get("linked_excel_file").is_some() {
+        let words = format!(
+            "expected no `linked_excel_file`: this node makes no workbooks that lead to a CSV \
+             file; /api/publishers/{}/excel has the entities themselves",
+            live.id()
+        );
+        return Err(Problem::bad(words));
+    }
+    live.usable()?;
+    let (since, limit) = (read_since(&live, &call)?, call.number("limit")?);
+    let document = (publication.begin)(sink)?;
+    let suggested = suggested(&live, call.id("filename"), name);
+    let wanted = Wanted {
+        stage: (Stage::Sink, Purpose::Output),
+        since,
+        limit,
+        out: Out::Document(document),
+    };
+    let mut response = of_pipe(node, live, wanted).await?;
+    if let Some(value) = suggested {
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_DISPOSITION, value);
+    }
+    Ok(response)
+}
+
+/// What programs of an office suite ask before they read a file.
+pub fn document_options(call: &Call, path: &str) -> Answer {
+    tracing::debug!(pipe = call.id("pipe_id"), path, "asked what can be done");
+    let mut response = super::answer::text_answer(String::new())?;
+    if let Ok(list) = HeaderValue::from_str(&allowed(path)) {
+        response.headers_mut().insert(header::ALLOW, list);
+    }
+    Ok(response)
+}
+
+/// The file name of a document: the one that is asked for, or else the sink's. Without one the
+/// answer is shown inline. What is meant for a CSV file makes no name for a workbook.
+fn suggested(live: &LivePipe, asked: &str, publication: &str) -> Option<HeaderValue> {
+    let sink = live.component.sink();
+    let text = |name: &str| sink.opt_str(name).ok().flatten();
+    let own = text("filename").map(|name| match publication {
+        "excel" => format!("{}.xlsx", name.strip_suffix(".csv").unwrap_or(name)),
+        _ => name.to_owned(),
+    });
+    let name = match asked {
+        "" => own?,
+        asked => asked.to_owned(),
+    };
+    let safe: String = name
+        .chars()
+        .filter(|c| !matches!(c, '"' | '\\' | '/') && !c.is_control())
+        .map(|c| if c.is_ascii() { c } else { '_' })
+        .collect();
+    let way = text("content_disposition").unwrap_or("attachment");
+    HeaderValue::from_str(&format!("{way}; filename=\"{safe}\"")).ok()
 }
 
 /// The file name that the sink suggests.

@@ -1,5 +1,7 @@
 //! `/api/pipes/{pipe_id}/pump`: starting, stopping, resetting.
 
+use std::sync::Arc;
+
 use serde_json::{Value as Json, json};
 use sha2::{Digest as _, Sha256};
 use tahini_entity::Offset;
@@ -8,6 +10,7 @@ use tahini_hub::pump::Request;
 
 use super::answer::json_answer;
 use super::call::Form;
+use super::doorstep::STRANGERS_BYTES;
 use super::pipes::named;
 use super::runtime::{is_dataset_source, operations, pump_json};
 use super::{Answer, Call, Node, Problem};
@@ -41,21 +44,39 @@ pub fn operate(node: &Node, call: &Call) -> Answer {
 /// The secret that a webhook's sender shows, of the pipe's source system or of the whole node.
 const WEBHOOK_TOKEN: &str = "webhook_token";
 
+/// The header in which a webhook's sender may show it, instead of in the body.
+const WEBHOOK_HEADER: &str = "x-webhook-token";
+
 /// Starts the pump for a sender that knows the pipe's webhook token. One that does not is told
-/// that there is nothing, which makes it forget the webhook.
-pub fn webhook(node: &Node, call: &Call) -> Answer {
-    let unknown = || Problem::missing("webhook of the pipe", call.id("pipe_id"));
-    let live = named(node, call).map_err(|_| unknown())?;
-    let system = live.component.source().opt_str("system").ok().flatten();
-    let secrets = &node.assembly.secrets;
-    let own = system.and_then(|system| secrets.get(Some(system), WEBHOOK_TOKEN));
-    let token = own.or_else(|| secrets.get(None, WEBHOOK_TOKEN));
-    let shown = call.object().map_err(|_| unknown())?;
-    let shown = shown.get("token").and_then(Json::as_str);
+/// that there is nothing, which makes it forget the webhook. A token in the header
+/// `X-Webhook-Token` or the parameter `token` is looked at before the body, and then alone.
+pub async fn webhook(node: Arc<Node>, mut call: Call) -> Answer {
+    let header = call.header(WEBHOOK_HEADER);
+    let early = Some(header).filter(|header| !header.is_empty());
+    let early = early.or_else(|| call.get("token")).map(str::to_owned);
+    let shown = match early {
+        Some(shown) => Some(shown),
+        None => {
+            node.doorstep.read(&mut call, STRANGERS_BYTES).await?;
+            let body = call.object().unwrap_or_default();
+            body.get("token").and_then(Json::as_str).map(str::to_owned)
+        }
+    };
+    let token = named(&node, &call).ok().and_then(|live| {
+        let system = live.component.source().opt_str("system").ok().flatten();
+        let secrets = &node.assembly.secrets;
+        let own = system.and_then(|system| secrets.get(Some(system), WEBHOOK_TOKEN));
+        own.or_else(|| secrets.get(None, WEBHOOK_TOKEN))
+    });
     match (token, shown) {
-        (Some(token), Some(shown)) if is_same(&token, shown) => {}
-        _ => return Err(unknown()),
+        (Some(token), Some(shown)) if is_same(&token, &shown) => {}
+        _ => return Err(Problem::missing("webhook of the pipe", call.id("pipe_id"))),
     }
+    node.work(move |node| begin(node, &call)).await?
+}
+
+fn begin(node: &Node, call: &Call) -> Answer {
+    let live = named(node, call)?;
     let request = Request {
         user: Some(call.user.clone()),
         ..Request::default()

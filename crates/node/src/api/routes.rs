@@ -1,97 +1,14 @@
 //! The table of routes. What is not here does not exist; what is here is described at
 //! `/api/openapi.json`.
 
+mod row;
+
 use super::{
-    Access, Handle, Param, Place, Route, Verb, backups, components, config, datasets, entities,
-    entity_types, env, idle, indexes, language, lineage, merge, page, pipes, preview, proxy,
-    publishers, pump, receivers, secrets, status, systems,
+    Access, Handle, Param, Route, Verb, backups, components, config, datasets, entities,
+    entity_types, env, idle, indexes, language, lineage, merge, page, pipes, preview, publishers,
+    pump, receivers, secrets, status, systems,
 };
-
-const fn path(name: &'static str) -> Param {
-    Param {
-        name,
-        place: Place::Path,
-    }
-}
-
-const fn query(name: &'static str) -> Param {
-    Param {
-        name,
-        place: Place::Query,
-    }
-}
-
-const fn form(name: &'static str) -> Param {
-    Param {
-        name,
-        place: Place::Form,
-    }
-}
-
-const fn route(
-    method: Verb,
-    path: &'static str,
-    params: &'static [Param],
-    handle: Handle,
-    summary: &'static str,
-) -> Route {
-    Route {
-        method,
-        path,
-        summary,
-        params,
-        access: Access::Usual,
-        handle,
-    }
-}
-
-const fn open(path: &'static str, handle: Handle, summary: &'static str) -> Route {
-    Route {
-        method: Verb::Get,
-        path,
-        summary,
-        params: &[],
-        access: Access::Open,
-        handle,
-    }
-}
-
-/// A row for admins only, whatever the method.
-const fn admin(
-    method: Verb,
-    path: &'static str,
-    params: &'static [Param],
-    handle: Handle,
-    summary: &'static str,
-) -> Route {
-    Route {
-        method,
-        path,
-        summary,
-        params,
-        access: Access::Admin,
-        handle,
-    }
-}
-
-const fn body() -> Param {
-    Param {
-        name: "body",
-        place: Place::Body,
-    }
-}
-
-/// The row of a method of the proxy, which has a permission of its own.
-const fn proxied(method: Verb, path: &'static str, params: &'static [Param]) -> Route {
-    Route {
-        method,
-        path,
-        summary: "Passes the request on to a system's service.",
-        params,
-        access: Access::Proxy,
-        handle: Handle::Flow(|node, call| Box::pin(proxy::pass(node, call))),
-    }
-}
+use row::{admin, body, form, open, path, proxied, query, route};
 
 const PIPE: Param = path("pipe_id");
 const DATASET: Param = path("dataset_id");
@@ -459,6 +376,82 @@ pub static ROUTES: &[Route] = &[
         Handle::Flow(|node, call| Box::pin(publishers::publish(node, call))),
         "What a pipe publishes, under a file name.",
     ),
+    route(
+        Verb::Get,
+        "/api/publishers/{pipe_id}/csv",
+        &[
+            PIPE,
+            query("since"),
+            query("limit"),
+            query("linked_excel_file"),
+        ],
+        Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "csv"))),
+        "What a pipe publishes, as CSV.",
+    ),
+    route(
+        Verb::Get,
+        "/api/publishers/{pipe_id}/csv/{filename}",
+        &[
+            PIPE,
+            path("filename"),
+            query("since"),
+            query("limit"),
+            query("linked_excel_file"),
+        ],
+        Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "csv"))),
+        "What a pipe publishes, as CSV under a file name.",
+    ),
+    route(
+        Verb::Options,
+        "/api/publishers/{pipe_id}/csv/",
+        &[PIPE],
+        Handle::Now(|_, call| publishers::document_options(call, "/api/publishers/{pipe_id}/csv")),
+        "The methods that can be used with it.",
+    ),
+    route(
+        Verb::Get,
+        "/api/publishers/{pipe_id}/excel",
+        &[PIPE, query("since"), query("limit")],
+        Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "excel"))),
+        "What a pipe publishes, as a workbook.",
+    ),
+    route(
+        Verb::Get,
+        "/api/publishers/{pipe_id}/excel/{filename}",
+        &[PIPE, path("filename"), query("since"), query("limit")],
+        Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "excel"))),
+        "What a pipe publishes, as a workbook under a file name.",
+    ),
+    route(
+        Verb::Options,
+        "/api/publishers/{pipe_id}/excel/",
+        &[PIPE],
+        Handle::Now(|_, call| {
+            publishers::document_options(call, "/api/publishers/{pipe_id}/excel")
+        }),
+        "The methods that can be used with it.",
+    ),
+    route(
+        Verb::Get,
+        "/api/publishers/{pipe_id}/xml",
+        &[PIPE, query("since"), query("limit")],
+        Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "xml"))),
+        "What a pipe publishes, as XML.",
+    ),
+    route(
+        Verb::Get,
+        "/api/publishers/{pipe_id}/xml/{filename}",
+        &[PIPE, path("filename"), query("since"), query("limit")],
+        Handle::Flow(|node, call| Box::pin(publishers::document(node, call, "xml"))),
+        "What a pipe publishes, as XML under a file name.",
+    ),
+    route(
+        Verb::Options,
+        "/api/publishers/{pipe_id}/xml/",
+        &[PIPE],
+        Handle::Now(|_, call| publishers::document_options(call, "/api/publishers/{pipe_id}/xml")),
+        "The methods that can be used with it.",
+    ),
     Route {
         method: Verb::Post,
         path: "/api/receivers/{pipe_id}/entities",
@@ -478,9 +471,9 @@ pub static ROUTES: &[Route] = &[
     Route {
         method: Verb::Post,
         path: "/api/pipes/{pipe_id}/webhook",
-        params: &[PIPE, body()],
+        params: &[PIPE, query("token"), body()],
         access: Access::Open,
-        handle: Handle::Work(pump::webhook),
+        handle: Handle::Flow(|node, call| Box::pin(pump::webhook(node, call))),
         summary: "Starts a pipe's pump for whoever knows the pipe's webhook token.",
     },
     route(

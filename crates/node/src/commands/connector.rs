@@ -6,6 +6,7 @@ mod conventions;
 mod expand;
 mod init;
 mod python;
+mod superoffice;
 
 use std::fs;
 use std::path::Path;

@@ -90,6 +90,7 @@ fn of_file(path: &Path, options: &Explain) -> anyhow::Result<Option<Json>> {
     let beside = Beside::default();
     let world = &assembly.hub.world;
     let look = Look {
+        requests: false,
         now: world.clock.now(),
         beside: &beside,
         store: false,

@@ -24,6 +24,7 @@ pub fn look(opened: &Opened, options: &Transform) -> anyhow::Result<u8> {
     let beside = given(options)?;
     let world = &opened.assembly.hub.world;
     let look = Look {
+        requests: false,
         now: options.now.unwrap_or_else(|| world.clock.now()),
         beside: &beside,
         store: false,
@@ -117,6 +118,7 @@ pub fn joins(opened: &Opened) -> anyhow::Result<bool> {
     let beside = Beside::default();
     let world = &opened.assembly.hub.world;
     let look = Look {
+        requests: false,
         now: world.clock.now(),
         beside: &beside,
         store: false,

@@ -1,5 +1,7 @@
 //! `tahini test`: a project's tests, in this process.
 
+mod published;
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -151,7 +153,11 @@ fn run_tests(loaded: &Loaded, assembly: &Assembly, update: bool, cancel: &Cancel
     let tests = loaded.projects.iter().flat_map(|project| &project.tests);
     let mut all = Vec::new();
     for spec in tests.filter(|spec| !spec.ignore) {
-        let mut checked = check(spec, &assembly.hub, update, cancel);
+        let hub = &assembly.hub;
+        let mut checked = match published::publication(spec) {
+            Some(one) => published::check(one, spec, hub, update, cancel),
+            None => check(spec, hub, update, cancel),
+        };
         if cancel.is_cancelled() {
             // What a test says that was stopped on its way is not worth telling.
             return all;

@@ -11,6 +11,7 @@ const REGISTRY: Registry = Registry {
     sinks: &[builtin::SINKS],
     transforms: &[builtin::TRANSFORMS],
     systems: &[],
+    template: |_| Ok(()),
 };
 
 struct Still;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 use tahini_connectors::http::runtime;
 
 use super::callback::Callback;
-use super::{expanded, manifest, profile, python};
+use super::{expanded, manifest, profile, python, superoffice};
 use crate::cli::{AuthenticateConnector, FAILED, OK};
 use crate::{remote, say};
 
@@ -40,11 +40,9 @@ pub(super) fn authenticate(options: &AuthenticateConnector) -> anyhow::Result<u8
             .unwrap_or_default()
     };
     let mut gained = match (word("auth"), word("auth_variant")) {
-        (_, "superoffice-ticket") => bail!(
-            "the auth_variant \"superoffice-ticket\" is not supported; set the secrets by hand"
-        ),
         (_, "tripletex") => tripletex(options, &own)?,
-        ("oauth2", _) => oauth2(options, &manifest, &own)?,
+        ("oauth2", "superoffice-ticket") => with_ticket(options, &manifest, &own)?,
+        ("oauth2", _) => oauth2(options, &manifest, &own)?.0,
         ("api_key", variant) => api_key(&manifest, variant, &own)?,
         (other, _) => bail!("expected the auth \"oauth2\" or \"api_key\", found {other:?}"),
     };
@@ -110,7 +108,7 @@ fn oauth2(
     options: &AuthenticateConnector,
     manifest: &Map<String, Json>,
     own: &Own,
-) -> anyhow::Result<Gained> {
+) -> anyhow::Result<(Gained, Json)> {
     let oauth2 = &manifest.get("oauth2").cloned().unwrap_or_default();
     let word = |name: &str| {
         oauth2[name]
@@ -159,6 +157,25 @@ fn oauth2(
     variables.insert("token_url".to_owned(), json!(token_url));
     variables.insert("base_url".to_owned(), json!(base_url(options, token_url)?));
     variables.extend(account.map(|account| ("account_id".to_owned(), account)));
+    Ok((gained, answer))
+}
+
+/// A login, and the ticket of a system user for it; the key is looked for before anybody logs in.
+fn with_ticket(
+    options: &AuthenticateConnector,
+    manifest: &Map<String, Json>,
+    own: &Own,
+) -> anyhow::Result<Gained> {
+    let key = own.get("rsa_private_key")?;
+    let (mut gained, answer) = oauth2(options, manifest, own)?;
+    let section = manifest.get("oauth2").cloned().unwrap_or_default();
+    let given = superoffice::ticket(&section, &answer, &key, &own.get("client_secret")?)?;
+    gained
+        .secrets
+        .insert("so_ticket".to_owned(), json!(given.ticket));
+    let variables = &mut gained.variables;
+    variables.insert("account_id".to_owned(), json!(given.account));
+    variables.insert("base_url".to_owned(), json!(given.base_url));
     Ok(gained)
 }
 
@@ -260,9 +277,19 @@ fn post_form(url: &str, form: &[(&str, &str)]) -> anyhow::Result<Json> {
     )
 }
 
+/// Asks for JSON.
+pub(super) fn get(url: &str) -> anyhow::Result<Json> {
+    let client = client()?;
+    runtime().block_on(async {
+        let request = client.get(url).header("accept", "application/json");
+        let answer = request.send().await?.error_for_status()?;
+        Ok(answer.json().await?)
+    })
+}
+
 /// Posts and reads a JSON answer. What a refusal says may repeat what was sent: only its error is
 /// told.
-fn post(url: &str, headers: &[(&str, &str)], body: String) -> anyhow::Result<Json> {
+pub(super) fn post(url: &str, headers: &[(&str, &str)], body: String) -> anyhow::Result<Json> {
     let client = client()?;
     runtime().block_on(async {
         let mut request = client

@@ -10,7 +10,7 @@ use tahini_hub::config::{Configuration, Input, Problem};
 
 use super::{conventions, expanded, manifest, profile, python};
 use crate::assembly::{REGISTRY, report};
-use crate::cli::{ExpandConnector, INVALID, OK, ValidateConnector};
+use crate::cli::{ExpandConnector, OK, ValidateConnector};
 use crate::say;
 
 /// Writes the project that a connector expands to.

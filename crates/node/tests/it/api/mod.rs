@@ -4,6 +4,7 @@ mod access;
 mod config;
 mod datasets;
 mod description;
+mod documents;
 mod entity_types;
 mod pipes;
 mod preview;

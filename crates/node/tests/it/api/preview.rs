@@ -189,3 +189,49 @@ fn the_functions_are_listed() {
     assert!(described["paths"]["/api/pipes/{pipe_id}/preview"]["post"].is_object());
     assert!(described["paths"]["/api/dtl/functions"]["get"].is_object());
 }
+
+#[test]
+fn the_requests_of_rest_transforms_are_shown_when_an_entity_asks() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        use std::io::{BufRead as _, Write as _};
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            let lines = std::io::BufReader::new(stream.try_clone().unwrap()).lines();
+            for line in lines.map(Result::unwrap) {
+                if line.is_empty() {
+                    break;
+                }
+            }
+            let answer = "HTTP/1.1 404 X\r\nContent-Length: 7\r\nConnection: close\r\n\r\nno such";
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    let system = json!({
+        "_id": "s", "type": "system:rest", "url_pattern": format!("http://{address}/%s"),
+        "headers": {"X-Api-Key": "$SECRET(key)"},
+        "operations": {"lookup": {"url": "contact/{{ id }}", "method": "GET"}},
+    });
+    let mut pipe = reader("p", "names");
+    pipe["transform"] = json!([
+        {"type": "rest", "system": "s", "operation": "lookup", "side_effects": false}
+    ]);
+    let node = TestNode::new();
+    node.put("/api/secrets", json!({"key": "of-the-door"})).ok();
+    node.put("/api/config", json!([system, pipe])).ok();
+    let look = |entity: Value| node.post("/api/pipes/p/preview", json!({"source": entity}));
+    let told = look(json!({"_id": "1", "id": 7, "_trace": true}));
+    told.is_problem(400, "found 404");
+    let requests = &told.value()["requests"];
+    assert_eq!(requests.as_array().unwrap().len(), 1, "{requests}");
+    let url = requests[0]["request"]["url"].as_str().unwrap();
+    assert!(url.ends_with("/contact/7"), "{url}");
+    assert_eq!(requests[0]["response"]["status"], 404);
+    assert_eq!(requests[0]["response"]["body"], "no such");
+    assert!(!told.text.contains("of-the-door"), "{}", told.text);
+    // Nobody asked.
+    let silent = look(json!({"_id": "1", "id": 7}));
+    assert_eq!(silent.value()["requests"], Value::Null);
+    server.join().unwrap();
+}

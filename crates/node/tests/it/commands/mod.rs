@@ -4,6 +4,7 @@ mod build_script;
 mod entities;
 mod interrupt;
 mod microservice;
+mod published;
 mod trace;
 mod transform;
 mod usage;
