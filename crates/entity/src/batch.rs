@@ -166,6 +166,7 @@ impl Batch {
         self.bytes.len()
     }
 
+<<<<<<< HEAD
     /// Makes room for so many entities more, with so many bytes of content and ids together, and for
     /// no more than that.
     pub fn reserve_exact(&mut self, entities: usize, bytes: usize) {
@@ -174,8 +175,14 @@ impl Batch {
     }
 
     /// Forgets the entities and keeps the memory and the shapes.
+=======
+    /// Forgets the entities and keeps the shapes and the memory, unless that is unusually much.
+>>>>>>> main
     pub fn clear(&mut self) {
         self.bytes.clear();
+        if self.bytes.capacity() > MAX_KEPT_BYTES {
+            self.bytes = Vec::new();
+        }
         self.rows.clear();
         if self.shapes.len() > MAX_KEPT_SHAPES {
             self.shapes.clear();
@@ -379,6 +386,9 @@ impl Batch {
         &self.bytes[span.start..span.start + span.len]
     }
 }
+
+/// Memory that a cleared batch may keep for the next fill, in bytes.
+const MAX_KEPT_BYTES: usize = 32 << 20;
 
 /// Shapes that a cleared batch may keep for the next fill.
 const MAX_KEPT_SHAPES: usize = 1024;

@@ -4,16 +4,18 @@
 //! by versions that are not the latest; but every reader has to learn of a deletion before the
 //! deleted entity vanishes.
 
+mod log;
+
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
 use tahini_entity::{Batch, Offset, Value};
-use tahini_store::{Compacted, Compaction, Dataset, Limit, Seq, StateWrite, StoreError, View};
+use tahini_store::{Compacted, Compaction, Dataset, Seq, StateWrite, StoreError};
 
 use crate::config::Props;
 use crate::config::known::keeps_places;
-use crate::execution_log::{self, Summary};
+use crate::execution_log::Summary;
 use crate::hub::{Hub, LivePipe, commit_state};
 use crate::places::Places;
 use crate::{Cancel, Failure, Pipe, progress};
@@ -33,18 +35,6 @@ const BYTES_A_SECOND: u64 = 256 << 10;
 const ALL_AT_LEAST: u64 = 60;
 const ALL_AT_MOST: u64 = 24 * 3600;
 
-/// Entries of a log, without superseded ones.
-const LATEST: View = View {
-    history: false,
-    deleted: false,
-};
-/// How much of a log is looked at together.
-const LOOKED_AT: Limit = Limit {
-    rows: 1_000,
-    bytes: 4 << 20,
-};
-/// Entries of a log that are removed together.
-const ERASED_AT_ONCE: usize = 10_000;
 /// Ids whose earlier versions are removed together: each time costs a look at the dataset.
 const RETRACTED_AT_ONCE: usize = 100_000;
 
@@ -167,7 +157,7 @@ pub(crate) fn after_run(
 ) {
     let outcome = Retention::of(&pipe.effective).and_then(|retention| {
         let stop = || cancel.is_cancelled();
-        log(hub, live, pipe, &retention, &stop)?;
+        log::trim(hub, live, pipe, &retention, &stop)?;
         let Some(name) = pipe.sink_dataset() else {
             return Ok(());
         };
@@ -240,89 +230,6 @@ fn keep_last(
 
 fn space_of_last(pipe: &str) -> String {
     format!("compaction:{pipe}")
-}
-
-/// The execution log is always trimmed by time; the newest entry of each kind stays, and so does
-/// what waits for a retry.
-fn log(
-    hub: &Hub,
-    live: &LivePipe,
-    pipe: &Pipe,
-    retention: &Retention,
-    stop: &dyn Fn() -> bool,
-) -> Result<(), Failure> {
-    let now = hub.world.clock.now();
-    let recent = |at: Timestamp| now.duration_since(at).unsigned_abs() < DAY;
-    if live.lock().compacted.log.is_some_and(recent) {
-        return Ok(());
-    }
-    if let Some(dataset) = hub.world.store.find(&execution_log::dataset_id(&pipe.id))? {
-        let kept = last_kept(dataset.as_ref(), &pipe.id)?.map(|(at, _)| at);
-        if kept.is_some_and(recent) {
-            live.lock().compacted.log = kept;
-            return Ok(());
-        }
-        live.lock().compacted.log = Some(now);
-        let before = now.as_microsecond() - retention.log_threshold;
-        forget_read_errors(dataset.as_ref(), before, stop)?;
-        dataset.compact(&Compaction {
-            keep_versions: Some(1),
-            older_than: Some(before),
-            stop,
-            ..Compaction::default()
-        })?;
-        keep_last(hub, dataset.as_ref(), &pipe.id, (now, 0))?;
-    }
-    Ok(())
-}
-
-/// Removes the read errors of a log that are older than `before`: each has an id of its own, so
-/// that none is ever an older version of another.
-fn forget_read_errors(
-    log: &dyn Dataset,
-    before: i64,
-    stop: &dyn Fn() -> bool,
-) -> Result<(), Failure> {
-    let snapshot = log.snapshot()?;
-    let mut old: Vec<String> = Vec::new();
-    let mut after = None;
-    loop {
-        if old.len() >= ERASED_AT_ONCE {
-            erase(log, &std::mem::take(&mut old), stop)?;
-        }
-        let mut entries = Batch::new();
-        let next = snapshot.changes(after, LATEST, LOOKED_AT, &mut entries)?;
-        for entry in entries.iter() {
-            if entry.meta.ts >= before {
-                break;
-            }
-            let id = entry.id.filter(|id| id.starts_with("read-error:"));
-            old.extend(id.map(str::to_owned));
-        }
-        let done = entries
-            .iter()
-            .last()
-            .is_some_and(|entry| entry.meta.ts >= before);
-        match next {
-            Some(seq) if !done && !stop() => after = Some(seq),
-            _ => break,
-        }
-    }
-    drop(snapshot);
-    erase(log, &old, stop)
-}
-
-fn erase(log: &dyn Dataset, ids: &[String], stop: &dyn Fn() -> bool) -> Result<(), Failure> {
-    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    for erase in ids.chunks(ERASED_AT_ONCE) {
-        log.compact(&Compaction {
-            erase,
-            least_dead: 1.0,
-            stop,
-            ..Compaction::default()
-        })?;
-    }
-    Ok(())
 }
 
 fn dataset(

@@ -17,6 +17,7 @@ mod taking;
 mod told;
 mod trip;
 
+use std::borrow::Cow;
 use std::io::Read;
 use std::time::Duration;
 
@@ -97,6 +98,9 @@ pub struct Posted {
     pub read: u64,
     /// Entities that changed the sink.
     pub changed: u64,
+    /// Versions that readers of the sink's dataset see since, those that were held back before
+    /// among them.
+    pub shown: u64,
     /// What the dataset has of these entities now, in the order of the request, where the sink
     /// compares versions (`enable_optimistic_locking`) and the poster needs the new ones.
     pub written: Option<Batch>,
@@ -128,50 +132,57 @@ pub fn receive(
     };
     let mut look = look::begin(&mut receiving, hub, pipe, &batch)?;
     let entities = transform(hub, pipe, batch).or_else(|error| trip::by_rules(hub, pipe, error))?;
-    let mut written = None;
-    let changed = match pipe.sink_dataset() {
+    let posted = match pipe.sink_dataset() {
         Some(name) => {
-            let terms = Terms::of_pipe(pipe)?;
-            let mut rows = Batch::new();
-            terms.push(&mut rows, &entities).map_err(unfit)?;
             let dataset = hub.world.store.open(name, true)?;
-            if pipe.effective["sink"]["track_children"] == true
-                && let Some(tracked) = children::tracked(&rows, dataset.uncommitted()?.as_ref())?
-            {
-                rows = tracked;
-            }
-            let mut receiver = Receiver {
+            let receiver = Receiver {
                 leaving,
                 promised: None,
                 now: hub.world.clock.micros(),
-                terms,
+                terms: Terms::of_pipe(pipe)?,
                 hub,
                 pipe,
                 delay: delay(live)?,
                 dataset: dataset.as_ref(),
                 push,
                 guard: None,
+                shown: 0,
             };
-            let changed = receiver.take(&rows)?;
-            if let Some(promised) = receiver.promised.take() {
-                promised.keep(&hub.world);
-            }
-            if terms.is_locked() {
-                written = Some(receiver.latest(&rows)?);
-            }
-            changed
+            take(receiver, &entities)?
         }
-        None => receiving.forward(hub, pipe, push, &entities)?,
+        None => Posted {
+            changed: receiving.forward(hub, pipe, push, &entities)?,
+            ..Posted::default()
+        },
     };
     if let Some(look) = &mut look {
         look.posted(hub, live, &entities);
     }
     receiving.look = look;
-    Ok(Posted {
-        read,
-        changed,
-        written,
-    })
+    Ok(Posted { read, ..posted })
+}
+
+/// Writes what a request came to into the sink's dataset.
+fn take(mut receiver: Receiver<'_>, entities: &Batch) -> Result<Posted, PostError> {
+    let terms = receiver.terms;
+    let mut rows = terms.rows(entities).map_err(unfit)?;
+    if receiver.pipe.effective["sink"]["track_children"] == true
+        && let Some(tracked) = children::tracked(&rows, receiver.dataset.uncommitted()?.as_ref())?
+    {
+        rows = Cow::Owned(tracked);
+    }
+    let mut posted = Posted {
+        changed: receiver.take(&rows)?,
+        ..Posted::default()
+    };
+    posted.shown = receiver.shown;
+    if let Some(promised) = receiver.promised.take() {
+        promised.keep(&receiver.hub.world);
+    }
+    if terms.is_locked() {
+        posted.written = Some(receiver.latest(&rows)?);
+    }
+    Ok(posted)
 }
 
 /// The dataset may have been deleted since the pipe came.

@@ -45,6 +45,16 @@ impl At {
             At::Sink => format!("write-error:{id}"),
         }
     }
+
+    /// Where the entity failed that an entry of the log tells of, and its id.
+    pub(crate) fn of_entry(entry: &str) -> Option<(At, &str)> {
+        let (kind, id) = entry.split_once(':')?;
+        match kind {
+            "transform-error" => Some((At::Transforms, id)),
+            "write-error" => Some((At::Sink, id)),
+            _ => None,
+        }
+    }
 }
 
 /// What is remembered of a failed entity.
@@ -445,6 +455,36 @@ impl Ledger {
             }
         }
         Ok(count)
+    }
+
+    /// Hands those of the log's entries to `erase` of which nothing is remembered here. No run sets
+    /// an entity aside meanwhile: what it would tell is not to go with what was told before.
+    ///
+    /// # Errors
+    /// When the log cannot be read, and those of `erase`.
+    pub(crate) fn forgotten(
+        &self,
+        entries: &[String],
+        erase: impl FnOnce(&[&str]) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let inner = self.lock();
+        let view = self.failures.dataset.snapshot()?;
+        let mut over = Vec::new();
+        for entry in entries {
+            let remembered = match (At::of_entry(entry), &inner.known) {
+                (None, _) => false,
+                (Some((at, id)), Some(known)) => known.contains_key(&(at, Str::from(id))),
+                (Some((at, id)), None) => kept::find(view.as_ref(), self.pipe(), at, id)?.is_some(),
+            };
+            if !remembered {
+                over.push(entry.as_str());
+            }
+        }
+        drop(view);
+        match over.is_empty() {
+            true => Ok(()),
+            false => erase(&over),
+        }
     }
 
     /// Turns what is kept of an entity into `after`, in the step that `write` makes. Another run

@@ -489,7 +489,10 @@ impl Scheduler {
                 "the run completed"
             ),
         }
+        // Of a run that trips, or fails under a breaker, nobody sees anything.
+        let is_seen = summary.failure.is_none() || !job.live.has_breaker();
         if self.options.automatic
+            && is_seen
             && summary.changed > 0
             && let Some(name) = pipe.sink_dataset()
         {

@@ -1,5 +1,7 @@
 //! What a dataset sink's configuration demands of the rows that it is to write.
 
+use std::borrow::Cow;
+
 use tahini_entity::{Batch, Meta, Record};
 use tahini_store::{Rule, StoreError};
 
@@ -112,10 +114,7 @@ impl Terms {
     /// # Errors
     /// Entity, with the entity, when it is larger than allowed.
     pub(crate) fn push(&self, out: &mut Batch, batch: &Batch) -> Result<(), Failure> {
-        let as_it_is = |meta: &Meta, bytes: usize| {
-            !meta.reserved && !meta.filtered && bytes as u64 <= self.max_bytes
-        };
-        if batch.sizes().all(|(meta, bytes)| as_it_is(meta, bytes)) {
+        if self.take_as_it_is(batch) {
             out.push_all(batch);
             return Ok(());
         }
@@ -130,6 +129,26 @@ impl Terms {
             }
         }
         Ok(())
+    }
+
+    /// A batch as the dataset stores it, without a copy where it comes like that.
+    ///
+    /// # Errors
+    /// As [`Terms::push`].
+    pub(crate) fn rows<'b>(&self, batch: &'b Batch) -> Result<Cow<'b, Batch>, Failure> {
+        if self.take_as_it_is(batch) {
+            return Ok(Cow::Borrowed(batch));
+        }
+        let mut rows = Batch::new();
+        self.push(&mut rows, batch)?;
+        Ok(Cow::Owned(rows))
+    }
+
+    fn take_as_it_is(&self, batch: &Batch) -> bool {
+        let as_it_is = |meta: &Meta, bytes: usize| {
+            !meta.reserved && !meta.filtered && bytes as u64 <= self.max_bytes
+        };
+        batch.sizes().all(|(meta, bytes)| as_it_is(meta, bytes))
     }
 
     fn push_one(&self, out: &mut Batch, record: Record<'_>) -> Result<(), Failure> {

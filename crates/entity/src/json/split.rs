@@ -13,6 +13,9 @@ pub const MAX_ENTITY_BYTES: usize = 128 << 20;
 /// How much `Splitter::fill` asks a reader for, in bytes.
 const CHUNK: usize = 256 * 1024;
 
+/// More memory than this is given back once it is not needed any more.
+const KEPT: usize = 8 << 20;
+
 /// What a stream may consist of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -232,6 +235,10 @@ impl Splitter {
             return;
         }
         self.buffer.drain(..taken);
+        if self.buffer.capacity() > KEPT && self.buffer.len() < CHUNK {
+            // A large entity is behind us.
+            self.buffer.shrink_to(CHUNK);
+        }
         self.base += taken as u64;
         self.at -= taken;
         if let State::Inside { start, .. } = &mut self.state {

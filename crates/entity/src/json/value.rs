@@ -94,6 +94,9 @@ pub(super) struct Scratch {
     pairs: Vec<Pair>,
 }
 
+/// Memory of a longer string is given back with the next one, in bytes.
+const KEPT: usize = 1 << 20;
+
 /// Where a pair of a dict lies in the encoding.
 #[derive(Clone, Copy, Debug)]
 struct Pair {
@@ -327,6 +330,7 @@ impl<'a, 's> Reader<'a, 's> {
     fn unescape(&mut self, start: usize, first: usize) -> Step<()> {
         let bytes = self.text.as_bytes();
         self.scratch.unescaped.clear();
+        self.scratch.unescaped.shrink_to(KEPT);
         let (mut from, mut at) = (start, first);
         loop {
             match bytes.get(at) {

@@ -72,6 +72,8 @@ pub(super) const DEF: SourceDef = SourceDef {
 /// Encoded bytes that one read asks for at most.
 const READ_BYTES: usize = 8 << 20;
 const GENERATION: &[u8] = b"generation";
+/// What has to come through before the source counts as populated, where some of it was held back.
+const AWAITED: &[u8] = b"awaited";
 
 struct DatasetSource {
     snapshot: Option<Box<dyn Snapshot>>,
@@ -87,6 +89,39 @@ struct DatasetSource {
     bound: Option<Bound>,
     /// The sequence of the first version that the bound held back.
     held: Option<Seq>,
+    awaited: Option<Awaited>,
+    /// The same as it is saved.
+    saved: Option<Awaited>,
+    /// Something came through in this run.
+    gave: bool,
+}
+
+/// What was there when a run held something back for the first time.
+///
+/// A dataset that changes all the time always has something that is too new: whoever waited until
+/// nothing is held back would wait for ever. So the source is populated when everything came
+/// through that was there in the first run, in this or a newer version as far as that may be read.
+#[derive(Clone, Copy, PartialEq)]
+struct Awaited {
+    /// The `_ts` of the last version then, microseconds since 1970 UTC.
+    until: i64,
+    /// Something came through since: where all of it is changed again before it may be read, the
+    /// pipe has nothing, and nobody should take that for everything.
+    gave: bool,
+}
+
+impl Awaited {
+    fn of_bytes(bytes: &[u8]) -> Option<Awaited> {
+        let (until, rest) = bytes.split_first_chunk::<8>()?;
+        Some(Awaited {
+            until: i64::from_le_bytes(*until),
+            gave: rest == [1],
+        })
+    }
+
+    fn to_bytes(self) -> Vec<u8> {
+        [&self.until.to_le_bytes()[..], &[u8::from(self.gave)]].concat()
+    }
 }
 
 fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
@@ -105,11 +140,9 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
             ctx.owner
         )));
     }
-    let known_generation = from
-        .state
-        .into_iter()
-        .find(|(key, _)| key == GENERATION)
-        .map(|(_, value)| value);
+    let state = |name: &[u8]| from.state.iter().find(|(key, _)| key == name);
+    let known_generation = state(GENERATION).map(|(_, value)| value.clone());
+    let saved = state(AWAITED).and_then(|(_, value)| Awaited::of_bytes(value));
     let after = match from.since {
         None => None,
         Some(Offset::Int(seq)) => Some(Seq::try_from(seq).map_err(|_| wrong_offset(&seq))?),
@@ -131,6 +164,9 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
         is_written: ctx.known.is_written(name),
         bound,
         held: None,
+        awaited: saved,
+        saved,
+        gave: false,
     }))
 }
 
@@ -185,6 +221,34 @@ fn is_replaced(record: Record<'_>) -> bool {
     matches!(record.value("$replaced"), Some(Value::Bool(true)))
 }
 
+impl DatasetSource {
+    /// Takes note, at the end of a run that held something back, of what is waited for.
+    fn awaits(&mut self) {
+        let Some(head) = self.snapshot.as_ref().map(|snapshot| snapshot.head()) else {
+            return;
+        };
+        match &mut self.awaited {
+            None if self.held.is_some() && head.populated => {
+                self.awaited = Some(Awaited {
+                    until: head.last_ts,
+                    gave: self.gave || self.after.is_some(),
+                });
+            }
+            Some(awaited) => awaited.gave |= self.gave,
+            None => {}
+        }
+    }
+
+    /// Whether nothing is held back, or only what came after all that was waited for.
+    fn came_through(&self) -> bool {
+        let (Some(_), Some(bound)) = (self.held, &self.bound) else {
+            return true;
+        };
+        let awaited = self.awaited.filter(|awaited| awaited.gave || self.gave);
+        awaited.is_some_and(|awaited| bound.until.is_some_and(|until| until >= awaited.until))
+    }
+}
+
 impl Source for DatasetSource {
     fn next_batch(&mut self, limit: usize, out: &mut Batch) -> Result<Step, Failure> {
         let Some(snapshot) = &self.snapshot else {
@@ -215,6 +279,7 @@ impl Source for DatasetSource {
                 self.held = seq_of(record);
                 return Ok(Step::End);
             }
+            self.gave = true;
             if self.include_replaced || !is_replaced(record) {
                 out.push(record);
             }
@@ -232,17 +297,23 @@ impl Source for DatasetSource {
         let Some(snapshot) = &self.snapshot else {
             return Vec::new();
         };
-        let generation = snapshot.head().generation.as_bytes().to_vec();
-        if self.known_generation.as_ref() == Some(&generation) {
-            return Vec::new();
-        }
-        self.known_generation = Some(generation.clone());
-        let write = StateWrite {
+        let write = |key: &[u8], value: Vec<u8>| StateWrite {
             space: String::new(),
-            key: GENERATION.to_vec(),
-            value: Some(generation),
+            key: key.to_vec(),
+            value: Some(value),
         };
-        vec![write]
+        let mut writes = Vec::new();
+        let generation = snapshot.head().generation.as_bytes().to_vec();
+        if self.known_generation.as_ref() != Some(&generation) {
+            self.known_generation = Some(generation.clone());
+            writes.push(write(GENERATION, generation));
+        }
+        self.awaits();
+        if self.awaited != self.saved {
+            self.saved = self.awaited;
+            writes.extend(self.awaited.map(|it| write(AWAITED, it.to_bytes())));
+        }
+        writes
     }
 
     fn continues(&self) -> bool {
@@ -270,7 +341,7 @@ impl Source for DatasetSource {
         let is_closed = |bound: &Bound| bound.until.is_none();
         match &self.snapshot {
             Some(_) if self.bound.as_ref().is_some_and(is_closed) => false,
-            Some(snapshot) => snapshot.head().populated,
+            Some(snapshot) => snapshot.head().populated && self.came_through(),
             None => !self.is_written,
         }
     }

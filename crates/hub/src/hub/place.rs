@@ -16,7 +16,7 @@ use crate::progress::{self, Place, TRACKED};
 use crate::reprocessing::SYNC;
 use crate::retry::Ledger;
 use crate::source::Continuation;
-use crate::{Failure, breaker, rescan};
+use crate::{Class, Failure, breaker, rescan};
 
 /// The key under which a disabled pipe keeps the comment.
 pub(super) const DISABLED: &[u8] = b"disabled";
@@ -29,6 +29,15 @@ fn rest(live: &LivePipe) -> Result<(), Refusal> {
         (_, true) => Err(Refusal::Rescanning(live.id().to_owned())),
         (false, false) => Ok(()),
     }
+}
+
+/// Nothing is changed beside what a circuit breaker holds back, the place that was saved with it
+/// among that: first somebody decides what becomes of it.
+fn make_ready(live: &LivePipe, home: &dyn Dataset) -> Result<(), Refusal> {
+    breaker::make_ready(home).map_err(|failure| match failure.class {
+        Class::Waiting => Refusal::Tripped(live.id().to_owned(), failure.message),
+        _ => Refusal::Failed(failure),
+    })
 }
 
 impl Hub {
@@ -64,7 +73,7 @@ impl Hub {
         let _held = live.hold_place();
         rest(&live)?;
         let home = self.home(pipe)?;
-        breaker::make_ready(home.as_ref())?;
+        make_ready(&live, home.as_ref())?;
         let snapshot = home.snapshot()?;
         let old = Place::load(snapshot.as_ref(), id)?.offset;
         let mut state = Vec::new();
@@ -115,6 +124,7 @@ impl Hub {
         let _held = live.hold_place();
         rest(&live)?;
         let home = self.home(pipe)?;
+        make_ready(&live, home.as_ref())?;
         let snapshot = home.snapshot()?;
         let state = rescan::forget(snapshot.as_ref(), id)?;
         if !state.is_empty() {
@@ -206,6 +216,10 @@ impl Hub {
             .unwrap_or_else(|lock| lock.into_inner());
         receiving.look = None;
         let home = self.home(pipe)?;
+        if let Some(tripped) = breaker::tripped(home.as_ref())? {
+            let words = breaker::stands_still(home.name(), &tripped);
+            return Err(Refusal::Tripped(id.to_owned(), words));
+        }
         let snapshot = home.snapshot()?;
         let state = entity_type::forget(snapshot.as_ref(), id)?;
         commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;
@@ -306,7 +320,7 @@ impl Hub {
         let _held = live.hold_place();
         rest(&live)?;
         let home = self.home(pipe)?;
-        breaker::make_ready(home.as_ref())?;
+        make_ready(&live, home.as_ref())?;
         let snapshot = home.snapshot()?;
         let known = snapshot.state(&progress::space(id), TRACKED);
         let known = known?.into_iter();

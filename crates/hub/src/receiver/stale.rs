@@ -1,7 +1,9 @@
 //! What a poster is told whose entity is not made from the latest version.
 
+use std::collections::HashMap;
+
 use tahini_entity::{Batch, Offset, Record};
-use tahini_store::{Snapshot, StoreError};
+use tahini_store::{Seq, Snapshot, StoreError};
 
 /// Rows that are compared together.
 const AT_ONCE: usize = 1_000;
@@ -16,12 +18,18 @@ pub struct Stale {
     pub existing: Batch,
     /// The version that it was made from.
     pub ancestor: Batch,
+    /// An earlier entity of the same request has the same id: what that would have written is the
+    /// version that this one does not know.
+    pub is_twice: bool,
 }
 
 impl Stale {
     /// Finds it among rows that were refused.
     pub(super) fn find(rows: &Batch, snapshot: &dyn Snapshot) -> Result<Option<Stale>, StoreError> {
         let all: Vec<Record<'_>> = rows.iter().collect();
+        // What earlier rows would have written.
+        let mut written: HashMap<&str, Version> = HashMap::new();
+        let mut next = snapshot.head().next;
         for some in all.chunks(AT_ONCE) {
             let ids: Vec<&str> = some.iter().filter_map(|record| record.id).collect();
             let mut latest = Batch::new();
@@ -29,13 +37,33 @@ impl Stale {
             let mut latest = latest.iter();
             for (record, found) in some.iter().zip(found) {
                 let existing = found.then(|| latest.next()).flatten();
-                let known = existing.as_ref().and_then(|it| it.meta.updated.as_ref());
-                if known != record.meta.updated.as_ref() {
-                    return Stale::of(*record, existing, snapshot).map(Some);
+                let id = record.id.unwrap_or_default();
+                let before = written.get(id).copied();
+                let is_twice = before.is_some();
+                let before =
+                    before.or_else(|| existing.and_then(|it| Some(Version::of(&it, seq_of(&it)?))));
+                if record.meta.updated != before.and_then(|before| offset_of(before.seq)) {
+                    let stale = Stale::of(*record, existing, snapshot)?;
+                    return Ok(Some(Stale { is_twice, ..stale }));
+                }
+                let now = Version::of(record, next);
+                if now.differs(before) {
+                    written.insert(id, now);
+                    next += 1;
                 }
             }
         }
         Ok(None)
+    }
+
+    /// What is wrong where an id is there twice: no version that is written was overtaken.
+    pub(super) fn told_twice(&self) -> Option<StoreError> {
+        let twice = self.input.iter().next().filter(|_| self.is_twice)?;
+        Some(StoreError::Refused(format!(
+            "expected one version of entity {:?} in a request, found another one that is made \
+             from the same version",
+            twice.id.unwrap_or_default()
+        )))
     }
 
     fn of(
@@ -57,5 +85,42 @@ impl Stale {
             same.for_each(|version| stale.ancestor.push(version));
         }
         Ok(stale)
+    }
+}
+
+fn offset_of(seq: Seq) -> Option<Offset> {
+    i64::try_from(seq).ok().map(Offset::Int)
+}
+
+fn seq_of(record: &Record<'_>) -> Option<Seq> {
+    match record.meta.updated {
+        Some(Offset::Int(seq)) => Seq::try_from(seq).ok(),
+        _ => None,
+    }
+}
+
+/// What a commit compares of a version.
+#[derive(Clone, Copy)]
+struct Version {
+    seq: Seq,
+    hash: u128,
+    deleted: bool,
+}
+
+impl Version {
+    fn of(record: &Record<'_>, seq: Seq) -> Version {
+        Version {
+            seq,
+            hash: record.hash(),
+            deleted: record.meta.deleted,
+        }
+    }
+
+    /// Whether it would be a new version behind `before`.
+    fn differs(&self, before: Option<Version>) -> bool {
+        match before {
+            None => !self.deleted,
+            Some(before) => (before.hash, before.deleted) != (self.hash, self.deleted),
+        }
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Receiver<'a> {
     pub push: &'a Push,
     /// Under an armed circuit breaker: what is written is held back.
     pub guard: Option<Guard>,
+    /// How many versions readers see when the request is done that they did not see before.
+    pub shown: u64,
 }
 
 impl Receiver<'_> {
@@ -83,6 +85,11 @@ impl Receiver<'_> {
         let last = self.push.is_last;
         // The sequence was the first load, where nothing was populated before.
         let populated = last && self.pipe.effective["sink"]["set_initial_offset"] != "never";
+        self.shown = match &self.guard {
+            None => changed,
+            Some(guard) if last => guard.held(self.dataset)?,
+            Some(_) => 0,
+        };
         self.commit_last(&state, last, populated)?;
         Ok(changed)
     }
@@ -119,7 +126,8 @@ impl Receiver<'_> {
         if self.guard.is_some() || !state.is_empty() {
             self.commit_last(&state, true, false)?;
         }
-        Ok(changes(&outcome))
+        self.shown = changes(&outcome);
+        Ok(self.shown)
     }
 
     /// The completeness that goes along. Without a word of the poster it is the time of the
@@ -224,11 +232,12 @@ impl Receiver<'_> {
         let rows = commit.rows;
         let (outcome, ticket) = match self.dataset.commit_within(commit, self.delay) {
             Err(error @ StoreError::Refused(_)) if self.terms.one_by_one() => {
-                let words = refused(&self.terms, error).message;
                 let stale = match self.terms.is_locked() {
                     true => Stale::find(rows, self.dataset.uncommitted()?.as_ref())?,
                     false => None,
                 };
+                let error = stale.as_ref().and_then(Stale::told_twice).unwrap_or(error);
+                let words = refused(&self.terms, error).message;
                 return Err(PostError::Outdated(words, stale.map(Box::new)));
             }
             other => other?,

@@ -1,7 +1,7 @@
 //! Circuit breakers over what is posted.
 
 use tahini_entity::Batch;
-use tahini_store::{Commit, Dataset, Head, Rule, Show};
+use tahini_store::{Commit, Dataset, Head, Rule, Show, StoreError};
 
 use super::PostError;
 use crate::breaker::{self, Breaker};
@@ -56,6 +56,11 @@ impl Guard {
         }
     }
 
+    /// How many versions are held back.
+    pub(super) fn held(&self, dataset: &dyn Dataset) -> Result<u64, StoreError> {
+        Ok(dataset.uncommitted()?.head().next - self.head.next)
+    }
+
     /// Trips when more is held back than may change.
     pub(super) fn count(
         &self,
@@ -63,7 +68,7 @@ impl Guard {
         pipe: &Pipe,
         dataset: &dyn Dataset,
     ) -> Result<(), PostError> {
-        let held = dataset.uncommitted()?.head().next - self.head.next;
+        let held = self.held(dataset)?;
         match &self.breaker {
             Some(breaker) if held > self.limit => {
                 let why = breaker.tripped(dataset.name(), &self.head, self.limit);

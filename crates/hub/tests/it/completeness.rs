@@ -414,3 +414,80 @@ fn rules_see_the_completeness_of_datasets() {
     assert_eq!(start(&seen["1"]), "~t2026-01-02T03:04:15");
     assert_eq!((&seen["2"], &seen["3"]), (&Json::Null, &Json::Null));
 }
+
+fn is_populated(world: &World, dataset: &str) -> bool {
+    let found = world.hub().world.store.find(dataset).unwrap();
+    found.is_some_and(|dataset| dataset.snapshot().unwrap().head().populated)
+}
+
+/// A pipe `kept` that lets through what is complete of `in`, and one that joins what that has.
+fn kept() -> World {
+    let mut world = World::on_disk();
+    world.pipe(json!({"_id": "in"}));
+    world.pipe(json!({
+        "_id": "kept",
+        "source": {"type": "dataset", "dataset": "in", "completeness": true},
+    }));
+    world.pipe(json!({"_id": "joins", "transform": joining("kept")}));
+    world.records("joins", records(&[("j", 1)]));
+    world
+}
+
+/// Who joins a dataset into which nothing was let through yet would find nothing, and take that
+/// for an answer.
+#[test]
+fn what_is_held_back_altogether_populates_nothing() {
+    let mut world = kept();
+    world.records("in", records(&[("a", 1), ("x", 1)]));
+    run_at(&world, 10, "in");
+    at(&world, 20);
+    for _ in 0..2 {
+        let summary = world.succeed("kept");
+        assert!(summary.held_back.is_some());
+        assert!(!is_populated(&world, "kept"));
+        assert!(world.fail("joins").contains("not populated"));
+        world.restart();
+    }
+    run_at(&world, 30, "in");
+    world.succeed("kept");
+    assert!(is_populated(&world, "kept"));
+    world.succeed("joins");
+    let joined = &world.versions("joins", false, Fields::CONTENT)[0];
+    assert_eq!(joined["x"]["_id"], "x");
+}
+
+/// There is always something that is too new, and what was there at first comes through all the
+/// same.
+#[test]
+fn a_flow_that_is_always_busy_is_populated_when_its_beginning_came_through() {
+    let mut world = kept();
+    world.records("in", records(&[("a", 1), ("x", 1)]));
+    run_at(&world, 10, "in");
+    run_at(&world, 11, "kept");
+    let populated: Vec<bool> = (2..6)
+        .map(|round| {
+            let rows = records(&[("a", round), ("x", 1), ("b", round)]);
+            world.records("in", rows);
+            run_at(&world, round * 10, "in");
+            world.restart();
+            let summary = world.succeed("kept");
+            assert!(summary.held_back.is_some(), "{round}");
+            is_populated(&world, "kept")
+        })
+        .collect();
+    assert_eq!(populated, [true; 4], "x came through, a and b change");
+    assert_eq!(world.living("kept"), ["x"]);
+}
+
+/// All of it changes again before it may be read, so that nothing ever comes through.
+#[test]
+fn a_beginning_of_which_nothing_came_through_populates_nothing() {
+    let world = kept();
+    for round in 1..5 {
+        world.records("in", records(&[("a", round), ("x", round)]));
+        run_at(&world, round * 10, "in");
+        world.succeed("kept");
+        assert_eq!(world.living("kept"), [""; 0]);
+        assert!(!is_populated(&world, "kept"), "{round}");
+    }
+}

@@ -6,7 +6,7 @@ use tahini_hub::execution_log::User;
 
 use crate::refusals::{errors, pipe, retrying, sent};
 use crate::script::records;
-use crate::world::World;
+use crate::world::{BEGINNING, World};
 
 /// More than are known in memory.
 const MANY: usize = 10_200;
@@ -156,5 +156,94 @@ fn a_resolved_dead_letter_tells_which_other_version_got_through() {
         let last = world.versions("letters", true, Fields::ALL).pop().unwrap();
         assert_eq!((&last["_deleted"], &last["v"]), (&json!(true), &json!(2)));
         assert_eq!(last["resolved_entity"]["v"], resolved_by, "{last}");
+    }
+}
+
+const DAY: i64 = 24 * 3_600_000_000;
+
+/// What the log says last of each entity that failed: its entry, and whether it got through.
+fn open_errors(world: &World) -> Vec<String> {
+    let log = tahini_hub::execution_log::dataset_id("p");
+    let latest = world.versions(&log, false, Fields::CONTENT);
+    let errors = latest
+        .iter()
+        .filter(|entry| entry["event_type"] == "write-error");
+    let mut told: Vec<String> = errors
+        .map(|entry| format!("{} {}", entry["_id"].as_str().unwrap(), entry["resolved"]))
+        .collect();
+    told.sort();
+    told
+}
+
+fn fails(world: &World, ids: &[&str]) {
+    let ids = ids.iter().map(|id| (*id).to_owned()).collect();
+    world.target("p", |target| target.refuses = ids);
+}
+
+/// Failures that are over leave the log with its other old entries, and dead letters that got
+/// through leave their dataset; what is still open stays, and can still be tried again.
+#[test]
+fn failures_that_are_over_are_forgotten_by_age() {
+    let mut pump = retrying();
+    pump["max_retries_per_entity"] = json!(1);
+    pump["dead_letter_dataset"] = json!("letters");
+    pump["track_dead_letters"] = json!(true);
+    for mut world in World::both() {
+        let mut pump = pump.clone();
+        world.pipe(pipe(pump.clone()));
+        let rows = |version: i64| {
+            let row = |(at, id): (i64, &str)| json!({"_id": id, "_updated": version * 10 + at, "v": version});
+            (0..)
+                .zip(["dead", "lived", "soon"])
+                .map(row)
+                .collect::<Vec<Json>>()
+        };
+        world.records("p", rows(1));
+        fails(&world, &["dead", "lived", "soon"]);
+        world.succeed("p");
+        // `soon` gets through, the others are given up.
+        fails(&world, &["dead", "lived"]);
+        world.succeed("p");
+        // A later version of one that was given up gets through; others wait.
+        let mut later = rows(1);
+        later[1] = json!({"_id": "lived", "_updated": 30, "v": 2});
+        later.extend(records(&[("w1", 31), ("w2", 32)]));
+        world.records("p", later);
+        fails(&world, &["dead", "w1", "w2"]);
+        world.succeed("p");
+        assert_eq!(
+            (world.living("letters"), world.deleted("letters")),
+            (vec!["dead".into()], vec!["lived".into()])
+        );
+        let told = |ids: &[&str]| -> Vec<String> {
+            let of = |id: &&str| format!("write-error:{id} {}", ["lived", "soon"].contains(id));
+            ids.iter().map(of).collect()
+        };
+        // Nobody is there, and what waits is left for later after the first failure.
+        world.target("p", |target| target.is_down = true);
+        pump["max_consecutive_write_errors"] = json!(1);
+        pump["max_retries_per_entity"] = json!(100);
+        let open = ["dead", "w1", "w2"];
+        let all = ["dead", "lived", "soon", "w1", "w2"];
+        for (days, errors, gone) in [(29, told(&all), false), (32, told(&open), true)] {
+            world.clock.set(BEGINNING + days * DAY);
+            world.restart_if_on_disk();
+            world.pipe(pipe(pump.clone()));
+            world.succeed("p");
+            assert_eq!(open_errors(&world), errors, "after {days} days");
+            assert_eq!(
+                world.deleted("letters").is_empty(),
+                gone,
+                "after {days} days"
+            );
+            assert_eq!(world.living("letters"), ["dead"]);
+        }
+        fails(&world, &[]);
+        sent(&world);
+        assert_eq!(revive(&world, &[]), 1);
+        world.succeed("p");
+        let mut tried = sent(&world);
+        tried.sort();
+        assert_eq!(tried, open, "each is known as it failed");
     }
 }

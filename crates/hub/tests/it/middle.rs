@@ -7,7 +7,7 @@ use tahini_entity::{Batch, Value};
 use tahini_hub::registry::TransformDef;
 use tahini_hub::{Cancel, Failure, Transform};
 
-use crate::script::{Gate, Script, WORLDS};
+use crate::script::{Gate, Meanwhile, Script, WORLDS};
 
 /// What a scripted transform does with entities; those that it does not know pass as they are.
 #[derive(Default)]
@@ -26,6 +26,8 @@ pub struct Middle {
     pub prefix: String,
     /// Before this entity it waits.
     pub gate: Option<(String, Gate)>,
+    /// What happens before this entity comes through, once.
+    pub meanwhile: Option<(String, Meanwhile)>,
     /// What it was given, and whether that came through.
     pub attempts: Vec<(Vec<String>, bool)>,
 }
@@ -65,6 +67,13 @@ impl Transform for ScriptedTransform {
         {
             drop(transforms);
             gate.pass(&self.cancel)?;
+            transforms = self.script.transforms.lock().unwrap();
+        }
+        let middle = transforms.entry(self.pipe.clone()).or_default();
+        let is_due = |id: &str| input.iter().any(|record| record.id == Some(id));
+        if let Some((_, happens)) = middle.meanwhile.take_if(|(id, _)| is_due(id)) {
+            drop(transforms);
+            happens();
             transforms = self.script.transforms.lock().unwrap();
         }
         let middle = transforms.entry(self.pipe.clone()).or_default();

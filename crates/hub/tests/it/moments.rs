@@ -167,6 +167,47 @@ fn a_run_that_changes_nothing_signals_nobody() {
     end(&scheduler);
 }
 
+/// Readers are told when something is there for them, which is not so of a run that trips.
+#[test]
+fn a_run_that_trips_signals_nobody() {
+    let mut world = World::new();
+    let mut guarded = still("in");
+    guarded["sink"] = json!({"type": "dataset", "circuit_breaker_threshold_count": 2});
+    guarded["source"] =
+        json!({"type": "scripted", "supports_since": true, "is_chronological": true});
+    // The run writes something before it trips.
+    guarded["batch_size"] = json!(1);
+    guarded["checkpoint_interval"] = json!(1);
+    world.pipe(guarded);
+    world.pipe(link("out", "in"));
+    world.records("in", records(&[("x", 1)]));
+    world.succeed("in");
+    world.succeed("out");
+    world.records("in", records(&[("x", 2), ("y", 3), ("z", 4), ("w", 5)]));
+    world.pipe(still("after"));
+    let options = Options {
+        internal: 1,
+        ..AUTOMATIC
+    };
+    let scheduler = Scheduler::start(world.hub().clone(), options);
+    for id in ["in", "after"] {
+        scheduler.start_run(id, Request::default()).unwrap();
+    }
+    until(|| world.live_pipe("after").state().runs == 1);
+    let run = world.live_pipe("in").state().last.unwrap();
+    assert!(run.changed > 0 && run.failure.is_some());
+    assert!(
+        world
+            .hub()
+            .tripped(&world.live_pipe("in"))
+            .unwrap()
+            .is_some()
+    );
+    let out = world.live_pipe("out").state();
+    assert_eq!((out.runs, out.running), (1, false));
+    end(&scheduler);
+}
+
 #[test]
 fn the_nodes_metadata_switches_schedules_and_signals_off() {
     for switch in ["disable_pump_scheduler", "disable_user_pipes"] {

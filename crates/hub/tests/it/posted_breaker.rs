@@ -105,14 +105,20 @@ fn a_full_sequence_that_would_delete_too_much_deletes_nothing() {
 #[test]
 fn a_full_sequence_is_seen_whole_with_its_last_request() {
     for mut world in both(&json!({"circuit_breaker_threshold_count": 8})) {
-        post(&world, &full("1", 1, true), &rows(0, 10, 1)).unwrap();
-        post(&world, &full("2", 1, false), &rows(0, 3, 2)).unwrap();
+        let shown = |answer: Result<Posted, PostError>| answer.unwrap().shown;
+        assert_eq!(
+            shown(post(&world, &full("1", 1, true), &rows(0, 10, 1))),
+            10
+        );
+        let first = post(&world, &full("2", 1, false), &rows(0, 3, 2));
+        assert_eq!(shown(first), 0, "nobody is to be told of it");
         assert_eq!(world.version_count("p"), 10);
         world.restart_if_on_disk();
         post(&world, &full("2", 2, false), &rows(3, 5, 2)).unwrap();
         post(&world, &full("2", 2, false), &rows(3, 5, 2)).expect("a repeated request");
         assert_eq!(world.version_count("p"), 10);
-        post(&world, &full("2", 3, true), &rows(5, 9, 1)).unwrap();
+        let last = post(&world, &full("2", 3, true), &rows(5, 9, 1));
+        assert_eq!(shown(last), 6, "all of it now");
         assert_eq!(world.version_count("p"), 16, "five changed, one is gone");
         assert_eq!(world.deleted("p"), ["e9"]);
         // All requests of a sequence count together.

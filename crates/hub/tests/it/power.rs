@@ -18,7 +18,7 @@ use crate::world::World;
 const ROUNDS: i64 = 4;
 const PIPES: [&str; 4] = ["read", "copy", "push", "golden"];
 
-fn files(root: &Path, disk: &LyingDisk) -> Files {
+pub fn files(root: &Path, disk: &LyingDisk) -> Files {
     let options = Options {
         segment_bytes: 2048,
         overlay_keys: 25,

@@ -47,7 +47,12 @@ pub struct Upstream {
     pub gate_at_every_batch: bool,
     /// At the gate it does not hear that it should stop.
     pub deaf: bool,
+    /// What happens in the middle of an answer, once: when this many records were given.
+    pub meanwhile: Option<(usize, Meanwhile)>,
 }
+
+/// Something that happens while a run is in the middle of something, on its thread.
+pub type Meanwhile = Box<dyn FnOnce() + Send>;
 
 /// What a scripted sink refuses and what it was given.
 #[derive(Default)]
@@ -307,12 +312,20 @@ impl Upstream {
 
 impl Source for ScriptedSource {
     fn next_batch(&mut self, limit: usize, out: &mut Batch) -> Result<Step, Failure> {
-        let (gate, deaf) = {
+        let (gate, deaf, meanwhile) = {
             let mut sources = self.script.sources.lock().unwrap();
             let upstream = sources.get_mut(&self.pipe).unwrap();
             let here = self.at == 0 || upstream.gate_at_every_batch;
-            (upstream.gate.clone().filter(|_| here), upstream.deaf)
+            let meanwhile = upstream.meanwhile.take_if(|(at, _)| self.at >= *at);
+            (
+                upstream.gate.clone().filter(|_| here),
+                upstream.deaf,
+                meanwhile,
+            )
         };
+        if let Some((_, happens)) = meanwhile {
+            happens();
+        }
         if let Some(gate) = gate {
             let never = Cancel::new();
             gate.pass(if deaf { &never } else { &self.cancel })?;

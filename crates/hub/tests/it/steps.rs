@@ -147,8 +147,10 @@ fn posts_are_merged_with_one_wait_for_each_dataset() {
     let (store, mut world) = watched();
     let datasets = ["hr", "crm", "erp"];
     for id in datasets {
+        // Types that are seen for the first time are saved by themselves.
         world.pipe(json!({
-            "_id": id, "source": {"type": "http_endpoint"}, "metadata": {"durable": true}
+            "_id": id, "source": {"type": "http_endpoint"}, "metadata": {"durable": true},
+            "infer_pipe_entity_types": false,
         }));
     }
     world.pipe(json!({"_id": "golden", "source": {

@@ -174,6 +174,55 @@ fn who_posts_an_outdated_version_is_told_and_nothing_is_written() {
     assert_eq!(world.version_count("p"), 3);
 }
 
+/// Both are made from the latest version there is, and only one can be.
+#[test]
+fn an_id_that_is_posted_twice_is_told_with_what_can_be_merged() {
+    let world = locked();
+    post(&world, json!([{"_id": "a", "n": 1}, {"_id": "b", "n": 1}])).unwrap();
+    let of = |id: &str, n: i64, updated: i64| json!({"_id": id, "n": n, "_updated": updated});
+    let new = |n: i64| json!({"_id": "c", "n": n});
+    for (body, existing) in [
+        (
+            json!([of("b", 1, 1), of("a", 2, 0), of("a", 3, 0)]),
+            vec![1],
+        ),
+        (json!([new(2), new(3)]), vec![]),
+        (json!([of("a", 2, 0), of("a", 3, 7)]), vec![1]),
+    ] {
+        match post(&world, body.clone()) {
+            Err(PostError::Outdated(words, stale)) => {
+                let stale = stale.unwrap();
+                let ns = |batch| {
+                    let shown = crate::script::shown(batch, Fields::ALL);
+                    shown
+                        .iter()
+                        .map(|e| e["n"].as_i64().unwrap())
+                        .collect::<Vec<i64>>()
+                };
+                assert_eq!(
+                    (ns(&stale.input), ns(&stale.existing)),
+                    (vec![3], existing),
+                    "{body}"
+                );
+                assert!(words.contains("in a request"), "{words}");
+            }
+            answer => panic!("expected to be refused, found {answer:?}"),
+        }
+    }
+    assert_eq!(world.version_count("p"), 2);
+    // The first one changes nothing, and the second is made from what is there.
+    post(&world, json!([of("a", 1, 0), of("a", 2, 0)])).unwrap();
+    assert_eq!(world.version_count("p"), 3);
+    // Who knows which number the first one gets may go on from it, and the stale one is another.
+    match post(&world, json!([of("a", 3, 2), of("a", 4, 3), of("b", 3, 7)])) {
+        Err(PostError::Outdated(words, stale)) => {
+            let shown = crate::script::shown(&stale.unwrap().input, Fields::ALL);
+            assert_eq!(shown[0]["_id"], "b", "{words}");
+        }
+        answer => panic!("expected to be refused, found {answer:?}"),
+    }
+}
+
 #[test]
 fn a_pump_writes_nothing_of_a_batch_with_an_outdated_version() {
     let world = world(json!({"enable_optimistic_locking": true}));

@@ -241,6 +241,26 @@ impl World {
         self.hub().run(&self.live_pipe(pipe), request)
     }
 
+    /// Forgets what was to happen in the middle of something.
+    pub fn forget_meanwhile(&self) {
+        let mut sources = self.script.sources.lock().unwrap();
+        let mut gone = Vec::new();
+        gone.extend(
+            sources
+                .values_mut()
+                .filter_map(|it| it.meanwhile.take())
+                .map(|it| it.1),
+        );
+        drop(sources);
+        let mut transforms = self.script.transforms.lock().unwrap();
+        gone.extend(
+            transforms
+                .values_mut()
+                .filter_map(|it| it.meanwhile.take())
+                .map(|it| it.1),
+        );
+    }
+
     /// Runs a pipe, whatever comes of it.
     pub fn run(&self, pipe: &str) -> Summary {
         self.try_run(pipe, &Request::default()).unwrap()

@@ -1,5 +1,6 @@
 //! `/api/receivers`: taking what is posted (JSON push protocol).
 
+use std::io::Cursor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,13 +59,13 @@ pub async fn take(node: Arc<Node>, mut call: Call) -> Answer {
     };
     let job = {
         let node = Arc::clone(&node);
-        move || taken(&node, &live, &push, &call)
+        move || taken(&node, &live, &push, call)
     };
     run_within(&node.receiving, job).await?
 }
 
 /// Takes what a request brought, and tells the execution log of it where `trace` asks for that.
-fn taken(node: &Node, live: &LivePipe, push: &Push, call: &Call) -> Answer {
+fn taken(node: &Node, live: &LivePipe, push: &Push, mut call: Call) -> Answer {
     let hub = &node.assembly.hub;
     let begun = Instant::now();
     let told = Told::of(live.component.source(), &node.assembly.secrets)?;
@@ -72,7 +73,13 @@ fn taken(node: &Node, live: &LivePipe, push: &Push, call: &Call) -> Answer {
         Some(_) => Some(Telling::begin(hub, live, push)?),
         None => None,
     };
-    let posted = receive(hub, live, push, call.body.as_ref());
+    // Where nobody tells of it the text goes as soon as it is read: what it brings is in memory once
+    // more by then.
+    let body = match &told {
+        Some(_) => call.body.clone(),
+        None => std::mem::take(&mut call.body),
+    };
+    let posted = receive(hub, live, push, Cursor::new(body));
     let posted = posted.map_err(|error| match error {
         PostError::Failed(failure) => {
             PostError::Failed(failure.hiding(node.assembly.secrets.as_ref()))
@@ -80,14 +87,14 @@ fn taken(node: &Node, live: &LivePipe, push: &Push, call: &Call) -> Answer {
         other => other,
     });
     if let (Some(told), Some(telling)) = (told, telling) {
-        let trace = trace_of(&told, call, &posted, begun.elapsed());
+        let trace = trace_of(&told, &call, &posted, begun.elapsed());
         // What was posted is written; that nothing tells of it is no reason to post it again.
         if let Err(failure) = telling.end(&posted, trace, &call.user) {
             tracing::warn!(pipe = live.id(), %failure, "the execution log cannot tell of a post");
         }
     }
     let posted = posted?;
-    if posted.changed > 0
+    if posted.shown > 0
         && let Some(dataset) = live.component.sink_dataset()
     {
         node.scheduler.signal(dataset);

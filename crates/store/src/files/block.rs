@@ -10,6 +10,8 @@ use crate::Seq;
 
 /// A block is closed when its rows reach this length; a longer row is a block of its own.
 const FULL: usize = 8 * 1024;
+/// Memory of a longer row is given back.
+const KEPT: usize = 1 << 20;
 /// Bytes before the rows.
 pub(crate) const HEADER: usize = 32;
 /// Set in the raw length when the rows are stored as they are.
@@ -138,6 +140,9 @@ impl BlockWriter {
         self.done
             .push((self.first.0, at as u32, block.len() as u32));
         self.rows.clear();
+        if self.rows.capacity() > KEPT {
+            self.rows = Vec::new();
+        }
         self.count = 0;
     }
 

@@ -115,7 +115,7 @@ impl<'a> Plan<'a> {
             keys.push(index_key(id.as_bytes()));
         }
         let order = key_order(keys.len(), |at| keys[at].as_ref());
-        let priors = look_up(dataset, &keys, &order)?;
+        let priors = look_up(dataset, &keys, &order, &writer.superseded)?;
         check_cut_keys(dataset, commit, &keys, &order, &priors)?;
         let earlier = earlier_rows(&keys, &order);
         let first = writer.head.next;

@@ -102,7 +102,7 @@ fn pass(
         done.finished = true;
         return Ok(done);
     }
-    let latest = latest(dataset, rules.retract, view.head.next)?;
+    let latest = latest(dataset, rules.retract, &view)?;
     let Some(survey) = Survey::take(dataset, &view, &line, rules, &latest)? else {
         return Ok(done);
     };
@@ -181,12 +181,13 @@ fn expire(
 }
 
 /// The latest versions of ids that exist in the view.
-fn latest(dataset: &OpenDataset, ids: &[&str], next: Seq) -> Result<Vec<Seq>, StoreError> {
+fn latest(dataset: &OpenDataset, ids: &[&str], view: &View) -> Result<Vec<Seq>, StoreError> {
     let keys: Vec<_> = ids.iter().map(|id| index_key(id.as_bytes())).collect();
     let priors = look_up(
         dataset,
         &keys,
         &key_order(keys.len(), |at| keys[at].as_ref()),
+        &view.superseded,
     )?;
     let mut fetch = Fetch::new(dataset);
     let mut seqs = Vec::new();
@@ -194,7 +195,7 @@ fn latest(dataset: &OpenDataset, ids: &[&str], next: Seq) -> Result<Vec<Seq>, St
         let Some(mut seq) = prior.map(|prior| prior.seq) else {
             continue;
         };
-        while seq >= next {
+        while seq >= view.head.next {
             match fetch.find(seq, |row, _| row.previous)?.flatten() {
                 Some((before, _)) => seq = before,
                 None => break,

@@ -10,6 +10,7 @@ use super::committer::Queue;
 use super::compact::{self, Memo};
 use super::disk::Disk;
 use super::durable::Durable;
+use super::floor;
 use super::flush::{Flush, WHOLE};
 use super::frame::{Closing, FrameWriter, Removal};
 use super::index::{Index, OpenIndexes};
@@ -18,6 +19,7 @@ use super::keyed::Keyed;
 use super::manifest::Manifest;
 use super::overlay::Overlay;
 use super::recovery::{self, Place};
+use super::sealed::Seal;
 use super::segment::{End, FORMAT, Opening, Segment, ShapePool};
 use super::snapshot::FileSnapshot;
 use super::writer::Writer;
@@ -141,9 +143,10 @@ impl OpenDataset {
         home: Home,
     ) -> Result<Arc<OpenDataset>, StoreError> {
         let options = home.options;
+        let seal = Seal::of(manifest.generation);
         let index_at = |name: &str| {
-            let open = Arc::clone(&home.indexes);
-            Index::new(&manifest.name, dir.join(name), options.map_bytes, open)
+            let (dir, open) = (dir.join(name), Arc::clone(&home.indexes));
+            Index::new(&manifest.name, dir, seal, options.map_bytes, open)
         };
         let index = index_at("index");
         index.clear();
@@ -461,6 +464,8 @@ impl OpenDataset {
         if self.check_writable(&mut writer).is_ok() && self.worth_an_index(&writer) {
             let _ = self.write_index(&mut writer);
         }
+        drop(writer);
+        self.index.note_sum();
     }
 
     /// An index of what is held back would have to be built anew.
@@ -486,8 +491,20 @@ impl OpenDataset {
         } else if writer.witnessed < writer.commit {
             self.mark(&mut writer)?;
         }
+        self.note_end(&mut writer);
         self.index.close_summed();
         self.keyed.close(self)
+    }
+
+    /// Notes outside of the log how far it goes. Where that fails the older note stays, which is as
+    /// true.
+    fn note_end(&self, writer: &mut Writer) {
+        let (disk, generation) = (&*self.options.disk, writer.head.generation);
+        if writer.floor < writer.commit
+            && floor::note(disk, &self.dir, generation, writer.commit).is_ok()
+        {
+            writer.floor = writer.commit;
+        }
     }
 
     /// Writes an empty frame, which says that all before it are durable.

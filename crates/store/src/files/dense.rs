@@ -2,7 +2,7 @@
 
 use heed::PutFlags;
 
-use super::index::Tables;
+use super::tables::Tables;
 
 /// What a row costs beside its key and value, and how full pages get.
 const ROW: u64 = 10;

@@ -8,14 +8,23 @@ use tahini_entity::Shape;
 use super::block::{Block, Malformed, Stored};
 use super::dataset::OpenDataset;
 use super::segment::{Segment, Unreadable};
+use super::superseded::Superseded;
+use super::tables::bad_row;
 use crate::rule::Prior;
 use crate::{Seq, StoreError};
 
-/// The latest version under each key, looked up in key order; `order` says which that is.
+/// Whoever looks for more ids at a time believes that those are new that an index does not have
+/// which was found to be whole: to make sure of each would cost as much as looking for it.
+const MANY: usize = 256;
+
+/// The latest version under each key, looked up in key order; `order` says which that is. What is
+/// `superseded` by now, or was in some view, is no latest version: an index that says so has a page
+/// that it had before.
 pub(crate) fn look_up(
     dataset: &OpenDataset,
     keys: &[Cow<'_, [u8]>],
     order: &[u32],
+    superseded: &Superseded,
 ) -> Result<Vec<Option<Prior>>, StoreError> {
     let mut priors = vec![None; keys.len()];
     // The index is read under the overlay's lock: what leaves the overlay is in the index by then.
@@ -31,9 +40,14 @@ pub(crate) fn look_up(
         }
     }
     if !misses.is_empty() {
+        let wary = misses.len() <= MANY || dataset.index.is_unknown();
         dataset.index.read(|tables, txn| {
             for at in misses {
-                priors[at] = tables.prior(txn, &keys[at])?;
+                let prior = tables.prior(txn, &keys[at], wary)?;
+                if prior.is_some_and(|prior| superseded.contains(prior.seq)) {
+                    return Err(bad_row("a row names a version that has a newer one"));
+                }
+                priors[at] = prior;
             }
             Ok(())
         })?;
@@ -110,12 +124,9 @@ impl<'d> Fetch<'d> {
         look: impl FnOnce(&Stored<'_>, &[Arc<Shape>]) -> R,
     ) -> Result<R, StoreError> {
         let found = self.find(seq, look)?;
-        found.ok_or_else(|| StoreError::Index {
-            dataset: self.dataset.name.clone(),
-            message: format!(
-                "expected version {seq} in the log, found none; close the store and remove the \
-                 dataset's index folder to have it rebuilt"
-            ),
+        found.ok_or_else(|| {
+            let found = format!("expected version {seq} in the log, found none");
+            self.dataset.index.doubt(&found)
         })
     }
 

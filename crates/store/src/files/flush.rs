@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::index::{AHEAD, APPLIED, Applied, Index};
+use super::index::Index;
 use super::overlay::Overlay;
 use super::superseded::Superseded;
+use super::tables::Applied;
 use crate::StoreError;
 
 /// Of an index up to this size every page may be changed by one transaction, which keeps them in
@@ -54,7 +55,7 @@ impl Flush<'_> {
     fn piece(&self, index: &Arc<Index>, order: &[u32]) -> Result<(), StoreError> {
         index.update(&mut |tables, txn| {
             if let Some(applied) = self.applied {
-                tables.meta.put(txn, AHEAD, &applied.encode())?;
+                tables.write_ahead(txn, applied)?;
             }
             tables.write_latest(txn, self.overlay.latest.rows(order))
         })
@@ -68,13 +69,9 @@ impl Flush<'_> {
                 tables.write_state(txn, key, value.as_deref())?;
             }
             for number in self.dirty {
-                let chunk = self.superseded.chunk(*number);
-                tables.superseded.put(txn, &number.to_be_bytes(), &chunk)?;
+                tables.write_chunk(txn, self.superseded, *number)?;
             }
-            if let Some(applied) = self.applied {
-                tables.meta.put(txn, APPLIED, &applied.encode())?;
-            }
-            tables.meta.delete(txn, AHEAD).map(|_| ())
+            tables.write_applied(txn, self.applied, self.superseded)
         })
     }
 }

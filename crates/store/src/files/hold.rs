@@ -5,6 +5,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use super::compact::Memo;
 use super::dataset::{OpenDataset, io_error};
+use super::floor;
 use super::manifest::Manifest;
 use super::recovery::{self, Place};
 use super::writer::Writer;
@@ -49,6 +50,11 @@ fn cut(dataset: &OpenDataset, writer: &mut Writer) -> Result<(), StoreError> {
     let place = listed.iter().position(|listed| *listed == number);
     let place = place.expect("only compaction takes segments from the list, and it stands still");
     let disk = &dataset.options.disk;
+    if writer.floor > visible.commit {
+        floor::forget(&**disk, &dataset.dir)
+            .map_err(|source| io_error("rolling back", &dataset.dir, source))?;
+        writer.floor = 0;
+    }
     if place + 1 < listed.len() {
         listed.truncate(place + 1);
         manifest

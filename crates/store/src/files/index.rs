@@ -1,34 +1,29 @@
 //! The index: an LMDB environment per dataset, derived from the log and thrown away when in doubt.
 
 use std::io::Read as _;
-use std::ops::Bound;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::{fs, io};
 
-use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
-use uuid::Uuid;
+use heed::{RoTxn, RwTxn, WithoutTls};
 
 use super::dense;
 use super::disk::{self, private_dir};
+use super::examine::examine;
+use super::sealed::Seal;
 use super::superseded::Superseded;
-use super::wire::{Reader, put_bytes};
-use crate::keys::{index_key, is_cut};
-use crate::rule::Prior;
-use crate::{Seq, StoreError};
+use super::tables::{Applied, Tables};
+use crate::StoreError;
 
-/// The layout of the tables and the content hash in them; another one means a rebuild.
-const LAYOUT: u32 = 1;
-pub(super) const APPLIED: &[u8] = b"applied";
-/// Set while an index is written in pieces: what it will know.
-pub(super) const AHEAD: &[u8] = b"ahead";
-const READERS: u32 = 1024;
-/// A closed index up to this size has its sum noted, and compared when it is opened again:
+/// An index up to this size has its sum noted when it rests, and compared when it is opened again:
 /// LMDB notices no flipped byte, and may end the process over one. Larger ones would make
 /// opening slow.
 const SUMMED_UP_TO: u64 = 256 << 20;
+/// One up to this size has it noted whenever it was written.
+const SUMMED_AT_ONCE: u64 = 4 << 20;
+/// The file beside an index that holds its sum.
+const SUM: &str = "SUM";
 
 /// The file beside an index in which something was found that nobody wrote.
 const DOUBT: &str = "DOUBT";
@@ -38,31 +33,15 @@ const WORTH_CONDENSING: u64 = 1 << 20;
 /// An index this many times as large as it has to be is written anew.
 const ROOMY: f64 = 1.4;
 
-pub(super) type Table = Database<'static, Bytes, Bytes>;
-
-/// Up to where the index knows the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Applied {
-    pub generation: Uuid,
-    pub commit: u64,
-    /// The sum of that commit's frame.
-    pub sum: u32,
-    pub next: Seq,
-    pub live: u64,
-    pub deleted: u64,
-    pub populated: bool,
-    pub last_ts: i64,
-    /// Whether that commit is held back: then the index cannot tell what readers see, and is of
-    /// no use to whoever opens the dataset.
-    pub held: bool,
-}
-
 /// One dataset's index. Its environment is opened when it is needed and may be closed between.
 pub(crate) struct Index {
     dataset: String,
     dir: PathBuf,
+    seal: Seal,
     map_bytes: AtomicU64,
     env: RwLock<Option<Tables>>,
+    /// How many bytes it had before this process.
+    found: u64,
     /// Whether there is anything to open; a dataset too small to have an index never makes one.
     exists: AtomicBool,
     retired: AtomicBool,
@@ -72,19 +51,6 @@ pub(crate) struct Index {
     /// Held by whoever writes.
     writing: Mutex<()>,
     open: Arc<OpenIndexes>,
-}
-
-/// An open environment and its tables.
-pub(crate) struct Tables {
-    pub(super) env: Env<WithoutTls>,
-    /// Index key of an id to sequence, half hash and flags.
-    pub latest: Table,
-    /// Index key of a state key to its value.
-    pub state: Table,
-    pub(super) superseded: Table,
-    pub(super) meta: Table,
-    /// Rows of declared indexes, where this is the environment that holds those.
-    pub(super) keys: Table,
 }
 
 /// Bounds how many environments are open at a time.
@@ -130,14 +96,23 @@ impl OpenIndexes {
 }
 
 impl Index {
-    pub fn new(dataset: &str, dir: PathBuf, map_bytes: u64, open: Arc<OpenIndexes>) -> Arc<Index> {
-        let exists = dir.join("data.mdb").exists();
+    /// The index in `dir`, whose rows have this seal.
+    pub fn new(
+        dataset: &str,
+        dir: PathBuf,
+        seal: Seal,
+        map_bytes: u64,
+        open: Arc<OpenIndexes>,
+    ) -> Arc<Index> {
+        let found = fs::metadata(dir.join("data.mdb"));
         Arc::new(Index {
             dataset: dataset.to_owned(),
             dir,
+            seal,
             map_bytes: AtomicU64::new(map_bytes),
             env: RwLock::new(None),
-            exists: AtomicBool::new(exists),
+            exists: AtomicBool::new(found.is_ok()),
+            found: found.map_or(0, |file| file.len()),
             retired: AtomicBool::new(false),
             used: AtomicU64::new(0),
             looked: AtomicU64::new(0),
@@ -175,7 +150,7 @@ impl Index {
                 .map_err(|source| self.io("creating", source))?;
         }
         // If this removal is lost with the power, the sum does not fit and the index is built anew.
-        let _ = fs::remove_file(self.dir.join("SUM"));
+        let _ = fs::remove_file(self.dir.join(SUM));
         loop {
             let full = self.with(|tables| {
                 let mut txn = tables.env.write_txn()?;
@@ -187,6 +162,9 @@ impl Index {
             })?;
             if !full {
                 self.exists.store(true, Ordering::Release);
+                if self.bytes() <= SUMMED_AT_ONCE {
+                    self.write_sum();
+                }
                 return Ok(());
             }
             self.close();
@@ -202,47 +180,50 @@ impl Index {
 
     /// Up to where rows may be that an interrupted write left behind, with nothing noted of it.
     pub fn ahead(self: &Arc<Index>) -> Result<Option<Applied>, StoreError> {
-        let bytes = self.read(|tables, txn| {
-            let bytes = tables.meta.get(txn, AHEAD)?;
-            bytes
-                .map(|bytes| Applied::decode(bytes).ok_or_else(|| bad_row("expected a commit")))
-                .transpose()
-        })?;
-        Ok(bytes.flatten())
+        let ahead = self.read(|tables, txn| tables.ahead(txn))?;
+        Ok(ahead.flatten())
     }
 
     /// What the index knows; an error means that it is no good.
     pub fn applied(self: &Arc<Index>) -> Result<Option<(Applied, Superseded)>, StoreError> {
-        self.check_sum()?;
-        let loaded = self.read(|tables, txn| {
-            let Some(bytes) = tables.meta.get(txn, APPLIED)? else {
-                return Ok(None);
-            };
-            let Some(applied) = Applied::decode(bytes) else {
-                return Ok(None);
-            };
-            let mut superseded = Superseded::default();
-            for chunk in tables.superseded.iter(txn)? {
-                let (number, bytes) = chunk?;
-                let number = number.try_into().map(u32::from_be_bytes).map_err(bad_row)?;
-                superseded.restore(number, bytes).map_err(bad_row)?;
-            }
-            Ok(Some((applied, superseded)))
-        })?;
+        self.check()?;
+        let loaded = self.read(|tables, txn| tables.applied(txn))?;
         Ok(loaded.flatten())
     }
 
-    /// Refuses a file that is not what it was when it was closed.
-    pub fn check_sum(&self) -> Result<(), StoreError> {
+    /// Refuses a file that is not what it was when its sum was noted, or whose pages make no sense
+    /// where none was: the process ended while it was written.
+    pub fn check(&self) -> Result<(), StoreError> {
         if self.dir.join(DOUBT).exists() {
             return Err(self.error(&"rows of it made no sense"));
         }
-        if let Ok(noted) = fs::read_to_string(self.dir.join("SUM"))
-            && self.sum().is_none_or(|sum| sum != noted)
-        {
-            return Err(self.error(&"its file does not match its sum"));
+        let noted = fs::read_to_string(self.dir.join(SUM));
+        match noted {
+            Ok(noted) if self.sum().is_none_or(|sum| sum != noted) => {
+                Err(self.error(&"its file does not match its sum"))
+            }
+            Ok(_) => Ok(()),
+            Err(_) if self.is_unknown() => Ok(()),
+            Err(_) if !self.exists() => Ok(()),
+            Err(_) => {
+                let seal = self.seal;
+                let good = |table: &[u8], key: &[u8], row: &[u8]| seal.fits(table, key, row);
+                examine(&self.dir.join("data.mdb"), &good).map_err(|wrong| self.error(&wrong))
+            }
         }
-        Ok(())
+    }
+
+    /// Whether the index is one that was there before, too large to be compared or looked through.
+    pub fn is_unknown(&self) -> bool {
+        self.found > SUMMED_UP_TO
+    }
+
+    /// Notes that what an index says is not so: it is not opened again.
+    pub fn doubt(&self, found: &str) -> StoreError {
+        let _ = fs::write(self.dir.join(DOUBT), found);
+        self.error(&format!(
+            "{found}; it is damaged, and is built anew when the node starts"
+        ))
     }
 
     /// Closes the environment; it opens again when needed.
@@ -252,15 +233,27 @@ impl Index {
 
     /// Closes the environment and notes the sum of its file.
     pub fn close_summed(&self) {
-        let mut env = self.env.write().unwrap_or_else(PoisonError::into_inner);
-        *env = None;
-        let noted = self.dir.join("SUM");
-        if self.exists.load(Ordering::Acquire)
-            && !noted.exists()
-            && let Some(sum) = self.sum()
+        self.close();
+        self.note_sum();
+    }
+
+    /// Notes the sum of the file, so that whoever opens it after a crash can compare: after what
+    /// is written to an index that goes on being written to, not before it rests.
+    pub fn note_sum(&self) {
+        let _writing = self.writing.lock();
+        if self.exists() && !self.dir.join(SUM).exists() {
+            self.write_sum();
+        }
+    }
+
+    /// Without the note the pages are looked through when the index is opened.
+    fn write_sum(&self) {
+        let noted = self.dir.join(SUM);
+        let fresh = noted.with_extension("new");
+        if let Some(sum) = self.sum()
+            && fs::write(&fresh, sum).is_ok()
         {
-            // Without the note the index is believed as it is.
-            let _ = fs::write(noted, sum);
+            let _ = fs::rename(fresh, noted);
         }
     }
 
@@ -326,7 +319,7 @@ impl Index {
             .create(&fresh)
             .map_err(|source| self.io("condensing", source))?;
         let map_bytes = self.map_bytes.load(Ordering::Relaxed) as usize;
-        self.with(|tables| dense::copy(tables, &Tables::open(&fresh, map_bytes)?))?;
+        self.with(|tables| dense::copy(tables, &Tables::open(&fresh, self.seal, map_bytes)?))?;
         let mut env = self.env.write().unwrap_or_else(PoisonError::into_inner);
         if self.retired.load(Ordering::Acquire) {
             return Ok(false);
@@ -339,6 +332,7 @@ impl Index {
             .and_then(|()| fs::remove_dir_all(&old))
             .map_err(|source| self.io("condensing", source))?;
         self.looked.store(self.bytes(), Ordering::Relaxed);
+        self.write_sum();
         Ok(true)
     }
 
@@ -376,7 +370,7 @@ impl Index {
             }
             if env.is_none() {
                 let map_bytes = self.map_bytes.load(Ordering::Relaxed);
-                let tables = Tables::open(&self.dir, map_bytes as usize);
+                let tables = Tables::open(&self.dir, self.seal, map_bytes as usize);
                 *env = Some(tables.map_err(|error| self.error(&error))?);
             }
         }
@@ -387,10 +381,7 @@ impl Index {
         use heed::MdbError::{Corrupted, Invalid, PageNotFound};
         match error {
             heed::Error::Decoding(_) | heed::Error::Mdb(Corrupted | Invalid | PageNotFound) => {
-                let _ = fs::write(self.dir.join(DOUBT), error.to_string());
-                self.error(&format!(
-                    "{error}; it is damaged, and is built anew when the node starts"
-                ))
+                self.doubt(&error.to_string())
             }
             error => self.error(error),
         }
@@ -411,224 +402,23 @@ impl Index {
     }
 }
 
-impl Tables {
-    // LMDB maps the file: another process that changed it under us would change our memory.
-    // The store's lock file keeps other processes out, and nothing here touches the file but LMDB.
-    #[allow(unsafe_code)]
-    fn open(dir: &Path, map_bytes: usize) -> heed::Result<Tables> {
-        let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size(map_bytes).max_dbs(64).max_readers(READERS);
-        let env = unsafe { options.open(dir)? };
-        check_length(dir, &env)?;
-        let txn = env.write_txn()?;
-        let tables = env.create_databases_and_commit(txn, |opener, txn| -> heed::Result<_> {
-            Ok(CommitOrAbort::<_, ()>::Commit((
-                opener.create_database(txn, Some("latest"))?,
-                opener.create_database(txn, Some("state"))?,
-                opener.create_database(txn, Some("superseded"))?,
-                opener.create_database(txn, Some("meta"))?,
-                opener.create_database(txn, Some("keys"))?,
-            )))
-        })?;
-        let (latest, state, superseded, meta, keys) = tables.unwrap_commit();
-        Ok(Tables {
-            env,
-            latest,
-            state,
-            superseded,
-            meta,
-            keys,
-        })
-    }
-
-    pub(super) fn all(&self) -> [Table; 5] {
-        [
-            self.latest,
-            self.state,
-            self.superseded,
-            self.meta,
-            self.keys,
-        ]
-    }
-
-    /// Writes latest versions, in the order of their keys.
-    pub(super) fn write_latest<'r>(
-        &self,
-        txn: &mut RwTxn<'_>,
-        rows: impl Iterator<Item = (&'r [u8], Option<Prior>)>,
-    ) -> heed::Result<()> {
-        // What goes into an empty table is put at its end, page by full page.
-        let flags = match self.latest.is_empty(txn)? {
-            true => PutFlags::APPEND,
-            false => PutFlags::empty(),
-        };
-        for (key, prior) in rows {
-            match prior {
-                Some(prior) => {
-                    let row = encode_prior(&prior);
-                    self.latest.put_with_flags(txn, flags, key, &row)?;
-                }
-                None => self.latest.delete(txn, key).map(|_| ())?,
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn write_state(
-        &self,
-        txn: &mut RwTxn<'_>,
-        whole: &[u8],
-        value: Option<&[u8]>,
-    ) -> heed::Result<()> {
-        let key = index_key(whole);
-        let Some(value) = value else {
-            return self.state.delete(txn, &key).map(|_| ());
-        };
-        let mut row = Vec::with_capacity(value.len() + 1);
-        if is_cut(&key) {
-            put_bytes(whole, &mut row);
-        } else {
-            row.push(0);
-        }
-        row.extend_from_slice(value);
-        self.state.put(txn, &key, &row)
-    }
-
-    /// The latest version under an index key.
-    pub fn prior(&self, txn: &RoTxn<'_, WithoutTls>, key: &[u8]) -> heed::Result<Option<Prior>> {
-        self.latest.get(txn, key)?.map(decode_prior).transpose()
-    }
-
-    /// State under a key.
-    pub fn state_of(
-        &self,
-        txn: &RoTxn<'_, WithoutTls>,
-        whole: &[u8],
-    ) -> heed::Result<Option<Vec<u8>>> {
-        let key = index_key(whole);
-        let Some(row) = self.state.get(txn, &key)? else {
-            return Ok(None);
-        };
-        Ok(Some(decode_state(&key, row)?.1.to_vec()))
-    }
-
-    /// Calls `each` with whole keys and values of state in the order of index keys, from the index
-    /// key `from` on, while those start with `prefix` and `each` wants more.
-    pub fn states_from(
-        &self,
-        txn: &RoTxn<'_, WithoutTls>,
-        from: &[u8],
-        prefix: &[u8],
-        mut each: impl FnMut(&[u8], &[u8]) -> bool,
-    ) -> heed::Result<()> {
-        let range = (Bound::Included(from), Bound::Unbounded);
-        for row in self.state.range(txn, &range)? {
-            let (key, row) = row?;
-            if !key.starts_with(prefix) {
-                break;
-            }
-            let (whole, value) = decode_state(key, row)?;
-            if !each(whole, value) {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A map that is longer than its file ends the process when it is read; so the file is measured.
-fn check_length(dir: &Path, env: &Env<WithoutTls>) -> heed::Result<()> {
-    let pages = env.info().last_page_number as u64 + 1;
-    let page = u64::from(env.unnamed_database_stat().page_size);
-    let found = fs::metadata(dir.join("data.mdb"))?.len();
-    if found < pages * page {
-        return Err(bad_row(format!(
-            "expected {} bytes of index, found {found}",
-            pages * page
-        )));
-    }
-    Ok(())
-}
-
-pub(super) fn bad_row(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> heed::Error {
-    heed::Error::Decoding(error.into())
-}
-
-fn encode_prior(prior: &Prior) -> [u8; 17] {
-    let mut row = [0; 17];
-    row[..8].copy_from_slice(&prior.seq.to_le_bytes());
-    row[8..16].copy_from_slice(&prior.hash.to_le_bytes());
-    row[16] = u8::from(prior.deleted);
-    row
-}
-
-fn decode_prior(row: &[u8]) -> heed::Result<Prior> {
-    let mut reader = Reader(row);
-    let prior = (|| {
-        Some(Prior {
-            seq: reader.u64()?,
-            hash: reader.u64()?,
-            deleted: reader.u8()? == 1,
-        })
-    })();
-    prior.ok_or_else(|| bad_row("expected 17 bytes in a row of the table latest"))
-}
-
-/// Whole key and value. A row starts with the whole key where the index key is cut, else with 0.
-fn decode_state<'t>(key: &'t [u8], row: &'t [u8]) -> heed::Result<(&'t [u8], &'t [u8])> {
-    let mut reader = Reader(row);
-    let whole = reader
-        .bytes()
-        .ok_or_else(|| bad_row("expected a length in a row of state"))?;
-    Ok((if is_cut(key) { whole } else { key }, reader.0))
-}
-
-impl Applied {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        bytes.extend_from_slice(&LAYOUT.to_le_bytes());
-        bytes.extend_from_slice(&self.generation.as_u128().to_le_bytes());
-        for number in [self.commit, self.next, self.live, self.deleted] {
-            bytes.extend_from_slice(&number.to_le_bytes());
-        }
-        bytes.extend_from_slice(&self.last_ts.to_le_bytes());
-        bytes.extend_from_slice(&self.sum.to_le_bytes());
-        bytes.push(u8::from(self.populated));
-        if self.held {
-            bytes.push(1);
-        }
-        bytes
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Applied> {
-        let mut reader = Reader(bytes);
-        if reader.u32()? != LAYOUT {
-            return None;
-        }
-        Some(Applied {
-            generation: Uuid::from_u128(reader.u128()?),
-            commit: reader.u64()?,
-            next: reader.u64()?,
-            live: reader.u64()?,
-            deleted: reader.u64()?,
-            last_ts: reader.i64()?,
-            sum: reader.u32()?,
-            populated: reader.u8()? == 1,
-            held: reader.u8() == Some(1),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::files::flush::Flush;
     use crate::files::overlay::Overlay;
+    use crate::files::tables::bad_row;
 
     #[test]
     fn an_index_in_which_something_made_no_sense_is_not_opened_again() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Index::new("d", dir.path().join("index"), 1 << 20, OpenIndexes::new(1));
+        let open = || {
+            let seal = Seal::of(Uuid::from_u128(7));
+            let indexes = OpenIndexes::new(1);
+            Index::new("d", dir.path().join("index"), seal, 1 << 20, indexes)
+        };
         let index = open();
         let applied = Applied {
             generation: Uuid::from_u128(7),

@@ -15,8 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Rw
 use heed::{RoTxn, WithoutTls};
 use roaring::RoaringTreemap;
 
-use super::index::{Index, Tables, bad_row};
+use super::index::Index;
 use super::snapshot::FileSnapshot;
+use super::tables::{Tables, bad_row, wrong_check};
 use crate::indexes::{UNKNOWN, merge};
 use crate::{Ask, Hit, IndexDef, IndexState, Seq, StoreError};
 use rows::{ROW, Row, Saved};
@@ -205,6 +206,17 @@ impl Keyed {
     }
 }
 
+/// Makes sure that the row behind the place of `row` is what was written, and is behind it.
+fn check_behind(tables: &Tables, txn: &RoTxn<'_, WithoutTls>, row: &[u8]) -> heed::Result<()> {
+    let behind = tables.keys.get_greater_than_or_equal_to(txn, row)?;
+    let whole =
+        behind.is_none_or(|(other, left)| other >= row && tables.seal.mark(other, left).is_some());
+    match whole {
+        true => Ok(()),
+        false => Err(wrong_check()),
+    }
+}
+
 /// Rows in memory are read without anything that fails.
 fn unreachable() -> StoreError {
     unreachable!("only the environment refuses")
@@ -283,35 +295,49 @@ impl Look<'_> {
         let newer = self.state.fresh.range(row(border)..row(next.max(border)));
         let newer = newer.map(|(row, left)| (row.seq, *left));
         let (older, last) = (row(first).bytes(), row(border).bytes());
-        let range = (Bound::Included(&older[..]), Bound::Excluded(&last[..]));
         let disk = disk.filter(|_| first < border);
         if self.ask.reversed {
             self.take(newer.rev(), of, full, out);
-            if let Some((tables, txn)) = disk {
-                self.take_read(tables.keys.rev_range(txn, &range)?, of, full, out)?;
+            if let Some((tables, txn)) = disk.filter(|_| out.len() < full) {
+                check_behind(tables, txn, &last)?;
+                let range = (Bound::Unbounded, Bound::Excluded(&last[..]));
+                let rows = tables.keys.rev_range(txn, &range)?;
+                self.take_read(tables, rows, |row| row >= &older[..], (of, full), out)?;
             }
             return Ok(());
         }
         if let Some((tables, txn)) = disk {
-            self.take_read(tables.keys.range(txn, &range)?, of, full, out)?;
+            if !tables.is_whole_before(txn, b"keys", tables.keys, &older)? {
+                return Err(wrong_check());
+            }
+            let range = (Bound::Included(&older[..]), Bound::Unbounded);
+            let rows = tables.keys.range(txn, &range)?;
+            self.take_read(tables, rows, |row| row < &last[..], (of, full), out)?;
         }
         self.take(newer, of, full, out);
         Ok(())
     }
 
+    /// Takes the rows that are `within`. The first one that is not is looked at as well: it may
+    /// have been one of them.
     fn take_read<'t>(
         &self,
+        tables: &Tables,
         rows: impl Iterator<Item = heed::Result<(&'t [u8], &'t [u8])>>,
-        of: usize,
-        full: usize,
+        within: impl Fn(&[u8]) -> bool,
+        (of, full): (usize, usize),
         out: &mut Vec<Hit>,
     ) -> heed::Result<()> {
         for found in rows {
             let (row, left) = found?;
+            let left = tables.seal.mark(row, left).ok_or_else(wrong_check)?;
+            if !within(row) {
+                break;
+            }
             let seq = Row::seq(row).ok_or_else(|| {
                 bad_row(format!("expected rows of {ROW} bytes in the table keys"))
             })?;
-            self.take([(seq, left == [1])], of, full, out);
+            self.take([(seq, left)], of, full, out);
             if out.len() >= full {
                 break;
             }

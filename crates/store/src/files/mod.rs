@@ -3,7 +3,7 @@
 //! `docs/format.md` has the bytes. Layout of a store's folder:
 //!
 //! - `FORMAT`: the format's number; `LOCK`: held by the process that has the store open.
-//! - `datasets/<generation>/`: `MANIFEST`, segments `000001.log` …, `index/`.
+//! - `datasets/<generation>/`: `MANIFEST`, segments `000001.log` …, `index/`, `END`.
 //!
 //! A commit is one frame in the newest segment. It is visible to snapshots and acknowledged by
 //! its ticket when it is durable; one sync serves all commits that were written by then.
@@ -18,7 +18,9 @@ mod dataset;
 mod dense;
 mod disk;
 mod durable;
+mod examine;
 mod fetch;
+mod floor;
 mod flush;
 mod frame;
 mod hold;
@@ -30,11 +32,13 @@ mod overlay;
 mod recovery;
 mod remove;
 mod rewrite;
+mod sealed;
 mod segment;
 mod snapshot;
 mod state;
 mod superseded;
 mod survey;
+mod tables;
 mod told;
 mod verify;
 mod wire;
@@ -67,7 +71,7 @@ pub struct Options {
     /// A segment that has reached this length is sealed before the next commit.
     pub segment_bytes: u64,
     /// The index is written when this many ids and state keys have changed since, in a dataset or
-    /// in all together; a sixteenth of them where a large index has to take them at once.
+    /// in all together; a sixteenth of them where the index is large.
     pub overlay_keys: usize,
     /// The index is written when this many bytes of state have changed since.
     pub overlay_state_bytes: usize,

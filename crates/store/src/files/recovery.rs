@@ -6,11 +6,13 @@ use std::sync::Arc;
 use super::Options;
 use super::block::{self, Malformed};
 use super::disk::Disk;
+use super::floor;
 use super::frame::{self, Frame};
-use super::index::{Applied, Index};
+use super::index::Index;
 use super::manifest::Manifest;
 use super::segment::{BadHeader, Closed, FORMAT, Segment, ShapePool};
 use super::superseded::Superseded;
+use super::tables::Applied;
 use super::told::{Told, Unread};
 use crate::{Seq, StoreError};
 
@@ -22,6 +24,8 @@ pub(crate) struct Place<'a> {
     pub pool: &'a ShapePool,
     /// The index is written whenever this many keys have changed.
     pub overlay_keys: usize,
+    /// The newest commit that was there when the dataset was closed, as far as that was noted.
+    floor: u64,
 }
 
 impl<'a> Place<'a> {
@@ -38,6 +42,7 @@ impl<'a> Place<'a> {
             manifest,
             pool,
             overlay_keys: options.overlay_keys,
+            floor: floor::noted(&*options.disk, dir, manifest.generation),
         }
     }
 }
@@ -50,6 +55,8 @@ pub(crate) struct Recovered {
     pub told: Told,
     /// The newest commit of which a later byte on disk says that it was durable.
     pub witnessed: u64,
+    /// The newest commit that the note beside the log says was durable.
+    pub floor: u64,
     /// Why the dataset can be read but not written.
     pub damage: Option<String>,
 }
@@ -97,7 +104,7 @@ pub(crate) fn recover(
     spare.discard()?;
     match read(place, &spare, None)? {
         Reading::Done(mut recovered) => {
-            recovered.damage.get_or_insert(damage);
+            recovered.damage = Some(damage);
             Ok((*recovered, spare))
         }
         Reading::Foreign | Reading::Behind(_) => {
@@ -205,6 +212,15 @@ impl Reader<'_, '_> {
             });
             return Ok(Reading::Behind(found));
         }
+        let (floor, reached) = (self.place.floor, self.chain.commit);
+        if floor > reached {
+            damage.get_or_insert_with(|| {
+                format!(
+                    "the log ends at commit {reached}, though it had commit {floor} when the \
+                     dataset was closed"
+                )
+            });
+        }
         if self.unnoted {
             let generation = self.place.manifest.generation;
             self.told.write_index(self.index, generation, true)?;
@@ -216,6 +232,7 @@ impl Reader<'_, '_> {
             end,
             told: self.told,
             witnessed,
+            floor: self.place.floor,
             damage,
         })))
     }
@@ -314,8 +331,8 @@ impl Reader<'_, '_> {
         if at == size || self.foreign {
             return Ok((at, None));
         }
-        let known = self.seen();
-        let witnessed = self.witness(segment, at, size)?.max(known);
+        let outside = self.seen().max(self.place.floor);
+        let witnessed = self.witness(segment, at, size)?.max(outside);
         if self.malformed || witnessed > self.chain.commit {
             return Ok((at, Some(bad_frame(segment, at))));
         }

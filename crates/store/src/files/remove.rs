@@ -39,7 +39,7 @@ fn together(dataset: &Arc<OpenDataset>, ids: &[Wanted]) -> Result<u64, StoreErro
     if dataset.overlay_full(&writer) {
         dataset.write_index(&mut writer)?;
     }
-    let removals = known(dataset, ids)?;
+    let removals = known(dataset, &writer, ids)?;
     if removals.is_empty() {
         return Ok(0);
     }
@@ -54,10 +54,14 @@ fn together(dataset: &Arc<OpenDataset>, ids: &[Wanted]) -> Result<u64, StoreErro
 }
 
 /// The latest versions of those that exist, each id once.
-fn known(dataset: &Arc<OpenDataset>, ids: &[Wanted]) -> Result<Vec<Removal>, StoreError> {
+fn known(
+    dataset: &Arc<OpenDataset>,
+    writer: &Writer,
+    ids: &[Wanted],
+) -> Result<Vec<Removal>, StoreError> {
     let keys: Vec<_> = ids.iter().map(|(id, _)| index_key(id.as_bytes())).collect();
     let order = key_order(keys.len(), |at| keys[at].as_ref());
-    let priors = look_up(dataset, &keys, &order)?;
+    let priors = look_up(dataset, &keys, &order, &writer.superseded)?;
     let mut fetch = Fetch::new(dataset);
     let mut removals: Vec<Removal> = Vec::new();
     for at in order.into_iter().map(|at| at as usize) {

@@ -127,6 +127,7 @@ impl FileSnapshot {
             &self.dataset,
             &keys,
             &key_order(keys.len(), |at| keys[at].as_ref()),
+            &self.view.superseded,
         )?;
         let mut newer = None;
         let mut seqs = Vec::with_capacity(ids.len());
@@ -181,13 +182,8 @@ impl FileSnapshot {
         if pushed || is_cut(&index_key(id.as_bytes())) {
             return Ok(pushed);
         }
-        Err(StoreError::Index {
-            dataset: self.dataset.name.clone(),
-            message: format!(
-                "expected version {seq} to be one of {id:?}; close the store and remove the \
-                 dataset's index folder to have it rebuilt"
-            ),
-        })
+        let found = format!("expected version {seq} to be one of {id:?}");
+        Err(self.dataset.index.doubt(&found))
     }
 
     /// Appends the versions from `from` on that `wanted` wants, in order; where to go on after,

@@ -48,6 +48,11 @@ impl Superseded {
         changed
     }
 
+    /// How many versions are superseded.
+    pub fn len(&self) -> u64 {
+        self.0.iter().map(|chunk| chunk.len()).sum()
+    }
+
     /// How many versions from `first` up to but not including `next` are superseded.
     pub fn count(&self, first: Seq, next: Seq) -> u64 {
         let span = 1 << CHUNK_BITS;
@@ -107,7 +112,7 @@ mod tests {
         for seq in [0, 65_535, 65_536, 200_000] {
             writer.insert(seq);
         }
-        assert_eq!(writer.count(0, 300_000), 4);
+        assert_eq!((writer.count(0, 300_000), writer.len()), (4, 4));
         assert_eq!(writer.count(1, 200_000), 2);
         assert_eq!(writer.count(65_536, 65_536), 0);
         let gone = RoaringTreemap::from_iter([65_536, 65_537, 900_000]);

@@ -7,10 +7,11 @@ use super::block::{self, Block, Malformed};
 use super::durable::View;
 use super::flush::Flush;
 use super::frame::{Frame, Removal};
-use super::index::{Applied, Index};
+use super::index::Index;
 use super::overlay::Overlay;
 use super::segment::Segment;
 use super::superseded::Superseded;
+use super::tables::Applied;
 use super::writer::Writer;
 use crate::keys::index_key;
 use crate::rule::{self, Prior};
@@ -251,7 +252,9 @@ impl Told {
     fn latest(&self, key: &[u8], index: &Arc<Index>) -> Result<Option<Prior>, StoreError> {
         match self.overlay.latest.get(key) {
             Some(latest) => Ok(latest),
-            None => Ok(index.read(|tables, txn| tables.prior(txn, key))?.flatten()),
+            None => Ok(index
+                .read(|tables, txn| tables.prior(txn, key, true))?
+                .flatten()),
         }
     }
 

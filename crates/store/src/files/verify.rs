@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::check_known_format;
 use super::dataset::io_error;
 use super::disk::{Disk, RealDisk};
+use super::floor;
 use super::frame::{self, Frame};
 use super::manifest::{self, BadManifest, Manifest};
 use super::segment::{BadHeader, Segment};
@@ -126,6 +127,14 @@ impl Walk {
                 return Err(Wrong::Damage(found));
             }
             self.segment(&segment, at + 1 == manifest.segments.len())?;
+        }
+        let floor = floor::noted(disk, dir, manifest.generation);
+        if floor > self.commit {
+            return Err(Wrong::Damage(format!(
+                "expected commit {floor} in {}, found {} to be the last one",
+                dir.display(),
+                self.commit
+            )));
         }
         if let Some(saved) = manifest.backup.filter(|saved| *saved != self.next) {
             return Err(Wrong::Damage(format!(

@@ -9,11 +9,11 @@ use tahini_entity::Shape;
 use super::dataset::{OpenDataset, io_error};
 use super::durable::View;
 use super::frame::Finished;
-use super::index::Applied;
 use super::manifest::Manifest;
 use super::recovery::Recovered;
 use super::segment::Segment;
 use super::superseded::Superseded;
+use super::tables::Applied;
 use crate::{Head, StoreError};
 
 /// A larger frame's memory is given back.
@@ -37,6 +37,8 @@ pub(crate) struct Writer {
     pub torn: bool,
     /// The newest commit of which something on disk says that it was durable.
     pub witnessed: u64,
+    /// The newest commit that the note beside the log says was durable.
+    pub floor: u64,
     pub manifest: Manifest,
     pub index_bytes: u64,
     /// The number of the next segment, the same for all handles that the dataset ever had: one
@@ -90,6 +92,7 @@ impl Writer {
             buffer: Vec::new(),
             torn: false,
             witnessed: found.witnessed,
+            floor: found.floor,
             numbers,
             manifest,
             sealed_bytes: sealed

@@ -414,9 +414,10 @@ fn an_index_that_knows_more_than_the_log_is_evidence_of_damage() {
             "{refused}"
         );
     }
-    // Without the index there is no evidence, and what is left is the dataset.
+    // Without the index and the note there is no evidence, and what is left is the dataset.
     fs::remove_dir_all(folder(&root, "d").join("index")).unwrap();
-    three.holds(&root, 2, "the index removed by hand");
+    fs::remove_file(folder(&root, "d").join("END")).unwrap();
+    three.holds(&root, 2, "the index and the note removed by hand");
 }
 
 #[test]

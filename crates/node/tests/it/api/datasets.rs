@@ -495,6 +495,13 @@ fn a_tripped_circuit_breaker_is_shown_and_committed() {
     );
     node.pump("a", &[("operation", "start")])
         .is_problem(409, "circuit breaker");
+    // Nobody resets a pipe under what is held back: that is decided first.
+    for operation in [
+        &[("operation", "update-last-seen"), ("last-seen", "")][..],
+        &[("operation", "discard-inferred-schema")],
+    ] {
+        node.pump("a", operation).is_problem(409, "is tripped");
+    }
     node.form("/api/datasets/a", &[("operation", "explode")])
         .is_problem(400, "explode");
     node.form("/api/datasets/nowhere", COMMIT)

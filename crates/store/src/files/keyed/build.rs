@@ -11,6 +11,7 @@ use super::rows::{GONE, NOTES, Notes, Row, Saved};
 use super::{Keyed, Known, SOON, State, Work};
 use crate::files::dataset::OpenDataset;
 use crate::files::snapshot::FileSnapshot;
+use crate::files::tables::bad_row;
 use crate::indexes::{Before, marks};
 use crate::rule;
 use crate::{IndexDef, Limit, Seq, Snapshot, StoreError, View};
@@ -100,6 +101,7 @@ impl Keyed {
             self.flush(work, snapshot)?;
             // Building leaves half-empty pages; one that has hardly grown since is left alone.
             self.index.condense(false)?;
+            self.index.note_sum();
         }
         Ok(false)
     }
@@ -172,12 +174,13 @@ impl Keyed {
     /// What is on disk, if it is of this log.
     fn load(&self, work: &mut Work, snapshot: &FileSnapshot) -> Result<Option<Notes>, StoreError> {
         self.index.clear();
-        self.index.check_sum()?;
+        self.index.check()?;
         let found = self.index.read(|tables, txn| {
-            let notes = tables.meta.get(txn, NOTES)?.and_then(Notes::decode);
-            let gone = tables.meta.get(txn, GONE)?;
+            let notes = tables.get_closed(txn, tables.meta, NOTES)?;
+            let notes = notes.and_then(Notes::decode);
+            let gone = tables.get_closed(txn, tables.meta, GONE)?;
             let gone = gone.map(RoaringTreemap::deserialize_from);
-            Ok((notes, gone.transpose().map_err(super::bad_row)?))
+            Ok((notes, gone.transpose().map_err(bad_row)?))
         })?;
         let Some((Some(notes), gone)) = found else {
             return Ok(None);
@@ -349,6 +352,7 @@ impl Keyed {
             work.gone
                 .serialize_into(&mut gone)
                 .expect("a vector takes every write");
+<<<<<<< HEAD
             let (before, after) = (notes(Known::noted).encode(), notes(Known::note).encode());
             let rows: Vec<(&Row, &bool)> = state.fresh.iter().collect();
             // Every page that changes is in memory until its transaction ends. Rows are in order,
@@ -370,6 +374,17 @@ impl Keyed {
                     break written;
                 }
             }
+=======
+            self.index.update(&mut |tables, txn| {
+                for (row, left) in &state.fresh {
+                    let row = row.bytes();
+                    let left = tables.seal.close_mark(&row, *left);
+                    tables.keys.put(txn, &row, &left)?;
+                }
+                tables.put_closed(txn, tables.meta, GONE, gone.clone())?;
+                tables.put_closed(txn, tables.meta, NOTES, notes.encode())
+            })
+>>>>>>> main
         };
         match written {
             Ok(()) => {}

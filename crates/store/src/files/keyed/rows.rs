@@ -6,7 +6,7 @@ use crate::Seq;
 use crate::files::wire::{Reader, put_bytes};
 
 /// The layout of rows and notes; another one means that all is built anew.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 /// Under which the notes stand in the table `meta`.
 pub(super) const NOTES: &[u8] = b"declared";
 /// Under which the versions stand that compaction took.
