@@ -166,7 +166,6 @@ impl Batch {
         self.bytes.len()
     }
 
-<<<<<<< HEAD
     /// Makes room for so many entities more, with so many bytes of content and ids together, and for
     /// no more than that.
     pub fn reserve_exact(&mut self, entities: usize, bytes: usize) {
@@ -174,10 +173,7 @@ impl Batch {
         self.bytes.reserve_exact(bytes);
     }
 
-    /// Forgets the entities and keeps the memory and the shapes.
-=======
     /// Forgets the entities and keeps the shapes and the memory, unless that is unusually much.
->>>>>>> main
     pub fn clear(&mut self) {
         self.bytes.clear();
         if self.bytes.capacity() > MAX_KEPT_BYTES {

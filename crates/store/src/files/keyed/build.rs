@@ -352,7 +352,6 @@ impl Keyed {
             work.gone
                 .serialize_into(&mut gone)
                 .expect("a vector takes every write");
-<<<<<<< HEAD
             let (before, after) = (notes(Known::noted).encode(), notes(Known::note).encode());
             let rows: Vec<(&Row, &bool)> = state.fresh.iter().collect();
             // Every page that changes is in memory until its transaction ends. Rows are in order,
@@ -363,28 +362,19 @@ impl Keyed {
                 let last = parts.peek().is_none();
                 let written = self.index.update(&mut |tables, txn| {
                     for (row, left) in part {
-                        tables.keys.put(txn, &row.bytes(), &[u8::from(**left)])?;
+                        let row = row.bytes();
+                        let left = tables.seal.close_mark(&row, **left);
+                        tables.keys.put(txn, &row, &left)?;
                     }
-                    tables.meta.put(txn, GONE, &gone)?;
+                    tables.put_closed(txn, tables.meta, GONE, gone.clone())?;
                     // What is cut off here is taken in again.
                     let notes = if last { &after } else { &before };
-                    tables.meta.put(txn, NOTES, notes)
+                    tables.put_closed(txn, tables.meta, NOTES, notes.clone())
                 });
                 if last || written.is_err() {
                     break written;
                 }
             }
-=======
-            self.index.update(&mut |tables, txn| {
-                for (row, left) in &state.fresh {
-                    let row = row.bytes();
-                    let left = tables.seal.close_mark(&row, *left);
-                    tables.keys.put(txn, &row, &left)?;
-                }
-                tables.put_closed(txn, tables.meta, GONE, gone.clone())?;
-                tables.put_closed(txn, tables.meta, NOTES, notes.encode())
-            })
->>>>>>> main
         };
         match written {
             Ok(()) => {}
