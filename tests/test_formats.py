@@ -7,8 +7,10 @@ import csv
 import http.client
 import http.server
 import io
+import json
 import os
 import random
+import re
 import tempfile
 import threading
 import time
@@ -20,10 +22,11 @@ from xml.etree import ElementTree
 from nodes import Node
 
 TAHINI = os.environ["TAHINI"]
+GUIDE = Path(__file__).resolve().parents[1] / "docs/guide/formats.md"
 MB = 1 << 20
-# A node with nothing to do has about 20 MB.
-MEMORY = 128 * MB
-LARGE = 192 * MB
+# What a node may take while a file of LARGE bytes goes through.
+MEMORY = 64 * MB
+LARGE = 128 * MB
 PIECES = ["a", "1", "-2.5", "", " ", ",", ";", '"', '""', "'", "\\", "\n", "\r\n", "å", "€", "😀", "\t", "|", "x" * 40]
 ERRORS = ["backslashreplace", "xmlcharrefreplace", "replace", "ignore"]
 
@@ -162,6 +165,14 @@ class Formats(unittest.TestCase):
         bare = lambda value: {True: "1"}[value] if value is True else str(value).removeprefix("~f")
         written = lambda value: value.replace("\r", "_x000D_")
         self.assertEqual(rows[1:], [[one["_id"], written(one["a"]), bare(one["n"])] for one in entities])
+
+    def test_the_guides_pipes_are_valid(self):
+        blocks = re.findall(r"^```json\n(.*?)^```", GUIDE.read_text("utf-8"), re.M | re.S)
+        pipes = [found for block in blocks if (found := json.loads(block)).get("type") == "pipe"]
+        self.assertEqual([pipe["_id"] for pipe in pipes], ["countries", "orders", "my-entities"])
+        filled = {"_id": "fill", "source": {"type": "embedded", "entities": []}, "sink": {"type": "dataset", "dataset": "my-entities"}}
+        node = self.node(filled, *pipes)
+        self.assertIn(" 0 errors, 0 warnings", node.command("validate", node.project))
 
     def test_large_files_stream_both_ways(self):
         row = "{}," + ",".join(["lorem ipsum dolor"] * 10) + "\n"

@@ -73,7 +73,7 @@ pub(super) fn guess(sample: &str, whole: bool, known: Known<'_>) -> Dialect {
                 continue;
             };
             // An apostrophe at the start of a name makes no quote.
-            let is_taken = quote == b'"' || fit.quoted;
+            let is_taken = quote == b'"' || fit.quoted > 0;
             if is_taken
                 && best
                     .as_ref()
@@ -99,25 +99,30 @@ struct Fit {
     /// Rows of the usual width, of a thousand.
     even: usize,
     width: usize,
-    quoted: bool,
+    /// How many rows have a field in quotes.
+    quoted: usize,
+    rows: usize,
 }
 
 impl Fit {
     fn is_better_than(&self, other: &Fit) -> bool {
-        (self.even, self.width) > (other.even, other.width)
+        let (own, others) = ((self.even, self.width), (other.even, other.width));
+        // Apostrophes are quotes, too, where they stand around a field in every row.
+        let always = self.quoted == self.rows && other.quoted == 0;
+        own > others || (own == others && always)
     }
 }
 
 /// `None` when there are no several fields to a row.
 fn fit(sample: &str, whole: bool, dialect: &Dialect, width: Option<usize>) -> Option<Fit> {
     let mut rows = Rows::<Empty>::of(sample, dialect.clone());
-    let (mut row, mut widths, mut quoted) = (Row::default(), Vec::new(), false);
+    let (mut row, mut widths, mut quoted) = (Row::default(), Vec::new(), 0);
     let mut cut = false;
     while widths.len() < SAMPLE_ROWS {
         match rows.next(&mut row) {
             Ok(true) => {
                 widths.push(row.len());
-                quoted |= row.quoted;
+                quoted += usize::from(row.quoted);
             }
             Ok(false) => {
                 cut = !whole;
@@ -137,7 +142,8 @@ fn fit(sample: &str, whole: bool, dialect: &Dialect, width: Option<usize>) -> Op
     (width > 1 && even > 0).then(|| Fit {
         even: even * 1000 / widths.len(),
         width,
-        quoted,
+        quoted: quoted.min(widths.len()),
+        rows: widths.len(),
     })
 }
 
@@ -171,6 +177,7 @@ mod tests {
             ("name;note\n\"x\";\"a;b, c, d\"\n", ";", '"', false),
             ("a, b, c\n1, 2, 3\n", ",", '"', true),
             ("'a','b'\n'x,y','2'\n", ",", '\'', false),
+            ("'a','b'\n1,'2'\n", ",", '\'', false),
             ("id;town\n1;'s-Hertogenbosch\n", ";", '"', false),
             ("one\ntwo\n", ",", '"', false),
             ("", ",", '"', false),
