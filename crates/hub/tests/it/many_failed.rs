@@ -247,3 +247,54 @@ fn failures_that_are_over_are_forgotten_by_age() {
         assert_eq!(tried, open, "each is known as it failed");
     }
 }
+
+/// How many bytes of the process are its own.
+fn own_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"));
+    let number = line.and_then(|line| line.split_whitespace().next());
+    number
+        .and_then(|number| number.parse::<u64>().ok())
+        .unwrap_or(0)
+        << 10
+}
+
+/// What a run costs that has nothing to do with them must not follow their number: neither a run
+/// that brings a little nor one that brings nothing looks at them all.
+#[test]
+fn fifty_thousand_dead_letters_make_a_run_neither_slow_nor_large() {
+    const LETTERS: usize = 50_000;
+    let mut pump = retrying();
+    pump["max_consecutive_write_errors"] = json!(1_000_000);
+    pump["max_retries_per_entity"] = json!(0);
+    pump["dead_letter_dataset"] = json!("letters");
+    let mut world = World::new();
+    let mut pipe = pipe(pump);
+    pipe["batch_size"] = json!(1_000);
+    world.pipe(pipe);
+    let ids: Vec<String> = (0..LETTERS).map(|at| format!("e{at:05}")).collect();
+    let rows: Vec<(&str, i64)> = ids.iter().map(String::as_str).zip(1..).collect();
+    world.records("p", records(&rows));
+    world.target("p", |target| target.refuses = ids.iter().cloned().collect());
+    assert_eq!(world.succeed("p").failed, LETTERS as u64);
+    world.target("p", |target| target.refuses.clear());
+    world.records("p", Vec::new());
+    sent(&world);
+    let (before, begun) = (own_bytes(), std::time::Instant::now());
+    for round in 0..20 {
+        let name = format!("new{round}");
+        world.records("p", records(&[(&name, 100_000 + round)]));
+        world.succeed("p");
+        world.succeed("p");
+    }
+    // Forty runs of a moment each, on a machine that does other things, too.
+    assert!(begun.elapsed().as_secs() < 20, "{:?}", begun.elapsed());
+    let grown = own_bytes().saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} bytes more");
+    assert_eq!(sent(&world).len(), 20);
+    assert_eq!(revive(&world, &["e00007"]), 1);
+    world.succeed("p");
+    assert_eq!(sent(&world), ["e00007"]);
+}
