@@ -13,7 +13,7 @@ use crate::error::{JsonPath, Problem};
 use crate::eval::{Env, Machine};
 use crate::expr::{Block, Expr};
 use crate::lookup::NoLookup;
-use crate::namespace::Naming;
+use crate::namespace::{Naming, Read as Name, is_bare};
 use crate::options::{Options, TriggerOn};
 use crate::pattern::Pattern;
 use crate::scope::{Frame, Source, Target};
@@ -250,6 +250,21 @@ impl Index {
         }
     }
 
+    /// The same, where an entity without `$ids` has its own `_id` there.
+    pub fn with_own_ids(mut self) -> Index {
+        if !self.own_ids && self.fingerprint.contains("$ids") {
+            self.own_ids = true;
+            self.fingerprint.push_str(" or its own");
+        }
+        self
+    }
+
+    /// Whether an entity whose properties hold what those of several others hold has the keys of
+    /// all of them, and no others: what it reads is one property, taken item by item.
+    pub fn goes_item_by_item(&self) -> bool {
+        by_item(&self.expr.0)
+    }
+
     /// The expression in one stable form: equal fingerprints have equal keys.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
@@ -302,6 +317,21 @@ impl Index {
             return;
         };
         distinct(values::items(&keys), out);
+    }
+}
+
+fn by_item(expr: &Expr) -> bool {
+    match expr {
+        Expr::Path(path) => match path.elements.first() {
+            Some(Name::Exact(name)) => &**name == "$ids" || !is_bare(name),
+            Some(Name::Any(_)) => true,
+            None => false,
+        },
+        Expr::Each(_, inner) | Expr::Collapse(inner) => by_item(inner),
+        Expr::With(_, _, args) => args.split_last().is_some_and(|(last, before)| {
+            by_item(last) && before.iter().all(|arg| arg.constant().is_some())
+        }),
+        _ => false,
     }
 }
 

@@ -17,6 +17,7 @@ use tahini_store::{Backend, Commit, Dataset, Outcome, Rule, Seq, Show, StateWrit
 use crate::breaker::Tripped;
 use crate::populated::Missing;
 use crate::retry::At;
+use crate::rounds::Loop;
 use crate::secrets::SecretSource;
 use crate::sink::RunKind;
 use crate::{Clock, Failure};
@@ -233,6 +234,24 @@ impl ExecutionLog {
             ("datasets", Value::List(names.collect())),
         ];
         self.entry("pump-waiting", "pump-waiting", properties)
+    }
+
+    /// The entry for a pipe whose writes come back to it and make it write again, without end.
+    pub(crate) fn feeds_itself(&self, found: &Loop) -> Entity {
+        let texts = |all: &[String]| {
+            let texts = all.iter().map(|text| Value::string(text.as_str()));
+            Value::List(texts.collect())
+        };
+        let properties = vec![
+            ("event_time", iso(self.clock.now())),
+            ("reason", Value::string(found.words())),
+            ("pipes", texts(&found.pipes)),
+            ("systems", texts(&found.systems)),
+            ("entities", texts(&found.entities)),
+            ("rounds", count(found.rounds)),
+            ("since", iso(found.since)),
+        ];
+        self.entry("pump-feeds-itself", "pump-feeds-itself", properties)
     }
 
     /// The entry for retries that were given up by hand.

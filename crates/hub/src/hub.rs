@@ -4,7 +4,7 @@ mod live;
 mod place;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, Weak};
 
 use tahini_store::{Backend, Commit, Dataset, Rule, Show, StateWrite, StoreError};
 
@@ -15,6 +15,7 @@ use crate::open_systems::OpenSystems;
 use crate::pipe::{Pipe, World};
 use crate::progress::{self, Place};
 use crate::pump::{self, Request};
+use crate::rounds::{self, Round};
 use crate::secrets::SecretSource;
 use crate::{Cancel, Clock, Failure, Registry, Services, breaker, compaction, indexes, rescan};
 
@@ -33,6 +34,9 @@ pub struct Hub {
     /// What is known of pipes, also of those that were taken away while somebody still works with
     /// them.
     shared: Mutex<BTreeMap<String, Weak<Shared>>>,
+    /// Which pipe's writes reach which pipes, and what has come round until now.
+    ways: RwLock<Arc<rounds::Ways>>,
+    rounds: Mutex<BTreeMap<String, Round>>,
 }
 
 /// A configuration that is ready to be taken over: everything that could fail did not.
@@ -82,7 +86,18 @@ impl Hub {
             configuration: RwLock::default(),
             pipes: RwLock::default(),
             shared: Mutex::default(),
+            ways: RwLock::default(),
+            rounds: Mutex::default(),
         }
+    }
+
+    pub(crate) fn ways(&self) -> Arc<rounds::Ways> {
+        let ways = self.ways.read().unwrap_or_else(|lock| lock.into_inner());
+        ways.clone()
+    }
+
+    pub(crate) fn rounds(&self) -> MutexGuard<'_, BTreeMap<String, Round>> {
+        live::lock(&self.rounds)
     }
 
     /// The configuration that holds now.
@@ -143,6 +158,12 @@ impl Hub {
         let written = prepared.configuration.pipes();
         let written = written.filter_map(|pipe| pipe.sink_dataset().map(str::to_owned));
         self.world.known.set_written(written);
+        let ways = rounds::Ways::of(prepared.pipes.values().map(Arc::as_ref));
+        *self.ways.write().unwrap_or_else(|lock| lock.into_inner()) = Arc::new(ways);
+        // Pipes stand elsewhere among the others now, and may do other things.
+        self.rounds().clear();
+        let known = prepared.pipes.values();
+        known.for_each(|live| live.lock().feeds_itself = None);
         *pipes = prepared.pipes;
         drop(pipes);
         *self
@@ -418,8 +439,26 @@ impl Hub {
             }
         }
         drop(state);
+        if !request.beside {
+            self.tell_loop(live, &summary);
+        }
         self.abandon(live, request);
         summary
+    }
+
+    /// Tells of a flow that feeds itself, once it has gone round often enough.
+    fn tell_loop(&self, live: &LivePipe, summary: &Summary) {
+        // A dataset that cannot be read is told by whoever has to read it.
+        let Ok(Some(found)) = self.note_round(live, summary) else {
+            return;
+        };
+        tracing::warn!(pipe = live.id(), "{}", found.words());
+        let told = self.log(live.id());
+        let told = told.and_then(|log| log.append(vec![log.feeds_itself(&found)], &[]));
+        if let Err(failure) = told {
+            tracing::warn!(pipe = live.id(), %failure, "the log does not tell of the loop");
+        }
+        live.lock().feeds_itself = Some(found);
     }
 
     /// Takes back that a run was begun.

@@ -43,6 +43,7 @@ pub mod repost;
 pub mod reprocessing;
 pub mod rescan;
 mod retry;
+pub mod rounds;
 mod run_control;
 pub mod schedule;
 pub mod scheduler;

@@ -347,7 +347,9 @@ impl Work<'_, '_, '_> {
             self.leave_out_processed();
             since_checkpoint += 1;
             let due = since_checkpoint >= self.pipe.checkpoint_interval || source.whole();
-            let due = due && step == Step::More;
+            // What belongs together with its place is saved before other entities come again.
+            let last = source.whole() && self.follows();
+            let due = due && (step == Step::More || last);
             let progress = due.then(|| self.progress(source.as_mut())).flatten();
             if due {
                 since_checkpoint = 0;

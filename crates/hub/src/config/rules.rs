@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value as Json};
 use tahini_dtl::{
-    Index, JsonPath, Namespaces, Options, Program, Read, Severity, SourceKind, Subset, TriggerOn,
-    Why, compile,
+    Index, JsonPath, Namespaces, Options, Program, Read, Severity, SourceKind, Subset, To,
+    TriggerOn, Why, compile,
 };
 use tahini_entity::json::{self, Numbers};
 
@@ -12,7 +12,7 @@ use super::known::DATASET_SOURCES;
 use super::model;
 use super::problem::Problem;
 use super::secret::{misplaced, without_secrets};
-use crate::dependency::{gives_again, is_known};
+use crate::dependency::{gives_again, is_known, obstacle};
 use crate::{completeness, merge};
 
 /// What the language has to know of a pipe: namespaces and source of the effective `pipe`,
@@ -110,7 +110,10 @@ pub(crate) fn check(pipe: &Map<String, Json>) -> Checked {
         check_transform(pipe, &path, transform, &mut checked);
         // Of a chain, each one was looked at.
         let chained = transform.get("type").is_some_and(|kind| kind == "chained");
-        checked.behind |= !chained && !is_known(pipe, transform);
+        let merges = pipe
+            .get("source")
+            .is_some_and(|source| source["type"] == "merge");
+        checked.behind |= !chained && (merges || !is_known(pipe, transform));
     }
     checked
 }
@@ -232,7 +235,10 @@ fn check_transform(
             for (at, inner) in list.into_iter().flatten().enumerate() {
                 if let Json::Object(inner) = inner {
                     check_transform(pipe, &path.name("transforms").at(at), inner, checked);
-                    checked.behind |= !is_known(pipe, inner);
+                    let merges = pipe
+                        .get("source")
+                        .is_some_and(|source| source["type"] == "merge");
+                    checked.behind |= merges || !is_known(pipe, inner);
                 }
             }
         }
@@ -361,7 +367,11 @@ fn untracked(
                 let place = path.0.iter().chain(lost.path.0.iter().skip(1)).cloned();
                 Problem::warning(JsonPath(place.collect()), message).with_help(HELP)
             });
-            return told.collect();
+            return told.chain(unmerged(source, path, rules, program)).collect();
+        }
+        (true, true) if source["type"] == "merge" => {
+            "a transform before this one makes something else of what was merged, so that what it \
+             joins with may not be what the members have"
         }
         (false, _) => "the source of this pipe cannot give an entity once more",
         (true, true) => {
@@ -377,6 +387,26 @@ fn untracked(
             Problem::warning(place, message).with_help(HELP)
         })
         .collect()
+}
+
+/// The joins of what a `merge` source gives that do not lead back to its members.
+fn unmerged<'p>(
+    source: &'p Json,
+    path: &'p JsonPath,
+    rules: &'p Json,
+    program: &'p Program,
+) -> impl Iterator<Item = Problem> + 'p {
+    let places = program.dependencies().places.iter();
+    let steps = places.flat_map(|place| place.back.iter().map(move |back| (place, back)));
+    let steps = steps.filter(|(_, back)| source["type"] == "merge" && back.to == To::Source);
+    steps.filter_map(move |(place, back)| {
+        let why = obstacle(source, &back.there)?;
+        let dataset = &place.dataset;
+        let message = format!("changes of {dataset:?} are not followed through this join: {why}");
+        let spot = mention(rules, dataset, path).unwrap_or_else(|| path.clone());
+        let help = "say \"track-dependencies\": false in the hops that need it not";
+        Some(Problem::warning(spot, message).with_help(help))
+    })
 }
 
 /// The first place in rules that names a dataset, alone or with an alias behind it.

@@ -65,6 +65,19 @@ impl Given {
         after
     }
 
+    /// The same of one of several entities that were merged: rules make something else of it than of
+    /// what they became, and count as if they left alone what is joined by.
+    pub(super) fn of_member(&self) -> Given {
+        let mut after = self.clone();
+        after.unknown |= !after.programs.is_empty();
+        after
+    }
+
+    /// The options by which `add_namespaces` stands before.
+    pub(super) fn adding(&self) -> Option<&Options> {
+        self.adding.as_deref().filter(|_| !self.is_plain())
+    }
+
     /// Whether it is the entity of the source itself, as far as anybody knows.
     pub(crate) fn is_plain(&self) -> bool {
         let changed = self.adding.is_some() || !self.programs.is_empty();

@@ -12,6 +12,7 @@
 //! indexes lead from one to the other.
 
 mod given;
+mod members;
 mod search;
 mod ways;
 
@@ -22,6 +23,7 @@ use tahini_store::{Seq, Snapshot, StateWrite};
 use uuid::Uuid;
 
 pub(crate) use given::{Given, is_known};
+pub(crate) use members::obstacle;
 pub(crate) use search::Search;
 pub use ways::Ways;
 pub(crate) use ways::gives_again;
@@ -164,6 +166,11 @@ impl<'a> Tracking<'a> {
             progress::write(pipe, &key, None)
         }));
         writes
+    }
+
+    /// Whether no dataset is followed.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.views.is_empty()
     }
 
     fn view(&self, dataset: &str) -> Option<&dyn Snapshot> {

@@ -280,8 +280,10 @@ fn find(
     mut take: impl FnMut(Seq),
 ) -> Result<(), StoreError> {
     let Some(fingerprint) = there.fingerprint() else {
-        let mut ids: Vec<&str> = keys.values().filter_map(Value::as_str).collect();
+        let keys = keys.values().filter_map(Value::as_str);
+        let mut ids: Vec<&str> = keys.flat_map(|key| there.ids(key)).collect();
         ids.sort_unstable();
+        ids.dedup();
         for some in ids.chunks(KEYS) {
             let mut latest = Batch::new();
             view.latest(some, &mut latest)?;

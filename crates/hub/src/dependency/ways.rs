@@ -9,6 +9,7 @@ use tahini_dtl::{Dependencies, Index, Side, To};
 use tahini_entity::{Record, Value, order};
 
 use super::given::Given;
+use super::members;
 use crate::config::{dtl_options, without_secrets};
 use crate::{Pipe, indexes};
 
@@ -50,6 +51,9 @@ pub(super) enum Target {
 pub(super) enum There {
     /// By their ids.
     Id,
+    /// By ids that are put together of those of several entities, as the source's nth dataset has
+    /// them; what stands before them.
+    PartOfId(usize, Option<String>),
     /// By an index; of what the transforms before make of an entity, where there are any.
     Index(Arc<Index>, Option<Arc<Given>>),
 }
@@ -57,7 +61,7 @@ pub(super) enum There {
 /// Whether a source can give its entities once more.
 pub(crate) fn gives_again(source: &Json) -> bool {
     match source["type"].as_str() {
-        Some("dataset" | "union_datasets") => true,
+        Some("dataset" | "union_datasets" | "merge") => true,
         Some("merge_datasets") => source["strategy"].is_null() || source["strategy"] == "latest",
         _ => false,
     }
@@ -111,11 +115,16 @@ impl Ways {
                     To::Place(at) => {
                         back.push(one(Target::Place(base + at), There::of(&step.there, None)));
                     }
-                    To::Source => back.extend(sources.iter().map(|source| {
-                        let given = given.prefixed(prefix(pipe, source));
-                        let there = There::of(&step.there, Some((*source, &given, pipe)));
-                        one(Target::Source((*source).to_owned()), there)
-                    })),
+                    To::Source => {
+                        back.extend(sources.iter().enumerate().filter_map(|(nth, source)| {
+                            let given = given.prefixed(prefix(pipe, source));
+                            let there = match pipe.kind("source") {
+                                "merge" => members::way(&step.there, (nth, source), &given, pipe)?,
+                                _ => There::of(&step.there, Some((*source, &given, pipe))),
+                            };
+                            Some(one(Target::Source((*source).to_owned()), there))
+                        }))
+                    }
                 }
             }
             self.places.push(Place {
@@ -143,7 +152,7 @@ impl Ways {
     pub(crate) fn indexes(&self) -> impl Iterator<Item = (Arc<Index>, Option<Arc<Given>>)> {
         let steps = self.places.iter().flat_map(|place| &place.back);
         steps.filter_map(|step| match &step.there {
-            There::Id => None,
+            There::Id | There::PartOfId(..) => None,
             There::Index(index, given) => Some((index.clone(), given.clone())),
         })
     }
@@ -168,7 +177,7 @@ impl Ways {
 impl There {
     /// `source` is given where the step leads to a dataset of the source: its name, what the
     /// transforms before make of it, and the pipe.
-    fn of(side: &Side, source: Option<(&str, &Given, &Pipe)>) -> There {
+    pub(super) fn of(side: &Side, source: Option<(&str, &Given, &Pipe)>) -> There {
         let Some((name, given, pipe)) = source else {
             return match side {
                 Side::Id => There::Id,
@@ -200,15 +209,29 @@ impl There {
     /// What the store knows the index by; `None` for ids.
     pub(super) fn fingerprint(&self) -> Option<String> {
         match self {
-            There::Id => None,
+            There::Id | There::PartOfId(..) => None,
             There::Index(index, given) => Some(indexes::fingerprint(index, given.as_deref())),
+        }
+    }
+
+    /// The ids that a key stands for, where there is no index.
+    pub(super) fn ids<'k>(&self, key: &'k str) -> Vec<&'k str> {
+        match self {
+            There::PartOfId(nth, prefix) => {
+                let prefix = prefix.as_deref().unwrap_or_default();
+                let key = key.strip_prefix(prefix);
+                key.map(|key| members::ids(key, *nth)).unwrap_or_default()
+            }
+            There::Id | There::Index(..) => vec![key],
         }
     }
 
     /// Appends the keys of a version, as the index has them.
     pub(super) fn keys(&self, record: Record<'_>, out: &mut Vec<u128>) {
         match self {
-            There::Id => out.extend(record.id.map(|id| order::key(&Value::string(id)))),
+            There::Id | There::PartOfId(..) => {
+                out.extend(record.id.map(|id| order::key(&Value::string(id))));
+            }
             There::Index(index, given) => indexes::keys(index, given.as_deref(), record, out),
         }
     }

@@ -14,6 +14,7 @@ use crate::execution_log::Summary;
 use crate::pipe::Pipe;
 use crate::receiver::Receiving;
 use crate::rescan;
+use crate::rounds::Loop;
 use crate::totals::Totals;
 use crate::{Cancel, Clock, Failure};
 
@@ -112,6 +113,8 @@ pub struct LiveState {
     pub signalled: bool,
     /// That run is to be a rescan.
     pub rescan_pending: bool,
+    /// What it writes comes back to it and makes it write again, without end.
+    pub feeds_itself: Option<Loop>,
     /// When old versions were removed last.
     pub(crate) compacted: crate::compaction::Last,
     /// Disabled by hand, with the comment.

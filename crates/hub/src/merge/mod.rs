@@ -4,12 +4,13 @@
 //! rules.rs   which entities are the same       part.rs   a dataset before and now
 //! step.rs    what changed since the place      reach.rs  what that concerns, by the indexes
 //! whole.rs   everything, by numbers            blend.rs  several entities become one
-//! explain.rs which rule joined what
+//! explain.rs which rule joined what            again.rs  what a change of a join concerns
 //! ```
 //! Nothing is kept of what belongs together but the datasets themselves: what was given out is what
 //! the rules make of the versions before the place, and the place moves in the same commit as what
 //! is given out.
 
+mod again;
 mod blend;
 mod explain;
 mod part;
@@ -18,8 +19,10 @@ mod rules;
 mod step;
 mod whole;
 
+use std::collections::HashSet;
+
 use tahini_entity::{Batch, Offset};
-use tahini_store::{Seq, StateWrite};
+use tahini_store::{Seq, Snapshot, StateWrite};
 
 use crate::builtin::datasets::{
     CONTINUATION, IF_SOURCE_EMPTY, IGNORE_MISSING, INITIAL, Inputs, REQUIRE, SIGNALS,
@@ -119,6 +122,8 @@ struct Merge {
     continues: bool,
     /// The rules that were saved.
     known_rules: Option<Vec<u8>>,
+    /// What was given once more, by the keys of the ids.
+    told: HashSet<u128>,
 }
 
 /// What the run gives.
@@ -169,6 +174,7 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
             size => size.saturating_mul(number("checkpoint_interval")),
         },
         known_rules,
+        told: HashSet::new(),
     };
     if !full && source.continues {
         if !step::are_indexed(&source.merging, &mut source.parts)? {
@@ -296,5 +302,28 @@ impl Source for Merge {
 
     fn populated(&self) -> bool {
         self.inputs.populated
+    }
+
+    fn view(&self, dataset: &str) -> Option<(&dyn Snapshot, Seq)> {
+        let at = self
+            .inputs
+            .all
+            .iter()
+            .position(|input| input.name == dataset)?;
+        let part = self.parts.get(at)?;
+        Some((part.snapshot.as_deref()?, part.until))
+    }
+
+    fn again(&mut self, dataset: &str, seqs: &[Seq], out: &mut Batch) -> Result<(), Failure> {
+        let at = self
+            .inputs
+            .all
+            .iter()
+            .position(|input| input.name == dataset);
+        let Some(at) = at else { return Ok(()) };
+        let members = (at, seqs, &mut self.told);
+        let (merging, parts) = (&self.merging, &mut self.parts);
+        let given = again::again(merging, parts, &mut self.blend, &self.cancel, members, out);
+        given.map_err(|trouble| self.failure(trouble))
     }
 }

@@ -6,12 +6,18 @@ use tahini_dtl::Joined;
 use tahini_store::{Seq, StateWrite};
 
 use super::Work;
-use crate::dependency::Search;
+use crate::dependency::{Search, Tracking};
 use crate::places::Places;
 use crate::progress;
 use crate::{Failure, Source, cardinality};
 
 impl Work<'_, '_, '_> {
+    /// Whether this run looks at what changed in joined datasets.
+    pub(super) fn follows(&self) -> bool {
+        let follows = |tracking: &Tracking<'_>| !tracking.is_idle();
+        !self.plan.kind.reads_everything() && self.tracking.as_ref().is_some_and(follows)
+    }
+
     /// Puts the entities through the pipe again that the source gave before this run, and that
     /// changes of joined datasets concern.
     ///

@@ -123,9 +123,14 @@ fn world(rules: &Json, behind: bool) -> World {
 
 fn edit(world: &World, random: &mut StdRng) {
     let dataset = *["s", "a", "a", "b", "b"].choose(random).unwrap();
+    put(world, dataset, edit_of(random));
+}
+
+/// A version of some entity.
+pub fn edit_of(random: &mut StdRng) -> Json {
     let id = random.random_range(0..IDS).to_string();
     if random.random_bool(0.25) {
-        return put(world, dataset, json!({"_id": id, "_deleted": true}));
+        return json!({"_id": id, "_deleted": true});
     }
     let keys = [
         json!(null),
@@ -149,7 +154,7 @@ fn edit(world: &World, random: &mut StdRng) {
     };
     let k = keys.choose(random).unwrap();
     let v = random.random_range(0..3);
-    put(world, dataset, json!({"_id": id, "k": k, "p": p, "v": v}));
+    json!({"_id": id, "k": k, "p": p, "v": v})
 }
 
 /// What a pipe has written that is not deleted.
@@ -195,7 +200,7 @@ fn compare(
     None
 }
 
-fn number(name: &str, default: u64) -> u64 {
+pub fn number(name: &str, default: u64) -> u64 {
     let set = std::env::var(name).ok();
     set.map_or(default, |text| text.parse().unwrap())
 }

@@ -114,7 +114,6 @@ fn runtime_json(node: &Node, live: &LivePipe) -> Json {
         "last-message",
         json!(trouble.or(failure.map(|failure| failure.message.clone()))),
     );
-    set("waits-for", json!(waits_for(node, live, last)));
     set(
         "last-original-error-message",
         json!(failure.and_then(|failure| failure.original.clone())),
@@ -192,7 +191,10 @@ fn flow_facts(node: &Node, live: &LivePipe, last: Option<&Summary>) -> Vec<(&'st
     let reasons = reasons.iter().map(Reason::to_json);
     let tripped = node.assembly.hub.tripped(live).ok().flatten();
     let has_breaker = tripped.is_some() || live.has_breaker();
+    let turns = live.state().feeds_itself;
     vec![
+        ("feeds-itself", json!(turns.map(|found| found.to_json()))),
+        ("waits-for", json!(waits_for(node, live, last))),
         ("has-circuit-breaker", json!(has_breaker)),
         ("circuit-breaker", breaker_json(tripped.as_ref())),
         ("held-back", json!(held)),

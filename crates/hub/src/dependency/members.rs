@@ -1,0 +1,108 @@
+//! From what was merged back to its members: how a join of a `merge` source's entity leads to the
+//! entities of the source's datasets.
+//!
+//! What was merged has what its members have, item by item. So whoever joins by a property of it
+//! joins by that property of one of its members, and the member leads to what it became.
+
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+use tahini_dtl::Side;
+
+use super::given::Given;
+use super::ways::There;
+use crate::Pipe;
+
+/// Parts of an id that are looked at for the end of one member's.
+const PARTS: usize = 64;
+
+/// Why a join by this side of what was merged cannot be followed, if it cannot.
+pub(crate) fn obstacle(source: &Json, side: &Side) -> Option<&'static str> {
+    match side {
+        Side::Id => None,
+        Side::Index(index) if !index.goes_item_by_item() => Some(
+            "it joins by several properties of what was merged at once, or by what an expression \
+             makes of all members; join by one property",
+        ),
+        Side::Index(index) if source["strategy"] == "list" && !is_of_ids(index) => Some(
+            "with the strategy \"list\" what was merged has its members' properties in $merged",
+        ),
+        Side::Index(_) => None,
+    }
+}
+
+fn is_of_ids(index: &tahini_dtl::Index) -> bool {
+    index.fingerprint().contains("$ids")
+}
+
+/// The way from a join by `side` to the members in the source's nth dataset.
+pub(super) fn way(
+    side: &Side,
+    (nth, dataset): (usize, &str),
+    given: &Given,
+    pipe: &Pipe,
+) -> Option<There> {
+    let source = &pipe.effective["source"];
+    if obstacle(source, side).is_some() {
+        return None;
+    }
+    let given = given.of_member();
+    match side {
+        Side::Id if source["identity"] != "first" => {
+            let adding = given.adding();
+            let prefix = adding.map(|options| format!("{}:", options.identity()));
+            Some(There::PartOfId(nth, prefix))
+        }
+        Side::Id => Some(There::of(side, Some((dataset, &given, pipe)))),
+        Side::Index(index) => {
+            let index = index.in_dataset(dataset).with_own_ids();
+            let given = Some(&given).filter(|given| !given.is_plain());
+            Some(There::Index(
+                Arc::new(index),
+                given.map(|given| Arc::new(given.clone())),
+            ))
+        }
+    }
+}
+
+/// The ids that entities of the nth dataset may have in an id that was put together (see
+/// `merge::reach`): places of datasets and ids in turn. An id may have bars in it, too; more is
+/// named here than was meant then, and none is left out.
+pub(super) fn ids(text: &str, nth: usize) -> Vec<&str> {
+    let mut bars: Vec<usize> = text.match_indices('|').map(|(at, _)| at).collect();
+    bars.push(text.len());
+    let mut starts = vec![0];
+    starts.extend(bars.iter().map(|at| at + 1));
+    let number = nth.to_string();
+    let mut found = Vec::new();
+    for (part, end) in bars.iter().enumerate() {
+        if text[starts[part]..*end] != number || *end == text.len() {
+            continue;
+        }
+        let from = end + 1;
+        for (next, until) in bars.iter().enumerate().skip(part + 1).take(PARTS) {
+            // Behind an id stands the number of a dataset, or nothing.
+            let behind = bars.get(next + 1).map(|end| &text[starts[next + 1]..*end]);
+            if behind.is_none_or(|behind| behind.bytes().all(|byte| byte.is_ascii_digit())) {
+                found.push(&text[from..*until]);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ids;
+
+    #[test]
+    fn ids_are_found_in_what_was_put_together() {
+        assert_eq!(ids("0|a", 0), ["a"]);
+        assert_eq!(ids("0|a", 1), [""; 0]);
+        assert_eq!(ids("0|a|1|b", 1), ["b"]);
+        assert!(ids("0|a|0|b|1|c", 0).contains(&"b"));
+        assert!(ids("0|a|x|1|c", 0).contains(&"a|x"));
+        assert!(ids("0|0|1|1", 1).contains(&"1"));
+        assert_eq!(ids("", 0), [""; 0]);
+    }
+}
