@@ -10,7 +10,6 @@ copy the rest; their outputs are compared. With fewer entities than a million no
 import argparse
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -19,26 +18,16 @@ import time
 from pathlib import Path
 
 from entities import entities
-from run import ROOT, SEED, WHOLE, machine
+from page import ROOT, commit, demand_clean, write_part
+from run import SEED, WHOLE, machine
 
 PEERS = ROOT / "benches/peers"
 RULES = PEERS / "rules"
-BEGIN, END = "<!-- dtl: begin -->", "<!-- dtl: end -->"
 CORE = 0
 # What the language promises: how many times the other one's throughput.
 GOALS = {"jq 1.6": 10, "VRL": 2, "by hand": 1}
 EVALUATION_GOAL = 3
 COMPILATION_GOAL_MS = 100
-
-
-def git(*args):
-    return subprocess.run(["git", *args], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-
-
-def commit():
-    """The commit that is measured. The page itself may have changed: the other measurement writes it as well."""
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/performance.md")
-    return git("describe", "--always") + ("-dirty" if changed else "")
 
 
 def build():
@@ -156,7 +145,7 @@ def page(options, results, evaluated, memory):
     cpu = {name: median(runs, "cpu") for name, runs in results.items()}
     own = cpu["tahini transform"]
     lines = [
-        BEGIN, "## DTL beside other tools", "",
+        "## DTL beside other tools", "",
         f"- commit `{commit()}`, release build; {machine()}",
         f"- {n:,} entities, a line of JSON each, from a file to a file; the tools take turns, each on the same core; a run is judged by the processor time, user and system, that it takes",
         "- the work, the same for all, outputs compared: keep two thirds by two conditions, rename a property, join two strings, upper-case one, remove two, copy the rest (`benches/peers/rules`)", "",
@@ -178,7 +167,7 @@ def page(options, results, evaluated, memory):
     lines += [
         f"| between pipes: from encoded entities to encoded and hashed ones | {median(dtl, 'encoded_us'):.3f} | – | – |",
         "", "DTL starts from entities whose text was opened, VRL from its own values; the time to get there is part of the first table. VRL changes its values in place, so that a part of its evaluation is what DTL does when it writes.", "",
-        f"Compiling the rules of {evaluated['compile'][0]['pipes']} pipes (22 statements and two applied rules each) takes {median(evaluated['compile'], 'ms'):.0f} ms.", END,
+        f"Compiling the rules of {evaluated['compile'][0]['pipes']} pipes (22 statements and two applied rules each) takes {median(evaluated['compile'], 'ms'):.0f} ms.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -210,16 +199,14 @@ def main():
     parser.add_argument("--repeat", type=int, default=3)
     options = parser.parse_args()
     whole = options.entities >= WHOLE
-    if whole and commit().endswith("-dirty"):
-        parser.error("expected every change to be committed: the page names the commit that it measured")
+    if whole:
+        demand_clean(parser)
     with tempfile.TemporaryDirectory(prefix="tahini-bench-") as folder:
         figures = measure(options, Path(folder))
     text = page(options, *figures)
     print(text)
     if whole:
-        file = ROOT / "docs/performance.md"
-        before = re.sub(f"\n*{BEGIN}.*?{END}\n", "", file.read_text(), flags=re.DOTALL)
-        file.write_text(before.rstrip("\n") + "\n\n" + text)
+        write_part("dtl", text)
     short = missed(*figures[:2])
     print("\n".join(short), file=sys.stderr)
     return bool(short)

@@ -12,7 +12,6 @@ usual nothing is written. Ends with 1 where a goal is missed.
 import argparse
 import http.client
 import json
-import re
 import shutil
 import statistics
 import subprocess
@@ -22,10 +21,10 @@ import time
 from pathlib import Path
 
 from node import Node
-from run import HERE, ROOT, expect, free_port, machine
+from page import write_part
+from run import HERE, expect, free_port, machine
 from services import built_from
 
-BEGIN, END = "<!-- rest: begin -->", "<!-- rest: end -->"
 RECORDS, PAGE, REPEAT = 100_000, 100, 5
 # How long a page takes to be answered: at once, and as quickly as a good service is.
 PAUSES_MS = (0, 10)
@@ -110,7 +109,7 @@ def more(times, name):
 def page(options, results):
     """Our part of docs/performance.md."""
     lines = [
-        BEGIN, "## Collecting over REST", "",
+        "## Collecting over REST", "",
         f"- {built_from(options.tahini)}, release build; {machine()}",
         f"- {options.records:,} records in pages of {PAGE}, the next page named in the body, `_id` by an expression; the bare client is Python's `http.client` over one connection, which throws the answers away", "",
         "| a page is answered | | seconds (median) | more than the bare client | seconds, every run |", "|---|---|---|---|---|",
@@ -126,7 +125,7 @@ def page(options, results):
         "",
         f"Collecting takes {statistics.median(times['cpu']):.2f} s of processor time, {statistics.median(times['cpu']) / options.records * 1e6:.1f} µs a record, in the first run. "
         f"{WRITES:,} updates through a REST sink, each answered after {max(results)} ms, take {one:.1f} s one after the other and {several:.1f} s with `parallel_requests` {AT_ONCE}.",
-        END, "",
+        "",
     ]  # fmt: skip
     return "\n".join(lines)
 
@@ -145,9 +144,7 @@ def main():
     text = page(options, results)
     print(text)
     if options.repeat >= REPEAT and options.records >= RECORDS:
-        file = ROOT / "docs/performance.md"
-        before = re.sub(f"\n*{BEGIN}.*?{END}\n", "", file.read_text(), flags=re.DOTALL)
-        file.write_text(before.rstrip("\n") + "\n\n" + text)
+        write_part("rest", text)
     times, writes = results[max(results)]
     short = []
     for name in ("first", "again"):

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import re
 import shutil
 import socket
 import statistics
@@ -22,8 +21,8 @@ from pathlib import Path
 
 from entities import entities
 from node import Node
+from page import ROOT, commit, demand_clean, write_page
 
-ROOT = Path(__file__).resolve().parents[1]
 HERE = Path(__file__).resolve().parent
 SEED = 42
 WHOLE = 1_000_000
@@ -180,11 +179,6 @@ def missed(options, results, dlt):
     return short
 
 
-def commit():
-    text = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, stdout=subprocess.PIPE, text=True).stdout.strip()
-    return text or "unknown"
-
-
 NAMES = {
     "first": "first import, ids in order",
     "shuffled": "first import, ids in random order",
@@ -255,8 +249,8 @@ def main():
     parser.add_argument("--without-fjall", action="store_true")
     options = parser.parse_args()
     whole = options.entities >= WHOLE and not options.without_dlt and not options.without_fjall
-    if whole and commit().endswith("-dirty"):
-        parser.error("expected every change to be committed: the page names the commit that it measured")
+    if whole:
+        demand_clean(parser)
     with tempfile.TemporaryDirectory(prefix="tahini-bench-") as folder:
         folder = Path(folder)
         (folder / "files").mkdir()
@@ -272,10 +266,8 @@ def main():
     text = page(options, results, dlt, fjall)
     print(text)
     if whole:
-        file = ROOT / "docs/performance.md"
-        # What benches/dtl.py writes stays, and what people wrote.
-        beside = re.search(r"\n<!-- (profile|dtl|services|rest): begin -->.*", file.read_text(), flags=re.DOTALL) if file.exists() else None
-        file.write_text(text + (beside.group() if beside else ""))
+        # What other benches write stays, and what people wrote.
+        write_page(text)
     short = missed(options, results, dlt)
     print("\n".join(short), file=sys.stderr)
     return 1 if short else 0

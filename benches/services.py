@@ -24,9 +24,9 @@ import urllib.request
 from pathlib import Path
 
 from node import OPENER, Node
-from run import ROOT, free_port, machine
+from page import write_part
+from run import free_port, machine
 
-BEGIN, END = "<!-- services: begin -->", "<!-- services: end -->"
 REPEAT, SERVICES, SECONDS = 15, 50, 60
 # What is promised.
 START_GOAL_MS, CPU_GOAL_PERCENT, MEMORY_GOAL_MB = 300, 1, 50
@@ -239,7 +239,7 @@ def page(options, times, kinds):
         return f"| {title} | {median[name]:.0f} | {more} | {', '.join(f'{one:.0f}' for one in times[name])} |"
 
     lines = [
-        BEGIN, "## Hosted microservices", "",
+        "## Hosted microservices", "",
         f"- {built_from(options.tahini)}, release build; {machine()}; a real engine and registry on loopback (`tests/rig`)",
         f"- starts: a small service in Python, from the wish to the first answer, {len(times['engine'])} of each in turns; through the node the first request to its proxy is the wish, so that the proxy's own way is in the figure", "",
         "| start | ms (median) | more than the engine alone | ms, every start |", "|---|---|---|---|",
@@ -252,7 +252,7 @@ def page(options, times, kinds):
     ]  # fmt: skip
     for title, found in kinds.items():
         lines.append(f"| {title} | {found['percent']:.2f} | {found['rss']:.0f} MB | {found['own']:.0f} MB | {found['beside']:.0f} MB | {found['started']:.0f} s |")
-    return "\n".join([*lines, END, ""])
+    return "\n".join([*lines, ""])
 
 
 def missed(times, kinds):
@@ -296,9 +296,7 @@ def main():
     text = page(options, times, kinds)
     print(text)
     if options.repeat >= REPEAT and n >= SERVICES and options.seconds >= SECONDS:
-        file = ROOT / "docs/performance.md"
-        before = re.sub(f"\n*{BEGIN}.*?{END}\n", "", file.read_text(), flags=re.DOTALL)
-        file.write_text(before.rstrip("\n") + "\n\n" + text)
+        write_part("services", text)
     short = missed(times, kinds)
     print("\n".join(short), file=sys.stderr)
     return bool(short)

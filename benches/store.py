@@ -10,7 +10,6 @@ own. Prints all figures as one JSON object. The page is written when every size 
 import argparse
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -19,10 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from dtl import commit
-from run import ROOT, WHOLE, machine
+from page import ROOT, commit, demand_clean, write_part
+from run import WHOLE, machine
 
-BEGIN, END = "<!-- store: begin -->", "<!-- store: end -->"
 # What is promised: a rate to reach, or seconds to stay under.
 POINT_READS, CHANGE_READS, START_SECONDS, DISK_MB = 250_000, 3_000_000, 2.0, 160
 CURVE = [1_000_000, 10_000_000, 30_000_000]
@@ -140,7 +138,7 @@ def page(options, found):
     two, one = found["points"][2], found["points"][1]
     changes, compacted, index = found["changes"], found["compacted"], found["index"]
     lines = [
-        BEGIN, "## The store by itself", "",
+        "## The store by itself", "",
         f"- commit `{commit()}`, release build; {machine()}; `benches/store.py`",
         f"- {options.entities:,} entities of 13 properties, parsed outside of what is measured, commits of 10,000, each durable before the next but one; each figure a process of its own", "",
         "| what | figure | goal | |", "|---|---|---|---|",
@@ -168,7 +166,7 @@ def page(options, found):
         lines.append(f"With {little['mb']} MB of memory, page cache included, for {little['disk_mb']:,} MB on disk: {little['points']['rate']:,} point reads a second on two threads, {little['changes']['rate']:,} change reads.")
     else:
         lines.append("Data larger than memory was not measured: this machine gives no cgroup with a limit on memory, and no other limit counts the page cache.")
-    return "\n".join([*lines, END]) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def numbers(text):
@@ -186,17 +184,15 @@ def main():
     parser.add_argument("--seconds", type=int, default=5, help="how long point reads are counted")
     options = parser.parse_args()
     whole = options.entities >= WHOLE and options.curve[-1] >= CURVE[-1] and options.random >= CURVE[-1]
-    if whole and commit().endswith("-dirty"):
-        parser.error("expected every change to be committed: the page names the commit that it measured")
+    if whole:
+        demand_clean(parser)
     with tempfile.TemporaryDirectory(prefix="tahini-bench-") as folder:
         found = measure(options, Figures(build(), Path(folder)))
     print(json.dumps(found, indent=1))
     text = page(options, found)
     print(text, file=sys.stderr)
     if whole:
-        file = ROOT / "docs/performance.md"
-        before = re.sub(f"\n*{BEGIN}.*?{END}\n", "", file.read_text(), flags=re.DOTALL)
-        file.write_text(before.rstrip("\n") + "\n\n" + text)
+        write_part("store", text)
 
 
 if __name__ == "__main__":

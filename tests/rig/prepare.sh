@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# prepare.sh venv | browser | engine | crypto …
+# prepare.sh venv | browser | engine | crypto | postgres …
 # Fetches what the tests run with; a second call finds it there. Needs the network, and root where
 # Debian packages are missing.
 #   venv     .cache/venv: Python's virtual environment with what the example services import
 #   browser  Chromium and the one npm package that drives it
 #   crypto   gpg and openssl, against which encryption is checked
+#   postgres a PostgreSQL, beside which benches measure
 #   engine   a container engine, a registry, and the root file system of a small Python image
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -37,6 +38,10 @@ crypto() {
   command -v openssl >/dev/null || need openssl || true
 }
 
+postgres() {
+  command -v pg_config >/dev/null && [ -x "$(pg_config --bindir)/initdb" ] || need postgresql
+}
+
 # The image is made from Debian's packages: no registry outside is asked for it.
 engine() {
   need docker.io docker-registry debootstrap iproute2 iptables curl openssl
@@ -53,7 +58,7 @@ engine() {
 
 for part in "$@"; do
   case $part in
-    venv | browser | crypto | engine) "$part" ;;
-    *) say "expected venv, browser, crypto or engine, found $part"; exit 2 ;;
+    venv | browser | crypto | engine | postgres) "$part" ;;
+    *) say "expected venv, browser, crypto, engine or postgres, found $part"; exit 2 ;;
   esac
 done

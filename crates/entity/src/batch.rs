@@ -166,6 +166,13 @@ impl Batch {
         self.bytes.len()
     }
 
+    /// Makes room for so many entities more, with so many bytes of content and ids together, and for
+    /// no more than that.
+    pub fn reserve_exact(&mut self, entities: usize, bytes: usize) {
+        self.rows.reserve_exact(entities);
+        self.bytes.reserve_exact(bytes);
+    }
+
     /// Forgets the entities and keeps the shapes and the memory, unless that is unusually much.
     pub fn clear(&mut self) {
         self.bytes.clear();

@@ -8,10 +8,11 @@ mod summary;
 mod values;
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tahini_entity::{Batch, Dict, Entity, Offset, Value};
-use tahini_store::{Backend, Commit, Dataset, Rule, Seq, Show, StateWrite};
+use tahini_store::{Backend, Commit, Dataset, Outcome, Rule, Seq, Show, StateWrite, Ticket};
 
 use crate::breaker::Tripped;
 use crate::populated::Missing;
@@ -27,6 +28,10 @@ pub use values::{entity_of, iso};
 
 use started::Started;
 use values::{build, count, failure_properties, round6, user_value};
+
+/// What only tells of a run is on the disk so much later at the latest: what several runs tell is
+/// synced together, and no run waits for the disk to tell of it.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// The id of a pipe's execution log dataset.
 pub fn dataset_id(pipe: &str) -> String {
@@ -114,6 +119,25 @@ impl ExecutionLog {
         entries: Vec<Entity>,
         state: &[StateWrite],
     ) -> Result<Option<Seq>, Failure> {
+        let (outcome, ticket) = self.write(entries, state, Duration::ZERO)?;
+        ticket.wait()?;
+        Ok(outcome.seqs.first().copied().flatten())
+    }
+
+    /// Writes an entry that nothing else relies on, and returns its place. It survives the end of
+    /// the process; a power cut may take the last second of such entries back. Whoever reads the
+    /// log, and whatever is appended to it, makes them durable first.
+    fn tell(&self, entry: Entity) -> Result<Option<Seq>, Failure> {
+        let (outcome, _) = self.write(vec![entry], &[], TOLD_WITHIN)?;
+        Ok(outcome.seqs.first().copied().flatten())
+    }
+
+    fn write(
+        &self,
+        entries: Vec<Entity>,
+        state: &[StateWrite],
+        within: Duration,
+    ) -> Result<(Outcome, Ticket), Failure> {
         let mut rows = Batch::new();
         for entry in &entries {
             rows.push_entity(entry)
@@ -129,9 +153,7 @@ impl ExecutionLog {
             show: Show::Now,
             note: None,
         };
-        let (outcome, ticket) = self.dataset.commit(commit)?;
-        ticket.wait()?;
-        Ok(outcome.seqs.first().copied().flatten())
+        Ok(self.dataset.commit_within(commit, within)?)
     }
 
     /// An entry of `kind`; `id` is `kind` but for errors.
@@ -429,7 +451,7 @@ impl<'a> RunLog<'a> {
         properties.extend(failure_properties(&self.log.told(failure)));
         let id = format!("read-error:{}", uuid::Uuid::new_v4());
         self.log
-            .append(vec![self.log.entry(&id, "read-error", properties)], &[])?;
+            .tell(self.log.entry(&id, "read-error", properties))?;
         Ok(())
     }
 
@@ -447,13 +469,8 @@ impl<'a> RunLog<'a> {
         Ok(())
     }
 
-    /// Writes the run's end, with state that is saved in the same step.
-    pub fn end(
-        &mut self,
-        summary: &Summary,
-        next_interval: Option<f64>,
-        state: &[StateWrite],
-    ) -> Result<(), Failure> {
+    /// Writes the run's end.
+    pub fn end(&mut self, summary: &Summary, next_interval: Option<f64>) -> Result<(), Failure> {
         self.reveal()?;
         let (mut properties, location) = {
             let started = self.lock();
@@ -479,8 +496,7 @@ impl<'a> RunLog<'a> {
                 "pump-failed"
             }
         };
-        self.log
-            .append(vec![self.log.entry(kind, kind, properties)], state)?;
+        self.log.tell(self.log.entry(kind, kind, properties))?;
         Ok(())
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Mutex, RwLock};
 use uuid::Uuid;
 
 use crate::completeness::Values;
+use crate::merge::Back;
 
 /// Shared by all pipes of a hub.
 #[derive(Default)]
@@ -15,6 +16,8 @@ pub struct Known {
     /// The completeness of datasets as the last run of each writer left it, with the generation
     /// that it is about. Runs that do nothing else leave it here only.
     completeness: Mutex<BTreeMap<String, (Uuid, Values)>>,
+    /// What tests take away from merge sources.
+    lost: Mutex<Option<Back>>,
 }
 
 impl Known {
@@ -38,6 +41,17 @@ impl Known {
         let all = all.unwrap_or_else(|lock| lock.into_inner());
         let (known, values) = all.get(dataset)?;
         (*known == generation).then(|| values.clone())
+    }
+
+    /// Takes a step back away from all merge sources: what it leads to is no longer noticed. Only
+    /// tests want that.
+    #[doc(hidden)]
+    pub fn lose(&self, step: Back) {
+        *self.lost.lock().unwrap_or_else(|lock| lock.into_inner()) = Some(step);
+    }
+
+    pub(crate) fn lost(&self) -> Option<Back> {
+        *self.lost.lock().unwrap_or_else(|lock| lock.into_inner())
     }
 
     pub(crate) fn keep_completeness(&self, dataset: &str, generation: Uuid, values: Values) {

@@ -93,7 +93,7 @@ pub(crate) fn run(
     summary.trace = world.traced.take();
     summary.offset = plan.and_then(|plan| plan.current_offset(pipe));
     if run_log.is_told(|| is_worth_telling(pipe, &log, &summary))
-        && let Err(failure) = run_log.end(&summary, request.next_interval, &[])
+        && let Err(failure) = run_log.end(&summary, request.next_interval)
     {
         summary.failure.get_or_insert(failure);
     }

@@ -8,6 +8,7 @@ mod beside;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tahini_entity::{Batch, Offset, Record};
 use tahini_store::{
@@ -119,6 +120,8 @@ pub(super) const DEF: SinkDef = SinkDef {
 const COMMIT_ROWS: usize = 10_000;
 /// Encoded bytes gathered before a commit.
 const COMMIT_BYTES: usize = 16 << 20;
+/// When a run's last commit would be synced if nobody waited for it.
+const LAST_WITHIN: Duration = Duration::from_millis(100);
 
 struct DatasetSink {
     dataset: Arc<dyn Dataset>,
@@ -307,7 +310,11 @@ impl DatasetSink {
             },
             note: step.note.map(Chunk::note),
         };
-        let outcome = self.dataset.commit(commit);
+        // The end of a run waits for its last commits together, and syncs for all of them.
+        let outcome = match step.last {
+            true => self.dataset.commit_within(commit, LAST_WITHIN),
+            false => self.dataset.commit(commit),
+        };
         self.committed(outcome)
     }
 
@@ -522,6 +529,8 @@ impl Sink for DatasetSink {
         }
         // Whether the last rows changed something is known only now.
         if self.changed && !end.along.is_empty() {
+            // A commit is durable no later than the one behind it.
+            self.durable = None;
             written += self.commit(&end.along, false, true)?;
         }
         if let Some(ticket) = self.durable.take() {

@@ -69,7 +69,7 @@ impl Started {
             properties.push(("user", user_value(user)));
         }
         let entry = self.log.entry("pump-started", "pump-started", properties);
-        self.revealed = Some(self.log.append(vec![entry], &[])?);
+        self.revealed = Some(self.log.tell(entry)?);
         Ok(())
     }
 

@@ -38,6 +38,8 @@ use part::{Part, Trouble};
 use whole::Whole;
 
 pub use explain::explain;
+#[doc(hidden)]
+pub use rules::Back;
 pub(crate) use rules::{Merging, problems};
 
 pub(crate) const DEF: SourceDef = SourceDef {
@@ -135,10 +137,11 @@ enum Way {
 
 fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
     let options = dtl_options(ctx.whole.map(), &Default::default());
-    let merging = Merging::compile(ctx.props.map(), &options).map_err(|problems| {
+    let mut merging = Merging::compile(ctx.props.map(), &options).map_err(|problems| {
         let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Failure::config(format!("{}: {}", ctx.props.path(), words.join("; ")))
     })?;
+    merging.lost = ctx.known.lost();
     let known_rules = from.state.iter().find(|(key, _)| key == RULES);
     let known_rules = known_rules.map(|(_, value)| value.clone());
     let full = from.since.is_none();
@@ -174,11 +177,9 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
         told: HashSet::new(),
     };
     if !full && source.continues {
-        for (at, part) in source.parts.iter().enumerate() {
-            if !part.is_indexed(&source.merging, at)? {
-                // Without indexes nobody knows what counted at a place in the middle.
-                source.step = usize::MAX;
-            }
+        if !step::are_indexed(&source.merging, &mut source.parts)? {
+            // Without indexes nobody knows what counted at a place in the middle.
+            source.step = usize::MAX;
         }
         match step::take(&source.merging, &mut source.parts, source.step) {
             Ok(more) => source.way = Way::Changes(more),

@@ -379,6 +379,25 @@ impl Part {
     }
 }
 
+/// Does something with every dataset, each on a thread of its own.
+pub(super) fn each<T: Send, E: Send>(
+    parts: &mut [Part],
+    work: impl Fn(usize, &mut Part) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let parts = parts.iter_mut().enumerate();
+        let tasks: Vec<_> = parts
+            .map(|(at, part)| scope.spawn(move || work(at, part)))
+            .collect();
+        let joined = tasks.into_iter().map(|task| {
+            task.join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        joined.collect()
+    })
+}
+
 /// The place of a key that `most` hits have.
 fn too_many(hits: &[Hit], most: usize) -> Option<usize> {
     let mut runs = hits.chunk_by(|one, two| one.of == two.of);

@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use tahini_entity::{Record, json};
 
-use super::part::{Part, Trouble, Version};
-use super::rules::{Identity, Key, Merging};
+use super::part::{Part, Trouble, Version, each};
+use super::rules::{Back, Identity, Key, Merging};
 use crate::{Cancel, Failure};
 
 /// From how many keys on the datasets are asked at once, each on a thread of its own.
@@ -49,7 +49,10 @@ impl Reach<'_> {
             let mut fresh = Vec::new();
             for (part, known) in self.parts.iter().zip(&mut known) {
                 let nodes = part.nodes[*known..].iter();
-                let versions = nodes.flat_map(|node| [&node.before, &node.now]);
+                let before = self.merging.lost != Some(Back::Before);
+                let versions = nodes.flat_map(move |node| {
+                    [node.before.as_ref().filter(|_| before), node.now.as_ref()]
+                });
                 for key in versions.flatten().flat_map(|version| &version.keys) {
                     if looked_up.insert(*key) {
                         fresh.push(*key);
@@ -64,6 +67,9 @@ impl Reach<'_> {
                 return Err(Trouble::Stopped);
             }
             self.seek(&fresh, indexed)?;
+            if self.merging.lost == Some(Back::Further) {
+                return Ok(());
+            }
         }
     }
 
@@ -73,16 +79,7 @@ impl Reach<'_> {
             let mut parts = self.parts.iter_mut().enumerate();
             return parts.try_for_each(|(at, part)| part.seek(merging, at, keys, indexed));
         }
-        std::thread::scope(|scope| {
-            let parts = self.parts.iter_mut().enumerate();
-            let tasks: Vec<_> = parts
-                .map(|(at, part)| scope.spawn(move || part.seek(merging, at, keys, indexed)))
-                .collect();
-            tasks.into_iter().try_for_each(|task| {
-                task.join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-        })
+        each(self.parts, |at, part| part.seek(merging, at, keys, indexed)).map(drop)
     }
 
     /// What belongs together in one of the views, each ordered by dataset and `_id`.

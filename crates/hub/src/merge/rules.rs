@@ -31,6 +31,20 @@ pub(crate) struct Merging {
     pub(crate) max_merged: usize,
     /// What `$ids` are qualified with; `None` where there are no namespaces.
     pub(crate) namespace: Option<Str>,
+    /// A step back that a test took away.
+    pub(crate) lost: Option<Back>,
+}
+
+/// What an incremental run goes back over from a change.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Back {
+    /// From what an entity was before to whom it was the same as.
+    Before,
+    /// From those to others, and so on.
+    Further,
+    /// From an `_id` that was given out and means nothing any more to its deletion.
+    Given,
 }
 
 /// An expression over one dataset.
@@ -108,6 +122,7 @@ impl Merging {
             namespace: options
                 .namespaced_identifiers
                 .then(|| options.identity().into()),
+            lost: None,
         })
     }
 

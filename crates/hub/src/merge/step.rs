@@ -5,47 +5,57 @@
 
 use std::collections::HashSet;
 
-use tahini_entity::{Batch, Meta};
+use tahini_entity::encoding::EncodeError;
+use tahini_entity::{Batch, Meta, Record};
+use tahini_store::StoreError;
 
 use super::blend::{Blend, gone};
-use super::part::{Node, Part, Trouble};
-use super::reach::{Reach, When};
-use super::rules::Merging;
+use super::part::{Node, Part, Trouble, each};
+use super::reach::{At, Reach, When};
+use super::rules::{Back, Merging};
 use crate::{Cancel, Failure};
 
-/// From so many versions on the datasets are read on threads of their own.
+/// From so many versions on the datasets are read on threads of their own, and from so many
+/// entities on two threads put them together.
 const MANY: u64 = 64;
+
+/// Whether the indexes of all sides answer; they take in first what was committed since.
+///
+/// # Errors
+/// Where a dataset cannot be read.
+pub(super) fn are_indexed(merging: &Merging, parts: &mut [Part]) -> Result<bool, StoreError> {
+    if pending(parts) <= MANY {
+        for (at, part) in parts.iter().enumerate() {
+            if !part.is_indexed(merging, at)? {
+                return Ok(false);
+            }
+        }
+        return Ok(true);
+    }
+    let answers = each(parts, |at, part| part.is_indexed(merging, at))?;
+    Ok(answers.into_iter().all(|answers| answers))
+}
+
+/// How many versions wait.
+fn pending(parts: &[Part]) -> u64 {
+    parts.iter().map(|part| part.head() - part.from).sum()
+}
 
 /// Takes in what changed behind the place, at most `most` versions; whether there is anything.
 ///
 /// # Errors
 /// `Lost` where what was given out cannot be told any more.
 pub(super) fn take(merging: &Merging, parts: &mut [Part], most: usize) -> Result<bool, Trouble> {
-    let pending: u64 = parts.iter().map(|part| part.head() - part.from).sum();
+    let pending = pending(parts);
     if pending > MANY && pending <= most as u64 {
-        return take_side_by_side(merging, parts);
+        let counts = each(parts, |at, part| part.take_changes(merging, at, usize::MAX))?;
+        return Ok(counts.iter().any(|count| *count > 0));
     }
     let mut left = most;
     for (at, part) in parts.iter_mut().enumerate() {
         left -= part.take_changes(merging, at, left)?.min(left);
     }
     Ok(left < most)
-}
-
-/// The same where all of it is taken.
-fn take_side_by_side(merging: &Merging, parts: &mut [Part]) -> Result<bool, Trouble> {
-    std::thread::scope(|scope| {
-        let parts = parts.iter_mut().enumerate();
-        let tasks: Vec<_> = parts
-            .map(|(at, part)| scope.spawn(move || part.take_changes(merging, at, usize::MAX)))
-            .collect();
-        let joined = tasks.into_iter().map(|task| {
-            task.join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        let counts = joined.collect::<Result<Vec<usize>, Trouble>>()?;
-        Ok(counts.iter().any(|count| *count > 0))
-    })
 }
 
 /// Appends what becomes of everything that the changes concern: ids that are no more as deleted,
@@ -75,7 +85,7 @@ pub(super) fn give(
     let mut vanished: Vec<String> = Vec::new();
     for members in &before {
         let id = reach.identity(members);
-        if known.contains(id.as_str()) {
+        if known.contains(id.as_str()) || merging.lost == Some(Back::Given) {
             continue;
         }
         let lives = |node: &Node| node.now.as_ref().is_some_and(|now| !now.deleted);
@@ -108,10 +118,51 @@ pub(super) fn give(
     let mut replaced: Vec<String> = replaced.into_iter().collect();
     replaced.sort_unstable();
     replaced.iter().for_each(|id| gone(id, true, out));
-    for (members, id) in now.iter().zip(&ids) {
-        let records: Vec<_> = members.iter().filter_map(|at| reach.record(*at)).collect();
-        blend.put(id, &records, Meta::default(), out)?;
+    let read: Vec<Read<'_>> = reach
+        .parts
+        .iter()
+        .map(|part| (&*part.nodes, &part.rows))
+        .collect();
+    Ok(put_together(merging, &read, (&now, &ids), blend, out)?)
+}
+
+/// The entities of a dataset, and the rows of their versions.
+type Read<'r> = (&'r [Node], &'r Batch);
+
+/// Appends what becomes of groups of entities, each under its id.
+fn put_together(
+    merging: &Merging,
+    read: &[Read<'_>],
+    (groups, ids): (&[Vec<At>], &[String]),
+    blend: &mut Blend,
+    out: &mut Batch,
+) -> Result<(), EncodeError> {
+    let record = |(part, node): &At| -> Option<Record<'_>> {
+        let (nodes, rows) = read[*part];
+        let now = nodes[*node as usize].now.as_ref()?;
+        Some(rows.get(now.row as usize))
+    };
+    let put = |groups: &[Vec<At>], ids: &[String], blend: &mut Blend, out: &mut Batch| {
+        groups.iter().zip(ids).try_for_each(|(members, id)| {
+            let records: Vec<_> = members.iter().filter_map(record).collect();
+            blend.put(id, &records, Meta::default(), out)
+        })
+    };
+    if (groups.len() as u64) < MANY {
+        return put(groups, ids, blend, out);
     }
+    let half = groups.len() / 2;
+    let (groups, ids) = (groups.split_at(half), ids.split_at(half));
+    let rest = std::thread::scope(|scope| {
+        let rest = scope.spawn(|| {
+            let mut rest = Batch::new();
+            put(groups.1, ids.1, &mut Blend::new(merging), &mut rest).map(|()| rest)
+        });
+        put(groups.0, ids.0, blend, out)?;
+        rest.join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    out.push_all(&rest);
     Ok(())
 }
 

@@ -1,11 +1,14 @@
 //! Everything at once: which entities are the same is found over numbers, and what becomes of them
-//! is read a part at a time, so that memory holds 24 bytes a key, 12 an entity, and one window.
+//! is read a part at a time, so that memory holds 24 bytes a key, 12 an entity, one window, and a
+//! piece of what it becomes.
+
+use std::ops::Range;
 
 use tahini_entity::{Batch, Meta, json};
 use tahini_store::{Seq, StoreError, View};
 
 use super::blend::Blend;
-use super::part::{Part, SCAN, seq_of};
+use super::part::{Part, SCAN, each, seq_of};
 use super::reach::{identity, too_many};
 use super::rules::{Identity, Key, Merging};
 use crate::{Cancel, Failure};
@@ -14,8 +17,14 @@ const LATEST: View = View {
     history: false,
     deleted: true,
 };
-/// Encoded bytes of entities that are read together.
-const WINDOW_BYTES: usize = 64 << 20;
+/// Bytes of entities that are read together.
+const WINDOW_BYTES: usize = 96 << 20;
+/// What a row takes beside its content.
+const ROW_BYTES: usize = 176;
+/// Entities may be a little longer in some places than they are on average.
+const SPARE_BYTES: usize = 16;
+/// Groups that are put together at a time.
+const PIECE: usize = 8_192;
 /// From every so many entities on, a dataset can be read.
 const MARK: usize = 1_024;
 /// The group of an entity that is the same as nobody.
@@ -50,10 +59,11 @@ pub(super) struct Whole {
     /// How many entities each group has.
     sizes: Vec<u32>,
     entity_bytes: usize,
-    /// Groups that were given out.
-    given: usize,
-    /// What is read and not given out yet.
-    window: Vec<Batch>,
+    /// Groups of which the entities were read.
+    read: usize,
+    window: Window,
+    /// What was put together and is not given out yet, and the place in it.
+    piece: Vec<Batch>,
     place: (usize, usize),
     /// Then those that are alone: the dataset, and where to go on.
     alone: (usize, Option<Seq>, usize),
@@ -69,17 +79,7 @@ impl Whole {
         parts: &mut [Part],
         cancel: &Cancel,
     ) -> Result<Whole, Failure> {
-        let surveys = std::thread::scope(|scope| {
-            let parts = parts.iter_mut().enumerate();
-            let tasks: Vec<_> = parts
-                .map(|(at, part)| scope.spawn(move || survey(merging, part, at, cancel)))
-                .collect();
-            let joined = tasks.into_iter().map(|task| {
-                task.join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
-            joined.collect::<Result<Vec<Survey>, StoreError>>()
-        })?;
+        let surveys = each(parts, |at, part| survey(merging, part, at, cancel))?;
         cancel.check()?;
         let (mut starts, mut marks, mut held) = (vec![0], Vec::new(), Vec::new());
         let (mut count, mut bytes) = (0, 0);
@@ -112,7 +112,7 @@ impl Whole {
             }
         }
         let mut whole = Whole::empty(starts, marks);
-        whole.entity_bytes = bytes / count.max(1) + 64;
+        whole.entity_bytes = bytes / count.max(1) + ROW_BYTES;
         whole.number_groups(leads);
         let biggest = whole.sizes.iter().max().copied().unwrap_or_default();
         if biggest as usize > merging.max_merged {
@@ -134,8 +134,9 @@ impl Whole {
             groups: Vec::new(),
             sizes: Vec::new(),
             entity_bytes: 0,
-            given: 0,
-            window: Vec::new(),
+            read: 0,
+            window: Window::default(),
+            piece: Vec::new(),
             place: (0, 0),
             alone: (0, None, 0),
         }
@@ -175,7 +176,7 @@ impl Whole {
         out: &mut Batch,
     ) -> Result<bool, Failure> {
         loop {
-            while let Some(batch) = self.window.get(self.place.0) {
+            while let Some(batch) = self.piece.get(self.place.0) {
                 let end = (self.place.1 + limit - out.len()).min(batch.len());
                 (self.place.1..end).for_each(|at| out.push(batch.get(at)));
                 self.place.1 = end;
@@ -186,67 +187,37 @@ impl Whole {
                     return Ok(true);
                 }
             }
-            if self.given == self.sizes.len() {
-                break;
+            self.place = (0, 0);
+            if self.window.is_over() {
+                if self.read == self.sizes.len() {
+                    break;
+                }
+                self.next_window(parts)?;
             }
-            self.next_window(merging, parts)?;
+            // What was given out goes before there is more.
+            self.piece.clear();
+            self.piece = self.window.next_piece(merging)?;
         }
+        self.piece = Vec::new();
+        self.window = Window::default();
         self.give_alone(merging, parts, blend, limit, out)
     }
 
-    /// Reads the entities of the next groups and puts them together.
-    fn next_window(&mut self, merging: &Merging, parts: &mut [Part]) -> Result<(), Failure> {
-        let first = self.given;
+    /// Reads the entities of the next groups.
+    fn next_window(&mut self, parts: &mut [Part]) -> Result<(), Failure> {
+        let first = self.read;
         let (mut last, mut members) = (first, 0);
         while last < self.sizes.len() && members * self.entity_bytes < WINDOW_BYTES {
             members += self.sizes[last] as usize;
             last += 1;
         }
-        self.given = last;
-        self.place = (0, 0);
-        self.window.clear();
+        self.read = last;
+        // The one before goes first.
+        self.window = Window::default();
         let groups = first as u32..last as u32;
         let own = &*self;
-        let read = std::thread::scope(|scope| {
-            let parts = parts.iter_mut().enumerate();
-            let mut found = Vec::new();
-            let tasks: Vec<_> = parts
-                .map(|(at, part)| (part, at, groups.clone()))
-                .map(|(part, at, groups)| scope.spawn(move || own.read(part, at, groups)))
-                .collect();
-            for task in tasks {
-                let read = task.join();
-                found.push(read.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-            }
-            Ok::<_, StoreError>(found)
-        })?;
-        let mut all: Vec<(u32, u32, u32)> = Vec::with_capacity(members);
-        for ((_, groups), part) in read.iter().zip(0u32..) {
-            all.extend(
-                groups
-                    .iter()
-                    .zip(0u32..)
-                    .map(|(group, row)| (*group, part, row)),
-            );
-        }
-        let id = |part: u32, row: u32| read[part as usize].0.get(row as usize).id;
-        all.sort_unstable_by(|one, two| {
-            let place = (one.0, one.1).cmp(&(two.0, two.1));
-            place.then_with(|| id(one.1, one.2).cmp(&id(two.1, two.2)))
-        });
-        let groups: Vec<&[(u32, u32, u32)]> = all.chunk_by(|one, two| one.0 == two.0).collect();
-        let halves = groups.chunks(groups.len().div_ceil(2).max(1));
-        let (merging, read) = (merging, &read);
-        self.window = std::thread::scope(|scope| {
-            let tasks: Vec<_> = halves
-                .map(|groups| scope.spawn(move || put_together(merging, read, groups)))
-                .collect();
-            let joined = tasks.into_iter().map(|task| {
-                task.join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
-            joined.collect::<Result<Vec<Batch>, Failure>>()
-        })?;
+        let read = each(parts, |at, part| own.read(part, at, groups.clone()))?;
+        self.window = Window::of(read, members);
         Ok(())
     }
 
@@ -255,7 +226,7 @@ impl Whole {
         &self,
         from: &mut Part,
         part: usize,
-        wanted: std::ops::Range<u32>,
+        wanted: Range<u32>,
     ) -> Result<(Batch, Vec<u32>), StoreError> {
         let (mut rows, mut of) = (Batch::new(), Vec::new());
         let groups = &self.groups[self.starts[part]..self.starts[part + 1]];
@@ -264,6 +235,11 @@ impl Whole {
             return Ok((rows, of));
         };
         let last = groups.iter().rposition(is_wanted).unwrap_or(first);
+        let count = groups[first..=last].iter().filter(|group| is_wanted(group));
+        let count = count.count();
+        // Memory that grows by doubling would be twice what is needed.
+        rows.reserve_exact(count, count * (self.entity_bytes - ROW_BYTES + SPARE_BYTES));
+        of.reserve_exact(count);
         let mut at = first / MARK * MARK;
         let mut after = self.marks[part][first / MARK].checked_sub(1);
         let mut found = Batch::new();
@@ -294,7 +270,6 @@ impl Whole {
         limit: usize,
         out: &mut Batch,
     ) -> Result<bool, Failure> {
-        self.window = Vec::new();
         let (mut found, mut deleted) = (Batch::new(), Vec::new());
         let (part, after, at) = self.alone;
         let Some(snapshot) = parts.get(part).and_then(|part| part.snapshot.as_deref()) else {
@@ -409,12 +384,69 @@ fn survey(
     Ok(seen)
 }
 
+/// An entity of a group that was read: the group, its dataset, its row there.
+type Member = (u32, u32, u32);
+
+/// Groups whose entities are in memory.
+#[derive(Default)]
+struct Window {
+    /// For each dataset the entities.
+    read: Vec<Batch>,
+    /// All of them, group by group, in the order in which they are put together.
+    members: Vec<Member>,
+    /// How many of them were put together.
+    done: usize,
+}
+
+impl Window {
+    fn of(read: Vec<(Batch, Vec<u32>)>, count: usize) -> Window {
+        let mut window = Window::default();
+        window.members.reserve_exact(count);
+        for ((rows, groups), part) in read.into_iter().zip(0u32..) {
+            let members = groups.iter().zip(0u32..);
+            let members = members.map(|(group, row)| (*group, part, row));
+            window.members.extend(members);
+            window.read.push(rows);
+        }
+        let read = &window.read;
+        let id = |part: u32, row: u32| read[part as usize].get(row as usize).id;
+        window.members.sort_unstable_by(|one, two| {
+            let place = (one.0, one.1).cmp(&(two.0, two.1));
+            place.then_with(|| id(one.1, one.2).cmp(&id(two.1, two.2)))
+        });
+        window
+    }
+
+    fn is_over(&self) -> bool {
+        self.done == self.members.len()
+    }
+
+    /// Puts the next groups together, on two threads.
+    fn next_piece(&mut self, merging: &Merging) -> Result<Vec<Batch>, Failure> {
+        let left = &self.members[self.done..];
+        let groups: Vec<&[Member]> = left
+            .chunk_by(|one, two| one.0 == two.0)
+            .take(PIECE)
+            .collect();
+        let halves = groups.chunks(groups.len().div_ceil(2).max(1));
+        let read = &self.read;
+        let piece = std::thread::scope(|scope| {
+            let tasks: Vec<_> = halves
+                .map(|groups| scope.spawn(move || put_together(merging, read, groups)))
+                .collect();
+            let joined = tasks.into_iter().map(|task| {
+                task.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            joined.collect::<Result<Vec<Batch>, Failure>>()
+        })?;
+        self.done += groups.iter().map(|group| group.len()).sum::<usize>();
+        Ok(piece)
+    }
+}
+
 /// Puts groups together whose members were read.
-fn put_together(
-    merging: &Merging,
-    read: &[(Batch, Vec<u32>)],
-    groups: &[&[(u32, u32, u32)]],
-) -> Result<Batch, Failure> {
+fn put_together(merging: &Merging, read: &[Batch], groups: &[&[Member]]) -> Result<Batch, Failure> {
     let (mut blend, mut out) = (Blend::new(merging), Batch::new());
     let mut members = Vec::new();
     for group in groups {
@@ -422,7 +454,7 @@ fn put_together(
         members.extend(
             group
                 .iter()
-                .map(|(_, part, row)| read[*part as usize].0.get(*row as usize)),
+                .map(|(_, part, row)| read[*part as usize].get(*row as usize)),
         );
         let ids = group.iter().zip(&members);
         let ids = ids.map(|((_, part, _), record)| (*part as usize, record.id.unwrap_or_default()));

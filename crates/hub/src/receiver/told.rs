@@ -63,7 +63,7 @@ impl<'a> Telling<'a> {
             }
             Err(error) => summary.failure = Some(failure_of(error)),
         }
-        run.end(&summary, None, &[])
+        run.end(&summary, None)
     }
 }
 

@@ -119,7 +119,7 @@ fn trip(hub: &Hub, pipe: &Pipe, dataset: &dyn Dataset, why: Failure, held: u64) 
             failure: Some(why.clone()),
             ..Summary::default()
         };
-        run.end(&summary, None, &[])
+        run.end(&summary, None)
     });
     // Without the record it is rolled back by the next request, which trips again.
     told.err().unwrap_or(why)

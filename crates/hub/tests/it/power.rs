@@ -16,7 +16,7 @@ use crate::lying_disk::{Loss, LyingDisk, Trouble};
 use crate::world::World;
 
 const ROUNDS: i64 = 4;
-const PIPES: [&str; 3] = ["read", "copy", "push"];
+const PIPES: [&str; 4] = ["read", "copy", "push", "golden"];
 
 pub fn files(root: &Path, disk: &LyingDisk) -> Files {
     let options = Options {
@@ -29,8 +29,8 @@ pub fn files(root: &Path, disk: &LyingDisk) -> Files {
     Files::open(root, options).unwrap()
 }
 
-/// A pipe that reads from outside, one between datasets, one that pushes to the outside, and two
-/// that are posted to.
+/// A pipe that reads from outside, one between datasets, one that pushes to the outside, two that
+/// are posted to, and one that merges what was posted.
 fn set_up(world: &mut World) {
     let since = |chronological: bool| {
         json!({"type": "scripted", "supports_since": true, "is_since_comparable": true,
@@ -53,6 +53,11 @@ fn set_up(world: &mut World) {
         "metadata": {"durable": true}}),
     );
     world.pipe(json!({"_id": "soon", "source": {"type": "http_endpoint"}}));
+    world.pipe(
+        json!({"_id": "golden", "source": {"type": "merge", "version": 2,
+        "datasets": ["durable d", "soon s"], "equality_sets": [["d._id", "s._id"]],
+        "identity": "first", "strategy": "compact"}}),
+    );
 }
 
 /// What the source has in a round: new entities, and changes of older ones, in the order of
@@ -115,6 +120,17 @@ fn latest(world: &World, dataset: &str) -> BTreeMap<String, i64> {
     pairs.collect()
 }
 
+/// The values of a merged entity: it has two between the posts to the one and the other dataset.
+fn merged(world: &World, id: &str) -> Vec<i64> {
+    let versions = world.versions("golden", false, Fields::CONTENT);
+    let found = versions.into_iter().find(|entity| entity["_id"] == id);
+    match found.map(|entity| entity["v"].clone()) {
+        Some(Json::Array(values)) => values.iter().filter_map(Json::as_i64).collect(),
+        Some(one) => one.as_i64().into_iter().collect(),
+        None => Vec::new(),
+    }
+}
+
 /// What must be there whenever the power went.
 fn check_what_is_left(world: &World, told: &Told, context: &str) {
     let posted = latest(world, "durable");
@@ -163,6 +179,15 @@ fn check_what_is_left(world: &World, told: &Told, context: &str) {
             );
         }
     }
+    // What was posted before a run that succeeded is in what it merged.
+    for id in told.posted.keys() {
+        let found = merged(world, id);
+        assert!(
+            found.iter().max() >= Some(&(told.rounds - 1)) || told.rounds == 0,
+            "{context}: {id} is {found:?} after {} rounds",
+            told.rounds
+        );
+    }
     let last = told.rounds * 7 - 1;
     let offset = world.offset("read").as_i64().unwrap_or(-1);
     assert!(
@@ -184,7 +209,7 @@ fn check_the_end(world: &World, context: &str) {
     for id in expected.keys() {
         assert!(given.contains(id), "{context}: {id} never left");
     }
-    for dataset in ["durable", "soon"] {
+    for dataset in ["durable", "soon", "golden"] {
         let found = latest(world, dataset);
         assert_eq!(found.len(), 3, "{context}");
         assert!(

@@ -143,6 +143,48 @@ fn a_post_is_one_commit_that_is_durable_before_the_answer() {
 }
 
 #[test]
+fn posts_are_merged_with_one_wait_for_each_dataset() {
+    let (store, mut world) = watched();
+    let datasets = ["hr", "crm", "erp"];
+    for id in datasets {
+        // Types that are seen for the first time are saved by themselves.
+        world.pipe(json!({
+            "_id": id, "source": {"type": "http_endpoint"}, "metadata": {"durable": true},
+            "infer_pipe_entity_types": false,
+        }));
+    }
+    world.pipe(json!({"_id": "golden", "source": {
+        "type": "merge", "version": 2, "datasets": ["hr h", "crm c", "erp e"],
+        "equality_sets": [["h.key", "c.key", "e.key"]], "identity": "first",
+    }}));
+    for round in 0..3 {
+        store.take();
+        for id in datasets {
+            let body = json!([{"_id": id, "key": 1, "round": round}]);
+            let live = world.live_pipe(id);
+            let push = Push::default();
+            receive(world.hub(), &live, &push, body.to_string().as_bytes()).unwrap();
+        }
+        let summary = world.succeed("golden");
+        assert!(summary.changed > 0);
+        if round == 0 {
+            // A full run tracks deletions, and marks that it is one.
+            continue;
+        }
+        let steps = store.take();
+        let waited = steps.iter().filter(|step| step.what == What::Durable);
+        let waited: Vec<&str> = waited.map(|step| step.dataset.as_str()).collect();
+        assert_eq!(waited, ["hr", "crm", "erp", "golden"], "{steps:#?}");
+        // The log tells of the run all the same, and whoever reads it sees that.
+        let log = "system:pump_execution:golden";
+        let told = steps.iter().filter(|step| step.dataset == log);
+        let told: Vec<String> = told.map(|step| step.ids.concat()).collect();
+        assert_eq!(told, ["pump-started", "pump-completed"]);
+        assert_eq!(world.log_kinds("golden").len(), 2 * (round + 1));
+    }
+}
+
+#[test]
 fn a_post_waits_for_the_disk_where_the_pipe_wants_that() {
     for (source, metadata, waits) in [
         (json!({}), json!({"durable": true}), true),

@@ -12,8 +12,6 @@ const IDLE: Duration = Duration::from_secs(1);
 /// How long one that is never quiet goes without: what the index lacks is read again after a crash,
 /// and whoever commits waits while it is written.
 const LONGEST: Duration = Duration::from_secs(10);
-/// A busy dataset's declared indexes are brought up to its log when they miss more versions.
-const BEHIND: u64 = 16_384;
 
 /// The thread's handle; dropping it ends the thread.
 pub(crate) struct Committer {
@@ -125,7 +123,7 @@ fn run(queue: &Queue) {
         for (key, dataset) in written {
             if let Some(open) = dataset.upgrade() {
                 open.sync();
-                open.index_on(BEHIND);
+                open.index_on(false);
                 let now = Instant::now();
                 let since = restless.get(&key).map_or(now, |known| known.since);
                 let last = now;
@@ -145,7 +143,7 @@ fn run(queue: &Queue) {
             }
             if let Some(open) = known.dataset.upgrade() {
                 open.rest();
-                open.index_on(0);
+                open.index_on(true);
             }
             false
         });

@@ -130,7 +130,7 @@ impl Dataset for FileDataset {
             .0
             .keyed
             .rebuild(&FileSnapshot::take(&self.0, false)?, number)?;
-        self.0.indexer.push(&self.0);
+        self.0.indexer.push(&self.0, true);
         Ok(found)
     }
 }
@@ -444,14 +444,16 @@ impl OpenDataset {
         let defs = declared.get(&self.name).map_or(&[][..], Vec::as_slice);
         if !defs.is_empty() || self.keyed.concerns() {
             self.keyed.declare(defs);
-            self.indexer.push(self);
+            self.indexer.push(self, true);
         }
     }
 
-    /// Has declared indexes brought up to the log, where they miss more than `most` versions.
-    pub fn index_on(self: &Arc<OpenDataset>, most: u64) {
-        if self.keyed.behind(self.durable.visible().head.next) > most {
-            self.indexer.push(self);
+    /// Has declared indexes brought up to what is durable of the log, so that whoever asks them next
+    /// has little to wait for; where it has gone `quiet`, they are written as well.
+    pub fn index_on(self: &Arc<OpenDataset>, quiet: bool) {
+        let behind = self.keyed.behind(self.durable.visible().head.next) > 0;
+        if behind || quiet && self.keyed.is_worth_writing() {
+            self.indexer.push(self, quiet);
         }
     }
 

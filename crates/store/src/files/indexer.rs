@@ -21,9 +21,12 @@ pub(crate) struct Queue {
 
 #[derive(Default)]
 struct State {
-    waiting: HashMap<usize, Weak<OpenDataset>>,
+    waiting: HashMap<usize, Waiting>,
     ended: bool,
 }
+
+/// A dataset, and whether it has gone quiet, so that what is in memory is to be written.
+type Waiting = (Weak<OpenDataset>, bool);
 
 impl Indexer {
     pub fn start() -> std::io::Result<Indexer> {
@@ -58,12 +61,15 @@ impl Drop for Indexer {
 }
 
 impl Queue {
-    /// Has the indexes of `dataset` brought up to its log.
-    pub fn push(&self, dataset: &Arc<OpenDataset>) {
+    /// Has the indexes of `dataset` brought up to its log; written, too, where it is `quiet` and
+    /// that is worth it.
+    pub fn push(&self, dataset: &Arc<OpenDataset>, quiet: bool) {
         let mut state = self.lock();
         if !state.ended {
             let key = Arc::as_ptr(dataset) as usize;
-            state.waiting.insert(key, Arc::downgrade(dataset));
+            let waiting = state.waiting.entry(key);
+            let waiting = waiting.or_insert_with(|| (Arc::downgrade(dataset), false));
+            waiting.1 |= quiet;
             self.changed.notify_one();
         }
     }
@@ -77,7 +83,7 @@ impl Queue {
     }
 
     /// Waits for datasets; `None` when the thread has to end.
-    fn take(&self) -> Option<HashMap<usize, Weak<OpenDataset>>> {
+    fn take(&self) -> Option<HashMap<usize, Waiting>> {
         let idle = |state: &mut State| state.waiting.is_empty() && !state.ended;
         let state = self.changed.wait_while(self.lock(), idle);
         let mut state = state.unwrap_or_else(PoisonError::into_inner);
@@ -88,9 +94,11 @@ impl Queue {
 fn run(queue: &Queue) {
     while let Some(waiting) = queue.take() {
         // One step of each in turn, so that a large one keeps nobody waiting.
-        let mut busy: Vec<Weak<OpenDataset>> = waiting.into_values().collect();
+        let mut busy: Vec<Waiting> = waiting.into_values().collect();
         while !busy.is_empty() && !queue.ended() {
-            busy.retain(|dataset| dataset.upgrade().is_some_and(|open| step(&open)));
+            busy.retain(|(dataset, quiet)| {
+                dataset.upgrade().is_some_and(|open| step(&open, *quiet))
+            });
             let more = std::mem::take(&mut queue.lock().waiting);
             busy.extend(more.into_values());
         }
@@ -98,7 +106,7 @@ fn run(queue: &Queue) {
 }
 
 /// Whether there is more to do. What fails is met again by whoever asks the index.
-fn step(open: &Arc<OpenDataset>) -> bool {
-    let step = catch_unwind(AssertUnwindSafe(|| open.keyed.advance(open)));
+fn step(open: &Arc<OpenDataset>, quiet: bool) -> bool {
+    let step = catch_unwind(AssertUnwindSafe(|| open.keyed.advance(open, quiet)));
     matches!(step, Ok(Ok(true)))
 }

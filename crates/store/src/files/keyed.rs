@@ -60,6 +60,8 @@ struct Known {
     saved: Saved,
     /// The versions before this sequence are on disk.
     base: Seq,
+    /// What was noted of it when they were written.
+    noted: Saved,
 }
 
 /// What only the one at work touches.
@@ -103,6 +105,11 @@ impl Keyed {
         let state = self.read();
         let read = state.known.iter().map(|known| known.saved.next).min();
         read.map_or(0, |read| next.saturating_sub(read))
+    }
+
+    /// Whether so much is in memory only that a dataset that has gone quiet writes it.
+    pub fn is_worth_writing(&self) -> bool {
+        self.read().fresh.len() >= self.limits.idle.max(1)
     }
 
     /// Bytes on disk.

@@ -71,15 +71,28 @@ impl FileSnapshot {
     pub fn take(dataset: &Arc<OpenDataset>, uncommitted: bool) -> Result<FileSnapshot, StoreError> {
         dataset.check_present()?;
         dataset.durable.reach_all()?;
+        Ok(FileSnapshot::standing(dataset, uncommitted))
+    }
+
+    /// Takes a view of what is durable already: nothing is synced for its sake.
+    ///
+    /// # Errors
+    /// When the dataset was removed.
+    pub fn durable(dataset: &Arc<OpenDataset>) -> Result<FileSnapshot, StoreError> {
+        dataset.check_present()?;
+        Ok(FileSnapshot::standing(dataset, false))
+    }
+
+    fn standing(dataset: &Arc<OpenDataset>, uncommitted: bool) -> FileSnapshot {
         let _whole = reading(dataset);
         // The segments after the view: from now on no compaction takes what the view needs.
         let view = dataset.durable.enter(uncommitted);
-        Ok(FileSnapshot {
+        FileSnapshot {
             dataset: Arc::clone(dataset),
             cuts: (uncommitted && view.head.holds).then(|| dataset.cuts.load(Ordering::Acquire)),
             view,
             segments: dataset.all_segments(),
-        })
+        }
     }
 
     /// Keeps what is held back from being taken out of the log during one call.

@@ -28,6 +28,8 @@ const EVERY: View = View {
 /// While an index is built, so many times as many rows are gathered: the more of them are sorted at
 /// a time, the less of the tree is written again and again.
 const BUILDING: usize = 8;
+/// In so many parts rows are written that have reached the limit.
+const PARTS: usize = 4;
 /// Rows that are removed in one transaction.
 const REMOVED_AT_ONCE: usize = 50_000;
 /// Rows that are looked at in one transaction.
@@ -54,19 +56,22 @@ impl Keyed {
             if !saved.ready && snapshot.next() - saved.next > SOON {
                 return Ok(false);
             }
-            self.step(&mut work, snapshot)?;
+            // Not for one that is being built: that takes long.
+            self.step(&mut work, snapshot, Some(fingerprint))?;
         }
     }
 
-    /// Does the next part of what is to be done; `false` when nothing is.
+    /// Does the next part of what is to be done; `false` when nothing is. Of a `quiet` dataset what
+    /// is in memory only is written, too, where that is worth it.
     ///
     /// # Errors
     /// When the dataset or the disk refuses; the next call tries again.
-    pub fn advance(&self, dataset: &Arc<OpenDataset>) -> Result<bool, StoreError> {
-        let snapshot = FileSnapshot::take(dataset, false)?;
+    pub fn advance(&self, dataset: &Arc<OpenDataset>, quiet: bool) -> Result<bool, StoreError> {
+        // Posts that share a sync later are not synced for the sake of an index.
+        let snapshot = FileSnapshot::durable(dataset)?;
         let mut work = self.work();
         self.adopt(&mut work, &snapshot)?;
-        match self.do_one(&mut work, &snapshot) {
+        match self.do_one(&mut work, &snapshot, quiet) {
             Err(StoreError::Index { .. }) if !self.index.is_retired() => {
                 self.begin_anew(&mut work)?;
                 Ok(true)
@@ -75,7 +80,12 @@ impl Keyed {
         }
     }
 
-    fn do_one(&self, work: &mut Work, snapshot: &FileSnapshot) -> Result<bool, StoreError> {
+    fn do_one(
+        &self,
+        work: &mut Work,
+        snapshot: &FileSnapshot,
+        quiet: bool,
+    ) -> Result<bool, StoreError> {
         if let Some(number) = work.dropped.first().copied() {
             let of_it = |row: &[u8]| Row::number(row) == Some(number);
             if self.remove_rows(of_it, number, &None)?.is_none() {
@@ -84,10 +94,10 @@ impl Keyed {
             }
             return Ok(true);
         }
-        if self.step(work, snapshot)? {
+        if self.step(work, snapshot, None)? {
             return Ok(true);
         }
-        if self.read().fresh.len() >= self.limits.idle.max(1) || work.unnoted {
+        if quiet && (self.is_worth_writing() || work.unnoted) {
             self.flush(work, snapshot)?;
             // Building leaves half-empty pages; one that has hardly grown since is left alone.
             self.index.condense(false)?;
@@ -99,7 +109,7 @@ impl Keyed {
     /// Writes what is worth it and notes the file's sum; called when the dataset is closed.
     pub fn close(&self, dataset: &Arc<OpenDataset>) -> Result<(), StoreError> {
         let mut work = self.work();
-        if work.loaded && (self.read().fresh.len() >= self.limits.idle.max(1) || work.unnoted) {
+        if work.loaded && (self.is_worth_writing() || work.unnoted) {
             self.flush(&mut work, &FileSnapshot::take(dataset, false)?)?;
         }
         self.index.close_summed();
@@ -208,6 +218,7 @@ impl Keyed {
             },
             saved,
             base: saved.next,
+            noted: saved,
         });
         self.write().known = known.collect();
     }
@@ -249,12 +260,19 @@ impl Keyed {
         Ok(true)
     }
 
-    /// Takes in the next versions for the indexes that are furthest behind; `false` when all of
-    /// them know what the view knows.
-    fn step(&self, work: &mut Work, snapshot: &FileSnapshot) -> Result<bool, StoreError> {
+    /// Takes in the next versions for the indexes that are furthest behind, or for `only` one and
+    /// those that are as far; `false` when all of them know what the view knows.
+    fn step(
+        &self,
+        work: &mut Work,
+        snapshot: &FileSnapshot,
+        only: Option<&str>,
+    ) -> Result<bool, StoreError> {
         let head = snapshot.head().next;
         let known = self.read().known.clone();
-        let from = known.iter().map(|known| known.saved.next).min();
+        let wanted = |known: &&Known| only.is_none_or(|only| known.def.fingerprint == only);
+        let from = known.iter().filter(wanted);
+        let from = from.map(|known| known.saved.next).min();
         let Some(from) = from.filter(|from| *from < head) else {
             self.mark_ready(head);
             return Ok(false);
@@ -324,25 +342,39 @@ impl Keyed {
             if state.known.is_empty() {
                 return Ok(());
             }
-            let notes = Notes {
+            let notes = |saved: fn(&Known) -> (String, Saved)| Notes {
                 generation: snapshot.head().generation,
                 fresh: work.fresh,
-                saved: state.known.iter().map(Known::note).collect(),
+                saved: state.known.iter().map(saved).collect(),
                 dropped: work.dropped.clone(),
             };
             let mut gone = Vec::new();
             work.gone
                 .serialize_into(&mut gone)
                 .expect("a vector takes every write");
-            self.index.update(&mut |tables, txn| {
-                for (row, left) in &state.fresh {
-                    let row = row.bytes();
-                    let left = tables.seal.close_mark(&row, *left);
-                    tables.keys.put(txn, &row, &left)?;
+            let (before, after) = (notes(Known::noted).encode(), notes(Known::note).encode());
+            let rows: Vec<(&Row, &bool)> = state.fresh.iter().collect();
+            // Every page that changes is in memory until its transaction ends. Rows are in order,
+            // so that each part of them changes pages of its own.
+            let mut parts = rows.chunks((self.limits.keys / PARTS).max(1)).peekable();
+            loop {
+                let part = parts.next().unwrap_or_default();
+                let last = parts.peek().is_none();
+                let written = self.index.update(&mut |tables, txn| {
+                    for (row, left) in part {
+                        let row = row.bytes();
+                        let left = tables.seal.close_mark(&row, **left);
+                        tables.keys.put(txn, &row, &left)?;
+                    }
+                    tables.put_closed(txn, tables.meta, GONE, gone.clone())?;
+                    // What is cut off here is taken in again.
+                    let notes = if last { &after } else { &before };
+                    tables.put_closed(txn, tables.meta, NOTES, notes.clone())
+                });
+                if last || written.is_err() {
+                    break written;
                 }
-                tables.put_closed(txn, tables.meta, GONE, gone.clone())?;
-                tables.put_closed(txn, tables.meta, NOTES, notes.encode())
-            })
+            }
         };
         match written {
             Ok(()) => {}
@@ -355,6 +387,7 @@ impl Keyed {
         state.fresh.clear();
         for known in &mut state.known {
             known.base = known.saved.next;
+            known.noted = known.saved;
         }
         work.unnoted = false;
         Ok(())
@@ -481,13 +514,15 @@ impl Work {
     fn anew(&mut self, def: IndexDef) -> Known {
         self.fresh += 1;
         self.unnoted = true;
+        let saved = Saved {
+            number: self.fresh,
+            ..Saved::default()
+        };
         Known {
             def,
-            saved: Saved {
-                number: self.fresh,
-                ..Saved::default()
-            },
+            saved,
             base: 0,
+            noted: saved,
         }
     }
 }
@@ -519,6 +554,15 @@ impl State {
 impl Known {
     fn note(&self) -> (String, Saved) {
         (self.def.fingerprint.clone(), self.saved)
+    }
+
+    /// What is noted already, without the rows that are in memory only.
+    fn noted(&self) -> (String, Saved) {
+        let saved = Saved {
+            gone_until: self.saved.gone_until,
+            ..self.noted
+        };
+        (self.def.fingerprint.clone(), saved)
     }
 
     fn keys(&self, version: Record<'_>) -> Vec<u128> {
