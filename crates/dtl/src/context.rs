@@ -15,6 +15,29 @@ pub struct Joined {
     pub rows: u64,
     /// The most entities that were found for one source entity.
     pub most: u64,
+    /// The most bytes of memory that those of one source entity took; counted where there is a
+    /// limit for it.
+    pub most_bytes: u64,
+}
+
+impl Joined {
+    /// The same with what was found elsewhere.
+    pub fn with(self, other: Joined) -> Joined {
+        Joined {
+            rows: self.rows + other.rows,
+            most: self.most.max(other.most),
+            most_bytes: self.most_bytes.max(other.most_bytes),
+        }
+    }
+}
+
+/// How much may be joined with one source entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MostJoined {
+    /// Entities.
+    pub entities: u64,
+    /// Bytes of memory that these take.
+    pub bytes: u64,
 }
 
 /// Everything that an evaluation needs and cannot know by itself.
@@ -33,9 +56,9 @@ pub struct Context<'a> {
     pub stopped: Option<&'a dyn Fn() -> bool>,
     /// Where joins are counted, if anybody wants to know.
     pub joined: Option<&'a Cell<Joined>>,
-    /// How many entities may be joined with one of the source; more are an error. `None` sets no
-    /// limit beside that of rows.
-    pub most_joined: Option<u64>,
+    /// How much may be joined with one entity of the source; more is an error. `None` sets no limit
+    /// beside that of rows.
+    pub most_joined: Option<MostJoined>,
     /// Where a traced program notes its steps.
     pub(crate) trace: Option<&'a RefCell<Trace>>,
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tahini_entity::json::Raw;
 use tahini_entity::{Dict, Shape, Value};
 
-use crate::context::Context;
+use crate::context::{Context, Joined};
 use crate::count::STEPS_BETWEEN_LOOKS;
 use crate::error::EvalClass;
 use crate::expr::{Cost, EagerFn, Expr, ItemResult};
@@ -102,7 +102,7 @@ pub(crate) struct Machine<'m> {
     pub(crate) work: usize,
     pub(crate) depth: u32,
     /// The rows and entities that were joined with the source entity at work.
-    pub(crate) joined: (u64, u64),
+    pub(crate) joined: Joined,
 }
 
 impl<'m> Machine<'m> {
@@ -121,14 +121,14 @@ impl<'m> Machine<'m> {
             pause: STEPS_BETWEEN_LOOKS,
             work: 0,
             depth: 0,
-            joined: (0, 0),
+            joined: Joined::default(),
         }
     }
 
     /// Starts the next source entity with full budgets.
     pub(crate) fn begin(&mut self) {
         self.created.clear();
-        self.joined = (0, 0);
+        self.joined = Joined::default();
         self.memo.begin();
         if let Some(trace) = self.context.trace {
             trace.borrow_mut().clear();

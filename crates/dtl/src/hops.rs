@@ -8,6 +8,7 @@ use crate::limits::{Limit, MAX_HOPS_ROWS};
 use crate::memo::{Found, Key};
 use crate::scope::{Frame, Source, Target};
 use crate::values::{self, Items, Seen};
+use crate::weight;
 
 /// A compiled `hops`: one or more specs, the output of one being the input of the next.
 pub(crate) struct Hops {
@@ -168,16 +169,7 @@ impl Machine<'_> {
         for step in &spec.steps {
             rows = self.bind(step, rows, env)?;
         }
-        let found = rows.len() as u64;
-        self.joined.0 += found;
-        self.joined.1 += found * spec.steps.len() as u64;
-        if let Some(most) = self
-            .context
-            .most_joined
-            .filter(|most| self.joined.1 > *most)
-        {
-            return Err(Limit("entities joined with one (`enable_hops_thresholds`)", most).into());
-        }
+        self.count_joined(spec, &rows)?;
         let mut output = Items::new();
         for row in &rows {
             match &spec.returns {
@@ -196,6 +188,32 @@ impl Machine<'_> {
             }
         }
         Ok(output)
+    }
+
+    /// Counts what was joined with the source entity at work.
+    fn count_joined(&mut self, spec: &Spec, rows: &[Vec<Value>]) -> Result<(), Stop> {
+        let found = rows.len() as u64;
+        self.joined.rows += found;
+        self.joined.most += found * spec.steps.len() as u64;
+        let Some(most) = self.context.most_joined else {
+            return Ok(());
+        };
+        if self.joined.most > most.entities {
+            let what = "entities joined with one (`enable_hops_thresholds`)";
+            return Err(Limit(what, most.entities).into());
+        }
+        for row in rows {
+            for step in &spec.steps {
+                let left = most.bytes.saturating_sub(self.joined.most_bytes) as usize;
+                let bytes = weight::whole(&row[step.alias], left.saturating_add(1));
+                self.joined.most_bytes += bytes as u64;
+                if self.joined.most_bytes > most.bytes {
+                    let what = "bytes of entities joined with one (`enable_hops_thresholds`)";
+                    return Err(Limit(what, most.bytes).into());
+                }
+            }
+        }
+        Ok(())
     }
 
     fn bind(&mut self, step: &Step, rows: Rows, env: Env<'_>) -> Result<Rows, Stop> {

@@ -43,7 +43,7 @@ mod weight;
 
 pub use analysis::{Cause, Properties, Why};
 pub use compile::{compile, compile_traced};
-pub use context::{Context, Joined};
+pub use context::{Context, Joined, MostJoined};
 pub use dependencies::{Back, Dependencies, Place, Side, To, Untracked};
 pub use error::{EvalClass, EvalError, JsonPath, Problem, Segment, Severity};
 pub use explain::{steps_json, steps_text};

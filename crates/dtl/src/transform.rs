@@ -70,10 +70,7 @@ impl Program {
                     continue;
                 }
                 if let Some(counted) = machine.context.joined {
-                    let (mut all, (rows, entities)) = (counted.get(), machine.joined);
-                    all.rows += rows;
-                    all.most = all.most.max(entities);
-                    counted.set(all);
+                    counted.set(counted.get().with(machine.joined));
                 }
                 if result.is_err() {
                     first_failure = first_failure.min(at);

@@ -18,7 +18,8 @@ pub trait Backend: Send + Sync {
     fn open(&self, name: &str, create: bool) -> Result<Arc<dyn Dataset>, StoreError>;
     /// Opens `name` if it exists.
     fn find(&self, name: &str) -> Result<Option<Arc<dyn Dataset>>, StoreError>;
-    /// The heads of all datasets, by name.
+    /// The heads of all datasets, by name, with commits that are not durable yet: to be looked at,
+    /// not to be remembered.
     fn list(&self) -> Result<Vec<Head>, StoreError>;
     /// Deletes a dataset and all its versions; a missing one is no error.
     fn remove(&self, name: &str) -> Result<(), StoreError>;

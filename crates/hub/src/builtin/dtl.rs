@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use tahini_dtl::{
-    Context, EvalClass, EvalError, Joined, JsonPath, Options, Problem, Program, TriggerOn,
+    Context, EvalClass, EvalError, Joined, JsonPath, MostJoined, Options, Problem, Program,
+    TriggerOn,
 };
 use tahini_entity::json::{self, Numbers, Opened};
 use tahini_entity::{Batch, Entity};
@@ -49,7 +50,7 @@ struct Dtl {
     cancel: Cancel,
     lookup: Datasets,
     joined: Cell<Joined>,
-    most_joined: Option<u64>,
+    most_joined: Option<MostJoined>,
 }
 
 fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Transform>, Failure> {
@@ -64,7 +65,10 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Transform>, Failure> {
         cancel,
         lookup: Datasets::of(ctx),
         joined: Cell::default(),
-        most_joined: Some(limits.error).filter(|_| limits.of_hops),
+        most_joined: limits.of_hops.then_some(MostJoined {
+            entities: limits.error,
+            bytes: limits.error_bytes,
+        }),
     }))
 }
 

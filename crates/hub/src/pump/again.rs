@@ -135,16 +135,24 @@ impl Work<'_, '_, '_> {
     /// Takes down what the rules joined.
     pub(super) fn tell_joined(&mut self) {
         let joined = self.flow.transforms.iter().filter_map(|one| one.joined());
-        self.summary.joined = joined.reduce(|one, two| Joined {
-            rows: one.rows + two.rows,
-            most: one.most.max(two.most),
-        });
-        let (limits, most) = (self.pipe.tracking, self.summary.joined.map(|all| all.most));
-        if let Some(most) = most.filter(|most| limits.of_hops && *most > limits.warning) {
-            self.summary.warnings.push(format!(
-                "{most} entities were joined with one, more than {} \
+        self.summary.joined = joined.reduce(Joined::with);
+        let limits = self.pipe.tracking;
+        let Some(all) = self.summary.joined.filter(|_| limits.of_hops) else {
+            return;
+        };
+        let warnings = &mut self.summary.warnings;
+        if all.most > limits.warning {
+            warnings.push(format!(
+                "{} entities were joined with one, more than {} \
                  (`dependency_tracking.dependency_warning_threshold`)",
-                limits.warning
+                all.most, limits.warning
+            ));
+        }
+        if all.most_bytes > limits.warning_bytes {
+            warnings.push(format!(
+                "{} bytes of entities were joined with one, more than {} \
+                 (`dependency_tracking.dependency_warning_threshold_total_bytes`)",
+                all.most_bytes, limits.warning_bytes
             ));
         }
     }

@@ -634,3 +634,24 @@ fn the_same_limits_can_hold_for_joins() {
     let failure = world.rescan("p").failure.unwrap().to_string();
     assert!(failure.contains("enable_hops_thresholds"), "{failure}");
 }
+
+#[test]
+fn limits_of_bytes_hold_for_joins_too() {
+    let mut world = world();
+    let mut pipe = pipe(by_customer());
+    let limits = |warning: u64, error: u64| {
+        json!({"enable_hops_thresholds": true,
+            "dependency_warning_threshold_total_bytes": warning,
+            "dependency_error_threshold_total_bytes": error})
+    };
+    pipe["dependency_tracking"] = limits(10, 100_000);
+    world.pipe(pipe.clone());
+    let summary = world.rescan("p");
+    assert!(summary.success());
+    let words = &summary.warnings[0];
+    assert!(words.contains("bytes of entities were joined"), "{words}");
+    pipe["dependency_tracking"] = limits(10, 20);
+    world.pipe(pipe);
+    let failure = world.rescan("p").failure.unwrap().to_string();
+    assert!(failure.contains("bytes of entities joined"), "{failure}");
+}

@@ -262,10 +262,10 @@ impl OpenDataset {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The dataset's head, as a snapshot taken now would have it.
+    /// The dataset's head after the commits so far: looking at it makes nothing durable.
     pub fn head(&self) -> Result<Head, StoreError> {
-        self.durable.reach_all()?;
-        Ok(self.durable.visible().head.clone())
+        self.durable.check()?;
+        Ok(self.durable.shown().head.clone())
     }
 
     /// The segment that holds `seq`, as far as there is one.
