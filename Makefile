@@ -27,7 +27,7 @@ check: ## The first minute of it: format, shape, lints, unit tests
 
 bench: build ## Measure, and write docs/performance.md
 	@tests/rig/prepare.sh venv
-	@missed=0; for bench in "run.py --tahini $(RELEASE)" store.py "dtl.py --tahini $(RELEASE)" "joins.py --tahini $(RELEASE)" "merge.py --tahini $(RELEASE)"; do \
+	@missed=0; for bench in "run.py --tahini $(RELEASE)" store.py "start.py --tahini $(RELEASE)" "letters.py --tahini $(RELEASE)" "dtl.py --tahini $(RELEASE)" "joins.py --tahini $(RELEASE)" "merge.py --tahini $(RELEASE)"; do \
 	  $(PYTHON) benches/$$bench || missed=1; done; exit $$missed
 
 hosting: build ## Measure hosted microservices beside a real engine (root), into docs/performance.md

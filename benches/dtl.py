@@ -19,7 +19,7 @@ from pathlib import Path
 
 from entities import entities
 from page import ROOT, commit, demand_clean, write_part
-from run import SEED, WHOLE, machine
+from run import SEED, WHOLE, machine, venv
 
 PEERS = ROOT / "benches/peers"
 RULES = PEERS / "rules"
@@ -38,20 +38,11 @@ def build():
     return Path(json.loads(told.stdout)["target_directory"]) / "release"
 
 
-def venv():
-    """An environment with the tools that come from PyPI."""
-    folder = ROOT / ".cache/dtl-venv"
-    if not (folder / "bin/jaq").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(folder / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", "-r", str(RULES.parent / "requirements.txt")], check=True)
-    return folder / "bin"
-
-
 def tools(options, peers):
     """Name → command."""
     jq = (RULES / "people.jq").read_text()
     sql = (RULES / "people.sql").read_text()
-    python = venv()
+    python = venv("dtl-venv", RULES.parent / "requirements.txt")
     found = {
         "tahini transform": [str(options.tahini), "transform", str(RULES / "people.dtl.json")],
         "by hand": [str(peers / "foreign"), "by-hand"],

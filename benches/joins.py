@@ -21,7 +21,7 @@ from pathlib import Path
 
 from node import Memory, Node
 from page import commit, demand_clean, write_part
-from run import SEED, WHOLE, Source, expect, free_port, machine
+from run import SEED, WHOLE, Source, expect, free_port, machine, write_array
 from store import Figures, build, numbers
 
 # Entities a second of the full run, and milliseconds of the run that follows one change.
@@ -33,20 +33,11 @@ TITLES = {"by-id": "by `_id`", "by-key": "by another property, an index"}
 
 def write_files(folder, orders, customers):
     chance = random.Random(SEED)
-
-    def write(name, entities):
-        with open(folder / f"{name}.json", "w") as file:
-            before = "["
-            for one in entities:
-                file.write(before + json.dumps(one, separators=(",", ":")))
-                before = ",\n"
-            file.write("]\n")
-
-    write("customers", ({"_id": f"c{n}", "number": n, "name": f"Customer {n}", "city": chance.choice(["Bergen", "Oslo", "Bodø"])} for n in range(customers)))
+    write_array(folder / "customers.json", ({"_id": f"c{n}", "number": n, "name": f"Customer {n}", "city": chance.choice(["Bergen", "Oslo", "Bodø"])} for n in range(customers)))
     # Every customer has the same number of orders.
     numbers = [n % customers for n in range(orders)]
     chance.shuffle(numbers)
-    write("orders", ({"_id": f"o{n}", "customer": f"c{of}", "number": of, "amount": chance.randrange(10_000), "state": "paid"} for n, of in enumerate(numbers)))
+    write_array(folder / "orders.json", ({"_id": f"o{n}", "customer": f"c{of}", "number": of, "amount": chance.randrange(10_000), "state": "paid"} for n, of in enumerate(numbers)))
 
 
 def joining(key, other):

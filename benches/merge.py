@@ -26,7 +26,7 @@ from pathlib import Path
 
 from node import LOOK_EVERY_SECONDS, Node
 from page import ROOT, commit, demand_clean, write_part
-from run import HERE, SEED, WHOLE, Source, expect, free_port, machine
+from run import HERE, SEED, WHOLE, Source, expect, free_port, machine, venv, write_array
 
 SYSTEMS = ("hr", "crm", "erp")
 GOALS = {"full_s": 10.0, "changes_ms": 40.0, "syncs": 3, "memory_mb": 500}
@@ -49,12 +49,7 @@ def write_files(folder, options):
         order = list(range(options.entities))
         if place:
             random.Random(SEED + place).shuffle(order)
-        with (folder / f"{system}.json").open("w") as file:
-            before = "["
-            for number in order:
-                file.write(before + json.dumps(person(system, number), separators=(",", ":")))
-                before = ",\n"
-            file.write("]\n")
+        write_array(folder / f"{system}.json", (person(system, number) for number in order))
     for turn in range(ROUNDS):
         numbers = random.Random(SEED * 1000 + turn).sample(range(options.entities), options.changes)
         changes = {system: [person(system, number, phone=f"+47 turn {turn}") for number in numbers[place::3]] for place, system in enumerate(SYSTEMS)}
@@ -169,21 +164,10 @@ def figures(turns):
     }
 
 
-def venv():
-    """The environment of the peers: made once for what they want."""
-    folder, wanted = ROOT / ".cache/golden-venv", (PEERS / "requirements.txt").read_text()
-    made = folder / ".made-from"
-    if not made.exists() or made.read_text() != wanted:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
-        subprocess.run([str(folder / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", "-r", str(PEERS / "requirements.txt")], check=True)
-        made.write_text(wanted)
-    return folder / "bin/python"
-
-
 def measure_peers(folder):
     """The same with the same files; one server or process each."""
     subprocess.run([str(ROOT / "tests/rig/prepare.sh"), "postgres"], check=True)
-    python, found = venv(), {}
+    python, found = venv("golden-venv", PEERS / "requirements.txt") / "python", {}
     for name, program in (("PostgreSQL", "postgres.py"), ("Pathway", "pathway_golden.py")):
         done = subprocess.run([str(python), str(PEERS / program), str(folder)], check=True, stdout=subprocess.PIPE, text=True)
         found[name] = json.loads(done.stdout.splitlines()[-1])

@@ -83,13 +83,13 @@ class Node:
         with OPENER.open(self.url + path, data, timeout=60) as answer:
             return answer.read().decode()
 
-    def run(self, pipe):
+    def run(self, pipe, operation="start"):
         """One run, measured: its summary, the node's processor seconds and its peaks of memory."""
         self.memory.taken()
         spent, path = self.spent(), f"/api/pipes/{pipe}/pump"
         before = self.ask(path)["runtime"].get("last-run")
         begun = time.monotonic()
-        self.ask(path, {"operation": "start"})
+        self.ask(path, {"operation": operation})
         while True:
             runtime = self.ask(path)["runtime"]
             if not runtime["is-running"] and runtime.get("last-run") != before:

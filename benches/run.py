@@ -46,18 +46,41 @@ class Source:
         self.process.wait(10)
 
 
+def write_array(path, entities):
+    """A JSON array with an entity on each line."""
+    with open(path, "w") as file:
+        before = "["
+        for one in entities:
+            file.write(before + json.dumps(one, separators=(",", ":")))
+            before = ",\n"
+        file.write("]\n")
+
+
+def venv(name, requirements):
+    """The programs of an environment of its own: made once for what a file wants."""
+    folder, wanted = ROOT / ".cache" / name, requirements.read_text()
+    made = folder / ".made-from"
+    if not made.exists() or made.read_text() != wanted:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([str(folder / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", "-r", str(requirements)], check=True)
+        made.write_text(wanted)
+    return folder / "bin"
+
+
 def write_files(folder, n):
     """people: ids in order; shuffled: in random order; followed: with `_updated`, for continuation."""
-    for name, options in {"people": {}, "shuffled": {"shuffle": True}, "followed": {}}.items():
-        with open(folder / f"{name}.json", "w") as file:
-            before = "["
-            for place, one in enumerate(entities(n, SEED, **options)):
-                if name == "followed":
-                    one["_updated"] = place
-                file.write(before + json.dumps(one, separators=(",", ":")))
-                before = ",\n"
-            file.write("]\n")
-    changed = {**one, "city": "Changed", "_updated": n}
+    last = {}
+
+    def followed():
+        nonlocal last
+        for place, one in enumerate(entities(n, SEED)):
+            last = one
+            yield {**one, "_updated": place}
+
+    write_array(folder / "people.json", entities(n, SEED))
+    write_array(folder / "shuffled.json", entities(n, SEED, shuffle=True))
+    write_array(folder / "followed.json", followed())
+    changed = {**last, "city": "Changed", "_updated": n}
     (folder / "followed.later.json").write_text(json.dumps([changed]))
 
 
@@ -123,13 +146,10 @@ def disk_mb(folder):
 
 def measure_dlt(folder, source):
     """The same import by dlt into DuckDB, in an environment of its own."""
-    venv = ROOT / ".cache/bench-venv"
-    if not (venv / "bin/dlt").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
-        subprocess.run([str(venv / "bin/pip"), "install", "--quiet", "--disable-pip-version-check", "-r", str(HERE / "requirements.txt")], check=True)
+    python = venv("bench-venv", HERE / "requirements.txt") / "python"
     own = folder / "dlt"
     own.mkdir()
-    done = subprocess.run([str(venv / "bin/python"), str(HERE / "dlt_import.py"), f"{source.url}/people", str(own)], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([str(python), str(HERE / "dlt_import.py"), f"{source.url}/people", str(own)], check=True, stdout=subprocess.PIPE, text=True)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 

@@ -55,7 +55,8 @@ def request(method, url, form=None, body=None):
         with OPENER.open(asked, timeout=RUN_WITHIN_SECONDS) as answer:
             status, text = answer.status, answer.read()
     except urllib.error.HTTPError as error:
-        status, text = error.code, error.read()
+        with error:
+            status, text = error.code, error.read()
     try:
         return status, json.loads(text)
     except ValueError:

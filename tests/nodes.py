@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.parse
 from pathlib import Path
@@ -61,7 +62,7 @@ class Node:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def stop(self, seconds=40):
+    def stop(self, seconds=120):
         """Asks it to end, and returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
@@ -78,8 +79,9 @@ class Node:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
         try:
             connection.request(method, path, body, {"Content-Type": kind, **(headers or {})})
-            answer = connection.getresponse()
-            return answer.status, dict((name.lower(), value) for name, value in answer.getheaders()), answer.read()
+            # An answer that was cut off closes no socket by itself.
+            with connection.getresponse() as answer:
+                return answer.status, dict((name.lower(), value) for name, value in answer.getheaders()), answer.read()
         except (OSError, http.client.HTTPException) as error:
             raise Gone(str(error)) from error
         finally:
@@ -100,17 +102,28 @@ class Node:
     def entities(self, dataset, **parameters):
         return self.json(f"/api/datasets/{dataset}/entities?{urllib.parse.urlencode(parameters)}")
 
-    def latest(self, dataset, name="v"):
+    def latest(self, dataset, name="v", **parameters):
         """The value of each entity that is not deleted, by id."""
-        return {e["_id"]: e.get(name) for e in self.entities(dataset, history="false", deleted="false")}
+        return {e["_id"]: e.get(name) for e in self.entities(dataset, history="false", deleted="false", **parameters)}
+
+    def operate(self, pipe, operation, **form):
+        """An operation of a pipe's pump; the status and the text of the answer."""
+        form = urllib.parse.urlencode({"operation": operation, **form})
+        status, _, body = self.ask("POST", f"/api/pipes/{pipe}/pump", form, "application/x-www-form-urlencoded")
+        return status, body.decode("utf-8", "replace")
 
     def run(self, pipe, seconds=60):
         """Runs a pipe and waits for its end; the pump as it is then."""
-        before = self.json(f"/api/pipes/{pipe}/pump")["runtime"].get("last-run")
-        status, _, body = self.ask("POST", f"/api/pipes/{pipe}/pump", "operation=start", "application/x-www-form-urlencoded")
-        if status != 200:
-            raise AssertionError(f"starting {pipe}: {status} {body.decode()}")
         until = time.monotonic() + seconds
+        while True:
+            before = self.json(f"/api/pipes/{pipe}/pump")["runtime"].get("last-run")
+            status, text = self.operate(pipe, "start")
+            if status == 200:
+                break
+            # A run that a signal began is over soon.
+            if status != 409 or "is running" not in text or time.monotonic() > until:
+                raise AssertionError(f"starting {pipe}: {status} {text}")
+            time.sleep(0.02)
         while time.monotonic() < until:
             now = self.json(f"/api/pipes/{pipe}/pump")["runtime"]
             if not now.get("is-running") and now.get("last-run") != before:
@@ -129,6 +142,36 @@ class Node:
         """Bytes of memory that are the node's own, without mapped files."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(next(line.split()[1] for line in status.splitlines() if line.startswith("RssAnon"))) * 1024
+
+
+class Peak(threading.Thread):
+    """The most own memory of a node while it is watched."""
+
+    def __init__(self, node, every=0.002):
+        """Looks at it again every so many seconds."""
+        super().__init__(daemon=True)
+        self.node, self.every, self.bytes, self.over = node, every, 0, threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.over.wait(self.every):
+            self.bytes = max(self.bytes, self.node.memory())
+
+    def taken(self):
+        """Ends the watch; the bytes."""
+        self.over.set()
+        self.join()
+        return self.bytes
+
+
+def wait(what, done, seconds=120):
+    """Asks again and again until the answer is true, and returns it."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := done():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not come about in {seconds} s")
 
 
 def folder_bytes(folder):

@@ -118,7 +118,7 @@ class Judged(Case):
         change(parts)
         for name, part in parts.items():
             (place / name).write_text(json.dumps(part))
-        done = subprocess.run([str(TAHINI), "connector", "validate", str(place), "--json"], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([str(TAHINI), "connector", "validate", str(place), "--json"], capture_output=True, text=True, timeout=120)
         return done.returncode, json.loads(done.stdout)["problems"]
 
     def pipe(self, parts, part):
@@ -165,16 +165,16 @@ class LoggedIn(Case):
             (place / name).write_text(text.replace("http://127.0.0.1:9256", server.url))
         (place / ".authconfig").write_text(f'client_id = "{CLIENT_ID}"\nclient_secret = {CLIENT_SECRET}\n')
         secrets = self.folder / "secrets.json"
-        command = [str(TAHINI), "connector", "authenticate", str(place), "--system", "sales", "--into", str(secrets), "--port", "0", "--timeout", "30"]
+        command = [str(TAHINI), "connector", "authenticate", str(place), "--system", "sales", "--into", str(secrets), "--port", "0", "--timeout", "120"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.stdout.close)
         link = process.stdout.readline().strip()
         self.assertTrue(link.startswith(f"{server.url}/oauth/authorize?client_id={CLIENT_ID}&scope=contacts.read+contacts.write+webhooks&"), link)
         # A browser follows the service's redirect.
-        with urllib.request.urlopen(link, timeout=30) as answer:
+        with urllib.request.urlopen(link, timeout=120) as answer:
             self.assertIn("Done", answer.read().decode())
-        self.assertEqual(process.wait(30), 0, process.stderr.read())
+        self.assertEqual(process.wait(120), 0, process.stderr.read())
         kept = json.loads(secrets.read_text())["sales"]
         self.assertEqual(kept["oauth_refresh_token"], REFRESH_TOKEN)
         self.assertEqual((kept["oauth_client_id"], kept["oauth_client_secret"]), (CLIENT_ID, CLIENT_SECRET))
@@ -295,15 +295,15 @@ class Ticketed(Case):
         (place / "manifest.json").write_text(json.dumps(manifest))
         (place / ".authconfig").write_text(f'client_id = "c"\nclient_secret = "of-the-application"\nrsa_private_key = "{key.xml()}"\n')
         secrets = self.folder / "secrets.json"
-        command = [str(TAHINI), "connector", "authenticate", str(place), "--system", "so", "--into", str(secrets), "--port", "0", "--timeout", "30"]
+        command = [str(TAHINI), "connector", "authenticate", str(place), "--system", "so", "--into", str(secrets), "--port", "0", "--timeout", "120"]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.stdout.close)
         query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(process.stdout.readline().strip()).query))
         back = urllib.parse.urlencode({"code": "42", "state": query["state"]})
-        with urllib.request.urlopen(f"{query['redirect_uri']}?{back}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{query['redirect_uri']}?{back}", timeout=120) as answer:
             answer.read()
-        process.wait(30)
+        process.wait(120)
         return process, secrets, place / "test-env.json"
 
     def test_a_login_at_superoffice_gives_a_ticket(self):

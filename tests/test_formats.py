@@ -13,13 +13,12 @@ import random
 import re
 import tempfile
 import threading
-import time
 import unittest
 import zipfile
 from pathlib import Path
 from xml.etree import ElementTree
 
-from nodes import Node
+from nodes import Node, Peak
 
 TAHINI = os.environ["TAHINI"]
 GUIDE = Path(__file__).resolve().parents[1] / "docs/guide/formats.md"
@@ -212,29 +211,26 @@ class Formats(unittest.TestCase):
 
     def read_all(self, node, path):
         """Reads a body to its end without keeping it."""
-        connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=120)
+        connection = http.client.HTTPConnection("127.0.0.1", node.port, timeout=600)
+        self.addCleanup(connection.close)
         connection.request("GET", path)
-        answer = connection.getresponse()
-        self.assertEqual(answer.status, 200)
         count = 0
-        while piece := answer.read(MB):
-            count += len(piece)
-        connection.close()
+        with connection.getresponse() as answer:
+            self.assertEqual(answer.status, 200)
+            while piece := answer.read(MB):
+                count += len(piece)
         # A workbook of so much of the same is small.
         self.assertGreater(count, MB // 4)
 
     def within(self, node, job):
         """A job that takes longer than a moment, and what the node takes of memory meanwhile."""
-        done = []
-        thread = threading.Thread(target=lambda: done.append(job()), daemon=True)
-        peak = 0
-        thread.start()
-        while thread.is_alive():
-            peak = max(peak, node.memory())
-            time.sleep(0.05)
-        self.assertEqual(len(done), 1, "the job failed")
-        print(f"at most {peak // MB} MB")
-        self.assertLess(peak, MEMORY)
+        peak = Peak(node, every=0.05)
+        try:
+            job()
+        finally:
+            taken = peak.taken()
+        print(f"at most {taken // MB} MB")
+        self.assertLess(taken, MEMORY)
 
 
 if __name__ == "__main__":

@@ -8,23 +8,18 @@ import base64
 import json
 import os
 import re
-import socket
 import subprocess
 import tempfile
 import unittest
 from pathlib import Path
+
+from nodes import free_port
 
 GUIDES = Path(__file__).resolve().parents[1] / "docs/guide"
 GUIDE = GUIDES / "microservices.md"
 TAHINI = Path(os.environ["TAHINI"]).absolute()
 ENGINE = os.environ.get("TAHINI_ENGINE") == "1"
 MARK = "@@@ "
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def said_by(blocks, folder, **environment):

@@ -13,7 +13,7 @@ import time
 import unittest
 from pathlib import Path
 
-from nodes import Gone, Node
+from nodes import Gone, Node, wait
 
 TAHINI = os.environ["TAHINI"]
 ORDERS, CUSTOMERS, KILLS, SEED = 300, 40, 8, 11
@@ -38,15 +38,6 @@ PIPES = [
     # A customer's orders, and what became of them: a join that another one feeds.
     joining("counted", "customers", {"datasets": ["orders o", "named n"], "where": [["eq", "_S.number", "o.customer"], ["eq", "o._id", "n._id"]], "return": "n.v"}),
 ]
-
-
-def wait(what, done, seconds=60):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if done():
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{what} did not come about in {seconds} s")
 
 
 class Joins(unittest.TestCase):
@@ -117,7 +108,7 @@ class Joins(unittest.TestCase):
         flat = lambda lists: {id: sorted(name for one in v for name in (one if isinstance(one, list) else [one])) for id, v in lists.items()}
         wait("every customer with what became of its orders", lambda: flat(found()) == flat(counted))
         # Nothing was read from its start for that.
-        self.assertEqual(node.json("/api/pipes/named/pump")["runtime"]["queues"]["dependencies"], {"customers": 0})
+        wait("every change was followed", lambda: node.json("/api/pipes/named/pump")["runtime"]["queues"]["dependencies"] == {"customers": 0})
 
     def test_a_pipe_says_what_it_waits_for(self):
         pipes = [

@@ -39,14 +39,14 @@ def plain(entity, ignored):
 
 class Vectors(unittest.TestCase):
     def tahini(self, *arguments):
-        done = subprocess.run([TAHINI, *arguments], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([TAHINI, *arguments], capture_output=True, text=True, timeout=120)
         self.assertEqual(done.returncode, 0, done.stderr)
         return [json.loads(line) for line in done.stdout.splitlines()]
 
     def found(self, vector, folder):
         pipe = project(folder, vector)
         data = ["--data", str(folder / "data")]
-        done = subprocess.run([TAHINI, "run", str(folder), *data], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([TAHINI, "run", str(folder), *data], capture_output=True, text=True, timeout=120)
         self.assertEqual(done.returncode, 0, done.stderr)
         return [plain(one, vector["ignore"]) for one in self.tahini("entities", pipe, *data)]
 
@@ -86,7 +86,7 @@ class Namespaces(unittest.TestCase):
             (folder / "node-metadata.conf.json").write_text(json.dumps(metadata))
             for config in configs:
                 (folder / f"pipes/{config['_id']}.conf.json").write_text(json.dumps({"type": "pipe", **config}))
-            done = subprocess.run([TAHINI, "run", folder, "--data", folder / "data"], capture_output=True, text=True, timeout=60)
+            done = subprocess.run([TAHINI, "run", folder, "--data", folder / "data"], capture_output=True, text=True, timeout=120)
             self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
             return {config["_id"]: self.entities(config["_id"], folder) for config in configs}
 
@@ -134,6 +134,33 @@ class Namespaces(unittest.TestCase):
         self.assertEqual(found["hr-id:1"]["$ids"], ["hr-id:1"])
 
 
+class Symmetric(unittest.TestCase):
+    def test_what_the_node_says_of_uris_reaches_rules_and_joins(self):
+        """`symmetric_namespace_collapse`: a URI becomes an identifier that expands to it again; without it, one of the pipe."""
+        declared = {"sesam": "http://sesam.io/people/", "sesam_male": "http://sesam.io/people/male/"}
+        uris = ["~rhttp://sesam.io/people/male/john", "~rhttp://sesam.io/people/all", "~rhttp://example.com/path"]
+        out = {"default": [["add", "_id", "_S._id"], ["add", "ni", ["ni", "_S.uris"]], ["add", "uris", ["ni-expand", "_T.ni"]]]}
+        configs = [
+            {"_id": "in", "source": {"type": "embedded", "entities": [{"_id": "1", "uris": uris}]}},
+            {"_id": "out", "source": {"type": "dataset", "dataset": "in"}, "transform": {"type": "dtl", "rules": out}},
+        ]
+        for symmetric, last in ((True, "~:http://example.com/path"), (False, "~:out-1:path")):
+            metadata = {"_id": "node", "type": "metadata", "namespaces": {"default": declared}, "global_defaults": {"symmetric_namespace_collapse": symmetric}}
+            with tempfile.TemporaryDirectory(prefix="tahini-merge-") as folder:
+                folder = Path(folder)
+                (folder / "pipes").mkdir()
+                (folder / "node-metadata.conf.json").write_text(json.dumps(metadata))
+                for config in configs:
+                    (folder / f"pipes/{config['_id']}.conf.json").write_text(json.dumps({"type": "pipe", **config}))
+                done = subprocess.run([TAHINI, "run", folder, "--data", folder / "data"], capture_output=True, text=True, timeout=120)
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+                self.assertNotIn("symmetric", done.stdout + done.stderr)
+                found = Namespaces.entities("out", folder)["1"]
+                self.assertEqual(found["ni"], ["~:sesam_male:john", "~:sesam:all", last])
+                back = [uri.removeprefix("~r") for uri in uris[:2]] + [last.removeprefix("~:")]
+                self.assertEqual(found["uris"], back)
+
+
 class Loop(unittest.TestCase):
     def test_a_flow_that_feeds_itself_is_named(self):
         """What is merged goes on, is changed, and is merged again: without end."""
@@ -149,7 +176,7 @@ class Loop(unittest.TestCase):
             (folder / "pipes").mkdir()
             for config in configs:
                 (folder / f"pipes/{config['_id']}.conf.json").write_text(json.dumps({"type": "pipe", **config}))
-            done = subprocess.run([TAHINI, "run", folder, "--data", folder / "data", "--max-passes", "8"], capture_output=True, text=True, timeout=60)
+            done = subprocess.run([TAHINI, "run", folder, "--data", folder / "data", "--max-passes", "8"], capture_output=True, text=True, timeout=120)
         self.assertEqual(done.returncode, 1, done.stdout + done.stderr)
         told = done.stdout + done.stderr
         self.assertIn("not at rest", told)

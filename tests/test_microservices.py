@@ -55,7 +55,7 @@ class Running:
 
     def stop(self):
         self.process.terminate()
-        code = self.process.wait(30)
+        code = self.process.wait(120)
         self.process.stdout.close()
         return code
 
@@ -181,10 +181,12 @@ class SourceCase(Shared, ServiceCase):
     def test_a_large_stream_goes_out_in_little_memory(self):
         running = self.start_with(LARGE_BYTES)
         connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=120)
+        self.addCleanup(connection.close)
         connection.request("GET", "/entities")
-        answer, size = connection.getresponse(), 0
-        while chunk := answer.read(1 << 20):
-            size += len(chunk)
+        size = 0
+        with connection.getresponse() as answer:
+            while chunk := answer.read(1 << 20):
+                size += len(chunk)
         self.assertGreater(size, LARGE_BYTES)
         self.assertLess(running.peak_bytes(), CONTAINER_BYTES)
 
@@ -217,8 +219,10 @@ class SinkCase(Shared, ServiceCase):
     def test_a_large_stream_comes_in_in_little_memory(self):
         running = self.start(RECORDS="/dev/null")
         connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=120)
+        self.addCleanup(connection.close)
         connection.request("POST", "/entities", large_body(), {"Transfer-Encoding": "chunked"}, encode_chunked=True)
-        self.assertEqual(connection.getresponse().status, 200)
+        with connection.getresponse() as answer:
+            self.assertEqual(answer.status, 200)
         self.assertLess(running.peak_bytes(), CONTAINER_BYTES)
 
 
@@ -243,7 +247,7 @@ class TransformCase(Shared, ServiceCase):
         while chunk := curl.stdout.read(1 << 20):
             size, tail = size + len(chunk), chunk[-40:]
         curl.stdout.close()
-        self.assertEqual(curl.wait(60), 0)
+        self.assertEqual(curl.wait(120), 0)
         self.assertGreater(size, LARGE_BYTES)
         self.assertTrue(tail.endswith(b'"initials":"AB"}]'), tail)
         self.assertLess(running.peak_bytes(), CONTAINER_BYTES)

@@ -14,7 +14,7 @@ import time
 import unittest
 from pathlib import Path
 
-from nodes import Node
+from nodes import Node, wait
 
 TAHINI = os.environ["TAHINI"]
 ENTITIES = 4_000
@@ -38,19 +38,6 @@ PIPES = [
         "compaction": {"keep_versions": 1000},
     },
 ]
-
-
-def operate(node, operation):
-    return node.ask("POST", "/api/pipes/p/pump", f"operation={operation}", "application/x-www-form-urlencoded")[0]
-
-
-def wait(what, done, seconds=120):
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
-        if done():
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"{what} did not come about in {seconds} s")
 
 
 class Killed(unittest.TestCase):
@@ -104,7 +91,7 @@ class Killed(unittest.TestCase):
         self.assertTrue(node.latest("p") == self.upstream)
         status, _, text = node.ask("POST", "/api/datasets/p/entities", str([{"_id": id, "v": 0} for id in STRANGERS]).replace("'", '"'))
         self.assertEqual(status, 200, text)
-        wait("rest", lambda: operate(node, "start-rescan") == 200)
+        wait("rest", lambda: node.operate("p", "start-rescan")[0] == 200)
         in_the_middle = 0
         for kill in range(KILLS):
             with self.subTest(kill=kill):
@@ -112,14 +99,14 @@ class Killed(unittest.TestCase):
                 while time.monotonic() < until:
                     self.change()
                 if not self.rescan()["is-unfinished"]:
-                    wait("another rescan", lambda: operate(node, "start-rescan") == 200)
+                    wait("another rescan", lambda: node.operate("p", "start-rescan")[0] == 200)
                     time.sleep(self.random.uniform(0, 0.05))
                 if self.rescan()["is-unfinished"]:
                     in_the_middle += 1
                     left = [id for id in node.latest("p") if id in STRANGERS]
                     if len(left) < len(STRANGERS):
                         # Deleting is the last that a rescan does: now, or in an earlier round.
-                        wait("a whole rescan before anything is deleted", self.completed, 10)
+                        wait("a whole rescan before anything is deleted", self.completed)
                 node.kill()
                 # A node that had ended by itself would have an exit code.
                 self.assertEqual(node.process.returncode, -signal.SIGKILL)
@@ -129,7 +116,7 @@ class Killed(unittest.TestCase):
         wait("the rest of the rescan", lambda: not self.rescan()["is-unfinished"])
         self.assertTrue(self.completed(), "no rescan stands in the log as completed")
         # What went while an interrupted rescan was under way is the next one's.
-        wait("another rescan", lambda: operate(node, "start-rescan") == 200)
+        wait("another rescan", lambda: node.operate("p", "start-rescan")[0] == 200)
         wait("its end", lambda: not self.rescan()["is-unfinished"] and not self.rescan()["is-running"])
         self.caught_up()
         self.assertTrue(node.latest("in") == self.upstream, "the input lost something")

@@ -85,7 +85,7 @@ def transform(vector, folder):
     mappings = vector.get("pipe", {}).get("namespace_mappings")
     if mappings:
         (folder / "node-metadata.conf.json").write_text(json.dumps({"_id": "node", "type": "metadata", "namespaces": {"default": mappings}}))
-    done = subprocess.run(command, input=json.dumps(vector["entity"]) + "\n", capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, input=json.dumps(vector["entity"]) + "\n", capture_output=True, text=True, timeout=120)
     if done.returncode != 0:
         return None if vector["error"] or vector.get("alt_error") else done.stderr
     if vector["error"]:

@@ -23,7 +23,7 @@ def main():
         return subprocess.run(sys.argv[1:], env={**os.environ, "PATH": f"{VENV}:{os.environ['PATH']}"}).returncode
     finally:
         standins.stdin.close()
-        standins.wait(10)
+        standins.wait(60)
 
 
 if __name__ == "__main__":

@@ -201,12 +201,14 @@ class Sales(StandIn):
         signature = base64.b64encode(hmac.new(webhook["secret"].encode(), body, hashlib.sha256).digest()).decode()
         url = urlsplit(webhook["address"])
         headers = {"Content-Type": "application/json", "X-Sales-Signature": signature}
+        connection = http.client.HTTPConnection(url.hostname, url.port, timeout=10)
         try:
-            connection = http.client.HTTPConnection(url.hostname, url.port, timeout=10)
             connection.request("POST", url.path, body, headers)
-            status = connection.getresponse().status
-            connection.close()
+            with connection.getresponse() as answer:
+                status = answer.status
         except OSError:
             status = 0
+        finally:
+            connection.close()
         with self.lock:
             self.told.append({"topic": webhook["topic"], "status": status})

@@ -43,9 +43,10 @@ def ask(method, url, body=None, headers=None, **query):
             headers.setdefault("Content-Type", "application/json")
         path = parts.path + ("?" + "&".join(filter(None, [parts.query, urlencode(query)])) if query or parts.query else "")
         connection.request(method, path, body.encode() if isinstance(body, str) else body, headers)
-        answer = connection.getresponse()
-        text = answer.read().decode()
-        return Reply(answer.status, answer.headers, text)
+        # An answer that was cut off closes no socket by itself.
+        with connection.getresponse() as answer:
+            text = answer.read().decode()
+            return Reply(answer.status, answer.headers, text)
     finally:
         connection.close()
 

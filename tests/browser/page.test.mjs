@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launch } from "./browser.mjs";
-import { pipe, start, state } from "./stub.mjs";
+import { minutesAgo, pipe, start, state } from "./stub.mjs";
 
 let browser;
 before(async () => { browser = await launch(); });
@@ -80,6 +80,33 @@ test("a pipe's page shows its last error and its execution log, newest first", a
   assert.match(await text(rows.nth(2)), /pump-started/);
   await rows.nth(1).getByText("all of it").click();
   assert.match(await rows.nth(1).locator("pre").innerText(), /"event_type": "pump-failed"/);
+});
+
+test("a pipe's page says where its properties come from, asked for when somebody looks", async (t) => {
+  const contacts = pipe("contacts");
+  contacts.lineage = {
+    "decided-by": [{ dataset: "people", property: "name" }],
+    properties: [{ property: "label", from: [{ dataset: "people", property: "name", how: "computed" }], "decided-by": [{ dataset: "people", property: "land" }], origins: [{ end: "source", pipe: "people", property: "name", via: ["contacts"] }] }],
+    others: [], complete: true,
+  };
+  contacts.hops = { joins: [{ dataset: "countries", by: "_S.code", entities: 1200, largest: 3, average: 1.5 }], tracked: [], warnings: ["too many"] };
+  const node = state({ pipes: [contacts] });
+  const page = await visit(t, node, "#/pipes/contacts");
+  await page.getByRole("heading", { name: "contacts" }).waitFor();
+  assert.equal(node.requests.some((request) => request.includes("lineage")), false);
+  await page.getByText("Where properties come from").first().click();
+  const lineage = page.locator("#lineage");
+  assert.equal(await text(lineage.getByRole("row").filter({ hasText: "label" })), "label name of people, computed land of people name in what people reads");
+  assert.equal(await text(lineage.getByRole("row").filter({ hasText: "countries" })), "countries _S.code 1,200 3 1.5");
+  assert.match(await text(lineage), /decided by name of people.*too many/);
+});
+
+test("a pipe that feeds itself is told with the way round, as long as it does", async (t) => {
+  const node = state({ pipes: [pipe("share", { "feeds-itself": { pipes: ["collect", "share"], systems: ["crm"], entities: ["17"], "all-entities": 3, rounds: 20, since: minutesAgo(4) } })] });
+  const page = await visit(t, node, "#/pipes/share");
+  assert.equal(await text(page.locator("#feeds-itself")), "Feeds itself collect, share through crm: 17 and 2 more went round 20 times since 4 min ago");
+  node.pipes[0].runtime["feeds-itself"] = null;
+  await page.locator("#feeds-itself").waitFor({ state: "detached" });
 });
 
 test("every configuration error stands on the pipe's page with its path", async (t) => {

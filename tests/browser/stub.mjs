@@ -6,7 +6,7 @@ import { readFileSync } from "node:fs";
 
 const PAGE = new URL("../../crates/node/ui/index.html", import.meta.url);
 
-const minutesAgo = (n) => new Date(Date.now() - n * 60_000).toISOString();
+export const minutesAgo = (n) => new Date(Date.now() - n * 60_000).toISOString();
 
 /** One pipe as the API describes it; `runtime` and `config` override. */
 export function pipe(_id, runtime = {}, config = {}) {
@@ -75,6 +75,7 @@ function answer(node, path, query, form) {
   }
   if (kind === "pipes") {
     const one = node.pipes.find((p) => p._id === id);
+    if (one && (rest === "lineage" || rest === "hops")) return one[rest];
     return one && rest === "pump" && form ? operate(node, one, form) : one;
   }
   if (kind === "datasets" && !id) return Object.keys(node.datasets).map(dataset);

@@ -78,15 +78,6 @@ impl Dependencies {
         names.dedup();
         names
     }
-
-    /// The same without the step that leads back from the `nth` place: what goes through it is no
-    /// longer noticed. For tests that have to see that somebody would notice.
-    pub fn without_way_back(mut self, nth: usize) -> Dependencies {
-        if let Some(place) = self.places.get_mut(nth) {
-            place.back.clear();
-        }
-        self
-    }
 }
 
 /// What the compiler notes of joins, before it knows which rules are applied to what.

@@ -395,10 +395,12 @@ impl<'m> Machine<'m> {
                 self.apply_all(*rule, &value, env)
             }
             Expr::Lookup(lookups) => self.lookup(lookups, env),
-            Expr::Collapse(arg) => {
+            Expr::Collapse(how, arg) => {
                 let value = self.eval(arg, env)?;
                 let program = self.program;
-                self.over(&value, Known::NOTHING, |value| Ok(program.collapse(value)))
+                self.over(&value, Known::NOTHING, |value| {
+                    Ok(program.prefixed(*how, value))
+                })
             }
             Expr::Traced(at, expr) => self.traced(*at, expr, env),
             _ => Ok(Value::Null),

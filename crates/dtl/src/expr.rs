@@ -64,10 +64,21 @@ pub(crate) enum Expr {
     Hops(Box<Hops>),
     ApplyHops(u32, Box<Hops>),
     Lookup(Box<Lookups>),
-    /// `ni` of URIs: needs the pipe's namespaces.
-    Collapse(Box<Expr>),
+    /// `ni` of URIs, `ni-collapse` or `ni-expand`: needs the pipe's namespaces.
+    Collapse(Prefixed, Box<Expr>),
     /// In programs that explain themselves: the place of the path, and the expression.
     Traced(u32, Box<Expr>),
+}
+
+/// What becomes of a URI prefix or a namespace that stands for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Prefixed {
+    /// `ni`.
+    Identifier,
+    /// `ni-collapse`.
+    Collapsed,
+    /// `ni-expand`.
+    Expanded,
 }
 
 /// The name of a property that a statement writes.

@@ -71,6 +71,41 @@ pub(crate) enum Lookups {
     Completeness { via: Expr, of: Expr },
 }
 
+impl Hops {
+    /// Whether something is so for all expressions of all specs.
+    pub(crate) fn all(&self, is_so: &dyn Fn(&Expr) -> bool) -> bool {
+        self.specs.iter().all(|spec| spec.all(is_so))
+    }
+}
+
+impl Spec {
+    fn all(&self, is_so: &dyn Fn(&Expr) -> bool) -> bool {
+        let filter = |filter: &Filter| match filter {
+            Filter::True(expr) => is_so(expr),
+            Filter::Overlap(a, b) => is_so(a) && is_so(b),
+        };
+        let step = |step: &Step| {
+            let (Access::Id(_, expr) | Access::Index(_, expr)) = &step.access;
+            is_so(expr) && step.filters.iter().all(filter)
+        };
+        let returns = match &self.returns {
+            Returns::Aliases(_) => true,
+            Returns::Template(expr) => is_so(expr),
+        };
+        returns && self.before.iter().all(is_so) && self.steps.iter().all(step)
+    }
+}
+
+impl Lookups {
+    /// Whether something is so for all of its expressions.
+    pub(crate) fn all(&self, is_so: &dyn Fn(&Expr) -> bool) -> bool {
+        match self {
+            Lookups::Entity { id, .. } => is_so(id),
+            Lookups::Completeness { via, of } => is_so(via) && is_so(of),
+        }
+    }
+}
+
 type Rows = Vec<Vec<Value>>;
 
 impl Machine<'_> {

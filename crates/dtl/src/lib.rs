@@ -29,6 +29,7 @@ mod options;
 mod path;
 mod pattern;
 mod plan;
+mod prefixes;
 mod program;
 mod results;
 mod run;

@@ -1,8 +1,7 @@
 //! What a batch's evaluation looked up already, and what it still misses.
 
-use std::collections::HashMap;
-
 use ecow::EcoVec;
+use tahini_entity::folded::FoldedMap;
 use tahini_entity::{Str, Value, order};
 
 use crate::lookup::{By, Lookup, LookupError, Need};
@@ -27,8 +26,8 @@ pub(crate) enum Key {
 /// Answers by key, and the keys that were asked for in vain.
 #[derive(Default)]
 pub(crate) struct Memo {
-    known: HashMap<Key, Found>,
-    missing: HashMap<Key, Value>,
+    known: FoldedMap<Key, Found>,
+    missing: FoldedMap<Key, Value>,
     missed: bool,
 }
 

@@ -53,6 +53,9 @@ pub struct Namespaces {
     pub property: Option<String>,
     /// Namespaces that stand for URI prefixes, as (namespace, prefix): `ni` collapses URIs to them.
     pub expansions: Vec<(String, String)>,
+    /// `ni` of a URI whose prefix no namespace stands for keeps the URI, so that it can be expanded
+    /// again; otherwise it gets a namespace of the pipe.
+    pub symmetric: bool,
 }
 
 /// What the entities of a transform come from.

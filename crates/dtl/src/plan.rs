@@ -335,11 +335,8 @@ pub(crate) fn is_straight(program: &Program) -> bool {
     let Some(rule) = program.rules.get(program.default) else {
         return false;
     };
-    if program.facts.lookups
-        || !rule
-            .iter()
-            .all(|statement| sees_no_target(&statement.action))
-    {
+    let blind = |statement: &Statement| sees_no_target(&statement.action);
+    if !rule.iter().all(blind) {
         return false;
     }
     // An applied rule has a target of its own; what is above it is the default rule's.
@@ -445,10 +442,12 @@ fn is_blind(expr: &Expr, own: bool) -> bool {
         | Expr::Apply(_, arg)
         | Expr::Follow(_, arg)
         | Expr::ApplyNs(_, arg)
-        | Expr::Collapse(arg) => is_blind(arg, own),
+        | Expr::Collapse(_, arg) => is_blind(arg, own),
         Expr::With(_, _, args) | Expr::Eager(_, _, args) | Expr::Form(_, args) => all(args),
         Expr::Cast(_, arg, otherwise) => is_blind(arg, own) && is_blind(otherwise, own),
         Expr::FollowDynamic(names, arg) => is_blind(names, own) && is_blind(arg, own),
-        _ => false,
+        Expr::Hops(hops) | Expr::ApplyHops(_, hops) => hops.all(&|expr| is_blind(expr, own)),
+        Expr::Lookup(lookups) => lookups.all(&|expr| is_blind(expr, own)),
+        Expr::IsChanged(_) | Expr::Traced(..) => false,
     }
 }

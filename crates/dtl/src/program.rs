@@ -11,11 +11,12 @@ use crate::context::Context;
 use crate::dependencies::Dependencies;
 use crate::error::{JsonPath, Problem};
 use crate::eval::{Env, Machine};
-use crate::expr::{Block, Expr};
+use crate::expr::{Block, Expr, Prefixed};
 use crate::lookup::NoLookup;
 use crate::namespace::{Naming, Read as Name, is_bare};
 use crate::options::{Options, TriggerOn};
 use crate::pattern::Pattern;
+use crate::prefixes::Prefixes;
 use crate::scope::{Frame, Source, Target};
 use crate::values;
 
@@ -32,7 +33,7 @@ pub struct Program {
     pub(crate) slots: u32,
     pub(crate) naming: Naming,
     /// URI prefixes and the namespaces that stand for them, longest prefix first.
-    pub(crate) prefixes: Vec<(Str, Str)>,
+    pub(crate) prefixes: Prefixes,
     pub(crate) pipe: Str,
     pub(crate) id_required: bool,
     pub(crate) trigger: Option<Trigger>,
@@ -79,6 +80,9 @@ pub struct Index {
     pub(crate) own_ids: bool,
     /// The expression over alias 0, and what it needs to be evaluated.
     pub(crate) expr: Arc<(Expr, Program)>,
+    /// Where the keys are tuples, what those items of them are that are of one property each, and
+    /// their places; known for the other side of a join only.
+    pub(crate) items: Vec<(usize, Index)>,
 }
 
 /// The compiled `trigger_on`.
@@ -101,12 +105,6 @@ impl fmt::Debug for Program {
 impl Program {
     /// A program without rules, for expressions that stand alone.
     pub(crate) fn bare(options: &Options) -> Program {
-        let mut prefixes: Vec<(Str, Str)> = vec![("http://example.org/".into(), "_".into())];
-        for (namespace, prefix) in &options.namespaces.expansions {
-            prefixes.retain(|(known, _)| known != prefix);
-            prefixes.push((prefix.as_str().into(), namespace.as_str().into()));
-        }
-        prefixes.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.len()));
         Program {
             rules: Vec::new(),
             default: 0,
@@ -114,7 +112,7 @@ impl Program {
             traced: Vec::new(),
             slots: 0,
             naming: Naming::of(options),
-            prefixes,
+            prefixes: Prefixes::of(&options.namespaces),
             pipe: options.pipe.as_str().into(),
             id_required: options.id_required,
             trigger: options.trigger_on.as_ref().map(Trigger::new),
@@ -180,29 +178,12 @@ impl Program {
         *self.straight.get_or_init(|| crate::plan::is_straight(self))
     }
 
-    /// A URI as a namespaced identifier; strings are identifiers already. A prefix that nobody
-    /// declared gets a namespace of the pipe.
-    pub(crate) fn collapse(&self, value: &Value) -> Option<Value> {
-        match value {
-            Value::Ni(_) => Some(value.clone()),
-            Value::String(text) => Some(Value::Ni(text.clone())),
-            Value::Uri(uri) => {
-                let known = self
-                    .prefixes
-                    .iter()
-                    .find(|(prefix, _)| uri.starts_with(&**prefix));
-                if let Some((prefix, namespace)) = known {
-                    let id = &uri[prefix.len()..];
-                    return Some(Value::Ni(crate::namespace::qualified(namespace, id)));
-                }
-                let cut = uri.rfind(['/', '#']).map_or(0, |at| at + 1);
-                let namespace = format!("{}-1", self.pipe);
-                Some(Value::Ni(crate::namespace::qualified(
-                    &namespace,
-                    &uri[cut..],
-                )))
-            }
-            _ => None,
+    /// What the namespaces of the pipe make of a value.
+    pub(crate) fn prefixed(&self, how: Prefixed, value: &Value) -> Option<Value> {
+        match how {
+            Prefixed::Identifier => self.prefixes.identifier(&self.pipe, value),
+            Prefixed::Collapsed => self.prefixes.collapsed(value),
+            Prefixed::Expanded => self.prefixes.expanded(value),
         }
     }
 }
@@ -252,17 +233,29 @@ impl Index {
 
     /// The same, where an entity without `$ids` has its own `_id` there.
     pub fn with_own_ids(mut self) -> Index {
-        if !self.own_ids && self.fingerprint.contains("$ids") {
+        if !self.own_ids && self.is_of_ids() {
             self.own_ids = true;
             self.fingerprint.push_str(" or its own");
         }
         self
     }
 
+    /// Whether the expression reads `$ids`.
+    pub fn is_of_ids(&self) -> bool {
+        // Of a path only the alias before it is not in the fingerprint.
+        self.fingerprint.contains("$ids")
+    }
+
     /// Whether an entity whose properties hold what those of several others hold has the keys of
     /// all of them, and no others: what it reads is one property, taken item by item.
     pub fn goes_item_by_item(&self) -> bool {
         by_item(&self.expr.0)
+    }
+
+    /// Where the keys are tuples: the items of them that go item by item, with their places. Who has
+    /// a key has such an item of it.
+    pub fn items(&self) -> &[(usize, Index)] {
+        &self.items
     }
 
     /// The expression in one stable form: equal fingerprints have equal keys.
@@ -327,7 +320,7 @@ fn by_item(expr: &Expr) -> bool {
             Some(Name::Any(_)) => true,
             None => false,
         },
-        Expr::Each(_, inner) | Expr::Collapse(inner) => by_item(inner),
+        Expr::Each(_, inner) | Expr::Collapse(_, inner) => by_item(inner),
         Expr::With(_, _, args) => args.split_last().is_some_and(|(last, before)| {
             by_item(last) && before.iter().all(|arg| arg.constant().is_some())
         }),

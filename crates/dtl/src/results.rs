@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub(crate) use tahini_entity::is_reserved;
 use tahini_entity::json::Raw;
 use tahini_entity::{Batch, Dict, Meta, Offset, Record, Shape, Str, Value, encoding, hash};
 
@@ -307,14 +308,6 @@ pub(crate) fn encode(value: &Value, out: &mut Vec<u8>, left: usize) -> Result<()
         text::measure(value, left, TOO_LONG)?;
     }
     encoding::encode(value, out).map_err(|_| TOO_DEEP)
-}
-
-/// Names of root properties that stand beside the content.
-pub(crate) fn is_reserved(name: &str) -> bool {
-    matches!(
-        name,
-        "_id" | "_deleted" | "_updated" | "_previous" | "_ts" | "_hash" | "_filtered"
-    )
 }
 
 const TOO_LONG: Limit = Limit("bytes in one entity", MAX_ENTITY as u64);

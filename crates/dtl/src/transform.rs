@@ -1,5 +1,7 @@
 //! A batch in, a batch out.
 
+use std::ops::Range;
+
 use tahini_entity::{Batch, Record, Str, Value};
 
 use crate::context::Context;
@@ -51,7 +53,9 @@ impl Program {
     ) -> Result<(), EvalError> {
         let mut writer = Writer::default();
         let mut work = Work::default();
-        let mut results: Vec<Option<Result<Batch, EvalError>>> = Vec::new();
+        // What was made of all of them, in the order in which they were through.
+        let mut made = Batch::new();
+        let mut results: Vec<Option<Result<Range<usize>, EvalError>>> = Vec::new();
         results.resize_with(batch.len(), || None);
         let mut pending: Vec<usize> = (0..batch.len()).collect();
         let mut first_failure = batch.len();
@@ -61,8 +65,7 @@ impl Program {
                 if at >= first_failure {
                     break;
                 }
-                let mut made = Batch::new();
-                let record = batch.get(at);
+                let (record, start) = (batch.get(at), made.len());
                 let result = self.record(machine, &mut writer, &mut work, record, &mut made, at);
                 writer.take_written();
                 if machine.memo.missed() {
@@ -75,7 +78,7 @@ impl Program {
                 if result.is_err() {
                     first_failure = first_failure.min(at);
                 }
-                results[at] = Some(result.map(|()| made));
+                results[at] = Some(result.map(|()| start..made.len()));
             }
             pending = missed;
             if pending.is_empty() {
@@ -88,13 +91,13 @@ impl Program {
             })?;
         }
         for (at, result) in results.into_iter().enumerate() {
-            let made = result.unwrap_or_else(|| {
+            let own = result.unwrap_or_else(|| {
                 let Limit(what, most) = Limit("rounds of lookups", MAX_LOOKUP_ROUNDS as u64);
                 let words = format!("expected at most {most} {what}, found more");
                 Err(self.error(batch.get(at).id, at, None, EvalClass::Limit, words))
             })?;
-            for record in made.iter() {
-                out.push(record);
+            for of in own {
+                out.push(made.get(of));
                 origins.push(position(at));
             }
         }
@@ -146,6 +149,8 @@ impl Program {
         };
         let written = match work.plan(self, row) {
             Some(plan) => match machine.follow(&plan, row, &mut work.values) {
+                // It is evaluated again, when what it looked for in vain is known.
+                _ if machine.memo.missed() => return Ok(()),
                 Ok((layout, filtered)) => {
                     self.created(machine, row, results, at)?;
                     let filtered = filtered || before;
@@ -160,6 +165,7 @@ impl Program {
                     parent: None,
                 };
                 let filtered = match machine.run(&self.rules[self.default], &mut frame) {
+                    _ if machine.memo.missed() => return Ok(()),
                     Ok(()) => before,
                     Err(Stop::Filtered) => true,
                     Err(stop) => return self.stopped(stop, machine, row, results, at),

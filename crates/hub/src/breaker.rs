@@ -262,11 +262,7 @@ impl Hub {
     /// When such a pipe is running, or the breaker is not tripped.
     pub fn reset_breaker(&self, name: &str, how: Reset, user: &User) -> Result<(), Refusal> {
         let dataset = self.world.store.open(name, false)?;
-        let writers = self.pipes();
-        let writers: Vec<_> = writers
-            .iter()
-            .filter(|live| live.component.sink_dataset() == Some(name))
-            .collect();
+        let writers = self.writers(name);
         let _held: Vec<_> = writers.iter().map(|live| live.hold_place()).collect();
         if let Some(live) = writers.iter().find(|live| live.state().running) {
             return Err(Refusal::Running(live.id().to_owned()));

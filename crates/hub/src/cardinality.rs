@@ -4,16 +4,15 @@
 //! share is in it many times, and the index says how often that key is there in all. What is told
 //! takes bounded time, whatever the dataset.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 use tahini_dtl::Index;
+use tahini_entity::folded::FoldedMap;
 use tahini_entity::json::to_config;
-use tahini_entity::{Batch, Record, Value, order};
+use tahini_entity::{Batch, Value, order};
 use tahini_store::{Ask, Backend, Limit, Seq, Snapshot, StoreError, View};
 
-use crate::config::{dtl_options, without_secrets};
 use crate::dependency::Given;
 use crate::hub::{Hub, LivePipe, Refusal, shown};
 use crate::{Failure, Pipe, indexes};
@@ -24,8 +23,9 @@ const COUNTED: Seq = 20_000;
 const SAMPLE: u64 = 2_000;
 /// Entities read together.
 const STEP: usize = 500;
-/// Keys that the index is asked for together.
-const KEYS: usize = 32;
+/// Keys that the index is asked for together: each may have `MOST` hits, which are in memory until
+/// they are counted, and time is looked at between two questions.
+const KEYS: usize = 4;
 /// Entities of one key that are counted; more are told as that many.
 const MOST: usize = 200_000;
 /// How long an index is looked at for an answer.
@@ -70,7 +70,7 @@ struct Met {
     all: u64,
 }
 
-type Keys = HashMap<u128, Met>;
+type Keys = FoldedMap<u128, Met>;
 
 /// An index, with what stands before the rules that join by it.
 struct Joining<'a> {
@@ -79,22 +79,9 @@ struct Joining<'a> {
 }
 
 impl Joining<'_> {
-    fn keys(&self, record: Record<'_>) -> Vec<Value> {
-        let mut keys = Vec::new();
-        match self.given {
-            None => self.index.keys_of(record, &mut keys),
-            Some(given) => {
-                for entity in given.entities(record) {
-                    self.index.keys(&entity, &mut keys);
-                }
-            }
-        }
-        keys
-    }
-
     fn measure(&self, view: &dyn Snapshot, patience: Duration) -> Result<Cardinality, StoreError> {
         let until = Instant::now() + patience;
-        let mut keys = Keys::new();
+        let mut keys = Keys::default();
         let whole = view.head().next <= COUNTED;
         let looked_at = match whole {
             true => self.count(view, &mut keys)?,
@@ -137,7 +124,7 @@ impl Joining<'_> {
         let mut living = 0;
         for record in batch.iter().filter(|record| !record.meta.deleted) {
             living += 1;
-            for key in self.keys(record) {
+            for key in indexes::values(self.index, self.given, record) {
                 let met = keys.entry(order::key(&key)).or_insert_with(|| Met {
                     key,
                     here: 0,
@@ -283,17 +270,13 @@ fn of_index(
 
 /// The indexes by which the rules of a pipe find what they join.
 fn forward(pipe: &Pipe) -> Vec<Index> {
-    let nothing = serde_json::Map::new();
-    let map = pipe.effective.as_object().unwrap_or(&nothing);
     let mut all: Vec<Index> = Vec::new();
-    for transform in pipe.transforms() {
-        let rules = &transform["rules"];
-        if transform["type"] != "dtl" || !rules.is_object() {
-            continue;
-        }
-        let own = transform.as_object().unwrap_or(&nothing);
-        let program = tahini_dtl::compile(&without_secrets(rules), &dtl_options(map, own));
-        for index in program.iter().flat_map(|program| program.indexes()) {
+    for program in pipe
+        .programs()
+        .iter()
+        .filter_map(|(_, program)| program.as_ref())
+    {
+        for index in program.indexes() {
             let same = |known: &&Index| {
                 known.dataset() == index.dataset() && known.fingerprint() == index.fingerprint()
             };
@@ -336,7 +319,7 @@ pub fn told(hub: &Hub, id: &str) -> Result<Json, Refusal> {
             joins.push(found.to_json());
         }
     }
-    let back = back(hub, &live, PATIENCE)?;
+    let back = back(store, &live, PATIENCE)?;
     warnings.extend(too_many(pipe, &back));
     let back = back.iter().map(Cardinality::to_json);
     Ok(json!({
@@ -348,11 +331,7 @@ pub fn told(hub: &Hub, id: &str) -> Result<Json, Refusal> {
 }
 
 /// What changes of joined entities lead back to.
-fn back(hub: &Hub, live: &LivePipe, patience: Duration) -> Result<Vec<Cardinality>, Failure> {
-    back_of(hub.world.store.as_ref(), live, patience)
-}
-
-fn back_of(
+fn back(
     store: &dyn Backend,
     live: &LivePipe,
     patience: Duration,
@@ -398,6 +377,6 @@ fn too_many(pipe: &Pipe, back: &[Cardinality]) -> Vec<String> {
 /// What the log of a run that read everything warns of. A dataset that cannot be read is told by
 /// whoever has to read it.
 pub(crate) fn warnings(store: &dyn Backend, pipe: &Pipe, live: &LivePipe) -> Vec<String> {
-    let found = back_of(store, live, GLANCE).unwrap_or_default();
+    let found = back(store, live, GLANCE).unwrap_or_default();
     too_many(pipe, &found)
 }

@@ -7,10 +7,11 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde_json::Value as Json;
-use tahini_entity::Offset;
 use tahini_entity::json::{self, Fields};
+use tahini_entity::{Batch, Offset};
 
 use crate::hub::Hub;
+use crate::pipe::Pipe;
 use crate::project::TestSpec;
 use crate::source::From;
 use crate::stage::{self, Purpose, Stage};
@@ -35,21 +36,74 @@ pub fn check(spec: &TestSpec, hub: &Hub, update: bool, cancel: &Cancel) -> Check
         cancel,
         blacklist: spec.blacklist.iter().map(|path| dotted(path)).collect(),
     };
-    let outcome = match test.found(hub) {
-        Ok(found) if update => test.update(&found).map(|()| None),
-        Ok(found) => test.compare(&found),
-        Err(failure) => Err(failure),
-    };
-    let message = match outcome {
-        Ok(None) => String::new(),
-        Ok(Some(difference)) => difference,
-        Err(failure) => failure.to_string(),
-    };
-    Checked {
-        name: spec.name.clone(),
-        passed: message.is_empty(),
-        message,
+    let outcome = test.found(hub).and_then(|found| match update {
+        true => test.update(&found).map(|()| None),
+        false => test.compare(&found),
+    });
+    Checked::of(spec, outcome)
+}
+
+impl Checked {
+    /// What came of a test that found a difference, or none, or could not be run.
+    pub fn of(spec: &TestSpec, outcome: Result<Option<String>, Failure>) -> Checked {
+        let message = match outcome {
+            Ok(difference) => difference.unwrap_or_default(),
+            Err(failure) => failure.to_string(),
+        };
+        Checked {
+            name: spec.name.clone(),
+            passed: message.is_empty(),
+            message,
+        }
     }
+}
+
+/// Reads what the pipe of a test gives at a stage, from the place that the test names, until `take`
+/// has enough. What a pipe gives is what is tested, so that all of its transforms run, as in a run.
+///
+/// # Errors
+/// Those of [`stage::read`].
+pub fn read(
+    spec: &TestSpec,
+    pipe: &Pipe,
+    hub: &Hub,
+    stage: Stage,
+    cancel: &Cancel,
+    take: impl FnMut(&Batch) -> bool,
+) -> Result<(), Failure> {
+    let since = spec.parameters.get("since");
+    // As in an address, a number is one also in quotes.
+    let since = since.and_then(|since| match since {
+        Json::String(text) => Some(match text.parse() {
+            Ok(number) => Offset::Int(number),
+            Err(_) => Offset::Text(text.as_str().into()),
+        }),
+        number => number.as_i64().map(Offset::Int),
+    });
+    let wanted = (stage, Purpose::Output);
+    stage::read(pipe, &hub.world, wanted, From::since(since), cancel, take)
+}
+
+/// What a test expects, as it stands in its file.
+///
+/// # Errors
+/// Config, where there is no such file.
+pub fn expected(spec: &TestSpec) -> Result<Vec<u8>, Failure> {
+    std::fs::read(&spec.file).map_err(|error| {
+        Failure::config(format!(
+            "{}: {error}; write what is expected there, or run the tests with --update",
+            spec.file.display()
+        ))
+    })
+}
+
+/// Writes what a test expects from now on.
+///
+/// # Errors
+/// Config, where the file cannot be written.
+pub fn write(spec: &TestSpec, text: &[u8]) -> Result<(), Failure> {
+    std::fs::write(&spec.file, text)
+        .map_err(|error| Failure::config(format!("{}: {error}", spec.file.display())))
 }
 
 struct Test<'a> {
@@ -82,22 +136,7 @@ impl Test<'_> {
         })?;
         let mut found = Vec::new();
         let mut text = Vec::new();
-        let since = self
-            .spec
-            .parameters
-            .get("since")
-            .and_then(|since| match since {
-                Json::String(text) => Some(Offset::Text(text.as_str().into())),
-                number => number.as_i64().map(Offset::Int),
-            });
-        let from = From {
-            full: since.is_none(),
-            since,
-            state: Vec::new(),
-        };
-        // What a pipe gives is what is tested, so that all of its transforms run, as in a run.
-        let wanted = (stage, Purpose::Output);
-        stage::read(pipe, &hub.world, wanted, from, self.cancel, |batch| {
+        read(self.spec, pipe, hub, stage, self.cancel, |batch| {
             for record in batch.iter() {
                 text.clear();
                 json::write_record(record, Fields::ALL, &mut text);
@@ -109,15 +148,14 @@ impl Test<'_> {
     }
 
     fn expected(&self) -> Result<Vec<Json>, Failure> {
-        let wrong =
-            |words: String| Failure::config(format!("{}: {words}", self.spec.file.display()));
-        let text = std::fs::read_to_string(&self.spec.file).map_err(|error| {
-            wrong(format!(
-                "{error}; write what is expected there, or run the tests with --update"
+        let text = expected(self.spec)?;
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
+        serde_json::from_slice(text).map_err(|error| {
+            Failure::config(format!(
+                "{}: expected a JSON array of entities: {error}",
+                self.spec.file.display()
             ))
-        })?;
-        serde_json::from_str(text.trim_start_matches('\u{feff}'))
-            .map_err(|error| wrong(format!("expected a JSON array of entities: {error}")))
+        })
     }
 
     fn compare(&self, found: &[Json]) -> Result<Option<String>, Failure> {
@@ -146,8 +184,7 @@ impl Test<'_> {
             .filter(|entity| entity.get("_deleted") != Some(&Json::Bool(true)));
         let living: Vec<&Json> = living.filter_map(|entity| entity.get("_id")).collect();
         let text = pretty(&self.canonical(found, Some(&living))) + "\n";
-        std::fs::write(&self.spec.file, text)
-            .map_err(|error| Failure::config(format!("{}: {error}", self.spec.file.display())))
+        write(self.spec, text.as_bytes())
     }
 
     /// Entities as they are compared; deleted ones that nobody expects are left out.

@@ -304,6 +304,7 @@ fn trim(
             _ => readers.history,
         },
         least_dead,
+        index_later: true,
         stop,
         ..Compaction::default()
     })?;
@@ -313,6 +314,7 @@ fn trim(
             deleted_before: Some(before(ttl)),
             keep_from: readers.latest,
             least_dead,
+            index_later: true,
             stop: &|| stop() || Instant::now() >= until,
             ..Compaction::default()
         })?;

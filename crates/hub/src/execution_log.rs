@@ -119,37 +119,37 @@ impl ExecutionLog {
         entries: Vec<Entity>,
         state: &[StateWrite],
     ) -> Result<Option<Seq>, Failure> {
-        let (outcome, ticket) = self.write(entries, state, Duration::ZERO)?;
+        let (outcome, ticket) = self.write(&rows(&entries)?, state, Duration::ZERO)?;
         ticket.wait()?;
         Ok(outcome.seqs.first().copied().flatten())
+    }
+
+    /// The same for entries that are rows already.
+    pub(crate) fn append_rows(&self, entries: &Batch, state: &[StateWrite]) -> Result<(), Failure> {
+        let (_, ticket) = self.write(entries, state, Duration::ZERO)?;
+        Ok(ticket.wait()?)
     }
 
     /// Writes an entry that nothing else relies on, and returns its place. It survives the end of
     /// the process; a power cut may take the last second of such entries back. Whoever reads the
     /// log, and whatever is appended to it, makes them durable first.
     fn tell(&self, entry: Entity) -> Result<Option<Seq>, Failure> {
-        let (outcome, _) = self.write(vec![entry], &[], TOLD_WITHIN)?;
+        let (outcome, _) = self.write(&rows(&[entry])?, &[], TOLD_WITHIN)?;
         Ok(outcome.seqs.first().copied().flatten())
     }
 
     fn write(
         &self,
-        entries: Vec<Entity>,
+        rows: &Batch,
         state: &[StateWrite],
         within: Duration,
     ) -> Result<(Outcome, Ticket), Failure> {
-        let mut rows = Batch::new();
-        for entry in &entries {
-            rows.push_entity(entry)
-                .map_err(|error| Failure::fatal(error.to_string()))?;
-        }
-        let now = self.clock.micros();
         let commit = Commit {
-            rows: &rows,
+            rows,
             rule: Rule::IfChanged,
             state,
             populated: true,
-            now,
+            now: self.clock.micros(),
             show: Show::Now,
             note: None,
         };
@@ -248,6 +248,7 @@ impl ExecutionLog {
             ("pipes", texts(&found.pipes)),
             ("systems", texts(&found.systems)),
             ("entities", texts(&found.entities)),
+            ("num_entities", count(found.all_entities)),
             ("rounds", count(found.rounds)),
             ("since", iso(found.since)),
         ];
@@ -349,6 +350,15 @@ impl ExecutionLog {
         }
         self.entry(&error.at.entry_id(id), "write-error", properties)
     }
+}
+
+fn rows(entries: &[Entity]) -> Result<Batch, Failure> {
+    let mut rows = Batch::new();
+    for entry in entries {
+        rows.push_entity(entry)
+            .map_err(|error| Failure::fatal(error.to_string()))?;
+    }
+    Ok(rows)
 }
 
 impl Drop for RunLog<'_> {
@@ -455,18 +465,11 @@ impl<'a> RunLog<'a> {
         Ok(())
     }
 
-    /// Writes failed entities with the state that remembers them, in one step.
-    pub fn write_errors(
-        &mut self,
-        mut errors: Vec<Entity>,
-        state: &[StateWrite],
-    ) -> Result<(), Failure> {
+    /// An entry about an entity as one of this run, of which the log tells from then on.
+    pub fn in_run(&mut self, mut entry: Entity) -> Result<Entity, Failure> {
         self.reveal()?;
-        for error in &mut errors {
-            error.properties.set("metrics", self.so_far.metrics());
-        }
-        self.log.append(errors, state)?;
-        Ok(())
+        entry.properties.set("metrics", self.so_far.metrics());
+        Ok(entry)
     }
 
     /// Writes the run's end.

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use tahini_entity::{Batch, Offset, Record, Value};
+use tahini_entity::{Batch, Record, Value};
 use tahini_store::Snapshot;
 
 use crate::execution_log::{ExecutionLog, Summary, run_at};
+use crate::places::seq_of;
 use crate::retry::{At, Ledger};
 use crate::{Failure, Hub, Pipe};
 
@@ -143,10 +144,7 @@ fn told(log: &ExecutionLog, at: At, id: &str) -> Result<(String, String), Failur
 
 fn version_of(record: Record<'_>) -> Version {
     Version {
-        updated: match record.meta.updated {
-            Some(Offset::Int(seq)) => u64::try_from(seq).unwrap_or_default(),
-            _ => 0,
-        },
+        updated: seq_of(&record).unwrap_or_default(),
         hash: record.hash(),
         deleted: record.meta.deleted,
         ts: record.meta.ts,

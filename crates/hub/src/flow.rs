@@ -5,6 +5,7 @@
 //! through the transforms again. Nobody knows what such an entity would have become; so a run
 //! in which one failed is never complete, and nothing is deleted after it.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use tahini_entity::{Batch, Record};
@@ -14,6 +15,7 @@ use crate::execution_log::{RunLog, Summary};
 use crate::intake::{self, Intake, id_found};
 use crate::policy::{Doing, Standing, Verdict, verdict};
 use crate::retry::At;
+use crate::rounds::Given;
 use crate::sink::Progress;
 use crate::transform::apply_all;
 use crate::writer::Writer;
@@ -29,6 +31,8 @@ pub(crate) struct Flow<'a> {
     /// An entity of the source did not get through the transforms, in this run or in the part of
     /// it that an earlier one made.
     pub(crate) held: bool,
+    /// What the pipe gave before, where it goes to a system and may come back.
+    pub(crate) given: Option<&'a Mutex<Option<Given>>>,
 }
 
 impl<'a> Flow<'a> {
@@ -45,6 +49,7 @@ impl<'a> Flow<'a> {
             held: resumed && !writer.ledger.is_empty(At::Transforms),
             writer,
             watch: None,
+            given: None,
         }
     }
 
@@ -205,7 +210,10 @@ impl<'a> Flow<'a> {
         if self.writer.ledger.is_empty(At::Transforms) {
             return Ok(());
         }
-        let hopeless = self.writer.ledger.hopeless(At::Transforms, &intake.batch)?;
+        let Writer {
+            ledger, letters, ..
+        } = &mut self.writer;
+        let hopeless = ledger.hopeless(letters, At::Transforms, &intake.batch)?;
         let left_out = intake.batch.iter().zip(&hopeless).filter(|(_, is)| **is);
         let ids: Vec<String> = left_out
             .filter_map(|(record, _)| record.id.map(str::to_owned))
@@ -233,9 +241,20 @@ impl<'a> Flow<'a> {
         summary.seconds[1] += took.as_secs_f64();
         let outputs = outputs?;
         self.check_pace(batch, took)?;
-        summary.name_first(outputs.as_ref().unwrap_or(batch));
+        let gives = outputs.as_ref().unwrap_or(batch);
+        summary.name_first(gives);
+        self.note_given(gives, summary);
         summary.weigh(batch, outputs.as_ref());
         Ok(outputs)
+    }
+
+    /// Takes note of what goes to a system that it may come back from.
+    fn note_given(&self, batch: &Batch, summary: &mut Summary) {
+        let Some(given) = self.given else { return };
+        let mut given = given.lock().unwrap_or_else(|lock| lock.into_inner());
+        if let Some(given) = given.as_mut() {
+            given.take_in(batch, summary.news.get_or_insert_default());
+        }
     }
 
     /// A pipe that is too slow fails, so that somebody looks at what it does.

@@ -15,11 +15,13 @@ use crate::open_systems::OpenSystems;
 use crate::pipe::{Pipe, World};
 use crate::progress::{self, Place};
 use crate::pump::{self, Request};
-use crate::rounds::{self, Round};
+use crate::rounds::{self, Rounds};
 use crate::secrets::SecretSource;
 use crate::{Cancel, Clock, Failure, Registry, Services, breaker, compaction, indexes, rescan};
 
+pub(crate) use live::lock;
 pub use live::{LivePipe, LiveState, Refusal};
+pub(crate) use place::Input;
 pub use place::shown;
 
 use live::Shared;
@@ -36,7 +38,7 @@ pub struct Hub {
     shared: Mutex<BTreeMap<String, Weak<Shared>>>,
     /// Which pipe's writes reach which pipes, and what has come round until now.
     ways: RwLock<Arc<rounds::Ways>>,
-    rounds: Mutex<BTreeMap<String, Round>>,
+    rounds: Mutex<Rounds>,
 }
 
 /// A configuration that is ready to be taken over: everything that could fail did not.
@@ -96,7 +98,7 @@ impl Hub {
         ways.clone()
     }
 
-    pub(crate) fn rounds(&self) -> MutexGuard<'_, BTreeMap<String, Round>> {
+    pub(crate) fn rounds(&self) -> MutexGuard<'_, Rounds> {
         live::lock(&self.rounds)
     }
 
@@ -159,11 +161,13 @@ impl Hub {
         let written = written.filter_map(|pipe| pipe.sink_dataset().map(str::to_owned));
         self.world.known.set_written(written);
         let ways = rounds::Ways::of(prepared.pipes.values().map(Arc::as_ref));
-        *self.ways.write().unwrap_or_else(|lock| lock.into_inner()) = Arc::new(ways);
         // Pipes stand elsewhere among the others now, and may do other things.
-        self.rounds().clear();
-        let known = prepared.pipes.values();
-        known.for_each(|live| live.lock().feeds_itself = None);
+        *self.rounds() = Rounds::default();
+        for live in prepared.pipes.values() {
+            live.lock().feeds_itself = None;
+            *live::lock(live.given()) = ways.watched(live.id());
+        }
+        *self.ways.write().unwrap_or_else(|lock| lock.into_inner()) = Arc::new(ways);
         *pipes = prepared.pipes;
         drop(pipes);
         *self
@@ -180,11 +184,15 @@ impl Hub {
         if fresh {
             contained(&component.id, self.remember(&component.id, &shared))?;
         }
-        let ways = pipe.as_ref().map(Ways::of).unwrap_or_default();
-        let wanted = pipe.as_ref().map(|pipe| indexes::of_pipe(pipe, &ways));
+        let (mut ways, mut wanted) = (Ways::default(), Vec::new());
+        if let Ok(pipe) = &pipe {
+            let programs = pipe.programs();
+            ways = Ways::of(pipe, &programs);
+            wanted = indexes::of_pipe(pipe, &ways, &programs);
+        }
         Ok(LivePipe {
             component: component.clone(),
-            indexes: wanted.unwrap_or_default(),
+            indexes: wanted,
             ways,
             pipe: pipe.map_err(|failure| failure.to_string()),
             receiving: shared.receiving.clone(),
@@ -245,6 +253,13 @@ impl Hub {
     pub fn pipes(&self) -> Vec<Arc<LivePipe>> {
         let pipes = self.pipes.read().unwrap_or_else(|lock| lock.into_inner());
         pipes.values().cloned().collect()
+    }
+
+    /// The pipes that write a dataset, by id.
+    pub fn writers(&self, dataset: &str) -> Vec<Arc<LivePipe>> {
+        let pipes = self.pipes.read().unwrap_or_else(|lock| lock.into_inner());
+        let writes = |live: &&Arc<LivePipe>| live.component.sink_dataset() == Some(dataset);
+        pipes.values().filter(writes).cloned().collect()
     }
 
     /// The pipe of that id.

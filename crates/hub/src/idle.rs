@@ -10,10 +10,9 @@ use jiff::Timestamp;
 use serde_json::{Map, Value as Json, json};
 
 use crate::breaker;
-use crate::hub::{Hub, LivePipe, LiveState, Refusal, shown};
-use crate::places::Places;
+use crate::hub::{Hub, Input, LivePipe, LiveState, Refusal, shown};
 use crate::populated::Missing;
-use crate::{Class, Failure, Pipe, execution_log, progress};
+use crate::{Class, Failure, Pipe, execution_log};
 
 use upstream::Search;
 
@@ -314,26 +313,12 @@ fn waits(missing: &Missing) -> Reason {
 
 /// What waits to be read, and how far everything was read.
 fn queue(hub: &Hub, live: &LivePipe, pipe: &Pipe) -> Result<(Option<u64>, Vec<Json>), Failure> {
-    let unread = hub.unread(live)?;
-    let followed = hub.unfollowed(live)?;
-    let mut datasets = Vec::new();
-    let home = shown(hub.world.store.as_ref(), &pipe.home())?;
-    let offset = match &home {
-        Some(home) => progress::offset(home.as_ref(), &pipe.id)?,
-        None => None,
+    let Some(inputs) = hub.read_and_last(pipe)? else {
+        return Ok((None, Vec::new()));
     };
-    let mut add = |name: &str, read: Option<u64>| -> Result<(), Failure> {
-        let found = shown(hub.world.store.as_ref(), name)?;
-        let last = found.and_then(|found| found.head().next.checked_sub(1));
-        datasets.push(json!({"dataset": name, "last": last, "read": read}));
-        Ok(())
-    };
-    if unread.is_some() {
-        for name in pipe.source_datasets() {
-            let read = offset.as_ref();
-            add(name, read.and_then(|it| Places::read(it, name)))?;
-        }
-    }
-    let joined: u64 = followed.values().sum();
-    Ok((unread.map(|few| few + joined), datasets))
+    let joined: u64 = hub.unfollowed(live)?.values().sum();
+    let unread: u64 = inputs.iter().map(Input::unread).sum();
+    let told =
+        |one: &Input<'_>| json!({"dataset": one.dataset, "last": one.last, "read": one.read});
+    Ok((Some(unread + joined), inputs.iter().map(told).collect()))
 }

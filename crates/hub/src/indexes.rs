@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
-use tahini_dtl::{Index, compile, subset};
-use tahini_entity::{Record, order};
+use tahini_dtl::{Index, Program, subset};
+use tahini_entity::{Record, Value, order};
 use tahini_store::{Declared, IndexDef};
 
-use crate::config::{dtl_options, without_secrets};
+use crate::config::dtl_options;
 use crate::dependency::{Given, Ways};
 use crate::merge::Merging;
 use crate::{Hub, Pipe};
@@ -40,6 +40,11 @@ pub(crate) fn fingerprint(index: &Index, given: Option<&Given>) -> String {
 
 /// Appends the keys of a version in an index.
 pub(crate) fn keys(index: &Index, given: Option<&Given>, record: Record<'_>, out: &mut Vec<u128>) {
+    out.extend(values(index, given, record).iter().map(order::key));
+}
+
+/// The values of a version that an index has keys of.
+pub(crate) fn values(index: &Index, given: Option<&Given>, record: Record<'_>) -> Vec<Value> {
     let mut values = Vec::new();
     match given {
         None => index.keys_of(record, &mut values),
@@ -49,7 +54,7 @@ pub(crate) fn keys(index: &Index, given: Option<&Given>, record: Record<'_>, out
             }
         }
     }
-    out.extend(values.iter().map(order::key));
+    values
 }
 
 /// The expressions that a dataset sink's `indexes` names: one list, or `"$ids"`.
@@ -67,7 +72,11 @@ pub(crate) fn named(indexes: &Json) -> Vec<Json> {
 
 /// The indexes that a pipe wants of the datasets that it reads, joins and writes. What does not
 /// compile wants none: configuration tells of that.
-pub(crate) fn of_pipe(pipe: &Pipe, ways: &Ways) -> Vec<Arc<Index>> {
+pub(crate) fn of_pipe(
+    pipe: &Pipe,
+    ways: &Ways,
+    programs: &[(&Json, Option<Program>)],
+) -> Vec<Arc<Index>> {
     let Some(map) = pipe.effective.as_object() else {
         return Vec::new();
     };
@@ -91,17 +100,8 @@ pub(crate) fn of_pipe(pipe: &Pipe, ways: &Ways) -> Vec<Arc<Index>> {
         let keys = merging.keys.into_iter();
         indexes.extend(keys.filter_map(|key| Arc::into_inner(key.index)));
     }
-    for transform in pipe.transforms() {
-        let rules = &transform["rules"];
-        if transform["type"] != "dtl" || !rules.is_object() {
-            continue;
-        }
-        let nothing = Map::new();
-        let options = dtl_options(map, transform.as_object().unwrap_or(&nothing));
-        if let Ok(program) = compile(&without_secrets(rules), &options) {
-            indexes.extend(program.indexes().iter().cloned());
-        }
-    }
+    let programs = programs.iter().filter_map(|(_, program)| program.as_ref());
+    indexes.extend(programs.flat_map(Program::indexes).cloned());
     let back = ways.indexes().filter(|(_, given)| given.is_none());
     let back = back.map(|(index, _)| index);
     indexes.into_iter().map(Arc::new).chain(back).collect()

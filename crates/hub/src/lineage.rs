@@ -57,7 +57,8 @@ pub(crate) struct Lines<'a> {
     depth: usize,
     /// What pipes make, in terms of what their sources give.
     layouts: BTreeMap<String, Rc<Layout>>,
-    pipes: Vec<Arc<LivePipe>>,
+    /// The pipes that write each dataset.
+    writers: BTreeMap<String, Vec<Arc<LivePipe>>>,
     /// Places that were looked at for the answer.
     steps: usize,
 }

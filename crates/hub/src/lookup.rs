@@ -10,9 +10,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use tahini_dtl::{By, Index, Lookup, LookupError, Need};
-use tahini_entity::{Batch, Datetime, Dict, Entity, Offset, Value, order};
+use tahini_entity::folded::FoldedMap;
+use tahini_entity::{Batch, Datetime, Dict, Entity, Value, order};
 use tahini_store::{Ask, Backend, Limit, Snapshot, StoreError, View};
 
+use crate::places::seq_of;
 use crate::{Cancel, Ctx, Failure, Known, completeness, indexes};
 use kept::Kept;
 
@@ -47,7 +49,7 @@ struct Asked<'a> {
 /// All values that one index is asked for, by their hash.
 struct Join<'a> {
     index: &'a Index,
-    values: HashMap<u128, (&'a Value, usize)>,
+    values: FoldedMap<u128, (&'a Value, usize)>,
 }
 
 type Answers = Vec<Vec<Arc<Entity>>>;
@@ -78,7 +80,7 @@ impl Datasets {
                     let joins = &mut asked.entry(need.dataset).or_default().joins;
                     let join = joins.entry(index.fingerprint()).or_insert_with(|| Join {
                         index,
-                        values: HashMap::new(),
+                        values: FoldedMap::default(),
                     });
                     join.values.insert(order::key(value), (value, at));
                 }
@@ -125,8 +127,9 @@ impl Datasets {
         }
         let mut unindexed = BTreeMap::new();
         for (fingerprint, mut join) in std::mem::take(&mut asked.joins) {
+            let known = kept.joins(fingerprint);
             join.values.retain(|hash, (value, at)| {
-                let known = kept.join(fingerprint, *hash, value);
+                let known = known.and_then(|known| known.of(*hash, value));
                 answers[*at].extend_from_slice(known.unwrap_or_default());
                 known.is_none()
             });
@@ -307,9 +310,10 @@ fn by_index(
             }
         }
     }
+    let mut joins = kept.keep_joins(join.index.fingerprint());
     for (hash, value, at) in values {
         answers[at].sort_by(|a, b| a.id.cmp(&b.id));
-        kept.keep_join(join.index.fingerprint(), hash, value, &answers[at]);
+        joins.keep(hash, value, &answers[at]);
     }
     Ok(true)
 }
@@ -330,13 +334,7 @@ pub(crate) fn version_of(
     };
     let mut found = Batch::new();
     snapshot.changes(version.checked_sub(1), view, one, &mut found)?;
-    let entity = found.iter().next().map(|record| record.to_entity());
-    let is_it = |entity: &Entity| {
-        let at = match entity.updated {
-            Some(Offset::Int(seq)) => u64::try_from(seq).ok(),
-            _ => None,
-        };
-        entity.id.as_deref() == Some(id) && at == Some(version)
-    };
-    Ok(entity.filter(is_it).map(Arc::new))
+    let found = found.iter().next();
+    let found = found.filter(|record| record.id == Some(id) && seq_of(record) == Some(version));
+    Ok(found.map(|record| Arc::new(record.to_entity())))
 }

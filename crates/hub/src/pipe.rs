@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value as Json};
-use tahini_dtl::{JsonPath, Read};
+use tahini_dtl::{JsonPath, Program, Read, compile};
 use tahini_entity::Offset;
 use tahini_store::Backend;
 
 use crate::builtin::namespaces;
-use crate::config::{Component, Moves, Props, resolve_secrets};
+use crate::config::{Component, Moves, Props, dtl_options, resolve_secrets, without_secrets};
 use crate::dependency::Limits;
 use crate::policy::Policy;
 use crate::progress::Place;
@@ -232,7 +232,24 @@ impl Pipe {
             .collect()
     }
 
-    /// The same list, each with its place in the configuration as that was written.
+    /// The same list, each with its rules, if it has some that compile. What secrets stand for is
+    /// not in them: they can be looked at, and are not for runs.
+    pub(crate) fn programs(&self) -> Vec<(&Json, Option<Program>)> {
+        let nothing = Map::new();
+        let map = self.effective.as_object().unwrap_or(&nothing);
+        let program = |transform: &Json| {
+            let rules = Some(&transform["rules"]).filter(|rules| rules.is_object());
+            let rules = rules.filter(|_| transform["type"] == "dtl")?;
+            let options = dtl_options(map, transform.as_object()?);
+            compile(&without_secrets(rules), &options).ok()
+        };
+        let transforms = self.transforms().into_iter();
+        transforms
+            .map(|transform| (transform, program(transform)))
+            .collect()
+    }
+
+    /// The transforms, each with its place in the configuration as that was written.
     pub(crate) fn placed_transforms(&self) -> Vec<(JsonPath, &Json)> {
         let unfolded = self.unfolded().into_iter();
         unfolded

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tahini_entity::Offset;
+use tahini_entity::{Offset, Record};
 use tahini_store::Seq;
 
 /// The last sequence that was read, by dataset. As an offset it is text: a JSON object.
@@ -56,6 +56,14 @@ impl Places {
             Offset::Int(seq) => Seq::try_from(*seq).ok(),
             Offset::Text(_) => Places::of(offset).ok()?.0.get(dataset).copied(),
         }
+    }
+}
+
+/// The sequence of a version that was read from a dataset.
+pub(crate) fn seq_of(record: &Record<'_>) -> Option<Seq> {
+    match record.meta.updated {
+        Some(Offset::Int(seq)) => Seq::try_from(seq).ok(),
+        _ => None,
     }
 }
 

@@ -203,7 +203,7 @@ fn run_planned(
     };
     let watch = plan.watch(pipe, !transforms.is_empty());
     let mut flow = Flow::new(&pipe.id, transforms, writer, plan.resumed);
-    flow.watch = watch;
+    (flow.watch, flow.given) = (watch, Some(plan.live.given()));
     let mut work = Work {
         pipe,
         world,
@@ -225,12 +225,7 @@ fn run_planned(
         Some(source) => work.go(source),
         None => work.rescan(),
     }));
-    let outcome = guarded.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
-    if let Err(failure) = &outcome {
-        work.abort(failure)?;
-    }
-    work.report();
-    outcome
+    work.ended(guarded.unwrap_or_else(|panic| Err(panicked(panic.as_ref()))))
 }
 
 /// What a run reads, and what has to be known of it before it is read.
@@ -364,6 +359,7 @@ impl Work<'_, '_, '_> {
             if step == Step::End {
                 self.reprocess(source.as_mut())?;
                 self.flow.end()?;
+                self.summary.warnings.extend(source.warnings());
                 return Ok(source);
             }
             self.note()?;
@@ -523,16 +519,30 @@ impl Work<'_, '_, '_> {
         };
         self.flow.writer.finish(self.run_log, &end)?;
         if !self.flow.writer.sink.keeps_progress() && !self.is_settled(&end.progress) {
-            self.flow
-                .writer
-                .letters
-                .log
-                .append(Vec::new(), &end.progress.state)?;
+            let Writer {
+                ledger, letters, ..
+            } = &self.flow.writer;
+            ledger.flush(letters, &end.progress.state)?;
         }
         if let Some(leaving) = &self.leaving {
             leaving.tell(self.world, self.plan.home.snapshot()?.as_ref())?;
         }
         Ok(())
+    }
+
+    /// Makes durable what happened to failed entities, and tells sink and summary how the run ended.
+    fn ended(&mut self, outcome: Result<(), Failure>) -> Result<(), Failure> {
+        let kept = self.flow.writer.flush();
+        if let (Err(_), Err(failure)) = (&outcome, &kept) {
+            // No place was saved behind them, so that the source gives them again.
+            tracing::warn!(pipe = %self.pipe.id, %failure, "failed entities are not in the log");
+        }
+        let outcome = outcome.and(kept);
+        if let Err(failure) = &outcome {
+            self.abort(failure)?;
+        }
+        self.report(outcome.is_ok());
+        outcome
     }
 
     /// The writes that count this run between rescans.
@@ -595,11 +605,13 @@ impl Work<'_, '_, '_> {
         progress.state.iter().all(saved)
     }
 
-    fn report(&mut self) {
+    fn report(&mut self, succeeded: bool) {
         self.count();
         self.summary.retryable = self.flow.writer.ledger.waiting();
         self.tell_joined();
-        self.tell_crowds();
+        if succeeded {
+            self.tell_crowds();
+        }
         self.summary.warnings.extend(self.tracker.warning());
     }
 

@@ -128,8 +128,7 @@ impl Hub {
 
     /// The pipe that writes a dataset; the first one where several do.
     fn writer(&self, name: &str) -> Option<std::sync::Arc<LivePipe>> {
-        let writes = |live: &std::sync::Arc<LivePipe>| live.component.sink_dataset() == Some(name);
-        self.pipes().into_iter().find(writes)
+        self.writers(name).into_iter().next()
     }
 }
 

@@ -7,6 +7,8 @@
 
 mod kept;
 mod letters;
+mod loaded;
+mod pending;
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
@@ -18,6 +20,8 @@ use tahini_store::{Dataset, Snapshot, StateWrite};
 use crate::Failure;
 use crate::execution_log::{ExecutionLog, RunLog, WriteError, entity_of};
 use kept::Counts;
+use loaded::{adopt, count_overtaken, read_all};
+use pending::Pending;
 
 pub use letters::Letters;
 
@@ -73,6 +77,9 @@ pub struct Failed {
     pub run: i64,
     /// When the run or rescan began that tried it last.
     pub tried: i64,
+    /// Another version went to where this one failed. It is not tried again: it would come after
+    /// that one.
+    pub overtaken: bool,
     /// The number that the source gave this version, where it numbers them.
     pub updated: Option<i64>,
 }
@@ -94,6 +101,9 @@ struct Inner {
     known: Option<HashMap<(At, Str), Failed>>,
     /// How often something was written; a view that was taken before is out of date.
     written: u64,
+    /// How many were overtaken.
+    overtaken: u64,
+    pending: Pending,
 }
 
 /// A view of the log, and how often something had been written before.
@@ -125,6 +135,10 @@ impl Ledger {
             true => Some(read_all(dataset.snapshot()?.as_ref(), pipe, &counts)?),
             false => None,
         };
+        let overtaken = match &known {
+            Some(known) => known.values().filter(|it| it.overtaken).count() as u64,
+            None => count_overtaken(dataset.snapshot()?.as_ref(), pipe)?,
+        };
         Ok(Ledger::of(Arc::new(Failures {
             pipe: pipe.to_owned(),
             dataset,
@@ -132,6 +146,8 @@ impl Ledger {
                 counts,
                 known,
                 written: 0,
+                overtaken,
+                pending: Pending::default(),
             }),
         })))
     }
@@ -182,6 +198,10 @@ impl Ledger {
     /// The log as it is now, as far as this ledger is concerned.
     fn view(&self) -> Result<Ref<'_, Box<dyn Snapshot>>, Failure> {
         let written = self.lock().written;
+        self.view_at(written)
+    }
+
+    fn view_at(&self, written: u64) -> Result<Ref<'_, Box<dyn Snapshot>>, Failure> {
         let known = self.view.borrow().as_ref().map(|(at, _)| *at);
         if known != Some(written) {
             *self.view.borrow_mut() = Some((written, self.failures.dataset.snapshot()?));
@@ -209,8 +229,12 @@ impl Ledger {
         if inner.counts.at(at) == 0 {
             return Ok(None);
         }
+        let key = (at, Str::from(id));
         if let Some(known) = &inner.known {
-            return Ok(known.get(&(at, Str::from(id))).copied());
+            return Ok(known.get(&key).copied());
+        }
+        if let Some(change) = inner.pending.get(&key) {
+            return Ok(change);
         }
         drop(inner);
         Ok(kept::find(self.view()?.as_ref(), self.pipe(), at, id)?)
@@ -220,31 +244,63 @@ impl Ledger {
     /// and were tried in this run already. A filtered version is never the one that failed, even
     /// when its content is the same; nor is one that the source gave another number.
     ///
+    /// Of the others earlier versions may wait: from here on those are not tried any more, whatever
+    /// becomes of the run.
+    ///
     /// # Errors
-    /// When the log cannot be read.
-    pub fn hopeless(&self, at: At, batch: &Batch) -> Result<Vec<bool>, Failure> {
+    /// When the log cannot be read or written.
+    pub fn hopeless(
+        &mut self,
+        world: &Letters<'_>,
+        at: At,
+        batch: &Batch,
+    ) -> Result<Vec<bool>, Failure> {
         // What others wrote meanwhile need not be kept for this view.
         *self.view.borrow_mut() = None;
-        batch
-            .iter()
-            .map(|record| self.is_hopeless(at, record))
-            .collect()
+        let (mut hopeless, mut overtakes) = (Vec::with_capacity(batch.len()), false);
+        for record in batch.iter() {
+            let known = match record.id {
+                Some(id) => self.get(at, id)?.map(|known| (id, known)),
+                None => None,
+            };
+            let Some((id, known)) = known else {
+                hopeless.push(false);
+                continue;
+            };
+            let is_hopeless = self.is_hopeless(&known, record);
+            hopeless.push(is_hopeless);
+            let is_other = record.meta.filtered || known.hash != record.hash();
+            if !is_hopeless && is_other && self.may_overtake(&known) {
+                let overtaken = Failed {
+                    overtaken: true,
+                    ..known
+                };
+                self.change(at, id, Some(overtaken), |_| Ok(()))?;
+                overtakes = true;
+            }
+        }
+        if overtakes {
+            self.flush(world, &[])?;
+        }
+        Ok(hopeless)
     }
 
-    fn is_hopeless(&self, at: At, record: Record<'_>) -> Result<bool, Failure> {
-        let Some(id) = record.id.filter(|_| !record.meta.filtered) else {
-            return Ok(false);
-        };
-        let Some(entry) = self.get(at, id)? else {
-            return Ok(false);
-        };
-        let (before, now) = (entry.updated, kept::number_of(record.meta.updated.as_ref()));
+    fn is_hopeless(&self, known: &Failed, record: Record<'_>) -> bool {
+        if record.meta.filtered {
+            return false;
+        }
+        let (before, now) = (known.updated, kept::number_of(record.meta.updated.as_ref()));
         let renumbered = before.is_some() && now.is_some() && before != now;
-        let left_alone = entry.dead || entry.tried == self.began;
-        Ok(left_alone && !renumbered && entry.hash == record.hash())
+        let left_alone = known.dead || known.tried == self.began;
+        left_alone && !renumbered && known.hash == record.hash()
     }
 
-    /// Some ids that wait at `at`, behind `after`.
+    /// Whether what this run has is newer than a version that failed, and nobody knows yet.
+    fn may_overtake(&self, known: &Failed) -> bool {
+        !known.overtaken && known.run < self.newer_from
+    }
+
+    /// Some ids that wait at `at` and may be tried again, behind `after`.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -254,7 +310,9 @@ impl Ledger {
         }
         let view = self.view()?;
         let (rows, next) = kept::page(view.as_ref(), self.pipe(), (at, false), after)?;
-        Ok((rows.into_iter().map(|(id, _)| id).collect(), next))
+        let rows = rows.into_iter();
+        let rows = rows.filter(|(_, known)| !known.overtaken);
+        Ok((rows.map(|(id, _)| id).collect(), next))
     }
 
     /// The entity of `id` as it failed.
@@ -282,8 +340,8 @@ impl Ledger {
         }))
     }
 
-    /// Keeps `entity` for later runs, or gives it up when it was retried often enough:
-    /// the dead letter is durable before the entry that says so.
+    /// Keeps `entity` for later runs, or gives it up when it was retried often enough; it is
+    /// durable when `flush` has been called, the dead letter before the entry that says so.
     pub fn set_aside(
         &mut self,
         world: &Letters<'_>,
@@ -293,6 +351,7 @@ impl Ledger {
         failure: &Failure,
     ) -> Result<(), Failure> {
         let id: Str = entity.id.clone().unwrap_or_default();
+        self.make_room(world, &id)?;
         let hash = entity.hash.unwrap_or_default();
         let known = self.get(at, &id)?;
         // A newer version waits already.
@@ -304,18 +363,16 @@ impl Ledger {
             _ => 0,
         };
         let dead = attempts >= world.policy.under(failure).max_retries_per_entity;
-        if dead {
-            world.bury(entity)?;
-        }
         let given = kept::number_of(entity.updated.as_ref());
         let before = known.filter(|known| known.hash == hash);
-        let entry = Failed {
+        let kept = Failed {
             attempts,
             dead,
             buried: dead || known.is_some_and(|known| known.buried),
             hash,
             run: self.run,
             tried: self.began,
+            overtaken: false,
             // What comes from the log again has the number that it had.
             updated: given.or(before.and_then(|known| known.updated)),
         };
@@ -329,11 +386,20 @@ impl Ledger {
             dead,
             resolved_by: None,
         };
-        let told = vec![world.log.write_error(&error)];
-        self.turn(at, &id, Some(entry), |state| log.write_errors(told, state))
+        let entry = log.in_run(world.log.write_error(&error))?;
+        let grave = world.policy.dead_letter_dataset.as_ref().filter(|_| dead);
+        self.change(at, &id, Some(kept), |pending| {
+            pending.tell(&entry)?;
+            match grave {
+                Some(name) => pending.graves.entry(name.clone()).or_default().bury(entity),
+                None => Ok(()),
+            }
+        })?;
+        self.flush_if_due(world)
     }
 
-    /// Notes that `entity` got through, if an earlier version of it had failed.
+    /// Notes that `entity` got through, if an earlier version of it had failed; durably when
+    /// `flush` has been called.
     pub fn resolve(
         &mut self,
         world: &Letters<'_>,
@@ -348,12 +414,28 @@ impl Ledger {
         let Some(known) = known.filter(|known| known.run < self.newer_from) else {
             return Ok(());
         };
-        let old = self.entity(at, id)?;
         let other_version = known.hash != entity.hash.unwrap_or_default();
-        let resolved_by = other_version.then_some(entity);
+        self.resolve_known(world, log, at, id, &known, other_version.then_some(entity))
+    }
+
+    fn resolve_known(
+        &mut self,
+        world: &Letters<'_>,
+        log: &mut RunLog<'_>,
+        at: At,
+        id: &str,
+        known: &Failed,
+        resolved_by: Option<&Entity>,
+    ) -> Result<(), Failure> {
+        self.make_room(world, id)?;
+        let old = self.entity(at, id)?;
+        let unknown = Entity {
+            id: Some(id.into()),
+            ..Entity::default()
+        };
         let error = WriteError {
             at,
-            entity: old.as_ref().unwrap_or(entity),
+            entity: old.as_ref().or(resolved_by).unwrap_or(&unknown),
             failure: None,
             attempts: known.attempts,
             retryable: false,
@@ -361,11 +443,106 @@ impl Ledger {
             dead: false,
             resolved_by,
         };
-        if known.buried && world.policy.track_dead_letters && !self.is_buried_beside(at, id)? {
-            world.exhume(id, resolved_by)?;
+        let entry = log.in_run(world.log.write_error(&error))?;
+        let tracked = known.buried && world.policy.track_dead_letters;
+        let grave = world.policy.dead_letter_dataset.as_ref();
+        let grave = match tracked && !self.is_buried_beside(at, id)? {
+            true => grave,
+            false => None,
+        };
+        self.change(at, id, None, |pending| {
+            pending.tell(&entry)?;
+            if let Some(name) = grave {
+                let graves = pending.graves.entry(name.clone()).or_default();
+                graves.exhume(id, resolved_by);
+            }
+            Ok(())
+        })?;
+        self.flush_if_due(world)
+    }
+
+    /// Notes, at the end of a run that was read to its end, that what was overtaken is over and
+    /// nothing else was said of it: the newer version got through, here or in a run that could not
+    /// say so any more. Otherwise this run would have been given it, and it would have failed.
+    ///
+    /// # Errors
+    /// When the log cannot be read or written.
+    pub fn resolve_overtaken(
+        &mut self,
+        world: &Letters<'_>,
+        log: &mut RunLog<'_>,
+    ) -> Result<(), Failure> {
+        let is_rescan = self.newer_from != i64::MAX;
+        if is_rescan || self.lock().overtaken == 0 {
+            return Ok(());
         }
-        let told = vec![world.log.write_error(&error)];
-        self.turn(at, id, None, |state| log.write_errors(told, state))
+        self.flush(world, &[])?;
+        for at in At::BOTH {
+            let mut after = None;
+            loop {
+                let view = self.failures.dataset.snapshot()?;
+                let page = kept::overtaken_page(view.as_ref(), self.pipe(), at, after.as_deref());
+                let (ids, next) = page?;
+                for id in ids {
+                    let known = self.get(at, &id)?;
+                    if let Some(known) = known.filter(|known| known.overtaken) {
+                        self.resolve_known(world, log, at, &id, &known, None)?;
+                    }
+                }
+                after = next;
+                if after.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what is to be written of `id`, so that it stands there once.
+    fn make_room(&self, world: &Letters<'_>, id: &str) -> Result<(), Failure> {
+        let concerned = self.lock().pending.concerns(id);
+        match concerned {
+            true => self.flush(world, &[]),
+            false => Ok(()),
+        }
+    }
+
+    /// Writes what happened to entities if it is much, or was a while ago.
+    ///
+    /// # Errors
+    /// When the log or the dead letters cannot be written; the next call tries again.
+    pub fn flush_if_due(&self, world: &Letters<'_>) -> Result<(), Failure> {
+        let due = self.lock().pending.is_due();
+        match due {
+            true => self.flush(world, &[]),
+            false => Ok(()),
+        }
+    }
+
+    /// Makes durable what happened to entities, together with `progress`: dead letters first, then
+    /// the rest in one step.
+    ///
+    /// # Errors
+    /// When the log or the dead letters cannot be written; the next call tries again.
+    pub fn flush(&self, world: &Letters<'_>, progress: &[StateWrite]) -> Result<(), Failure> {
+        let mut inner = self.lock();
+        if inner.pending.is_empty() {
+            drop(inner);
+            if !progress.is_empty() {
+                world.log.append(Vec::new(), progress)?;
+            }
+            return Ok(());
+        }
+        for (name, graves) in &inner.pending.graves {
+            world.write(name, graves)?;
+        }
+        let mut state = inner.pending.state(self.pipe());
+        state.push(inner.counts.write(self.pipe()));
+        state.extend_from_slice(progress);
+        world.log.append_rows(&inner.pending.entries, &state)?;
+        inner.written += 1;
+        inner.pending = Pending::default();
+        Ok(())
     }
 
     /// Whether the entity was given up at the other place, too.
@@ -410,9 +587,7 @@ impl Ledger {
             let Some(entry) = self.get(at, id)?.filter(|entry| entry.dead) else {
                 continue;
             };
-            self.turn(at, id, Some(again(&entry)), |state| {
-                log.append(Vec::new(), state).map(|_| ())
-            })?;
+            self.turn(log, at, id, &entry, &again(&entry))?;
             count += 1;
         }
         Ok(count)
@@ -440,6 +615,10 @@ impl Ledger {
                     state.push(kept::no_record(self.pipe(), at, dead, id));
                     state.extend(now.map(|now| kept::record(self.pipe(), at, id, &now)));
                     counts.moved(at, Some(dead), now.map(|now| now.dead));
+                    if entry.overtaken && now.is_none() {
+                        state.push(kept::overtaken(self.pipe(), at, id, false));
+                        inner.overtaken = inner.overtaken.saturating_sub(1);
+                    }
                 }
                 if !rows.is_empty() {
                     state.push(counts.write(self.pipe()));
@@ -473,6 +652,7 @@ impl Ledger {
         for entry in entries {
             let remembered = match (At::of_entry(entry), &inner.known) {
                 (None, _) => false,
+                (Some((_, id)), _) if inner.pending.concerns(id) => true,
                 (Some((at, id)), Some(known)) => known.contains_key(&(at, Str::from(id))),
                 (Some((at, id)), None) => kept::find(view.as_ref(), self.pipe(), at, id)?.is_some(),
             };
@@ -487,38 +667,60 @@ impl Ledger {
         }
     }
 
-    /// Turns what is kept of an entity into `after`, in the step that `write` makes. Another run
-    /// may have changed it since it was looked at, so that this is done under the lock.
+    /// Turns what is kept of an entity into `after`, durably, where no run is under way.
     fn turn(
+        &self,
+        log: &ExecutionLog,
+        at: At,
+        id: &str,
+        before: &Failed,
+        after: &Failed,
+    ) -> Result<(), Failure> {
+        let mut inner = self.lock();
+        let mut counts = inner.counts;
+        counts.moved(at, Some(before.dead), Some(after.dead));
+        let state = [
+            kept::no_record(self.pipe(), at, before.dead, id),
+            kept::record(self.pipe(), at, id, after),
+            counts.write(self.pipe()),
+        ];
+        log.append(Vec::new(), &state)?;
+        inner.counts = counts;
+        inner.written += 1;
+        if let Some(known) = &mut inner.known {
+            known.insert((at, id.into()), *after);
+        }
+        Ok(())
+    }
+
+    /// Turns what is remembered of an entity into `after`, and notes with it what `tell` has to
+    /// say. Another run may have changed it since it was looked at, so that this is done under the
+    /// lock.
+    fn change(
         &self,
         at: At,
         id: &str,
         after: Option<Failed>,
-        write: impl FnOnce(&[StateWrite]) -> Result<(), Failure>,
+        tell: impl FnOnce(&mut Pending) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut inner = self.lock();
         let key = (at, Str::from(id));
-        let before = match &inner.known {
-            Some(known) => known.get(&key).copied(),
-            None => {
-                let view = self.failures.dataset.snapshot()?;
+        let before = match (&inner.known, inner.pending.get(&key)) {
+            (Some(known), _) => known.get(&key).copied(),
+            (None, Some(pending)) => pending,
+            (None, None) => {
+                let view = self.view_at(inner.written)?;
                 kept::find(view.as_ref(), self.pipe(), at, id)?
             }
         };
-        let mut counts = inner.counts;
-        counts.moved(at, before.map(|it| it.dead), after.map(|it| it.dead));
-        let mut state = Vec::new();
-        if let Some(before) = before
-            && after.is_none_or(|after| after.dead != before.dead)
-        {
-            state.push(kept::no_record(self.pipe(), at, before.dead, id));
-        }
-        state.extend(after.map(|after| kept::record(self.pipe(), at, id, &after)));
-        state.push(counts.write(self.pipe()));
-        write(&state)?;
-        inner.counts = counts;
-        inner.written += 1;
-        if counts.all() > IN_MEMORY {
+        tell(&mut inner.pending)?;
+        inner.pending.change(key.clone(), before, after);
+        let is_overtaken = |known: Option<Failed>| u64::from(known.is_some_and(|it| it.overtaken));
+        inner.overtaken += is_overtaken(after);
+        inner.overtaken = inner.overtaken.saturating_sub(is_overtaken(before));
+        let (before, now) = (before.map(|it| it.dead), after.map(|it| it.dead));
+        inner.counts.moved(at, before, now);
+        if inner.counts.all() > IN_MEMORY {
             inner.known = None;
         }
         if let Some(known) = &mut inner.known {
@@ -531,63 +733,7 @@ impl Ledger {
     }
 }
 
-fn read_all(
-    snapshot: &dyn Snapshot,
-    pipe: &str,
-    counts: &Counts,
-) -> Result<HashMap<(At, Str), Failed>, Failure> {
-    let mut all = HashMap::new();
-    for (at, dead) in all_states().filter(|(at, _)| counts.at(*at) > 0) {
-        let mut after = None;
-        loop {
-            let (rows, next) = kept::page(snapshot, pipe, (at, dead), after.as_deref())?;
-            all.extend(rows.into_iter().map(|(id, entry)| ((at, id), entry)));
-            after = next;
-            if after.is_none() {
-                break;
-            }
-        }
-    }
-    Ok(all)
-}
-
 fn all_states() -> impl Iterator<Item = (At, bool)> {
     let both = |at| [(at, false), (at, true)];
     At::BOTH.into_iter().flat_map(both)
-}
-
-/// Takes over what an earlier version of the program kept, and counts.
-fn adopt(log: &ExecutionLog, pipe: &str) -> Result<Counts, Failure> {
-    for at in At::BOTH {
-        let mut after = None;
-        loop {
-            let snapshot = log.dataset().snapshot()?;
-            let (writes, next) = kept::adopt(snapshot.as_ref(), pipe, at, after.as_deref())?;
-            if !writes.is_empty() {
-                log.append(Vec::new(), &writes)?;
-            }
-            after = next;
-            if after.is_none() {
-                break;
-            }
-        }
-    }
-    let mut counts = Counts::default();
-    let snapshot = log.dataset().snapshot()?;
-    for (at, dead) in all_states() {
-        let mut after = None;
-        loop {
-            let page = kept::page(snapshot.as_ref(), pipe, (at, dead), after.as_deref());
-            let (rows, next) = page?;
-            rows.iter().for_each(|_| counts.moved(at, None, Some(dead)));
-            after = next;
-            if after.is_none() {
-                break;
-            }
-        }
-    }
-    if counts.all() > 0 {
-        log.append(Vec::new(), &[counts.write(pipe)])?;
-    }
-    Ok(counts)
 }

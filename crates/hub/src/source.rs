@@ -47,6 +47,17 @@ pub struct From {
     pub state: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
+impl From {
+    /// Entities after a place, or all of them without one; nothing was committed before.
+    pub fn since(since: Option<Offset>) -> From {
+        From {
+            full: since.is_none(),
+            since,
+            state: Vec::new(),
+        }
+    }
+}
+
 /// Whether more may come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -102,6 +113,11 @@ pub trait Source: Send {
     /// see everything then.
     fn held_back(&self) -> Option<String> {
         None
+    }
+
+    /// What the log is to tell of what was given, though it is no failure.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// The view in which a dataset is read, where its entities can be asked for once more, and the

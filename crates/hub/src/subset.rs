@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 use tahini_dtl::{Index, Subset, subset};
-use tahini_entity::{Batch, Offset, Record};
+use tahini_entity::{Batch, Record};
 use tahini_store::{Ask, Hit, Limit, Seq, Snapshot, StoreError, View};
 
 use crate::Hub;
 use crate::config::dtl_options;
 use crate::indexes;
 use crate::lookup::version_of;
+use crate::places::seq_of;
 use crate::seen::push_deleted;
 
 /// The subset `expression` of `dataset`, if a pipe wants its index: the one that writes the dataset
@@ -277,12 +278,5 @@ impl Part {
             at = version.previous;
         }
         Ok(false)
-    }
-}
-
-fn seq_of(record: &Record<'_>) -> Option<Seq> {
-    match record.meta.updated {
-        Some(Offset::Int(seq)) => Seq::try_from(seq).ok(),
-        _ => None,
     }
 }

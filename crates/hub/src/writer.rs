@@ -35,8 +35,9 @@ pub struct Writer<'a> {
     pub resolved: Vec<(At, Entity)>,
 }
 
-/// Entities of which a run tells at its end that they got through. What is more waits on: the next
-/// run tries it again, which changes nothing.
+/// Entities of which a run tells at its end which version got through. Of what is more it tells
+/// that another version did; a retry that did waits on, and the next run makes it again, which
+/// changes nothing.
 const RESOLVED: usize = 10_000;
 
 impl Writer<'_> {
@@ -47,6 +48,7 @@ impl Writer<'_> {
         batch: &Batch,
         progress: Option<&Progress>,
     ) -> Result<(), Failure> {
+        self.ledger.flush_if_due(&self.letters)?;
         let (kept, wanted);
         let dropping = !self.sink.takes_filtered();
         let batch = match dropping.then(|| without_filtered(batch)).flatten() {
@@ -105,6 +107,7 @@ impl Writer<'_> {
 
     /// Ends a run that was read to its end. What the sink sends last is sent again as a batch is.
     pub fn finish(&mut self, log: &mut RunLog<'_>, end: &End) -> Result<(), Failure> {
+        self.flush()?;
         let mut attempt = 0;
         loop {
             self.cancel.check()?;
@@ -114,10 +117,7 @@ impl Writer<'_> {
             let failure = match outcome {
                 Ok(written) => {
                     self.written += written;
-                    for (at, entity) in std::mem::take(&mut self.resolved) {
-                        self.ledger.resolve(&self.letters, log, at, &entity)?;
-                    }
-                    return Ok(());
+                    return self.resolve_at_end(log);
                 }
                 Err(failure) => failure,
             };
@@ -132,6 +132,22 @@ impl Writer<'_> {
             }
             attempt += 1;
         }
+    }
+
+    /// Tells what got through and was not told yet.
+    fn resolve_at_end(&mut self, log: &mut RunLog<'_>) -> Result<(), Failure> {
+        for (at, entity) in std::mem::take(&mut self.resolved) {
+            self.ledger.resolve(&self.letters, log, at, &entity)?;
+        }
+        self.ledger.resolve_overtaken(&self.letters, log)
+    }
+
+    /// Makes durable what happened to failed entities.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn flush(&self) -> Result<(), Failure> {
+        self.ledger.flush(&self.letters, &[])
     }
 
     /// Retries the entities that earlier runs set aside as the sink was given them.
@@ -341,7 +357,7 @@ impl Writer<'_> {
     /// Leaves out versions that were given up, or that wait and were tried in this run already;
     /// they count as seen.
     fn without_the_hopeless(&mut self, batch: &Batch) -> Result<Batch, Failure> {
-        let hopeless = self.ledger.hopeless(At::Sink, batch)?;
+        let hopeless = self.ledger.hopeless(&self.letters, At::Sink, batch)?;
         let mut kept = Batch::new();
         for (record, is_hopeless) in batch.iter().zip(hopeless) {
             match record.id.filter(|_| is_hopeless) {
@@ -361,18 +377,23 @@ impl Writer<'_> {
     }
 
     /// One call of the sink, and where the sink keeps no progress, the pump's own save after it.
+    /// What failed before a place is durable before that place is.
     fn send(&mut self, batch: &Batch, progress: Option<&Progress>) -> Result<(), Failure> {
+        let keeps_progress = self.sink.keeps_progress();
+        if progress.is_some() && keeps_progress {
+            self.flush()?;
+        }
         let started = Instant::now();
-        let outcome = if batch.is_empty() && !self.sink.keeps_progress() {
+        let outcome = if batch.is_empty() && !keeps_progress {
             Ok(Written::default())
         } else {
             self.sink.write(batch, progress)
         };
         self.seconds += started.elapsed().as_secs_f64();
         self.written += outcome?;
-        if let Some(progress) = progress.filter(|_| !self.sink.keeps_progress()) {
-            self.letters.log.append(Vec::new(), &progress.state)?;
+        match progress.filter(|_| !keeps_progress) {
+            Some(progress) => self.ledger.flush(&self.letters, &progress.state),
+            None => Ok(()),
         }
-        Ok(())
     }
 }

@@ -95,6 +95,12 @@ enum Command {
     /// Ask a running node why a pipe is idle.
     #[command(after_long_help = examples::WHY)]
     Why(Why),
+    /// Ask a running node where the properties of what a pipe makes come from.
+    #[command(after_long_help = examples::LINEAGE)]
+    Lineage(Lineage),
+    /// Ask a running node how many entities a pipe's joins lead to.
+    #[command(after_long_help = examples::HOPS)]
+    Hops(Hops),
     /// Save a node, running or not: datasets, configuration, encrypted secrets.
     #[command(after_long_help = examples::BACKUP)]
     Backup(Backup),
@@ -410,6 +416,37 @@ pub struct Why {
     pub json: bool,
 }
 
+/// Options of `lineage`.
+#[derive(Args, Clone)]
+pub struct Lineage {
+    /// The pipe.
+    pub pipe: String,
+    /// One of its properties, with dots between nested names; all of them without it.
+    pub property: Option<String>,
+    /// Go back at most so many pipes.
+    #[arg(long, value_name = "PIPES")]
+    pub depth: Option<u32>,
+    /// The node; without --node the one that listens on this machine.
+    #[command(flatten)]
+    pub remote: Remote,
+    /// Print a JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `hops`.
+#[derive(Args, Clone)]
+pub struct Hops {
+    /// The pipe.
+    pub pipe: String,
+    /// The node; without --node the one that listens on this machine.
+    #[command(flatten)]
+    pub remote: Remote,
+    /// Print a JSON object instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Options of `backup`.
 #[derive(Args, Clone)]
 pub struct Backup {
@@ -520,6 +557,8 @@ pub fn main() -> ExitCode {
         Command::Erase(options) => commands::erase::erase(&options),
         Command::Trace(options) => commands::trace::trace(&options),
         Command::Why(options) => commands::why::why(&options),
+        Command::Lineage(options) => commands::lineage::lineage(&options),
+        Command::Hops(options) => commands::hops::hops(&options),
         Command::Backup(options) => commands::backup::backup(&options),
         Command::Restore(options) => commands::restore::restore(&options),
         Command::Connector(options) => commands::connector::connector(&options),

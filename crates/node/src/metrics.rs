@@ -41,13 +41,13 @@ pub fn text(node: &Node) -> Result<String, StoreError> {
     let started = node.started.as_microsecond() as f64 / 1e6;
     let help = "When the node started, in seconds since 1970.";
     page.gauge("tahini_start_time_seconds", help, &[], started);
-    documented::node(node, &mut page);
+    let damaged = node.store.damaged();
+    documented::node(node, damaged.is_empty(), &mut page);
     let heads = node.store.list()?;
     let whole = documented::Whole::of(node, &heads);
     for live in node.assembly.hub.pipes() {
         pipe(node, &live, &whole, &mut page)?;
     }
-    let damaged = node.store.damaged();
     for head in &heads {
         let is_damaged = damaged.iter().any(|(name, _)| *name == head.name);
         dataset(head, is_damaged, &mut page);
@@ -105,11 +105,12 @@ fn microservice(id: &str, now: &Snapshot, page: &mut Page) {
 fn pipe(
     node: &Node,
     live: &LivePipe,
-    whole: &documented::Whole,
+    whole: &documented::Whole<'_>,
     page: &mut Page,
 ) -> Result<(), StoreError> {
     let state = live.state();
-    documented::pipe(node, live, &state, whole, page)?;
+    let waiting = crate::api::queue(node, live)?;
+    documented::pipe(node, live, (&state, waiting), whole, page)?;
     let labels = [("pipe", live.id())];
     let flags = [
         (
@@ -142,9 +143,9 @@ fn pipe(
     for (name, help, on) in flags {
         page.gauge(name, help, &labels, f64::from(u8::from(on)));
     }
-    if let Some(lag) = lag(node, live)? {
+    if let Some(waiting) = waiting {
         let help = "Versions that wait in its source.";
-        page.gauge("tahini_pipe_lag_versions", help, &labels, lag as f64);
+        page.gauge("tahini_pipe_lag_versions", help, &labels, waiting as f64);
     }
     let help = "Runs since the node started.";
     page.counter("tahini_pipe_runs_total", help, &labels, state.runs as f64);
@@ -240,11 +241,6 @@ fn last_run(pipe: &str, state: &LiveState, page: &mut Page) {
         let help = "Seconds of the last run by stage.";
         page.gauge("tahini_pipe_last_run_stage_seconds", help, &labels, seconds);
     }
-}
-
-/// How many versions wait in the dataset that a pipe reads.
-fn lag(node: &Node, live: &LivePipe) -> Result<Option<u64>, StoreError> {
-    crate::api::queue(node, live)
 }
 
 /// The page under way: a family of samples has its name, its help and its kind once.

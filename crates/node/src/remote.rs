@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use serde_json::Value as Json;
+/// A text as a part of a path.
+pub use tahini_connectors::http::encode as escaped;
 use tahini_connectors::http::runtime;
 
-use crate::cli::{FAILED, FORBIDDEN, UNREACHABLE};
+use crate::cli::{FAILED, FORBIDDEN, OK, UNREACHABLE};
+use crate::say;
 
 /// A node to ask.
 #[derive(Args, Clone)]
@@ -28,10 +31,51 @@ pub struct Unanswered {
     pub why: anyhow::Error,
 }
 
+impl Unanswered {
+    /// Prints why, and returns the exit code.
+    pub fn told(self) -> u8 {
+        say::error_line(&format!("tahini: {:#}", self.why));
+        self.code
+    }
+}
+
 impl From<anyhow::Error> for Unanswered {
     fn from(why: anyhow::Error) -> Unanswered {
         Unanswered { code: FAILED, why }
     }
+}
+
+/// Where a node listens unless somebody says otherwise.
+const HERE: &str = "http://127.0.0.1:9042";
+
+impl Remote {
+    /// Prints what the node says at a path, which without --node is the one on this machine: as
+    /// JSON, or in the lines that `words` makes of it. Returns the exit code; what went wrong is
+    /// printed too.
+    pub fn tell(&self, path: &str, json: bool, words: impl FnOnce(&Json, &mut Vec<String>)) -> u8 {
+        let node = self.node.as_deref().unwrap_or(HERE);
+        let told = match get(node, self.token_file.as_deref(), path) {
+            Ok(told) => told,
+            Err(unanswered) => return unanswered.told(),
+        };
+        let mut lines = Vec::new();
+        match json {
+            true => lines.push(told.to_string()),
+            false => words(&told, &mut lines),
+        }
+        lines.iter().for_each(|line| say::line(line));
+        OK
+    }
+}
+
+/// The items of a list in an answer; none where there is no list.
+pub fn list(told: &Json) -> &[Json] {
+    told.as_array().map_or(&[][..], Vec::as_slice)
+}
+
+/// A text in an answer; empty where there is none.
+pub fn text(told: &Json) -> &str {
+    told.as_str().unwrap_or_default()
 }
 
 /// Posts JSON to the node at `url` and waits for its answer, however long that takes.
@@ -93,20 +137,6 @@ fn ask(
             why: anyhow!("the node at {url} answered {status}: {detail}"),
         })
     })
-}
-
-/// A text as a part of a path.
-pub fn escaped(text: &str) -> String {
-    let mut path = String::new();
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                path.push(char::from(byte));
-            }
-            _ => path.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    path
 }
 
 fn read_token(file: &Path) -> anyhow::Result<String> {

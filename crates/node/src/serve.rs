@@ -124,7 +124,21 @@ impl Running {
         let listener = bind(options.listen)?;
         let metrics_listener = options.metrics_listen.map(bind).transpose()?;
         let address = listener.local_addr()?;
-        let node = Arc::new(open(&options, gate, address, started)?);
+        let store = commands::open_store(&options.data)
+            .with_context(|| format!("cannot open the data folder {}", options.data.display()))?;
+        // Looking for damage means opening every dataset: the pipes, whose datasets are opened one
+        // by one meanwhile, find most of them open. Only stopping waits for it.
+        let looking = runtime().spawn_blocking({
+            let store = Arc::clone(&store);
+            move || tell_damage(store.as_ref())
+        });
+        let node = match open(&options, gate, address, started, store) {
+            Ok(node) => Arc::new(node),
+            Err(error) => {
+                let _ = runtime().block_on(looking);
+                return Err(error);
+            }
+        };
         let (stop, stopped) = watch::channel(false);
         let front = api::router(node.clone(), Door::Front);
         let mut servers = vec![spawn(listener, front, stopped.clone())?];
@@ -134,11 +148,7 @@ impl Running {
         if let Some(listener) = metrics_listener {
             servers.push(spawn(listener, metrics::router(node.clone()), stopped)?);
         }
-        let store = Arc::clone(&node.store);
-        // Looking means opening every dataset, for which nobody waits.
-        std::thread::Builder::new()
-            .name("damage".to_owned())
-            .spawn(move || tell_damage(store.as_ref()))?;
+        servers.push(looking);
         Ok(Running {
             node,
             address,
@@ -225,11 +235,10 @@ fn open(
     gate: Gate,
     address: SocketAddr,
     started: Timestamp,
+    store: Arc<dyn Backend>,
 ) -> anyhow::Result<Node> {
     let mut loaded = Loaded::read(&options.projects, &options.profile)?;
     loaded.env.extend(options.env.clone());
-    let store = commands::open_store(&options.data)
-        .with_context(|| format!("cannot open the data folder {}", options.data.display()))?;
     let backups = options.backups.as_deref();
     let backups = backups.map(|folder| Backups::new(folder, &options.data));
     let vault = Arc::new(Vault::open(&options.data, &options.master_key)?);

@@ -345,10 +345,12 @@ fn datasets(dir: &Path, given: &Given<'_>, told: &mut Told) {
         .map(|at| files.open(&format!("d{at}"), true).unwrap())
         .collect();
     told.put("made_ms", begun.elapsed().as_millis());
-    for version in 0..2 {
+    for version in 0..given.or("versions", 2).min(2) {
         writing.spent = Duration::ZERO;
         for dataset in &all {
-            writing.write(dataset, 0..rows, version);
+            for first in (0..rows).step_by(BATCH as usize) {
+                writing.write(dataset, first..rows.min(first + BATCH), version);
+            }
         }
         writing.end();
         told.rate(

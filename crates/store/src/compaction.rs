@@ -34,6 +34,9 @@ pub struct Compaction<'a> {
     /// A file of the log is written anew when at least this share of its versions can go, between
     /// 0 (any at all) and 1. Until then what could go is still there.
     pub least_dead: f64,
+    /// The index is freed of half-empty pages when the dataset is quiet, and not before this ends:
+    /// that is a copy of all of it.
+    pub index_later: bool,
     /// Asked often; when it says yes the compaction ends early, and the next one goes on.
     pub stop: &'a dyn Fn() -> bool,
 }
@@ -48,6 +51,7 @@ impl Default for Compaction<'_> {
             retract: &[],
             erase: &[],
             least_dead: 0.4,
+            index_later: false,
             stop: &|| false,
         }
     }

@@ -48,6 +48,10 @@ pub trait Backend: Send + Sync {
     fn damaged(&self) -> Vec<(String, String)> {
         Vec::new()
     }
+    /// The same for the dataset `name` alone; no other one is opened for it.
+    fn damage(&self, _name: &str) -> Option<String> {
+        None
+    }
     /// Makes everything that was committed durable and writes the indexes; called on shutdown.
     fn close(&self) -> Result<(), StoreError>;
 }

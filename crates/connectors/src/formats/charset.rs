@@ -25,6 +25,9 @@ pub(super) enum Way {
     Other(&'static Encoding),
 }
 
+/// The byte order mark of UTF-8.
+pub(super) const MARK: [u8; 3] = *b"\xef\xbb\xbf";
+
 /// Bytes in the upper half of a table of single bytes.
 const UPPER: u8 = 128;
 
@@ -117,7 +120,7 @@ impl Charset {
     pub fn mark(&self) -> &'static [u8] {
         let name = self.name.replace(['-', ' '], "");
         match (&self.way, name.as_str()) {
-            (Way::Utf8, "utf8sig") => b"\xef\xbb\xbf",
+            (Way::Utf8, "utf8sig") => &MARK,
             (Way::Utf16 { .. }, "utf16" | "u16") => b"\xff\xfe",
             _ => b"",
         }

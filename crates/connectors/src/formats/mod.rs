@@ -4,6 +4,7 @@
 mod charset;
 pub mod csv;
 mod excel;
+mod file;
 mod rows;
 mod table;
 mod text;
@@ -11,14 +12,11 @@ pub mod xml;
 
 use std::borrow::Cow;
 
+use serde_json::Value as Json;
 use tahini_entity::json::{Text, write_text};
 use tahini_entity::{Record, Value};
+use tahini_hub::Failure;
 use tahini_hub::config::Props;
-use tahini_hub::{Class, Failure};
-
-/// Encoded bytes after which a step of a source is over even if fewer entities came than it may
-/// take.
-const STEP_BYTES: usize = 16 * 1024 * 1024;
 
 /// A document on its way to a client.
 pub trait Document: Send {
@@ -73,14 +71,6 @@ pub const PUBLICATIONS: &[Publication] = &[
     },
 ];
 
-/// Whatever the status, the pump may read again: `max_read_retries` is for every read error.
-fn refused(mut failure: Failure) -> Failure {
-    if failure.class == Class::Entity {
-        failure.class = Class::Transient;
-    }
-    failure
-}
-
 /// A value as its bare text, as the function `string` of DTL makes it: nothing for null, lists and
 /// dicts as JSON text. Floats are written as Python writes them.
 fn bare(value: &Value) -> Cow<'_, str> {
@@ -128,6 +118,18 @@ fn float(number: f64) -> String {
 /// The property `skip-deleted-entities`.
 fn skips_deleted(props: Props<'_>) -> Result<bool, Failure> {
     props.bool("skip-deleted-entities", true)
+}
+
+/// The names that a property holds: one, or a list of them. `None` where it is something else.
+fn names(value: &Json) -> Option<Vec<String>> {
+    match value {
+        Json::String(name) => Some(vec![name.clone()]),
+        Json::Array(items) => {
+            let names = items.iter().map(|item| item.as_str().map(str::to_owned));
+            names.collect()
+        }
+        _ => None,
+    }
 }
 
 /// The one character of `name`, if it is there.

@@ -7,6 +7,7 @@ use tahini_hub::Failure;
 use tahini_hub::config::Props;
 
 use super::csv::COLUMNS;
+use super::names;
 
 /// The columns of a table, and where the entities that come have them.
 pub(super) struct Table {
@@ -26,12 +27,9 @@ impl Table {
             let expected = "a list of at least one name of a property";
             props.wrong(COLUMNS, expected, props.get(COLUMNS))
         };
-        let list = props.opt_list(COLUMNS)?.ok_or_else(wrong)?;
-        let names = list.iter().map(|name| name.as_str().map(str::to_owned));
-        let columns = names.collect::<Option<Vec<String>>>().ok_or_else(wrong)?;
-        if columns.is_empty() {
-            return Err(wrong());
-        }
+        let list = props.get(COLUMNS).filter(|found| found.is_array());
+        let columns = list.and_then(names).filter(|names| !names.is_empty());
+        let columns = columns.ok_or_else(wrong)?;
         Ok(Table {
             places: vec![None; columns.len()],
             columns,

@@ -4,7 +4,7 @@ use std::io::{self, BufRead, Read};
 
 use encoding_rs::{DecoderResult, UTF_8, UTF_16BE, UTF_16LE};
 
-use super::charset::{Charset, Way};
+use super::charset::{Charset, MARK, Way};
 use tahini_hub::Failure;
 
 use crate::http::failure_of;
@@ -12,7 +12,7 @@ use crate::http::failure_of;
 /// How much is read at once, in bytes.
 const CHUNK: usize = 64 * 1024;
 /// The longest byte order mark.
-const LONGEST_MARK: usize = 3;
+const LONGEST_MARK: usize = MARK.len();
 /// What a null character becomes where it is escaped.
 const ESCAPED_NULL: &str = "\\0";
 
@@ -196,7 +196,7 @@ impl Decoder {
     /// The decoder of a stream that begins with these bytes, and the length of its mark.
     fn of(charset: &Charset, start: &[u8]) -> (Decoder, usize) {
         let (marked, mark) = match start {
-            [0xef, 0xbb, 0xbf, ..] => (Some(UTF_8), 3),
+            _ if start.starts_with(&MARK) => (Some(UTF_8), MARK.len()),
             [0xff, 0xfe, ..] => (Some(UTF_16LE), 2),
             [0xfe, 0xff, ..] => (Some(UTF_16BE), 2),
             _ => (None, 0),

@@ -85,6 +85,16 @@ pub fn parse(text: &str) -> Result<Url, Failure> {
     }
 }
 
+/// Whether an address is on this machine: no proxy leads there, and nobody listens on the way.
+pub(crate) fn is_near(address: &Url) -> bool {
+    let host = address.host_str().unwrap_or_default();
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    name == "localhost"
+        || name
+            .parse()
+            .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+}
+
 /// Adds a query parameter; everything but letters, digits and `-_.~` is percent-encoded, spaces
 /// too, so that every server reads the same.
 pub fn add_parameter(url: &mut Url, name: &str, value: &str) {
@@ -96,13 +106,16 @@ pub fn add_parameter(url: &mut Url, name: &str, value: &str) {
                 query.push('&');
                 query
             });
-    encode(name, &mut query);
+    query.push_str(&encode(name));
     query.push('=');
-    encode(value, &mut query);
+    query.push_str(&encode(value));
     url.set_query(Some(&query));
 }
 
-fn encode(text: &str, out: &mut String) {
+/// A text as a part of a path or a query: everything but letters, digits and `-_.~` is
+/// percent-encoded.
+pub fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
@@ -111,6 +124,7 @@ fn encode(text: &str, out: &mut String) {
             _ => out.push_str(&format!("%{byte:02X}")),
         }
     }
+    out
 }
 
 /// The address without user, password, fragment and the values of its query, for messages. The

@@ -11,7 +11,7 @@ use serde_json::Value as Json;
 use tahini_hub::config::Props;
 use tahini_hub::{Cancel, Ctx, Failure, Services, System};
 
-use super::address::{Base, add_parameter, parse};
+use super::address::{Base, add_parameter, is_near, parse};
 use super::auth::{Auth, Credentials};
 use super::body::explained;
 use super::client::{Client, Options, Request, Response};
@@ -49,7 +49,7 @@ struct Inner {
     client: Client,
     auth: Auth,
     connect_timeout: Duration,
-    rest: Option<Box<RestPart>>,
+    rest: Option<Arc<RestPart>>,
 }
 
 /// Where a system is.
@@ -110,7 +110,7 @@ impl HttpSystem {
         ctx: &Ctx<'_>,
         place: Place,
         headers: HeaderMap,
-        rest: Option<Box<RestPart>>,
+        rest: Option<Arc<RestPart>>,
     ) -> Result<HttpSystem, Failure> {
         let props = ctx.props;
         let verify_ssl = props.bool("verify_ssl", false)?;
@@ -163,8 +163,8 @@ impl HttpSystem {
     }
 
     /// What a `rest` system has beside a `url` system.
-    pub(crate) fn rest(&self) -> Option<&RestPart> {
-        self.0.rest.as_deref()
+    pub(crate) fn rest(&self) -> Option<&Arc<RestPart>> {
+        self.0.rest.as_ref()
     }
 
     /// The absolute address that `url` means here. A service that is still starting is waited for,
@@ -371,14 +371,10 @@ impl Place {
 
     /// Whether the server is on this machine: no proxy leads there.
     fn is_near(&self) -> bool {
-        let Place::Base(base) = self else { return true };
-        let address = base.address("").ok();
-        let host = address.as_ref().and_then(Url::host_str).unwrap_or_default();
-        let name = host.trim_start_matches('[').trim_end_matches(']');
-        name == "localhost"
-            || name
-                .parse()
-                .is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
+        match self {
+            Place::Base(base) => base.address("").is_ok_and(|address| is_near(&address)),
+            Place::Service { .. } => true,
+        }
     }
 }
 

@@ -226,7 +226,7 @@ impl Tokens {
     /// Those of the token endpoint; cancelled, at most a moment after the run was stopped, also
     /// while another run fetches the token.
     pub(super) fn header(&self, client: &Client, cancel: &Cancel) -> Result<String, Failure> {
-        let mut held = self.lock(cancel)?;
+        let mut held = locked(&self.held, cancel)?;
         let now = self.clock.now();
         let lasts = held
             .expires
@@ -258,16 +258,6 @@ impl Tokens {
         let sent = sent.and_then(|value| value.to_str().ok());
         if current.as_deref() == sent {
             held.access = None;
-        }
-    }
-
-    fn lock(&self, cancel: &Cancel) -> Result<MutexGuard<'_, Held>, Failure> {
-        loop {
-            match self.held.try_lock() {
-                Ok(held) => return Ok(held),
-                Err(TryLockError::Poisoned(held)) => return Ok(held.into_inner()),
-                Err(TryLockError::WouldBlock) => cancel.sleep(CANCEL_POLL)?,
-            }
         }
     }
 
@@ -447,15 +437,45 @@ impl OAuth2 {
         let Some(name) = self.kept_as() else {
             return Ok(());
         };
-        if !self.secrets.keep(&self.system, &name, refresh)? {
-            tracing::warn!(
-                system = self.system,
-                "a new refresh token lives in memory only: this process keeps no secrets, so that \
-                 the next one begins with the token of the configuration"
-            );
-        }
-        Ok(())
+        keep(&*self.secrets, &self.system, &name, refresh)
     }
+}
+
+/// What threads share, for one of them at a time.
+///
+/// # Errors
+/// Cancelled, at most a moment after the run of the thread that waits was stopped.
+pub(crate) fn locked<'a, T>(
+    shared: &'a Mutex<T>,
+    cancel: &Cancel,
+) -> Result<MutexGuard<'a, T>, Failure> {
+    loop {
+        match shared.try_lock() {
+            Ok(guard) => return Ok(guard),
+            Err(TryLockError::Poisoned(guard)) => return Ok(guard.into_inner()),
+            Err(TryLockError::WouldBlock) => cancel.sleep(CANCEL_POLL)?,
+        }
+    }
+}
+
+/// Keeps a refresh token of a system under `name`, or says that it lives in memory only.
+///
+/// # Errors
+/// Those of keeping it.
+pub(crate) fn keep(
+    secrets: &dyn SecretSource,
+    system: &str,
+    name: &str,
+    text: &str,
+) -> Result<(), Failure> {
+    if !secrets.keep(system, name, text)? {
+        tracing::warn!(
+            system,
+            "a new refresh token lives in memory only: this process keeps no secrets, so that the \
+             next one begins with the token of the configuration"
+        );
+    }
+    Ok(())
 }
 
 impl Answer {

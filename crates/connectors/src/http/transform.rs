@@ -11,7 +11,7 @@ use tahini_hub::registry::TransformDef;
 use tahini_hub::{Cancel, Class, Ctx, Failure, Transform};
 
 use super::system::{Ask, HttpSystem, headers, positive};
-use super::trigger::{self, Trigger};
+use super::trigger::{self, Trigger, passes};
 use super::{failure_of, rows};
 use crate::json::array;
 
@@ -144,11 +144,7 @@ impl HttpTransform {
         let mut group = Group::default();
         let mut waiting: HashSet<&str> = HashSet::new();
         for (position, record) in (0u32..).zip(input.iter()) {
-            let passes = self
-                .trigger
-                .as_ref()
-                .is_some_and(|trigger| !trigger.fits(record));
-            if passes {
+            if passes(self.trigger.as_ref(), record) {
                 // Versions of one entity keep their order, so an earlier one goes first.
                 if record.id.is_some_and(|id| waiting.contains(id)) {
                     self.flush(&mut group, out, origins)?;
@@ -160,9 +156,7 @@ impl HttpTransform {
             }
             group.batch.push(record);
             group.positions.push(position);
-            if self.trigger.is_some() {
-                waiting.extend(record.id);
-            }
+            waiting.extend(record.id);
             if group.positions.len() == self.batch_size {
                 self.flush(&mut group, out, origins)?;
                 waiting.clear();

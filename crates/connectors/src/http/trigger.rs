@@ -86,6 +86,12 @@ impl Trigger {
     }
 }
 
+/// Whether an entity passes a transform as it is: it does not fit the trigger, or rules before have
+/// filtered it, and then it is on its way to the sink only.
+pub(crate) fn passes(trigger: Option<&Trigger>, record: Record<'_>) -> bool {
+    record.meta.filtered || trigger.is_some_and(|trigger| !trigger.fits(record))
+}
+
 fn matches(text: &str, parts: &[String]) -> bool {
     let [first, middle @ .., last] = parts else {
         return parts.first().is_some_and(|only| only == text);

@@ -11,14 +11,13 @@ use tahini_entity::{Batch, Offset};
 use tahini_hub::config::{Kind, Property, Props};
 use tahini_hub::registry::{ContinuationDef, SourceDef};
 use tahini_hub::source::{From, Source, Step};
-use tahini_hub::{Cancel, Class, Ctx, Failure};
+use tahini_hub::{Cancel, Ctx, Failure};
 use tahini_store::StateWrite;
 
 use super::upstream::{Origin, Upstream};
-use crate::http::{Ask, Body, HttpSystem, Response, failure_of, headers, positive};
-
-/// Encoded bytes after which a step is over even if fewer entities came than it may take.
-const STEP_BYTES: usize = 16 * 1024 * 1024;
+use crate::http::{
+    Ask, Body, HttpSystem, Response, STEP_BYTES, failure_of, headers, positive, read_refused,
+};
 
 /// The row of the `json` source.
 pub const PULL: SourceDef = SourceDef {
@@ -308,6 +307,7 @@ impl JsonSource {
             if whole {
                 self.turn(page)?;
             } else {
+                page.let_go();
                 self.page = Some(page);
             }
         }
@@ -345,7 +345,7 @@ impl JsonSource {
 
     /// Asks for the next page.
     fn next_page(&mut self) -> Result<Page, Failure> {
-        let response = self.ask().map_err(refused)?;
+        let response = self.ask().map_err(read_refused)?;
         let upstream = Upstream::of(&response.headers);
         tracing::debug!(request = response.body.request(), ?upstream, "reading");
         let page = Page::of(response, self.form)?;
@@ -402,14 +402,6 @@ fn broken(error: &dyn std::error::Error) -> Failure {
         reached: true,
         ..Failure::transient(error.to_string())
     }
-}
-
-/// Whatever the status, the pump may read again: `max_read_retries` is for every read error.
-fn refused(mut failure: Failure) -> Failure {
-    if failure.class == Class::Entity {
-        failure.class = Class::Transient;
-    }
-    failure
 }
 
 /// The headers of requests.
@@ -485,6 +477,18 @@ impl Page {
             },
         };
         Err(self.wrong(failure))
+    }
+
+    /// Keeps nothing of a large entity that was appended, while others work on it.
+    fn let_go(&mut self) {
+        match &mut self.entities {
+            Entities::Json(elements) => elements.let_go(),
+            Entities::Packed(packed) if packed.at == packed.block.len() => {
+                packed.block.clear();
+                packed.at = 0;
+            }
+            Entities::Packed(_) => {}
+        }
     }
 
     fn wrong(&self, failure: Failure) -> Failure {

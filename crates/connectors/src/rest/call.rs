@@ -35,6 +35,7 @@ const UNAUTHORIZED: u16 = 401;
 /// A component that performs operations of a `rest` system.
 pub(super) struct Caller {
     pub(super) system: HttpSystem,
+    rest: Arc<RestPart>,
     /// The component's configuration.
     map: Map<String, Json>,
     path: String,
@@ -75,16 +76,15 @@ impl Caller {
     /// Config, where its system is no `rest` system.
     pub(super) fn of(ctx: &Ctx<'_>, judges: bool) -> Result<Caller, Failure> {
         let system = HttpSystem::of(ctx)?;
-        if system.rest().is_none() {
-            return Err(ctx.props.wrong(
-                "system",
-                "a system of type system:rest",
-                ctx.props.get("system"),
-            ));
-        }
+        let Some(rest) = system.rest().cloned() else {
+            let found = ctx.props.get("system");
+            let expected = "a system of type system:rest";
+            return Err(ctx.props.wrong("system", expected, found));
+        };
         // A component that names its operation learns here whether it is there.
         let caller = Caller {
             system,
+            rest,
             map: ctx.props.map().clone(),
             path: ctx.props.path().to_owned(),
             operations: RefCell::default(),
@@ -99,12 +99,6 @@ impl Caller {
         Ok(caller)
     }
 
-    fn rest(&self) -> Result<&RestPart, Failure> {
-        self.system
-            .rest()
-            .ok_or_else(|| Failure::config("expected a system of type system:rest"))
-    }
-
     /// The operation `name`, compiled when it is asked for first.
     ///
     /// # Errors
@@ -114,7 +108,7 @@ impl Caller {
             return Ok(Arc::clone(known));
         }
         let component = Props::new(&self.path, &self.map);
-        let mut operation = self.rest()?.operation(name, component)?;
+        let mut operation = self.rest.operation(name, component)?;
         if !self.judges {
             operation.statuses = Statuses::usual();
         }
@@ -174,7 +168,7 @@ impl Caller {
     /// Entity, where a template cannot be rendered; those of fetching a token.
     pub(super) fn render(&self, operation: &Operation, made: &Made) -> Result<Rendered, Failure> {
         let mut made = made.clone();
-        let token = match &self.rest()?.custom {
+        let token = match &self.rest.custom {
             Some(custom) => custom.bind(&mut made.scope, &self.system, &self.cancel)?,
             None => 0,
         };
@@ -199,37 +193,35 @@ impl Caller {
         rendered: &Rendered,
         foreign: bool,
     ) -> Result<Answer, Failure> {
-        let rates = operation.rates.or(self.rest()?.rates);
+        let rates = self.rates(operation);
         let answer = self.pace().send(&rendered.request, rates, foreign);
-        let answer = answer.map_err(|failure| named(operation, failure))?;
-        match foreign {
-            true => Ok(answer),
-            false => self.renewed(answer, operation, made, rendered),
-        }
+        self.settled(answer, (operation, made, rendered), foreign)
     }
 
-    /// The answer; or, where it refuses the token of its request, that to the same request with a
-    /// token that was fetched since. One that is refused, too, is the answer.
-    fn renewed(
+    /// What a request came to: a failure is named by its operation, and of an answer that refuses
+    /// the token of its request that to the same request counts, with a token that was fetched
+    /// since. One that is refused, too, is the answer.
+    fn settled(
         &self,
-        answer: Answer,
-        operation: &Operation,
-        made: &Made,
-        rendered: &Rendered,
+        answer: Result<Answer, Failure>,
+        (operation, made, rendered): (&Operation, &Made, &Rendered),
+        foreign: bool,
     ) -> Result<Answer, Failure> {
-        let rest = self.rest()?;
-        let Some(custom) = rest
-            .custom
-            .as_ref()
-            .filter(|_| answer.status == UNAUTHORIZED)
-        else {
+        let answer = answer.map_err(|failure| named(operation, failure))?;
+        let refuses = !foreign && answer.status == UNAUTHORIZED;
+        let Some(custom) = self.rest.custom.as_ref().filter(|_| refuses) else {
             return Ok(answer);
         };
         custom.refused(rendered.token);
         let again = self.render(operation, made)?;
-        let rates = operation.rates.or(rest.rates);
+        let rates = self.rates(operation);
         let answer = self.pace().send(&again.request, rates, false);
         answer.map_err(|failure| named(operation, failure))
+    }
+
+    /// The operation's rates, and the system's where it says nothing.
+    fn rates(&self, operation: &Operation) -> Rates {
+        operation.rates.or(self.rest.rates)
     }
 
     /// Sends several rendered requests at once and reads their answers, in the order of the
@@ -241,15 +233,13 @@ impl Caller {
         if let [(operation, made, rendered)] = all {
             return vec![self.send(operation, made, rendered, false)];
         }
-        let (Ok(rest), pace) = (self.rest(), self.pace()) else {
-            return Vec::new();
-        };
+        let pace = self.pace();
         let answers: Vec<Result<Answer, Failure>> = std::thread::scope(|scope| {
             let pace = &pace;
             let threads: Vec<_> = all
                 .iter()
                 .map(|(operation, _, rendered)| {
-                    let rates = operation.rates.or(rest.rates);
+                    let rates = self.rates(operation);
                     scope.spawn(move || pace.send(&rendered.request, rates, false))
                 })
                 .collect();
@@ -262,8 +252,7 @@ impl Caller {
         let answers = answers.into_iter().zip(all);
         answers
             .map(|(answer, (operation, made, rendered))| {
-                let answer = answer.map_err(|failure| named(operation, failure))?;
-                self.renewed(answer, operation, made, rendered)
+                self.settled(answer, (operation, made, rendered), false)
             })
             .collect()
     }
@@ -284,7 +273,7 @@ impl Caller {
         rendered: &Rendered,
         foreign: bool,
     ) -> Result<UnderWay, Failure> {
-        let rates = operation.rates.or(self.rest()?.rates);
+        let rates = self.rates(operation);
         let (pace, request) = (self.pace(), rendered.request.clone());
         let thread = Builder::new().name("next page".to_owned());
         let thread = thread.spawn(move || pace.send(&request, rates, foreign));
@@ -300,26 +289,21 @@ impl Caller {
     pub(super) fn end(
         &self,
         under_way: UnderWay,
-        operation: &Operation,
-        made: &Made,
-        (rendered, foreign): (&Rendered, bool),
+        asked: (&Operation, &Made, &Rendered),
+        foreign: bool,
     ) -> Result<Answer, Failure> {
         let answer = under_way.0.join();
         let answer = answer.unwrap_or_else(|_| Err(Failure::fatal(DEFECT)));
-        let answer = answer.map_err(|failure| named(operation, failure))?;
-        match foreign {
-            true => Ok(answer),
-            false => self.renewed(answer, operation, made, rendered),
-        }
+        self.settled(answer, asked, foreign)
     }
 
-    /// The failure that an answer is whose status is not allowed.
-    pub(super) fn refused(&self, operation: &Operation, answer: &Answer) -> Failure {
+    /// The failure that an answer is whose status is not allowed; a `foreign` one was asked for
+    /// without credentials.
+    pub(super) fn refused(&self, operation: &Operation, answer: &Answer, foreign: bool) -> Failure {
         let mut failure =
             self.system
                 .refused_with(&answer.what, answer.status, &answer.headers, &answer.bytes);
-        let renews =
-            self.system.fetches_tokens() || self.rest().is_ok_and(|rest| rest.custom.is_some());
+        let renews = !foreign && (self.system.fetches_tokens() || self.rest.custom.is_some());
         if answer.status == UNAUTHORIZED && renews {
             failure
                 .message
@@ -451,6 +435,16 @@ fn content(bytes: &[u8], is_json: bool, status: u16, what: &str) -> Result<Conte
 }
 
 impl Answer {
+    /// The elements of a JSON answer: those of the list that `payload_property` names, or else
+    /// what is there alone. Empty where there is nothing, or the answer is no JSON.
+    pub(super) fn elements(&self, payload_property: Option<&str>) -> Vec<Value> {
+        match self.result(payload_property) {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::List(items)) => items.iter().cloned().collect(),
+            Some(one) => vec![one.clone()],
+        }
+    }
+
     /// The part of a JSON answer that `payload_property` names: the property of that name, or
     /// else what stands at that path. `None` where there is none, or the answer is no JSON.
     pub(super) fn result(&self, payload_property: Option<&str>) -> Option<&Value> {

@@ -9,7 +9,7 @@ use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use tahini_hub::{Cancel, Clock};
 
-use crate::http::{Client, Options, Request};
+use crate::http::{Client, Options, Request, is_near};
 
 /// How long a set counts.
 const KEPT: Duration = Duration::from_secs(300);
@@ -48,18 +48,23 @@ pub(super) fn set(
     }
     let set = Arc::new(fetched(address, clock)?);
     let mut sets = SETS.lock().unwrap_or_else(PoisonError::into_inner);
+    keep(&mut sets, address, &set);
+    Ok(set)
+}
+
+/// Keeps a set in place of the one before of its address, or where there is room.
+fn keep(sets: &mut Kept, address: &str, set: &Arc<JwkSet>) {
     if sets.len() >= MOST {
         sets.retain(|_, (at, _)| at.elapsed() < KEPT);
     }
-    if sets.len() < MOST {
-        sets.insert(address.to_owned(), (Instant::now(), Arc::clone(&set)));
+    if sets.len() < MOST || sets.contains_key(address) {
+        sets.insert(address.to_owned(), (Instant::now(), Arc::clone(set)));
     }
-    Ok(set)
 }
 
 fn fetched(address: &str, clock: &Arc<dyn Clock>) -> Result<JwkSet, String> {
     let url = Url::parse(address).map_err(|error| format!("jwks_url is no address: {error}"))?;
-    let is_near = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
+    let is_near = is_near(&url);
     if url.scheme() != "https" && !is_near {
         return Err("expected an https address as jwks_url".to_owned());
     }
@@ -88,4 +93,23 @@ fn fetched(address: &str, clock: &Arc<dyn Clock>) -> Result<JwkSet, String> {
         .map_err(|failure| format!("jwks_url: {failure}"))?;
     serde_json::from_slice(&bytes)
         .map_err(|error| format!("jwks_url gives no set of keys: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_set_is_kept_anew_also_where_there_is_no_room() {
+        let set = || Arc::new(JwkSet { keys: Vec::new() });
+        let mut sets = Kept::new();
+        for number in 0..MOST {
+            keep(&mut sets, &number.to_string(), &set());
+        }
+        let newer = set();
+        keep(&mut sets, "7", &newer);
+        assert!(Arc::ptr_eq(&sets["7"].1, &newer));
+        keep(&mut sets, "one more", &newer);
+        assert_eq!((sets.len(), sets.contains_key("one more")), (MOST, false));
+    }
 }

@@ -134,7 +134,6 @@ fn verified(
     validation: Validation,
     detached: Option<&Seen>,
 ) -> Result<Map<String, Json>, Error> {
-    let told = |error: &dyn std::fmt::Display| wrong(format!("decode_jwt: {error}"));
     let mut last = wrong("decode_jwt: expected a key for the token, found none");
     for key in keys {
         // A key is of one family of algorithms, and those of others are not tried with it.
@@ -148,28 +147,37 @@ fn verified(
         let outcome = match detached {
             None => decode::<Map<String, Json>>(token, key, &validation)
                 .map(|decoded| decoded.claims)
-                .map_err(|error| told(&error)),
-            Some(payload) => signed_apart(token, payload, key, &validation),
+                .map_err(|error| wrong(format!("decode_jwt: {error}"))),
+            Some(payload) => match signed_apart(token, payload, key, &validation) {
+                Ok(claims) => return judged(&claims, validation),
+                Err(error) => Err(error),
+            },
         };
         match outcome {
-            Ok(claims) if detached.is_none() => return Ok(claims),
-            Ok(claims) => {
-                // What claims have to say is judged in one place: of a token that we sign ourselves.
-                validation.algorithms = vec![Algorithm::HS256];
-                let own = encode(&Header::default(), &claims, &EncodingKey::from_secret(OWN));
-                let own = own.map_err(|error| told(&error))?;
-                return decode::<Map<String, Json>>(
-                    own,
-                    &DecodingKey::from_secret(OWN),
-                    &validation,
-                )
-                .map(|decoded| decoded.claims)
-                .map_err(|error| told(&error));
-            }
+            Ok(claims) => return Ok(claims),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// The claims, if they say what they have to. The library judges that in one place, of a token that
+/// we sign ourselves.
+fn judged(
+    claims: &Map<String, Json>,
+    mut validation: Validation,
+) -> Result<Map<String, Json>, Error> {
+    let told = |error| wrong(format!("decode_jwt: {error}"));
+    validation.algorithms = vec![Algorithm::HS256];
+    let own = encode(&Header::default(), claims, &EncodingKey::from_secret(OWN)).map_err(told)?;
+    let own = decode::<Map<String, Json>>(own, &DecodingKey::from_secret(OWN), &validation);
+    own.map(|decoded| decoded.claims).map_err(told)
+}
+
+/// What a token's first part says, where that is a JSON object.
+fn header(token: &str) -> Option<Map<String, Json>> {
+    let head = token.split('.').next()?;
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(head).ok()?).ok()
 }
 
 /// The claims of a payload that the token was signed for without carrying it (RFC 7515, appendix F;
@@ -187,8 +195,7 @@ fn signed_apart(
         Some(bytes) => bytes.to_vec(),
         None => payload.to_string().into_bytes(),
     };
-    let header = URL_SAFE_NO_PAD.decode(head).unwrap_or_default();
-    let header: Map<String, Json> = serde_json::from_slice(&header).map_err(|_| broken())?;
+    let header = header(token).ok_or_else(broken)?;
     let algorithm = header.get("alg").and_then(Json::as_str).unwrap_or_default();
     let algorithm: Algorithm = algorithm.parse().map_err(|_| broken())?;
     if !validation.algorithms.contains(&algorithm) {
@@ -218,10 +225,8 @@ fn published(
     clock: Option<&Arc<dyn Clock>>,
 ) -> Result<Vec<DecodingKey>, Error> {
     let clock = clock.ok_or_else(|| wrong("decode_jwt cannot ask for jwks_url here"))?;
-    let head = token.split('.').next().unwrap_or_default();
-    let head = URL_SAFE_NO_PAD.decode(head).unwrap_or_default();
-    let head: Map<String, Json> = serde_json::from_slice(&head).unwrap_or_default();
-    let kid = head.get("kid").and_then(Json::as_str);
+    let header = header(token).unwrap_or_default();
+    let kid = header.get("kid").and_then(Json::as_str);
     let set = jwks::set(url, kid, clock).map_err(|words| wrong(format!("decode_jwt: {words}")))?;
     let fitting = set.keys.iter().filter(|key| match kid {
         Some(kid) => key.common.key_id.as_deref() == Some(kid),

@@ -31,22 +31,8 @@ const OVERRIDABLE: &[&str] = &[
     "rate_limiting_delay",
 ];
 
-/// Everything else that an operation may have.
-const OWN: &[&str] = &[
-    "url",
-    "method",
-    "headers",
-    "params",
-    "payload-type",
-    "payload_type",
-    "next_page_link",
-    "next_page_termination_strategy",
-    "page_size",
-    "error_expression",
-    "parallel_requests",
-    "description",
-    "comment",
-];
+/// The property for an answer where nothing else is said.
+const RESPONSE: &str = "response";
 
 /// The most requests of one operation that may be under way at once.
 const MAX_PARALLEL: i64 = 32;
@@ -150,7 +136,7 @@ impl Operation {
         headers: &Map<String, Json>,
         world: &World,
     ) -> Result<Operation, Failure> {
-        let map = overridden(path, written, component);
+        let map = overridden(written, component);
         let props = Props::new(path, &map);
         let mut templates = Templates::new(world.clone());
         let empty = Map::new();
@@ -218,20 +204,15 @@ impl Operation {
     pub(super) fn is_paged(&self) -> bool {
         self.next_page_link.is_some()
     }
+
+    /// The property for an answer, or for the part of one that is no JSON object.
+    pub(super) fn response(&self) -> &str {
+        self.response_property.as_deref().unwrap_or(RESPONSE)
+    }
 }
 
 /// The operation as it was written, under what a component says itself.
-fn overridden(
-    path: &str,
-    written: &Map<String, Json>,
-    component: &Map<String, Json>,
-) -> Map<String, Json> {
-    for unknown in written.keys() {
-        let known = |names: &[&str]| names.contains(&unknown.as_str());
-        if !known(OWN) && !known(OVERRIDABLE) {
-            tracing::warn!("{path}: there is no property {unknown:?} here; it is ignored");
-        }
-    }
+fn overridden(written: &Map<String, Json>, component: &Map<String, Json>) -> Map<String, Json> {
     let mut map = written.clone();
     for (key, value) in component {
         if OVERRIDABLE.contains(&key.as_str()) && !value.is_null() {

@@ -105,7 +105,7 @@ impl Pages {
         };
         let answer = match under_way {
             Some(under_way) => {
-                caller.end(under_way, operation, &self.made, (&rendered, foreign))?
+                caller.end(under_way, (operation, &self.made, &rendered), foreign)?
             }
             None => caller.send(operation, &self.made, &rendered, foreign)?,
         };
@@ -120,7 +120,7 @@ impl Pages {
             }));
         }
         if !operation.statuses.allows(answer.status) {
-            return Err(caller.refused(operation, &answer));
+            return Err(caller.refused(operation, &answer, foreign));
         }
         let scope = self.answer_scope(&rendered, &answer);
         check_error(operation, &scope, &answer)?;
@@ -426,8 +426,22 @@ impl Page {
         })
     }
 
+    /// Adds to an entity what the operation says of headers and status, and the `Content-Type` if
+    /// that is wanted.
+    pub(super) fn note(&self, operation: &Operation, content_type: bool, into: &mut Dict) {
+        if let Some(name) = &operation.response_headers_property {
+            into.set(name.as_str(), self.headers());
+        }
+        if let Some(name) = &operation.response_status_property {
+            into.set(name.as_str(), Value::Int(i64::from(self.answer.status)));
+        }
+        if content_type {
+            into.set("content-type", self.content_type());
+        }
+    }
+
     /// The answer's headers as a value.
-    pub(super) fn headers(&self) -> Value {
+    fn headers(&self) -> Value {
         let mut dict = Dict::new();
         for (name, value) in &self.answer.headers {
             let text = String::from_utf8_lossy(value.as_bytes());

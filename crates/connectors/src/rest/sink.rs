@@ -94,7 +94,7 @@ impl RestSink {
             match answer {
                 Ok(answer) if operation.statuses.allows(answer.status) => {}
                 Ok(answer) => {
-                    let mut failure = self.caller.refused(operation, &answer);
+                    let mut failure = self.caller.refused(operation, &answer, false);
                     // A status may be one entity's fault: the pump finds out.
                     failure.class = Class::Entity;
                     return (sent, Err(failure));

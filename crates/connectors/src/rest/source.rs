@@ -7,16 +7,14 @@ use tahini_entity::{Batch, Dict, Value};
 use tahini_hub::config::{Kind, Property};
 use tahini_hub::registry::{ContinuationDef, SourceDef};
 use tahini_hub::source::{From, Source, Step};
-use tahini_hub::{Class, Ctx, Failure};
+use tahini_hub::{Ctx, Failure};
 
 use super::call::{Caller, Content};
 use super::operation::{Operation, SinceLocation};
 use super::pages::{Page, Pages};
 use super::values::seen;
 use super::{entity_of, offset_of, rows};
-
-/// The property for an answer that is no JSON object where nothing else is said.
-const RESPONSE: &str = "response";
+use crate::http::read_refused;
 
 /// The row of the `rest` source.
 pub const SOURCE: SourceDef = SourceDef {
@@ -160,14 +158,8 @@ impl RestSource {
     fn begin(&self, page: Page) -> Reading {
         let elements = match &page.answer.content {
             Content::Json(_) => {
-                match page
-                    .answer
-                    .result(self.operation.payload_property.as_deref())
-                {
-                    None | Some(Value::Null) => Vec::new(),
-                    Some(Value::List(items)) => items.iter().cloned().collect(),
-                    Some(one) => vec![one.clone()],
-                }
+                let property = self.operation.payload_property.as_deref();
+                page.answer.elements(property)
             }
             Content::Other(value) => vec![value.clone()],
             // Whoever wants an answer's headers or status gets them also without a body.
@@ -193,9 +185,8 @@ impl RestSource {
         let mut dict = match element {
             Value::Dict(dict) => dict,
             other => {
-                let name = operation.response_property.as_deref().unwrap_or(RESPONSE);
                 let mut dict = Dict::new();
-                dict.push_new(name, other);
+                dict.push_new(operation.response(), other);
                 dict
             }
         };
@@ -203,15 +194,7 @@ impl RestSource {
         let said = page
             .say(operation, &dict, self.supports_since)
             .map_err(wrong)?;
-        if let Some(name) = &operation.response_headers_property {
-            dict.set(name.as_str(), page.headers());
-        }
-        if let Some(name) = &operation.response_status_property {
-            dict.set(name.as_str(), Value::Int(i64::from(page.answer.status)));
-        }
-        if self.include_content_type {
-            dict.set("content-type", page.content_type());
-        }
+        page.note(operation, self.include_content_type, &mut dict);
         let mut entity = entity_of(&dict);
         if let Some(id) = said.id {
             entity.id = Some(id.as_str().into());
@@ -224,20 +207,12 @@ impl RestSource {
     }
 }
 
-/// Whatever the status, the pump may read again: `max_read_retries` is for every read error.
-fn refused(mut failure: Failure) -> Failure {
-    if failure.class == Class::Entity {
-        failure.class = Class::Transient;
-    }
-    failure
-}
-
 impl Source for RestSource {
     fn next_batch(&mut self, limit: usize, out: &mut Batch) -> Result<Step, Failure> {
         let rows = out.len();
         self.read(limit, out).map_err(|failure| {
             out.truncate(rows);
-            refused(failure).context(format_args!("pipe {:?}", self.pipe))
+            read_refused(failure).context(format_args!("pipe {:?}", self.pipe))
         })
     }
 }

@@ -109,7 +109,7 @@ fn open(ctx: &Ctx<'_>) -> Result<Arc<dyn System>, Failure> {
             secrets: Some((Arc::clone(ctx.secrets), ctx.owner.to_owned())),
         },
     };
-    let system = HttpSystem::with(ctx, Place::of(props)?, sent, Some(Box::new(part)))?;
+    let system = HttpSystem::with(ctx, Place::of(props)?, sent, Some(Arc::new(part)))?;
     Ok(Arc::new(system))
 }
 

@@ -1,7 +1,6 @@
 //! `custom_auth`: tokens that operations of the system fetch.
 
-use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,7 +18,7 @@ use super::filters::{World, parse_moment};
 use super::request::{Made, render};
 use super::template::{Scope, Templates, Text};
 use super::values::seen;
-use crate::http::HttpSystem;
+use crate::http::{HttpSystem, keep, locked};
 
 /// The properties of `custom_auth`.
 pub(super) const PROPERTIES: &[Property] = &[
@@ -78,8 +77,6 @@ pub(super) const PROPERTIES: &[Property] = &[
 
 /// `refresh_window` where the configuration says nothing, in seconds.
 const REFRESH_WINDOW: i64 = 30;
-/// How often a waiting thread looks whether its run was stopped.
-const POLL: Duration = Duration::from_millis(50);
 /// What parts of a token are kept under, with the fingerprint of what the configuration begins with.
 const KEPT: &str = "~token";
 /// Shorter parts of a token are no secrets.
@@ -200,7 +197,7 @@ impl Custom {
         system: &HttpSystem,
         cancel: &Cancel,
     ) -> Result<u64, Failure> {
-        let mut state = self.lock(cancel)?;
+        let mut state = locked(&self.state, cancel)?;
         if !state.fetched || !self.lasts(state.expires) {
             self.fetch(&mut state, system, cancel)
                 .map_err(|failure| failure.context("an access token was not given"))?;
@@ -216,16 +213,6 @@ impl Custom {
             && state.number == number
         {
             state.fetched = false;
-        }
-    }
-
-    fn lock(&self, cancel: &Cancel) -> Result<MutexGuard<'_, State>, Failure> {
-        loop {
-            match self.state.try_lock() {
-                Ok(state) => return Ok(state),
-                Err(TryLockError::Poisoned(state)) => return Ok(state.into_inner()),
-                Err(TryLockError::WouldBlock) => cancel.sleep(POLL)?,
-            }
         }
     }
 
@@ -268,13 +255,7 @@ impl Custom {
         let after = self.parts(&state.token);
         if after != before {
             let text = Json::Object(after).to_string();
-            if !self.secrets.keep(&self.system, &self.kept_as, &text)? {
-                tracing::warn!(
-                    system = self.system,
-                    "a new refresh token lives in memory only: this process keeps no secrets, so \
-                     that the next one begins with the token of the configuration"
-                );
-            }
+            keep(&*self.secrets, &self.system, &self.kept_as, &text)?;
         }
         Ok(())
     }

@@ -9,10 +9,7 @@ use super::call::{Caller, Content};
 use super::operation::Operation;
 use super::pages::{Page, Pages};
 use super::{entity_of, rows};
-use crate::http::trigger::{self, Trigger};
-
-/// The property for an answer where nothing else is said.
-const RESPONSE: &str = "response";
+use crate::http::trigger::{self, Trigger, passes};
 
 /// The row of the `rest` transform.
 pub const TRANSFORM: TransformDef = TransformDef {
@@ -122,17 +119,15 @@ impl RestTransform {
         out: &mut Batch,
     ) -> Result<(), Failure> {
         for page in pages {
-            let property = operation.payload_property.as_deref();
-            let elements: Vec<Value> = match (&page.answer.content, page.answer.result(property)) {
-                (Content::Json(_), None | Some(Value::Null)) | (Content::Nothing, _) => continue,
-                (Content::Json(_), Some(Value::List(items))) => items.iter().cloned().collect(),
-                (Content::Json(_), Some(one)) => vec![one.clone()],
-                (Content::Other(value), _) => {
+            let elements = match &page.answer.content {
+                Content::Json(_) => page.answer.elements(operation.payload_property.as_deref()),
+                Content::Nothing => Vec::new(),
+                Content::Other(value) => {
                     let mut dict = Dict::new();
                     if let Some(id) = &source.id {
                         dict.push_new("_id", Value::String(id.clone()));
                     }
-                    dict.push_new(response_property(operation), value.clone());
+                    dict.push_new(operation.response(), value.clone());
                     if self.include_content_type {
                         dict.set("content-type", page.content_type());
                     }
@@ -173,17 +168,9 @@ impl RestTransform {
             said = joined(said, more, operation.is_paged());
         }
         let properties = &mut entity.properties;
-        properties.set(response_property(operation), said);
+        properties.set(operation.response(), said);
         if let Some(page) = pages.last() {
-            if let Some(name) = &operation.response_headers_property {
-                properties.set(name.as_str(), page.headers());
-            }
-            if let Some(name) = &operation.response_status_property {
-                properties.set(name.as_str(), Value::Int(i64::from(page.answer.status)));
-            }
-            if self.include_content_type {
-                properties.set("content-type", page.content_type());
-            }
+            page.note(operation, self.include_content_type, properties);
         }
         entity.updated = None;
         push(out, &entity)
@@ -223,10 +210,6 @@ impl RestTransform {
     }
 }
 
-fn response_property(operation: &Operation) -> &str {
-    operation.response_property.as_deref().unwrap_or(RESPONSE)
-}
-
 fn push(out: &mut Batch, entity: &Entity) -> Result<(), Failure> {
     out.push_entity(entity)
         .map_err(|error| Failure::entity(error.to_string()))
@@ -261,14 +244,8 @@ impl Transform for RestTransform {
     ) -> Result<(), Failure> {
         let (rows, known) = (out.len(), origins.len());
         for (position, record) in (0u32..).zip(input.iter()) {
-            // What rules before have filtered is on its way to the sink only.
-            let passes = record.meta.filtered
-                || self
-                    .trigger
-                    .as_ref()
-                    .is_some_and(|trigger| !trigger.fits(record));
             let before = out.len();
-            if passes {
+            if passes(self.trigger.as_ref(), record) {
                 out.push(record);
             } else if let Err(mut failure) = self.one(record, out) {
                 out.truncate(rows);

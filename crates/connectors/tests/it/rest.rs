@@ -669,6 +669,28 @@ fn requests_that_are_refused_together_fetch_one_token() {
 }
 
 #[test]
+fn another_server_that_refuses_is_not_said_to_have_refused_a_token() {
+    let other = Server::play([refused()]);
+    let link = format!("{}/x", other.url());
+    let page = json!({"list": [{"_id": "1"}], "next": link});
+    let server = Server::play([login("first-token"), reply(page)]);
+    let operations = json!({
+        "login": {"url": "login", "method": "POST"},
+        "op": {
+            "url": "x", "method": "GET", "payload_property": "list",
+            "next_page_link": "{{ body.next }}",
+        },
+    });
+    let world = custom(&server, logs_in(), operations);
+    let mut source = world.source(part(json!({})), full()).unwrap();
+    let failure = read_all(source.as_mut(), 10).unwrap_err().to_string();
+    assert!(failure.contains("found 401"), "{failure}");
+    assert!(!failure.contains("fetched anew"), "{failure}");
+    assert_eq!(targets(&server), ["/login", "/x"]);
+    assert_eq!(other.seen().len(), 1);
+}
+
+#[test]
 fn a_token_that_is_refused_although_it_is_new_is_told() {
     let server = Server::play([
         login("first-token"),

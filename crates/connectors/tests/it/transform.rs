@@ -132,6 +132,52 @@ fn versions_of_one_entity_keep_their_order_whether_they_are_posted_or_not() {
 }
 
 #[test]
+fn what_rules_before_have_filtered_is_not_posted_and_stays_filtered() {
+    let input = [
+        json!({ "_id": "a", "v": 1 }),
+        json!({ "_id": "b", "_filtered": true }),
+        json!({ "_id": "a", "_filtered": true, "v": 2 }),
+        json!({ "_id": "a", "v": 3 }),
+    ];
+    let replies = vec![
+        answer(json!([{ "_id": "a", "v": 1 }])),
+        answer(json!([{ "_id": "a", "v": 3 }])),
+    ];
+    let server = Server::play(replies);
+    let config = json!({ "type": "http", "system": "s", "url": "transform" });
+    let (mut out, mut origins) = (Batch::new(), Vec::new());
+    let world = World::at(&server.url());
+    let mut transform = world.transform(config.clone()).unwrap();
+    transform
+        .apply(&batch(&input), &mut out, &mut origins)
+        .unwrap();
+    let bodies: Vec<Json> = server
+        .seen()
+        .iter()
+        .map(|seen| serde_json::from_str::<Json>(&seen.body).unwrap()[0]["v"].clone())
+        .collect();
+    assert_eq!(bodies, [1, 3], "only what is not filtered is posted");
+    // Versions of one entity keep their order around a filtered one.
+    let found: Vec<(&str, bool)> = out
+        .iter()
+        .map(|record| (record.id.unwrap(), record.meta.filtered))
+        .collect();
+    assert_eq!(
+        found,
+        [("b", true), ("a", false), ("a", true), ("a", false)]
+    );
+    assert_eq!(origins, [1, 0, 2, 3]);
+    let silent = Server::play([]);
+    let mut transform = World::at(&silent.url()).transform(config).unwrap();
+    let mut out = Batch::new();
+    transform
+        .apply(&batch(&input[1..3]), &mut out, &mut Vec::new())
+        .unwrap();
+    assert_eq!(out.len(), 2);
+    assert!(silent.seen().is_empty(), "the server saw no request");
+}
+
+#[test]
 fn a_refusal_may_be_one_entitys_fault() {
     for status in ["422 No", "500 No", "301 Moved"] {
         let reply = Reply::status(status, "", "1 is poison");

@@ -150,6 +150,16 @@ fn the_transform_puts_the_text_into_a_property() {
     );
     let deleted = [json!({ "_id": "1", "_deleted": true, "<a>": "" })];
     assert_eq!(apply(json!({}), &deleted).unwrap(), deleted);
+    let filtered = batch(&[json!({ "_id": "1", "_filtered": true, "no": "tag" })]);
+    let mut transform = World::empty()
+        .transform(json!({ "type": "xml", "xml-property": "xml" }))
+        .unwrap();
+    let mut out = Batch::new();
+    transform
+        .apply(&filtered, &mut out, &mut Vec::new())
+        .unwrap();
+    assert!(out.get(0).meta.filtered, "it stays filtered");
+    assert_eq!(content(&out), [json!({ "_id": "1", "no": "tag" })]);
     let trigger = json!({ "trigger_on": { "key": "kind", "value": "x*" } });
     let two = [
         json!({ "_id": "1", "kind": "xy", "<a>": "" }),

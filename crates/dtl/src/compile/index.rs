@@ -24,18 +24,7 @@ pub(crate) fn compile_index(
 ) -> Result<Index, Vec<Problem>> {
     let mut compiler = Compiler::new(options);
     compiler.path.push(Segment::Position(1));
-    let deep = deeper(json, MAX_NESTING);
-    if let Some(path) = &deep {
-        compiler.path.extend_from_slice(path);
-        compiler.error(format!(
-            "expected an expression nested at most {MAX_NESTING} levels deep, found a deeper one"
-        ));
-    }
-    let index = match deep {
-        Some(_) => None,
-        None => compiler.make_index(dataset, "_S", json),
-    };
-    index.ok_or(compiler.problems)
+    finish(compiler, dataset, "_S", json)
 }
 
 /// Compiles one side of an equality between datasets, over the entities of `dataset`, which the
@@ -51,24 +40,28 @@ pub(crate) fn compile_side(
     options: &Options,
 ) -> Result<Index, Vec<Problem>> {
     let mut compiler = Compiler::new(options);
-    let deep = deeper(json, MAX_NESTING);
-    if let Some(path) = &deep {
-        compiler.path.extend_from_slice(path);
-        compiler.error(format!(
-            "expected an expression nested at most {MAX_NESTING} levels deep, found a deeper one"
-        ));
-    }
     compiler.scope.aliases = others.to_vec();
-    let index = match deep {
-        Some(_) => None,
+    finish(compiler, dataset, alias, json).map(Index::with_own_ids)
+}
+
+fn finish(
+    mut compiler: Compiler<'_>,
+    dataset: &str,
+    alias: &str,
+    json: &Json,
+) -> Result<Index, Vec<Problem>> {
+    let index = match deeper(json, MAX_NESTING) {
+        Some(path) => {
+            compiler.path.extend(path);
+            compiler.error(format!(
+                "expected an expression nested at most {MAX_NESTING} levels deep, found a deeper \
+                 one"
+            ));
+            None
+        }
         None => compiler.make_index(dataset, alias, json),
     };
-    let mut index = index.ok_or(compiler.problems)?;
-    if json.to_string().contains("$ids") {
-        index.own_ids = true;
-        index.fingerprint.push_str(" or its own");
-    }
-    Ok(index)
+    index.ok_or(compiler.problems)
 }
 
 /// The root property that an expression reads and nothing else, where no namespaces are at work.
@@ -131,6 +124,7 @@ impl<'c> Compiler<'c> {
             dataset: dataset.to_owned(),
             fingerprint: self.fingerprint(alias, json),
             own_ids: false,
+            items: Vec::new(),
             plain: plain(alias, json, self.options),
             expr: Arc::new((expr, program)),
         }
@@ -138,26 +132,33 @@ impl<'c> Compiler<'c> {
 
     /// The expression without the alias's name; with what namespaces make of it, when they are on.
     fn fingerprint(&self, alias: &str, json: &Json) -> String {
-        let expression = anonymous(alias, json);
-        if self.options.namespaced_identifiers {
-            let text = expression.to_string();
-            let property = Json::from(self.options.property());
-            // What is not there has a default, and URIs get a namespace, that are the pipe's own.
-            let (ids, uris) = (text.contains("$ids"), text.contains("\"ni\""));
-            let identity = ids.then(|| format!(" of {}", Json::from(self.options.identity())));
-            let spaces = || {
-                format!(
-                    " by {} {:?}",
-                    self.options.pipe, self.options.namespaces.expansions
-                )
+        let text = anonymous(alias, json).to_string();
+        // What is made of URIs goes by the pipe's prefixes.
+        let uris = ["ni", "ni-collapse", "ni-expand"]
+            .iter()
+            .any(|name| text.contains(&format!("\"{name}\"")));
+        let spaces = uris.then(|| {
+            let namespaces = &self.options.namespaces;
+            let symmetric = if namespaces.symmetric {
+                " both ways"
+            } else {
+                ""
             };
-            let (identity, spaces) = (identity.unwrap_or_default(), uris.then(spaces));
             format!(
-                "{text} in {property}{identity}{}",
-                spaces.unwrap_or_default()
+                " by {} {:?}{symmetric}",
+                self.options.pipe, namespaces.expansions
             )
+        });
+        let spaces = spaces.unwrap_or_default();
+        if self.options.namespaced_identifiers {
+            let property = Json::from(self.options.property());
+            // What is not there has a default that is the pipe's own.
+            let ids = text.contains("$ids");
+            let identity = ids.then(|| format!(" of {}", Json::from(self.options.identity())));
+            let identity = identity.unwrap_or_default();
+            format!("{text} in {property}{identity}{spaces}")
         } else {
-            expression.to_string()
+            format!("{text}{spaces}")
         }
     }
 }

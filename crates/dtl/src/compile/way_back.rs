@@ -4,6 +4,7 @@ use serde_json::Value as Json;
 
 use super::Compiler;
 use crate::dependencies::{Origin, Side};
+use crate::program::Index;
 
 /// By what the entity on the other side goes in an index.
 const ENTITY: &str = "_S";
@@ -49,8 +50,22 @@ fn side(compiler: &Compiler<'_>, key: &Json) -> Result<Side, &'static str> {
     if key == "_S._id" {
         return Ok(Side::Id);
     }
-    let index = compiler.index_there(ENTITY, key).ok_or(IMPURE)?;
+    let mut index = compiler.index_there(ENTITY, key).ok_or(IMPURE)?;
+    index.items = items(compiler, key);
     Ok(Side::Index(index))
+}
+
+/// For a join by `tuples`, the items of a tuple that are of one property each, with their places.
+fn items(compiler: &Compiler<'_>, key: &Json) -> Vec<(usize, Index)> {
+    let Some([Json::String(name), items @ ..]) = key.as_array().map(Vec::as_slice) else {
+        return Vec::new();
+    };
+    let items = items.iter().enumerate().filter(|_| name == "tuples");
+    let compiled = items.filter_map(|(nth, item)| {
+        let index = compiler.index_there(ENTITY, item)?;
+        index.goes_item_by_item().then_some((nth, index))
+    });
+    compiled.collect()
 }
 
 /// Collects the variables of an expression that stand for an entity, each once.

@@ -475,7 +475,6 @@ pub(crate) fn transform_names() -> impl Iterator<Item = &'static str> {
 pub(crate) fn retired(name: &str) -> Option<&'static str> {
     Some(match name {
         "lookup" => "it is retired; write [\"lookup-entity\", DATASET_ID, ENTITY_ID]",
-        "ni-collapse" | "ni-expand" => "it is retired; write [\"ni\", … ] or [\"uri\", … ]",
         "reference" => "it is retired; write [\"ni\", … ]",
         _ => return None,
     })

@@ -6,7 +6,7 @@ use tahini_entity::Value;
 
 use super::{Call, Function, Kind, VALUES, eg, optional};
 use crate::compile::{Compiler, Given};
-use crate::expr::{Expr, Item, ItemResult};
+use crate::expr::{Expr, Item, ItemResult, Prefixed};
 use crate::namespace::{qualified, split_ni};
 
 pub(super) const FUNCTIONS: &[Function] = &[
@@ -25,7 +25,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
         args: &[optional("NAMESPACE", Kind::String), VALUES],
         doc: "Makes namespaced identifiers of strings. Without NAMESPACE the strings are taken as \
               they are, and URIs are collapsed: a prefix that was declared becomes its namespace, \
-              any other one a namespace of the pipe. Other values are ignored.",
+              any other one a namespace of the pipe (or the URI stays as it is, with \
+              `symmetric_namespace_collapse`). Other values are ignored.",
         examples: &[
             eg(
                 r#"["ni", "foo", ["list", "bar", "x:y", 1]]"#,
@@ -38,6 +39,42 @@ pub(super) const FUNCTIONS: &[Function] = &[
             ),
         ],
         call: Call::Special(ni),
+    },
+    Function {
+        name: "ni-collapse",
+        args: &[VALUES],
+        doc: "Makes namespaced identifiers of URLs, strings or URIs: the longest prefix that was \
+              declared becomes its namespace; a URL that has none becomes an identifier as it is. \
+              Other values, and what does not begin with http:// or https://, are ignored. \
+              Deprecated in favour of `ni`.",
+        examples: &[
+            eg(
+                r#"["ni-collapse", ["list", "http://xmlns.com/foaf/0.1/name", "name", 1]]"#,
+                r#"["~:foaf:name"]"#,
+            ),
+            eg(
+                r#"["ni-collapse", "http://example.com/path"]"#,
+                r#""~:http://example.com/path""#,
+            ),
+        ],
+        call: Call::Special(|compiler, given| prefixed(compiler, given, Prefixed::Collapsed)),
+    },
+    Function {
+        name: "ni-expand",
+        args: &[VALUES],
+        doc: "Makes the text of URLs of namespaced identifiers whose namespace stands for a prefix; \
+              of others their text. Other values are ignored. Deprecated.",
+        examples: &[
+            eg(
+                r#"["ni-expand", ["list", ["ni", "foaf", "name"], "name"]]"#,
+                r#"["http://xmlns.com/foaf/0.1/name"]"#,
+            ),
+            eg(
+                r#"["ni-expand", ["ni", "unknown", "path"]]"#,
+                r#""unknown:path""#,
+            ),
+        ],
+        call: Call::Special(|compiler, given| prefixed(compiler, given, Prefixed::Expanded)),
     },
     Function {
         name: "ni-id",
@@ -67,7 +104,7 @@ fn ni(compiler: &mut Compiler<'_>, given: &Given<'_>) -> Expr {
     let namespace = compiler.expr(given, 0);
     let values = compiler.expr(given, 1);
     match &namespace {
-        Expr::Absent => Expr::Collapse(Box::new(values)),
+        Expr::Absent => Expr::Collapse(Prefixed::Identifier, Box::new(values)),
         expr => {
             let known = expr
                 .constant()
@@ -76,6 +113,10 @@ fn ni(compiler: &mut Compiler<'_>, given: &Given<'_>) -> Expr {
             Expr::With(with_namespace, item, [namespace, values].into())
         }
     }
+}
+
+fn prefixed(compiler: &mut Compiler<'_>, given: &Given<'_>, how: Prefixed) -> Expr {
+    Expr::Collapse(how, Box::new(compiler.expr(given, 0)))
 }
 
 fn with_namespace(args: &[Value]) -> Result<Item, String> {

@@ -370,3 +370,71 @@ fn programs_are_shared_between_threads() {
     fn shared<T: Send + Sync>(_: &T) {}
     shared(&program(r#"{"default": [["datetime-parse", "x"]]}"#.replace(r#"["datetime-parse", "x"]"#, r#"["copy", "*"]"#).as_str()));
 }
+
+/// The first entities of a shape go statement by statement, those behind them by a plan.
+#[test]
+fn rules_that_join_give_the_same_by_a_plan() {
+    let datasets = Datasets::from_json(&support::parse(
+        r#"{"a": [{"_id": "a1", "k": [1, 2], "next": "b1"}, {"_id": "a2", "k": 2, "next": "b2"}],
+            "b": [{"_id": "b1", "n": "x", "up": "b2"}, {"_id": "b2", "n": "y"}]}"#,
+    ));
+    let one = r#"["hops", {"datasets": ["a a", "b b"],
+        "where": [["eq", "_S.k", "a.k"], ["eq", "a.next", "b._id"], ["neq", "b.n", "_S.not"]],
+        "return": "b.n"}]"#;
+    let of_target = r#"["hops", {"datasets": ["a a"], "where": ["eq", "_T.j", "a.k"]}]"#;
+    let up =
+        r#"["hops", {"datasets": ["b b"], "where": ["eq", "_S.up", "b._id"], "recurse": true}]"#;
+    let applied = r#"["apply-hops", "r", {"datasets": ["a a"], "where": ["eq", "_S.k", "a.k"]}]"#;
+    let lookup = r#"["path", "n", ["lookup-entity", "b", "_S.up"]]"#;
+    let mut outputs = Vec::new();
+    for statements in [
+        format!(r#"["copy", "*"], ["add", "x", {one}]"#),
+        format!(
+            r#"["copy", ["list", "_id", "k"]], ["filter", ["is-not-empty", {one}]], ["add", "x", 1]"#
+        ),
+        format!(r#"["discard", ["is-not-empty", {one}]], ["copy", "*"]"#),
+        format!(r#"["rename", "k", "j"], ["add", "x", {of_target}]"#),
+        format!(r#"["add", "j", 2], ["add", "x", {of_target}], ["remove", "j"]"#),
+        format!(r#"["add", "x", {up}], ["default", "x", 1], ["default", "y", {lookup}]"#),
+        format!(r#"["add", "t", "_S.k"], ["add", "x", {applied}]"#),
+    ] {
+        let rules = format!(
+            r#"{{"default": [{statements}], "r": [["copy", "_id"], ["add", "p", "_P._T.t"], ["add", "q", "_T._id"]]}}"#
+        );
+        let program = program(&rules);
+        let run = |input: &Batch| {
+            let (out, origins) =
+                support::run(&program, input, &datasets, &RefCell::default()).unwrap();
+            (
+                out.iter().map(support::text_of).collect::<Vec<_>>(),
+                origins,
+            )
+        };
+        for source in [
+            r#"{"_id": "1", "k": 1, "up": "b1"}"#,
+            r#"{"_id": "1", "k": [2, 1], "up": "b2", "not": "x"}"#,
+            r#"{"_id": "1", "k": 3}"#,
+            r#"{"_id": "1", "k": null, "up": ["b2", "b1"]}"#,
+        ] {
+            let (alone, _) = run(&batch(&[source]));
+            let (all, origins) = run(&batch(&[source; 12]));
+            assert_eq!(
+                all.concat(),
+                alone.concat().repeat(12),
+                "{statements} of {source}"
+            );
+            let expected = (0..12).flat_map(|at| vec![at; alone.len()]);
+            assert_eq!(origins, expected.collect::<Vec<u32>>());
+            outputs.extend(alone);
+        }
+    }
+    // What is compared is something.
+    assert!(
+        outputs.iter().any(|text| text.contains(r#""x":["y"]"#)),
+        "{outputs:?}"
+    );
+    assert!(
+        outputs.iter().any(|text| text.contains(r#""p":1"#)),
+        "{outputs:?}"
+    );
+}

@@ -128,6 +128,7 @@ fn options(vector: &Json) -> Options {
             expansions: expansions
                 .map(|(name, uri)| (name.clone(), text(uri).unwrap()))
                 .collect(),
+            symmetric: false,
         },
         namespaced_identifiers: pipe["namespaced_identifiers"] == Json::Bool(true),
         id_required: vector["transform"]["id_required"] != Json::Bool(false),

@@ -98,6 +98,13 @@ impl<R: Read> Elements<R> {
         Ok(Next::End)
     }
 
+    /// Gives back what the texts of large entities took that were given and looked at, before
+    /// something else needs memory for them; [`Elements::buffer`] is another one then.
+    pub fn let_go(&mut self) {
+        self.splitter.let_go();
+        self.last = 0..0;
+    }
+
     /// Where the entity whose text was given last stands in [`Elements::buffer`].
     pub fn last(&self) -> Range<usize> {
         self.last.clone()

@@ -29,7 +29,7 @@ pub use elements::{Elements, Next, ReadError};
 pub use entity_error::{EntityError, EntityFault};
 pub use number::{MAX_DIGITS, Numbers, integer_fits};
 pub use opened::{Line, Opened};
-pub use parse::{Parser, parse_entity};
+pub use parse::{Parser, is_reserved, parse_entity};
 pub use raw::Raw;
 pub use split::{Layout, MAX_ENTITY_BYTES, SplitError, Splitter};
 pub use value::{ValueError, parse_plain, parse_value};

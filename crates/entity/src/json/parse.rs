@@ -196,6 +196,12 @@ impl Reserved {
     }
 }
 
+/// Whether a property of the root of that name stands beside the content.
+#[inline]
+pub fn is_reserved(name: &str) -> bool {
+    Reserved::of(name).is_some()
+}
+
 /// What a name `_id` has behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {

@@ -226,6 +226,14 @@ impl Splitter {
         })
     }
 
+    /// Gives the memory of a large entity back that was taken; what was given of the buffer before
+    /// means nothing then.
+    pub(super) fn let_go(&mut self) {
+        if self.buffer.capacity() > KEPT {
+            self.forget_taken();
+        }
+    }
+
     fn forget_taken(&mut self) {
         let taken = match self.state {
             State::Inside { start, .. } => start,

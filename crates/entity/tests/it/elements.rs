@@ -314,3 +314,31 @@ fn an_entity_has_a_largest_size() {
         Err(SplitError::TooLarge { at: 4, complete: 1 })
     );
 }
+
+#[test]
+fn the_text_of_a_large_entity_is_let_go_of_and_the_stream_goes_on() {
+    let large = format!("{{\"a\":\"{}\"}}", "x".repeat(9 << 20));
+    let input = format!("[{{\"b\":1}},{large},{{\"c\":2}}, {large}]");
+    let mut elements = Elements::new(input.as_bytes(), Layout::Array);
+    let mut found = Vec::new();
+    while let Some(element) = elements.next_element().unwrap() {
+        found.push(String::from_utf8(element.to_vec()).unwrap());
+        elements.let_go();
+        if found.len() % 2 == 0 {
+            let left = elements.buffer().len();
+            assert!(left <= 256 << 10, "{left} bytes are kept");
+        }
+    }
+    assert_eq!(elements.complete(), 4);
+    assert!(found == [r#"{"b":1}"#, large.as_str(), r#"{"c":2}"#, large.as_str()]);
+    // A stream that is cut off in the next one says where.
+    let cut = format!("[{large},{{\"c\"");
+    let mut elements = Elements::new(cut.as_bytes(), Layout::Array);
+    assert!(elements.next_element().unwrap().is_some());
+    elements.let_go();
+    let error = elements.next_element().unwrap_err().to_string();
+    assert!(
+        error.contains(&format!("after {} bytes", cut.len())),
+        "{error}"
+    );
+}

@@ -120,6 +120,9 @@ pub(super) const DEF: SinkDef = SinkDef {
 const COMMIT_ROWS: usize = 10_000;
 /// Encoded bytes gathered before a commit.
 const COMMIT_BYTES: usize = 16 << 20;
+/// Encoded bytes that are committed before anything else is read: one large entity is in memory
+/// several times while it is committed, and so would the next one be while it is read.
+const LARGE_BYTES: usize = 2 * COMMIT_BYTES;
 /// When a run's last commit would be synced if nobody waited for it.
 const LAST_WITHIN: Duration = Duration::from_millis(100);
 
@@ -219,10 +222,33 @@ impl DatasetSink {
         if self.gathered.is_empty() && state.is_empty() && !populated && !shows {
             return Ok(written);
         }
+        let rows = std::mem::take(&mut self.gathered);
+        written += self.commit_these(&rows, state, populated, last)?;
+        self.gathered = rows;
+        self.gathered.clear();
+        Ok(written)
+    }
+
+    /// Commits a batch with a large entity behind what was gathered, and copies it only where the
+    /// dataset stores something else.
+    fn commit_large(&mut self, batch: &Batch, state: &[StateWrite]) -> Result<Written, Failure> {
+        let rows = self.terms.rows(batch)?;
+        let mut written = self.commit(&[], false, false)?;
+        written += self.commit_these(&rows, state, false, false)?;
+        Ok(written)
+    }
+
+    /// Commits these rows with `state` in one step; no commit is under way.
+    fn commit_these(
+        &mut self,
+        rows: &Batch,
+        state: &[StateWrite],
+        populated: bool,
+        last: bool,
+    ) -> Result<Written, Failure> {
         // What came is saved together with a place, never behind it: an id that was passed and is
         // not remembered would be deleted.
-        let wanted =
-            |seen: &&Seen| !(state.is_empty() || self.gathered.is_empty() && seen.is_settled());
+        let wanted = |seen: &&Seen| !(state.is_empty() || rows.is_empty() && seen.is_settled());
         let seen = self.seen.as_ref().filter(wanted).filter(|_| !last);
         let chunk = seen.map(Seen::chunk).transpose()?;
         let with_chunk;
@@ -233,29 +259,25 @@ impl DatasetSink {
             }
             _ => state,
         };
-        let rows = std::mem::take(&mut self.gathered);
         let tracked = match self.tracks_children {
-            true => children::tracked(&rows, self.dataset.uncommitted()?.as_ref())?,
+            true => children::tracked(rows, self.dataset.uncommitted()?.as_ref())?,
             false => None,
         };
         let outcome = self.commit_rows(Step {
-            rows: tracked.as_ref().unwrap_or(&rows),
+            rows: tracked.as_ref().unwrap_or(rows),
             state,
             populated,
             rule: self.terms.rule(),
             note: chunk.as_ref(),
             last,
         })?;
-        self.gathered = rows;
-        self.gathered.clear();
         let seqs = outcome.seqs.iter().flatten().copied();
         match (&mut self.seen, &chunk) {
             (Some(seen), Some(chunk)) => seen.saved(chunk, seqs),
             (Some(seen), None) => seen.note(seqs),
             (None, _) => {}
         }
-        written += told(&outcome);
-        Ok(written)
+        Ok(told(&outcome))
     }
 
     /// Begins to commit what was gathered with `state`; tells what came of the commit before.
@@ -476,12 +498,16 @@ impl Sink for DatasetSink {
     }
 
     fn write(&mut self, batch: &Batch, progress: Option<&Progress>) -> Result<Written, Failure> {
+        if batch.bytes() >= LARGE_BYTES && self.joined.is_none() {
+            return self.commit_large(batch, progress.map_or(&[], |progress| &progress.state));
+        }
         self.terms.push(&mut self.gathered, batch)?;
         let many = self.gathered.len() >= COMMIT_ROWS || self.gathered.bytes() >= COMMIT_BYTES;
         // A refusal must stay with its batch, and a breaker trips where its limit is passed: then
         // nothing may be under way.
         let alone = self.armed.is_some() || self.joined.is_some();
-        let together = self.terms.one_by_one() || self.reads_itself || (many && alone);
+        let large = self.gathered.bytes() >= LARGE_BYTES;
+        let together = self.terms.one_by_one() || self.reads_itself || large || (many && alone);
         let full = many && !together;
         match progress {
             Some(progress) if full && self.seen.is_none() => self.hand_over(&progress.state),

@@ -7,6 +7,7 @@ use tahini_store::{Head, Limit, Seq, Snapshot, StateWrite, View};
 use super::IF_SOURCE_EMPTY;
 use crate::completeness::Bound;
 use crate::config::{Kind, Property, dtl_options};
+use crate::places::seq_of;
 use crate::registry::{ContinuationDef, SourceDef};
 use crate::source::{From, Step};
 use crate::subset::Part;
@@ -210,13 +211,6 @@ fn wrong_offset(found: &dyn std::fmt::Display) -> Failure {
     ))
 }
 
-fn seq_of(record: Record<'_>) -> Option<Seq> {
-    match record.meta.updated {
-        Some(Offset::Int(seq)) => Seq::try_from(seq).ok(),
-        _ => None,
-    }
-}
-
 fn is_replaced(record: Record<'_>) -> bool {
     matches!(record.value("$replaced"), Some(Value::Bool(true)))
 }
@@ -276,7 +270,7 @@ impl Source for DatasetSource {
         for record in all.iter() {
             if self.bound.as_ref().is_some_and(|bound| bound.holds(record)) {
                 // `_ts` never goes down in a dataset: what follows is newer still.
-                self.held = seq_of(record);
+                self.held = seq_of(&record);
                 return Ok(Step::End);
             }
             self.gave = true;

@@ -85,13 +85,14 @@ pub(super) const SINK: SinkDef = SinkDef {
         Property::new(
             "filename",
             Kind::String,
-            "The file name that the answer suggests.",
+            "The file name that the answer suggests; the one in the request's path goes before it.",
         ),
         Property::new(
             "content_disposition",
-            Kind::Enum(&["inline", "attachment"]),
-            "How a browser shows it.",
-        ),
+            Kind::Enum(&["attachment", "inline"]),
+            "How a browser shows an answer with a file name.",
+        )
+        .or("\"attachment\""),
     ],
     open: |ctx| {
         Err(Failure::config(format!(

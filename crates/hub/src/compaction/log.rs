@@ -55,6 +55,7 @@ pub(super) fn trim(
     dataset.compact(&Compaction {
         keep_versions: Some(1),
         older_than: Some(before),
+        index_later: true,
         stop,
         ..Compaction::default()
     })?;
@@ -74,11 +75,10 @@ fn letters(
     let Some(name) = pipe.policy.dead_letter_dataset.as_deref() else {
         return Ok(());
     };
-    let writes = |live: &LivePipe| live.component.sink_dataset() == Some(name);
     let Some(dataset) = hub.world.store.find(name)? else {
         return Ok(());
     };
-    if hub.pipes().iter().any(|live| writes(live)) {
+    if !hub.writers(name).is_empty() {
         return Ok(());
     }
     let age = Some(retention.log_threshold);

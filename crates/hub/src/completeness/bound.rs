@@ -5,7 +5,7 @@ use tahini_dtl::{Context, Options, Problem, Program, compile};
 use tahini_entity::{Batch, Entity, Record, Value};
 
 use super::value_in;
-use crate::config::{Props, dtl_options};
+use crate::config::dtl_options;
 use crate::lookup::Datasets;
 use crate::{Ctx, Failure};
 
@@ -30,7 +30,7 @@ impl Bound {
     /// # Errors
     /// Config, when a property is not what the manual says; when a dataset cannot be read.
     pub(crate) fn of(ctx: &Ctx<'_>, dataset: &str) -> Result<Option<Bound>, Failure> {
-        for name in strings(ctx.props, "initial_completeness")? {
+        for name in ctx.props.datasets("initial_completeness")? {
             if value_in(ctx, name, name)?.is_none() {
                 return Ok(Some(Bound {
                     until: None,
@@ -45,7 +45,7 @@ impl Bound {
             Some(Json::Bool(true)) => Bound::least(ctx, dataset, &[dataset]).map(Some),
             Some(Json::Array(list)) if list.is_empty() => Ok(None),
             Some(Json::Array(_)) => {
-                let names = strings(ctx.props, "completeness")?;
+                let names = ctx.props.datasets("completeness")?;
                 Bound::least(ctx, dataset, &names).map(Some)
             }
             Some(Json::Object(map)) if map.is_empty() => Ok(None),
@@ -153,12 +153,6 @@ pub(crate) fn expression(json: &Json, options: &Options) -> Result<Program, Vec<
 /// Whether the rules of the source's pipe read `dataset`.
 fn is_joined(ctx: &Ctx<'_>, dataset: &str) -> bool {
     ctx.joined.iter().any(|read| read.dataset == dataset)
-}
-
-fn strings<'a>(props: Props<'a>, name: &str) -> Result<Vec<&'a str>, Failure> {
-    let list = props.opt_list(name)?.map_or(&[][..], Vec::as_slice);
-    let texts: Option<Vec<&str>> = list.iter().map(Json::as_str).collect();
-    texts.ok_or_else(|| props.wrong(name, "a list of datasets", props.get(name)))
 }
 
 fn moment(micros: i64) -> String {

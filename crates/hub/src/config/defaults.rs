@@ -260,6 +260,10 @@ fn fill_namespaces(
     {
         namespaces.insert("default".to_owned(), expansions.clone());
     }
+    let defaults = metadata.get("global_defaults");
+    if defaults.is_some_and(|all| all["symmetric_namespace_collapse"] == true) {
+        namespaces.insert("symmetric_collapse".to_owned(), json!(true));
+    }
 }
 
 /// What a pipe inherits from the node's metadata.

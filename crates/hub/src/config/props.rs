@@ -77,6 +77,13 @@ impl<'a> Props<'a> {
         self.typed(name, "a list", Json::as_array)
     }
 
+    /// The datasets that the list `name` names; none where it is not there.
+    pub(crate) fn datasets(&self, name: &str) -> Result<Vec<&'a str>, Failure> {
+        let list = self.opt_list(name)?.map_or(&[][..], Vec::as_slice);
+        let names: Option<Vec<&str>> = list.iter().map(Json::as_str).collect();
+        names.ok_or_else(|| self.wrong(name, "a list of datasets", self.get(name)))
+    }
+
     /// The object `name`, if it is there.
     pub fn opt_object(&self, name: &str) -> Result<Option<&'a Map<String, Json>>, Failure> {
         self.typed(name, "an object", Json::as_object)

@@ -683,10 +683,9 @@ const GLOBAL_DEFAULTS: &[Property] = &[
     row(
         "symmetric_namespace_collapse",
         Boolean,
-        "URIs collapse and expand alike.",
+        "`ni` of a URI that no namespace stands for keeps the URI, so that it expands again.",
     )
-    .or("false")
-    .not_yet(),
+    .or("false"),
     row(
         "max_merged",
         Integer(1),

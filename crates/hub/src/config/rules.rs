@@ -12,7 +12,7 @@ use super::known::DATASET_SOURCES;
 use super::model;
 use super::problem::Problem;
 use super::secret::{misplaced, without_secrets};
-use crate::dependency::{gives_again, is_known, obstacle};
+use crate::dependency::{gives_again, is_pure, obstacle};
 use crate::{completeness, merge};
 
 /// What the language has to know of a pipe: namespaces and source of the effective `pipe`,
@@ -41,6 +41,7 @@ pub fn dtl_options(pipe: &Map<String, Json>, transform: &Map<String, Json>) -> O
             identity: namespace("identity"),
             property: namespace("property"),
             expansions,
+            symmetric: namespaces.is_some_and(|all| all["symmetric_collapse"] == true),
         },
         namespaced_identifiers: flag(pipe, "namespaced_identifiers", false),
         id_required: flag(transform, "id_required", true),
@@ -108,12 +109,6 @@ pub(crate) fn check(pipe: &Map<String, Json>) -> Checked {
     check_indexes(pipe, &mut checked.problems);
     for (path, transform) in model::transforms(pipe) {
         check_transform(pipe, &path, transform, &mut checked);
-        // Of a chain, each one was looked at.
-        let chained = transform.get("type").is_some_and(|kind| kind == "chained");
-        let merges = pipe
-            .get("source")
-            .is_some_and(|source| source["type"] == "merge");
-        checked.behind |= !chained && (merges || !is_known(pipe, transform));
     }
     checked
 }
@@ -229,54 +224,65 @@ fn check_transform(
     transform: &Map<String, Json>,
     checked: &mut Checked,
 ) {
-    match transform.get("type").and_then(Json::as_str) {
-        Some("chained") => {
-            let list = transform.get("transforms").and_then(Json::as_array);
-            for (at, inner) in list.into_iter().flatten().enumerate() {
-                if let Json::Object(inner) = inner {
-                    check_transform(pipe, &path.name("transforms").at(at), inner, checked);
-                    let merges = pipe
-                        .get("source")
-                        .is_some_and(|source| source["type"] == "merge");
-                    checked.behind |= merges || !is_known(pipe, inner);
-                }
+    let kind = transform.get("type").and_then(Json::as_str);
+    if kind == Some("chained") {
+        let list = transform.get("transforms").and_then(Json::as_array);
+        for (at, inner) in list.into_iter().flatten().enumerate() {
+            if let Json::Object(inner) = inner {
+                check_transform(pipe, &path.name("transforms").at(at), inner, checked);
             }
         }
-        Some("dtl") => {
-            check_trigger(transform, &path.name("trigger_on"), &mut checked.problems);
-            // A value that is no object is the table's business, not the language's.
-            let Some(rules @ Json::Object(_)) = transform.get("rules") else {
-                return;
-            };
-            check_secrets(rules, &path.name("rules"), &mut checked.problems);
-            let options = dtl_options(pipe, transform);
-            let found = match compile(&without_secrets(rules), &options) {
-                Ok(program) => {
-                    checked.problems.extend(unstable(pipe, path, &program));
-                    let rules_path = path.name("rules");
-                    let behind = checked.behind;
-                    let found = untracked(pipe, &rules_path, rules, &program, behind);
-                    checked.problems.extend(found);
-                    let reads = program.reads().iter().map(|read| {
-                        let place = mention(rules, &read.dataset, &path.name("rules"));
-                        (read.clone(), place.unwrap_or_else(|| path.name("rules")))
-                    });
-                    checked.reads.extend(reads);
-                    checked.creates_children |= program.creates_children();
-                    program.warnings().to_vec()
-                }
-                Err(found) => found,
-            };
-            checked.problems.extend(found.into_iter().map(|problem| {
-                let place = join(path, &problem.path.0);
-                match problem.severity {
-                    Severity::Error => Problem::error(place, problem.message),
-                    Severity::Warning => Problem::warning(place, problem.message),
-                }
-            }));
-        }
-        _ => {}
+        return;
     }
+    let is_known = kind == Some("dtl") && check_rules(pipe, path, transform, checked);
+    let merges = pipe
+        .get("source")
+        .is_some_and(|source| source["type"] == "merge");
+    checked.behind |= merges || !is_known;
+}
+
+/// Compiles the rules of a transform; whether it is known what the next one is given.
+fn check_rules(
+    pipe: &Map<String, Json>,
+    path: &JsonPath,
+    transform: &Map<String, Json>,
+    checked: &mut Checked,
+) -> bool {
+    check_trigger(transform, &path.name("trigger_on"), &mut checked.problems);
+    // A value that is no object is the table's business, not the language's.
+    let Some(rules @ Json::Object(_)) = transform.get("rules") else {
+        return false;
+    };
+    let rules_path = path.name("rules");
+    check_secrets(rules, &rules_path, &mut checked.problems);
+    let open = without_secrets(rules);
+    let compiled = compile(&open, &dtl_options(pipe, transform));
+    // What a secret stands for is not known here.
+    let is_known =
+        compiled.as_ref().is_ok_and(is_pure) && open == *rules && trigger_on(transform).is_ok();
+    let found = match compiled {
+        Ok(program) => {
+            checked.problems.extend(unstable(pipe, path, &program));
+            let found = untracked(pipe, &rules_path, rules, &program, checked.behind);
+            checked.problems.extend(found);
+            let reads = program.reads().iter().map(|read| {
+                let place = mention(rules, &read.dataset, &rules_path);
+                (read.clone(), place.unwrap_or_else(|| rules_path.clone()))
+            });
+            checked.reads.extend(reads);
+            checked.creates_children |= program.creates_children();
+            program.warnings().to_vec()
+        }
+        Err(found) => found,
+    };
+    checked.problems.extend(found.into_iter().map(|problem| {
+        let place = join(path, &problem.path.0);
+        match problem.severity {
+            Severity::Error => Problem::error(place, problem.message),
+            Severity::Warning => Problem::warning(place, problem.message),
+        }
+    }));
+    is_known
 }
 
 fn check_trigger(transform: &Map<String, Json>, path: &JsonPath, problems: &mut Vec<Problem>) {

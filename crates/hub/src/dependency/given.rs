@@ -135,11 +135,10 @@ fn pure(pipe: &Map<String, Json>, transform: &Json) -> Option<Program> {
         trigger_on: trigger_on(own).ok()?,
         ..dtl_options(pipe, own)
     };
-    let program = compile(rules, &options).ok()?;
-    (program.is_deterministic() && !program.sleeps()).then_some(program)
+    compile(rules, &options).ok().filter(is_pure)
 }
 
-/// Whether it is known what the rules behind a transform are given.
-pub(crate) fn is_known(pipe: &Map<String, Json>, transform: &Map<String, Json>) -> bool {
-    pure(pipe, &Json::Object(transform.clone())).is_some()
+/// Whether rules make the same of an entity whenever they are asked.
+pub(crate) fn is_pure(program: &Program) -> bool {
+    program.is_deterministic() && !program.sleeps()
 }

@@ -2,12 +2,13 @@
 //! entities of the source's datasets.
 //!
 //! What was merged has what its members have, item by item. So whoever joins by a property of it
-//! joins by that property of one of its members, and the member leads to what it became.
+//! joins by that property of one of its members, and the member leads to what it became. Who joins by
+//! tuples has each item of them from one of its members, perhaps from another one each.
 
 use std::sync::Arc;
 
 use serde_json::Value as Json;
-use tahini_dtl::Side;
+use tahini_dtl::{Index, Side};
 
 use super::given::Given;
 use super::ways::There;
@@ -20,19 +21,26 @@ const PARTS: usize = 64;
 pub(crate) fn obstacle(source: &Json, side: &Side) -> Option<&'static str> {
     match side {
         Side::Id => None,
-        Side::Index(index) if !index.goes_item_by_item() => Some(
-            "it joins by several properties of what was merged at once, or by what an expression \
-             makes of all members; join by one property",
-        ),
-        Side::Index(index) if source["strategy"] == "list" && !is_of_ids(index) => Some(
+        Side::Index(index) if !index.goes_item_by_item() => {
+            items(source, index).is_empty().then_some(
+                "it joins by what an expression makes of several properties of what was merged at \
+             once, or of all members; join by one property, or by \"tuples\" of some",
+            )
+        }
+        Side::Index(index) if source["strategy"] == "list" && !index.is_of_ids() => Some(
             "with the strategy \"list\" what was merged has its members' properties in $merged",
         ),
         Side::Index(_) => None,
     }
 }
 
-fn is_of_ids(index: &tahini_dtl::Index) -> bool {
-    index.fingerprint().contains("$ids")
+/// The items of a join by tuples that members can be found by, with their places.
+fn items<'i>(source: &Json, index: &'i Index) -> Vec<&'i (usize, Index)> {
+    let lists = source["strategy"] == "list";
+    let items = index.items().iter();
+    items
+        .filter(|(_, item)| !lists || item.is_of_ids())
+        .collect()
 }
 
 /// The way from a join by `side` to the members in the source's nth dataset.
@@ -55,12 +63,15 @@ pub(super) fn way(
         }
         Side::Id => Some(There::of(side, Some((dataset, &given, pipe)))),
         Side::Index(index) => {
-            let index = index.in_dataset(dataset).with_own_ids();
             let given = Some(&given).filter(|given| !given.is_plain());
-            Some(There::Index(
-                Arc::new(index),
-                given.map(|given| Arc::new(given.clone())),
-            ))
+            let given = given.map(|given| Arc::new(given.clone()));
+            let there = |index: &Index| Arc::new(index.in_dataset(dataset).with_own_ids());
+            if index.goes_item_by_item() {
+                return Some(There::Index(there(index), given));
+            }
+            let items = items(source, index).into_iter();
+            let items = items.map(|(nth, index)| (*nth, There::Index(there(index), given.clone())));
+            Some(There::Items(items.collect()))
         }
     }
 }

@@ -22,7 +22,7 @@ use serde_json::Map;
 use tahini_store::{Seq, Snapshot, StateWrite};
 use uuid::Uuid;
 
-pub(crate) use given::{Given, is_known};
+pub(crate) use given::{Given, is_pure};
 pub(crate) use members::obstacle;
 pub(crate) use search::Search;
 pub use ways::Ways;

@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use roaring::RoaringTreemap;
 use tahini_dtl::Side;
-use tahini_entity::{Batch, Entity, Offset, Record, Value, order};
+use tahini_entity::folded::FoldedMap;
+use tahini_entity::{Batch, Entity, Value, order};
 use tahini_store::{Ask, Hit, Limit, Seq, Snapshot, StoreError, View};
 
-use super::ways::{Back, Target, There};
+use super::ways::{Target, There};
 use super::{Since, Tracking};
 use crate::lookup::version_of;
+use crate::places::seq_of;
 use crate::{Cancel, Failure, Source};
 
 /// How many changed versions are looked at together.
@@ -22,6 +24,8 @@ const AT_ONCE: usize = 256;
 /// Keys that are looked up together, and the versions that one question gives of each.
 const KEYS: usize = 1_000;
 const HITS: usize = 100_000;
+/// Members that are counted of each item of a tuple; more are as good as that many.
+const COUNTED: usize = 1_000;
 const HISTORY: View = View {
     history: true,
     deleted: true,
@@ -62,6 +66,8 @@ pub(crate) struct Search<'a> {
     todo: Vec<(usize, Vec<Seq>)>,
     found: Affected,
     lost: u64,
+    /// By which item of a tuple members are looked for, by the join and the tuple.
+    chosen: HashMap<String, FoldedMap<u128, usize>>,
 }
 
 impl<'a> Search<'a> {
@@ -83,6 +89,7 @@ impl<'a> Search<'a> {
             todo: Vec::new(),
             found: Affected::default(),
             lost: 0,
+            chosen: HashMap::new(),
         }
     }
 
@@ -207,21 +214,28 @@ impl<'a> Search<'a> {
                         self.todo.push((*at, found.into_iter().collect()));
                     }
                 }
-                Target::Source(dataset) => self.arrive(dataset, back, &keys)?,
+                Target::Source(dataset) => match &back.there {
+                    There::Items(items) => {
+                        for (there, keys) in self.by_items(items, &keys)? {
+                            self.arrive(dataset, there, &keys)?;
+                        }
+                    }
+                    there => self.arrive(dataset, there, &keys)?,
+                },
             }
         }
         Ok(())
     }
 
     /// Takes the source entities that have one of the keys, as the source has given them.
-    fn arrive(&mut self, dataset: &str, back: &Back, keys: &Keys) -> Result<(), Failure> {
+    fn arrive(&mut self, dataset: &str, there: &There, keys: &Keys) -> Result<(), Failure> {
         let Some((view, until)) = self.source.view(dataset) else {
             return Ok(());
         };
         let from = (self.read_from)(dataset);
         let versions = self.found.versions.entry(dataset.to_owned()).or_default();
         if until >= view.head().next {
-            find(view, &back.there, keys, Ask::LATEST, |seq| {
+            find(view, there, keys, Ask::LATEST, |seq| {
                 // What this run has read is joined with what is there now.
                 if seq < from {
                     versions.insert(seq);
@@ -235,7 +249,7 @@ impl<'a> Search<'a> {
             ..Ask::LATEST
         };
         let mut hits = RoaringTreemap::new();
-        find(view, &back.there, keys, ask, |seq| {
+        find(view, there, keys, ask, |seq| {
             hits.insert(seq);
         })?;
         let hits: Vec<Seq> = hits.into_iter().collect();
@@ -254,11 +268,96 @@ impl<'a> Search<'a> {
     }
 }
 
+impl Search<'_> {
+    /// The items of tuples by which members are looked for. What has a tuple has each item of it from
+    /// one of its members, so that any of them leads to it: it is the one that the fewest have, and
+    /// the same in all datasets of the source, since members of one may be in several.
+    fn by_items<'t>(
+        &mut self,
+        items: &'t [(usize, There)],
+        keys: &Keys,
+    ) -> Result<Vec<(&'t There, Keys)>, StoreError> {
+        let name = |(nth, there): &(usize, There)| format!("{nth} {:?}", there.fingerprint());
+        let name: String = items.iter().map(name).collect();
+        let mut chosen = self.chosen.remove(&name).unwrap_or_default();
+        let unknown: Vec<(u128, &Value)> = keys
+            .iter()
+            .filter(|(hash, _)| !chosen.contains_key(*hash))
+            .map(|(hash, key)| (*hash, key))
+            .collect();
+        for some in unknown.chunks(KEYS) {
+            let mut counts = Vec::new();
+            for (nth, there) in items {
+                counts.push(self.members_with(*nth, there, some)?);
+            }
+            for (at, (hash, _)) in some.iter().enumerate() {
+                let least = (0..items.len()).min_by_key(|item| counts[*item][at]);
+                chosen.insert(*hash, least.unwrap_or_default());
+            }
+        }
+        let mut by: Vec<(&There, Keys)> = Vec::new();
+        for (which, (nth, there)) in items.iter().enumerate() {
+            let own = keys.iter().filter(|(hash, _)| chosen[*hash] == which);
+            let own = own.filter_map(|(_, key)| item(key, *nth));
+            by.push((there, own.collect()));
+        }
+        self.chosen.insert(name, chosen);
+        Ok(by)
+    }
+
+    /// How many members have an item of each of these keys, in all datasets of the source.
+    fn members_with(
+        &self,
+        nth: usize,
+        there: &There,
+        keys: &[(u128, &Value)],
+    ) -> Result<Vec<usize>, StoreError> {
+        let mut counts = vec![0; keys.len()];
+        let items: Vec<Option<u128>> = keys
+            .iter()
+            .map(|(_, key)| item(key, nth).map(|(hash, _)| hash))
+            .collect();
+        let mut hashes: Vec<u128> = items.iter().flatten().copied().collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        let ask = Ask {
+            limit: COUNTED,
+            ..Ask::LATEST
+        };
+        for dataset in self.tracking.ways.sources() {
+            let (Some((view, _)), Some(fingerprint)) =
+                (self.source.view(dataset), there.fingerprint())
+            else {
+                continue;
+            };
+            let mut hits = Vec::new();
+            // One that is being built says nothing: then all are as good.
+            view.find(&fingerprint, &hashes, &ask, &mut hits)?;
+            let mut of: FoldedMap<u128, usize> = FoldedMap::default();
+            for hit in hits {
+                *of.entry(hashes[hit.of]).or_default() += 1;
+            }
+            for (count, item) in counts.iter_mut().zip(&items) {
+                *count += item.and_then(|item| of.get(&item)).copied().unwrap_or(0);
+            }
+        }
+        Ok(counts)
+    }
+}
+
+/// The nth item of a tuple, by its hash.
+fn item(key: &Value, nth: usize) -> Option<(u128, Value)> {
+    match key {
+        Value::Tuple(items) => items.get(nth).map(|item| (order::key(item), item.clone())),
+        _ => None,
+    }
+}
+
 /// Keys by their hash.
-type Keys = HashMap<u128, Value>;
+type Keys = FoldedMap<u128, Value>;
 
 fn keys(side: &Side, entities: &[Entity]) -> Keys {
-    let mut keys = Keys::new();
+    let mut keys = Keys::default();
     let mut values = Vec::new();
     for entity in entities {
         match side {
@@ -287,7 +386,10 @@ fn find(
         for some in ids.chunks(KEYS) {
             let mut latest = Batch::new();
             view.latest(some, &mut latest)?;
-            latest.iter().filter_map(seq_of).for_each(&mut take);
+            latest
+                .iter()
+                .filter_map(|record| seq_of(&record))
+                .for_each(&mut take);
         }
         return Ok(());
     };
@@ -355,7 +457,7 @@ fn scan(
             found.clear();
             there.keys(record, &mut found);
             if found.iter().any(|key| keys.contains_key(key)) {
-                seq_of(record).into_iter().for_each(&mut take);
+                seq_of(&record).into_iter().for_each(&mut take);
             }
         }
         match next {
@@ -372,7 +474,7 @@ fn as_of(view: &dyn Snapshot, id: &str, until: Seq) -> Result<Option<Seq>, Store
     let Some(record) = latest.iter().next() else {
         return Ok(None);
     };
-    let (mut at, mut previous) = (seq_of(record), record.meta.previous);
+    let (mut at, mut previous) = (seq_of(&record), record.meta.previous);
     while at.is_some_and(|seq| seq >= until) {
         at = previous;
         let Some(seq) = at.filter(|seq| *seq >= until) else {
@@ -381,11 +483,4 @@ fn as_of(view: &dyn Snapshot, id: &str, until: Seq) -> Result<Option<Seq>, Store
         previous = version_of(view, id, seq)?.and_then(|version| version.previous);
     }
     Ok(at)
-}
-
-fn seq_of(record: Record<'_>) -> Option<Seq> {
-    match record.meta.updated {
-        Some(Offset::Int(seq)) => Seq::try_from(seq).ok(),
-        _ => None,
-    }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Map, Value as Json};
-use tahini_dtl::{Dependencies, Index, Side, To};
+use tahini_dtl::{Dependencies, Index, Program, Side, To};
 use tahini_entity::{Record, Value, order};
 
 use super::given::Given;
 use super::members;
-use crate::config::{dtl_options, without_secrets};
+use crate::config::dtl_options;
 use crate::{Pipe, indexes};
 
 /// How changes of joined datasets lead back to the entities of a pipe's source.
@@ -56,6 +56,8 @@ pub(super) enum There {
     PartOfId(usize, Option<String>),
     /// By an index; of what the transforms before make of an entity, where there are any.
     Index(Arc<Index>, Option<Arc<Given>>),
+    /// By one of several items of tuples, each at its place.
+    Items(Vec<(usize, There)>),
 }
 
 /// Whether a source can give its entities once more.
@@ -75,8 +77,8 @@ fn prefix(pipe: &Pipe, dataset: &str) -> Option<String> {
 }
 
 impl Ways {
-    /// The ways of a pipe; none where its source cannot give an entity once more.
-    pub(crate) fn of(pipe: &Pipe) -> Ways {
+    /// The ways of a pipe with these rules; none where its source cannot give an entity once more.
+    pub(crate) fn of(pipe: &Pipe, programs: &[(&Json, Option<Program>)]) -> Ways {
         let mut ways = Ways::default();
         let Some(map) = pipe.effective.as_object() else {
             return ways;
@@ -85,17 +87,13 @@ impl Ways {
             return ways;
         }
         let mut given = Given::first(map);
-        for transform in pipe.transforms() {
-            let nothing = Map::new();
-            let own = transform.as_object().unwrap_or(&nothing);
-            if transform["type"] == "dtl" && transform["rules"].is_object() {
-                let options = dtl_options(map, own);
-                let rules = without_secrets(&transform["rules"]);
-                if let Ok(program) = tahini_dtl::compile(&rules, &options) {
-                    ways.add(pipe, program.dependencies(), &given);
-                }
+        for (at, (transform, program)) in programs.iter().enumerate() {
+            if let Some(program) = program {
+                ways.add(pipe, program.dependencies(), &given);
             }
-            given = given.then(map, transform);
+            if at + 1 < programs.len() {
+                given = given.then(map, transform);
+            }
         }
         ways
     }
@@ -151,10 +149,24 @@ impl Ways {
     /// The indexes that lead back.
     pub(crate) fn indexes(&self) -> impl Iterator<Item = (Arc<Index>, Option<Arc<Given>>)> {
         let steps = self.places.iter().flat_map(|place| &place.back);
-        steps.filter_map(|step| match &step.there {
-            There::Id | There::PartOfId(..) => None,
-            There::Index(index, given) => Some((index.clone(), given.clone())),
+        steps.flat_map(|step| match &step.there {
+            There::Id | There::PartOfId(..) => Vec::new(),
+            There::Index(index, given) => vec![(index.clone(), given.clone())],
+            There::Items(items) => items
+                .iter()
+                .filter_map(|(_, there)| there.index())
+                .collect(),
         })
+    }
+
+    /// The datasets of the source that ways lead to.
+    pub(super) fn sources(&self) -> BTreeSet<&str> {
+        let steps = self.places.iter().flat_map(|place| &place.back);
+        let sources = steps.filter_map(|step| match &step.to {
+            Target::Source(name) => Some(name.as_str()),
+            Target::Place(_) => None,
+        });
+        sources.collect()
     }
 
     /// Takes the way back of one place away: what changes there is no longer noticed. Only tests
@@ -206,12 +218,17 @@ impl There {
         }
     }
 
-    /// What the store knows the index by; `None` for ids.
-    pub(super) fn fingerprint(&self) -> Option<String> {
+    fn index(&self) -> Option<(Arc<Index>, Option<Arc<Given>>)> {
         match self {
-            There::Id | There::PartOfId(..) => None,
-            There::Index(index, given) => Some(indexes::fingerprint(index, given.as_deref())),
+            There::Index(index, given) => Some((index.clone(), given.clone())),
+            There::Id | There::PartOfId(..) | There::Items(_) => None,
         }
+    }
+
+    /// What the store knows the index by; `None` where there is not one.
+    pub(super) fn fingerprint(&self) -> Option<String> {
+        let (index, given) = self.index()?;
+        Some(indexes::fingerprint(&index, given.as_deref()))
     }
 
     /// The ids that a key stands for, where there is no index.
@@ -222,7 +239,7 @@ impl There {
                 let key = key.strip_prefix(prefix);
                 key.map(|key| members::ids(key, *nth)).unwrap_or_default()
             }
-            There::Id | There::Index(..) => vec![key],
+            There::Id | There::Index(..) | There::Items(_) => vec![key],
         }
     }
 
@@ -233,6 +250,8 @@ impl There {
                 out.extend(record.id.map(|id| order::key(&Value::string(id))));
             }
             There::Index(index, given) => indexes::keys(index, given.as_deref(), record, out),
+            // Each is looked for by one of its items.
+            There::Items(_) => {}
         }
     }
 }

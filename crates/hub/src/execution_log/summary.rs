@@ -8,6 +8,7 @@ use tahini_store::{Limit, Snapshot, StoreError, View};
 use super::values::{count, dict, iso, round6};
 use crate::Failure;
 use crate::entity_type::Change;
+use crate::rounds::News;
 
 /// Entities that a message names.
 pub(crate) const NAMED: usize = 5;
@@ -26,6 +27,8 @@ pub struct Summary {
     pub ended: Timestamp,
     /// The ids of the first entities that the sink was given, at most `NAMED`.
     pub first_ids: Vec<String>,
+    /// Of what a system outside was given, what was another before; only where that may come back.
+    pub news: Option<News>,
     /// Entities that the source gave.
     pub read: u64,
     /// Of those, entities that came once more because of what they are joined with, by the dataset
@@ -302,6 +305,7 @@ fn told_by(entry: &Entity) -> Summary {
         started: time("start_time"),
         ended: time("end_time"),
         first_ids: Vec::new(),
+        news: None,
         read: counted("processed_last_run"),
         reprocessed: reprocessed(properties),
         joined: None,

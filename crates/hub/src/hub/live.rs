@@ -14,7 +14,7 @@ use crate::execution_log::Summary;
 use crate::pipe::Pipe;
 use crate::receiver::Receiving;
 use crate::rescan;
-use crate::rounds::Loop;
+use crate::rounds::{Given, Loop};
 use crate::totals::Totals;
 use crate::{Cancel, Clock, Failure};
 
@@ -88,6 +88,8 @@ pub(super) struct Shared {
     /// What runs and a rescan beside them know of each other.
     pub(super) rescan: Arc<rescan::Shared>,
     pub(super) receiving: Arc<Mutex<Receiving>>,
+    /// What it gave to a system outside, where that may come back.
+    pub(super) given: Mutex<Option<Given>>,
 }
 
 /// What is known of a pipe's runs since the node started.
@@ -193,6 +195,11 @@ impl LivePipe {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, LiveState> {
         lock(&self.shared.state)
+    }
+
+    /// What it gave to a system outside, where that may come back.
+    pub(crate) fn given(&self) -> &Mutex<Option<Given>> {
+        &self.shared.given
     }
 
     /// Keeps runs from beginning, until the guard is dropped.
@@ -331,6 +338,6 @@ impl LivePipe {
     }
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|lock| lock.into_inner())
 }

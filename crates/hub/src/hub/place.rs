@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tahini_entity::Offset;
-use tahini_store::{Backend, Dataset, Snapshot, StateWrite, StoreError};
+use tahini_store::{Backend, Dataset, Seq, Snapshot, StateWrite, StoreError};
 
 use super::{Hub, LivePipe, Refusal, commit_state};
 use crate::config::known::keeps_places;
@@ -38,6 +38,21 @@ fn make_ready(live: &LivePipe, home: &dyn Dataset) -> Result<(), Refusal> {
         Class::Waiting => Refusal::Tripped(live.id().to_owned(), failure.message),
         _ => Refusal::Failed(failure),
     })
+}
+
+/// A dataset that a source reads: the sequence that was read last, and the last one that there is.
+pub(crate) struct Input<'p> {
+    pub(crate) dataset: &'p str,
+    pub(crate) read: Option<Seq>,
+    pub(crate) last: Option<Seq>,
+}
+
+impl Input<'_> {
+    /// How many versions wait.
+    pub(crate) fn unread(&self) -> u64 {
+        let behind = |seq: Option<Seq>| seq.map_or(0, |seq| seq + 1);
+        behind(self.last).saturating_sub(behind(self.read))
+    }
 }
 
 impl Hub {
@@ -270,6 +285,15 @@ impl Hub {
         let Ok(pipe) = live.usable() else {
             return Ok(None);
         };
+        let inputs = self.read_and_last(pipe)?;
+        Ok(inputs.map(|inputs| inputs.iter().map(Input::unread).sum()))
+    }
+
+    /// How far a pipe has read each dataset of its source; `None` where nobody can know.
+    pub(crate) fn read_and_last<'p>(
+        &self,
+        pipe: &'p Pipe,
+    ) -> Result<Option<Vec<Input<'p>>>, StoreError> {
         if !keeps_places(pipe.kind("source")) {
             return Ok(None);
         }
@@ -277,13 +301,15 @@ impl Hub {
             Some(home) => progress::offset(home.as_ref(), &pipe.id)?,
             None => None,
         };
-        let mut unread = 0;
-        for name in pipe.source_datasets() {
-            let read = offset.as_ref().and_then(|it| Places::read(it, name));
-            let read = read.map_or(0, |seq| seq + 1);
-            unread += self.next(name)?.saturating_sub(read);
+        let mut inputs = Vec::new();
+        for dataset in pipe.source_datasets() {
+            inputs.push(Input {
+                dataset,
+                read: offset.as_ref().and_then(|it| Places::read(it, dataset)),
+                last: self.next(dataset)?.checked_sub(1),
+            });
         }
-        Ok(Some(unread))
+        Ok(Some(inputs))
     }
 
     /// How many versions of each joined dataset a pipe has not looked at yet (see `dependency`).
@@ -332,7 +358,7 @@ impl Hub {
     }
 
     /// How many versions a dataset ever had.
-    fn next(&self, dataset: &str) -> Result<u64, StoreError> {
+    pub(crate) fn next(&self, dataset: &str) -> Result<u64, StoreError> {
         let found = shown(self.world.store.as_ref(), dataset)?;
         Ok(found.map_or(0, |snapshot| snapshot.head().next))
     }

@@ -1,7 +1,5 @@
 //! From a pipe to those that fill what it reads.
 
-use std::sync::Arc;
-
 use super::{Idle, Kind, Reason, failed, obstacles, queue, waits};
 use crate::hub::{Hub, LivePipe};
 use crate::{Class, Failure, Pipe, populated};
@@ -104,7 +102,7 @@ impl<'a> Search<'a> {
         };
         if nothing {
             for name in pipe.inputs() {
-                for live in self.writers(&name) {
+                for live in self.hub.writers(&name) {
                     if self.path.iter().any(|id| id == live.id()) || self.told >= PIPES {
                         continue;
                     }
@@ -132,6 +130,14 @@ impl<'a> Search<'a> {
         let Some(first) = missing.first() else {
             return Ok(None);
         };
+        // What is not there and nobody writes keeps nothing from counting (see `dataset_source`).
+        let world = &self.hub.world;
+        if pipe.kind("source") == "dataset"
+            && !world.known.is_written(first)
+            && populated::is_populated(world, first)?.is_none()
+        {
+            return Ok(None);
+        }
         let words = format!(
             "dataset {sink:?} does not count as populated, because dataset {first:?}, which the \
              source reads, does not"
@@ -145,7 +151,7 @@ impl<'a> Search<'a> {
 
     /// Adds what is to be said of the pipes that fill a dataset.
     fn because_of(&mut self, mut reason: Reason, dataset: &str) -> Result<Reason, Failure> {
-        let writers = self.writers(dataset);
+        let writers = self.hub.writers(dataset);
         if writers.is_empty() {
             let words = format!("{}; no pipe fills it", reason.message);
             reason.message = words;
@@ -176,12 +182,6 @@ impl<'a> Search<'a> {
             reason.because.push(one);
         }
         Ok(reason)
-    }
-
-    fn writers(&self, dataset: &str) -> Vec<Arc<LivePipe>> {
-        let all = self.hub.pipes().into_iter();
-        all.filter(|live| live.component.sink_dataset() == Some(dataset))
-            .collect()
     }
 }
 

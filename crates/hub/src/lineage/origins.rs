@@ -1,6 +1,6 @@
 //! Back through the pipes: where what stands in a dataset was first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -75,11 +75,20 @@ impl First {
 
 impl<'a> Lines<'a> {
     pub(super) fn new(hub: &'a Hub, depth: usize) -> Lines<'a> {
+        let mut writers: BTreeMap<String, Vec<Arc<LivePipe>>> = BTreeMap::new();
+        for live in hub.pipes() {
+            if let Some(dataset) = live.component.sink_dataset() {
+                writers
+                    .entry(dataset.to_owned())
+                    .or_default()
+                    .push(live.clone());
+            }
+        }
         Lines {
             hub,
             depth,
             layouts: Default::default(),
-            pipes: hub.pipes(),
+            writers,
             steps: 0,
         }
     }
@@ -97,11 +106,8 @@ impl<'a> Lines<'a> {
     }
 
     /// The pipes that write a dataset.
-    pub(super) fn writers(&self, dataset: &str) -> Vec<Arc<LivePipe>> {
-        let all = self.pipes.iter();
-        all.filter(|live| live.component.sink_dataset() == Some(dataset))
-            .cloned()
-            .collect()
+    fn writers(&self, dataset: &str) -> Vec<Arc<LivePipe>> {
+        self.writers.get(dataset).cloned().unwrap_or_default()
     }
 
     /// Where what stands at a place that `live` reads was first.

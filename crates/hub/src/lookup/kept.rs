@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tahini_entity::folded::FoldedMap;
 use tahini_entity::{Entity, Value, order};
 use tahini_store::{Head, Seq};
 use uuid::Uuid;
@@ -18,9 +19,19 @@ pub(super) struct Kept {
     /// The generation and the end of the dataset that gave them.
     of: (Uuid, Seq),
     ids: HashMap<String, Option<Arc<Entity>>>,
-    /// By the fingerprint of an index, and the hash of a value.
-    joins: HashMap<String, HashMap<u128, Joined>>,
+    /// By the fingerprint of an index.
+    joins: HashMap<String, Joins>,
     bytes: usize,
+}
+
+/// The answers of one index, by the hash of a value.
+#[derive(Default)]
+pub(super) struct Joins(FoldedMap<u128, Joined>);
+
+/// The answers of one index, to which some are added.
+pub(super) struct Keep<'k> {
+    joins: &'k mut Joins,
+    bytes: &'k mut usize,
 }
 
 struct Joined {
@@ -57,30 +68,36 @@ impl Kept {
         self.ids.insert(id.to_owned(), entity);
     }
 
-    /// The entities that have a value in an index; `None` when nobody asked yet.
-    pub(super) fn join(&self, index: &str, hash: u128, value: &Value) -> Option<&[Arc<Entity>]> {
-        let joined = self.joins.get(index)?.get(&hash)?;
-        order::eq(&joined.value, value).then_some(&joined.entities[..])
+    /// What is known of an index; `None` when nobody asked it yet.
+    pub(super) fn joins(&self, index: &str) -> Option<&Joins> {
+        self.joins.get(index)
     }
 
+    /// The answers of an index, to add to them.
+    pub(super) fn keep_joins(&mut self, index: &str) -> Keep<'_> {
+        Keep {
+            joins: self.joins.entry(index.to_owned()).or_default(),
+            bytes: &mut self.bytes,
+        }
+    }
+}
+
+impl Keep<'_> {
     /// Keeps the entities of a value.
-    pub(super) fn keep_join(
-        &mut self,
-        index: &str,
-        hash: u128,
-        value: &Value,
-        found: &[Arc<Entity>],
-    ) {
-        self.bytes += ANSWER + size_of_val(found);
+    pub(super) fn keep(&mut self, hash: u128, value: &Value, found: &[Arc<Entity>]) {
+        *self.bytes += ANSWER + size_of_val(found);
         let joined = Joined {
             value: value.clone(),
             entities: found.to_vec(),
         };
-        if !self.joins.contains_key(index) {
-            self.joins.insert(index.to_owned(), HashMap::new());
-        }
-        if let Some(known) = self.joins.get_mut(index) {
-            known.insert(hash, joined);
-        }
+        self.joins.0.insert(hash, joined);
+    }
+}
+
+impl Joins {
+    /// The entities that have a value; `None` when nobody asked for it yet.
+    pub(super) fn of(&self, hash: u128, value: &Value) -> Option<&[Arc<Entity>]> {
+        let joined = self.0.get(&hash)?;
+        order::eq(&joined.value, value).then_some(&joined.entities[..])
     }
 }

@@ -7,8 +7,9 @@ use tahini_entity::{Batch, Meta, Value, order};
 use tahini_store::Seq;
 
 use super::blend::Blend;
+use super::clash::Clashes;
 use super::part::{Part, Trouble};
-use super::reach::{Reach, When};
+use super::reach::Reach;
 use super::rules::Merging;
 use crate::Cancel;
 
@@ -20,7 +21,7 @@ use crate::Cancel;
 pub(super) fn again(
     merging: &Merging,
     parts: &mut [Part],
-    blend: &mut Blend,
+    (blend, clashes): (&mut Blend, Option<&mut Clashes>),
     cancel: &Cancel,
     (nth, seqs, told): (usize, &[Seq], &mut HashSet<u128>),
     out: &mut Batch,
@@ -39,9 +40,8 @@ pub(super) fn again(
         parts,
         cancel,
     };
-    reach.close()?;
-    for members in reach.together(When::Now)? {
-        let id = reach.identity(&members);
+    let (groups, ids) = reach.given_now(clashes)?;
+    for (members, id) in groups.into_iter().zip(ids) {
         if !told.insert(order::key(&Value::string(id.as_str()))) {
             continue;
         }

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use serde_json::{Value as Json, json};
 use tahini_entity::json;
 
+use super::clash::{self, Clashes};
 use super::part::{Part, Trouble};
 use super::reach::{At, Reach, When};
 use super::rules::{Identity, Key, Merging};
@@ -12,8 +13,9 @@ use crate::config::dtl_options;
 use crate::{Cancel, Failure, Hub, Pipe};
 
 /// Tells what `entity`, the `_id` of a merged entity or of one that was merged, belongs to in the
-/// pipe's datasets as they are now, as JSON: `_id`, `deleted`, `members` and `joins`. `None` where
-/// no dataset has it.
+/// pipe's datasets as they are now, as JSON: `_id`, `deleted`, `members` and `joins`; where something
+/// else has the same `_id`, also `clashes` with its members and whether this one is `given`. `None`
+/// where no dataset has it.
 ///
 /// # Errors
 /// Config where the pipe does not merge; as a run of it otherwise.
@@ -83,26 +85,40 @@ fn explained(
     let Some(node) = reach.parts[part].take_id(reach.merging, part, id)? else {
         return Ok(None);
     };
-    reach.close()?;
+    reach.close(Clashes::can_be(reach.merging).then_some(&mut true))?;
     let at = (part, node);
     let groups = reach.together(When::Now)?;
-    let group = groups.into_iter().find(|group| group.contains(&at));
+    let group = groups.iter().find(|group| group.contains(&at));
     let deleted = group.is_none();
-    let members = group.unwrap_or_else(|| vec![at]);
+    let members = group.cloned().unwrap_or_else(|| vec![at]);
     let merged = reach.identity(&members);
     if entity != merged && entity != id {
         return Ok(None);
     }
-    let named: Vec<Json> = members.iter().map(|at| named(reach, *at)).collect();
-    Ok(Some(json!({
+    let named: Vec<Json> = members.iter().map(|at| named_at(reach, *at)).collect();
+    let mut told = json!({
         "_id": merged,
         "deleted": deleted,
         "members": named,
         "joins": joins(reach, &members),
-    })))
+    });
+    let clashing = groups
+        .iter()
+        .filter(|group| reach.identity(group) == merged);
+    let clashing: Vec<&Vec<At>> = clashing.filter(|group| **group != members).collect();
+    if !clashing.is_empty() && !deleted {
+        let counts = |group: &Vec<At>| clash::rank(group) < clash::rank(&members);
+        told["given"] = json!(!clashing.iter().any(|group| counts(group)));
+        let others = clashing.iter().map(|group| -> Json {
+            let members = group.iter().map(|at| named_at(reach, *at));
+            members.collect()
+        });
+        told["clashes"] = others.collect();
+    }
+    Ok(Some(told))
 }
 
-fn named(reach: &Reach<'_>, at: At) -> Json {
+fn named_at(reach: &Reach<'_>, at: At) -> Json {
     json!({"dataset": reach.merging.datasets[at.0], "_id": reach.id(at)})
 }
 
@@ -138,8 +154,8 @@ fn step(reach: &Reach<'_>, one: At, two: At, key: Key) -> Option<Json> {
     let why = |at: At| reach.merging.reason(at.0, reach.record(at)?, key);
     let ((left, value), (right, _)) = (why(one)?, why(two)?);
     Some(json!({
-        "from": named(reach, one),
-        "to": named(reach, two),
+        "from": named_at(reach, one),
+        "to": named_at(reach, two),
         "rule": ["eq", left.expression, right.expression],
         "value": json::to_config(&value),
     }))

@@ -5,6 +5,7 @@
 //! step.rs    what changed since the place      reach.rs  what that concerns, by the indexes
 //! whole.rs   everything, by numbers            blend.rs  several entities become one
 //! explain.rs which rule joined what            again.rs  what a change of a join concerns
+//! leads.rs   groups, found pair by pair         clash.rs  one id, and not the same
 //! ```
 //! Nothing is kept of what belongs together but the datasets themselves: what was given out is what
 //! the rules make of the versions before the place, and the place moves in the same commit as what
@@ -12,7 +13,9 @@
 
 mod again;
 mod blend;
+mod clash;
 mod explain;
+mod leads;
 mod part;
 mod reach;
 mod rules;
@@ -34,6 +37,7 @@ use crate::source::{From, Step};
 use crate::{Cancel, Ctx, Failure, Source};
 
 use blend::Blend;
+use clash::Clashes;
 use part::{Part, Trouble};
 use whole::Whole;
 
@@ -105,6 +109,10 @@ pub(crate) const DEF: SourceDef = SourceDef {
 
 /// The key of the rules that what was given out was made by.
 const RULES: &[u8] = b"rules";
+/// The key of whether several datasets have entities of one id, and its values.
+const SHARED: &[u8] = b"shared";
+const APART: &[u8] = b"0";
+const TOGETHER: &[u8] = b"1";
 /// How many versions a step looks at where batches are of one entity.
 const STEP: usize = 10_000;
 /// So many entities go into the run's last commit, with the place.
@@ -124,6 +132,19 @@ struct Merge {
     known_rules: Option<Vec<u8>>,
     /// What was given once more, by the keys of the ids.
     told: HashSet<u128>,
+    /// Ids of several entities that are not the same, and whether there can be any.
+    clashes: Clashes,
+    ids_can_clash: bool,
+    /// What was saved of whether datasets share ids.
+    known_shared: Option<Vec<u8>>,
+}
+
+impl Merge {
+    /// The place of a dataset.
+    fn at(&self, dataset: &str) -> Option<usize> {
+        let mut inputs = self.inputs.all.iter();
+        inputs.position(|input| input.name == dataset)
+    }
 }
 
 /// What the run gives.
@@ -142,8 +163,11 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
         Failure::config(format!("{}: {}", ctx.props.path(), words.join("; ")))
     })?;
     merging.lost = ctx.known.lost();
-    let known_rules = from.state.iter().find(|(key, _)| key == RULES);
-    let known_rules = known_rules.map(|(_, value)| value.clone());
+    let known = |name: &[u8]| {
+        let found = from.state.iter().find(|(key, _)| key == name);
+        found.map(|(_, value)| value.clone())
+    };
+    let (known_rules, known_shared) = (known(RULES), known(SHARED));
     let full = from.since.is_none();
     let names: Vec<&str> = merging.datasets.iter().map(String::as_str).collect();
     let mut inputs = Inputs::of(ctx, from, &names)?;
@@ -160,6 +184,7 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
         number.map_or(100, |number| number.max(1) as usize)
     };
     let same_rules = known_rules.as_deref() == Some(merging.fingerprint().as_bytes());
+    let ids_can_clash = Clashes::can_be(&merging);
     let mut source = Merge {
         blend: Blend::new(&merging),
         continues: full || (inputs.continues && same_rules),
@@ -175,7 +200,12 @@ fn open(ctx: &Ctx<'_>, from: From) -> Result<Box<dyn Source>, Failure> {
         },
         known_rules,
         told: HashSet::new(),
+        clashes: Clashes::default(),
+        ids_can_clash,
+        known_shared,
     };
+    // Where nobody has looked yet they may.
+    source.clashes.shared = !full && source.known_shared.as_deref() != Some(APART);
     if !full && source.continues {
         if !step::are_indexed(&source.merging, &mut source.parts)? {
             // Without indexes nobody knows what counted at a place in the middle.
@@ -199,10 +229,11 @@ impl Merge {
     /// Gives what the changes that were taken in concern, and takes in the next ones.
     fn give_changes(&mut self, out: &mut Batch) -> Result<Step, Failure> {
         let first = out.len();
+        let clashes = Some(&mut self.clashes).filter(|_| self.ids_can_clash);
         let given = step::give(
             &self.merging,
             &mut self.parts,
-            &mut self.blend,
+            (&mut self.blend, clashes),
             &self.cancel,
             out,
         );
@@ -254,8 +285,8 @@ impl Source for Merge {
                         none.insert(Box::new(found))
                     }
                 };
-                let more =
-                    whole.give(&self.merging, &mut self.parts, &mut self.blend, limit, out)?;
+                let with = (&mut self.blend, &mut self.clashes);
+                let more = whole.give(&self.merging, &mut self.parts, with, limit, out)?;
                 if more {
                     return Ok(Step::More);
                 }
@@ -272,14 +303,21 @@ impl Source for Merge {
         });
         let heads: Vec<_> = heads.collect();
         let mut writes = self.inputs.state_of(&heads);
+        let mut save = |key: &[u8], value: &[u8], known: &mut Option<Vec<u8>>| {
+            if known.as_deref() != Some(value) {
+                *known = Some(value.to_vec());
+                writes.push(StateWrite {
+                    space: String::new(),
+                    key: key.to_vec(),
+                    value: Some(value.to_vec()),
+                });
+            }
+        };
         let rules = self.merging.fingerprint().into_bytes();
-        if self.known_rules.as_ref() != Some(&rules) {
-            self.known_rules = Some(rules.clone());
-            writes.push(StateWrite {
-                space: String::new(),
-                key: RULES.to_vec(),
-                value: Some(rules),
-            });
+        save(RULES, &rules, &mut self.known_rules);
+        if self.ids_can_clash {
+            let shared = if self.clashes.shared { TOGETHER } else { APART };
+            save(SHARED, shared, &mut self.known_shared);
         }
         writes
     }
@@ -304,26 +342,24 @@ impl Source for Merge {
         self.inputs.populated
     }
 
+    fn warnings(&self) -> Vec<String> {
+        self.clashes.warning().into_iter().collect()
+    }
+
     fn view(&self, dataset: &str) -> Option<(&dyn Snapshot, Seq)> {
-        let at = self
-            .inputs
-            .all
-            .iter()
-            .position(|input| input.name == dataset)?;
-        let part = self.parts.get(at)?;
+        let part = self.parts.get(self.at(dataset)?)?;
         Some((part.snapshot.as_deref()?, part.until))
     }
 
     fn again(&mut self, dataset: &str, seqs: &[Seq], out: &mut Batch) -> Result<(), Failure> {
-        let at = self
-            .inputs
-            .all
-            .iter()
-            .position(|input| input.name == dataset);
-        let Some(at) = at else { return Ok(()) };
+        let Some(at) = self.at(dataset) else {
+            return Ok(());
+        };
         let members = (at, seqs, &mut self.told);
         let (merging, parts) = (&self.merging, &mut self.parts);
-        let given = again::again(merging, parts, &mut self.blend, &self.cancel, members, out);
+        let clashes = Some(&mut self.clashes).filter(|_| self.ids_can_clash);
+        let with = (&mut self.blend, clashes);
+        let given = again::again(merging, parts, with, &self.cancel, members, out);
         given.map_err(|trouble| self.failure(trouble))
     }
 }

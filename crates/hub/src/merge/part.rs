@@ -6,10 +6,11 @@
 
 use std::collections::{HashMap, HashSet};
 
-use tahini_entity::{Batch, Offset, Record};
+use tahini_entity::{Batch, Record};
 use tahini_store::{Ask, Hit, Limit, Seq, Snapshot, StoreError, View};
 
 use super::rules::{Key, Merging};
+use crate::places::seq_of;
 
 /// How much is in memory at a time where a dataset is read as a whole.
 pub(super) const SCAN: Limit = Limit {
@@ -230,6 +231,36 @@ impl Part {
         Ok(self.by_id.get(id).copied())
     }
 
+    /// Takes in the entities of these ids; whether one of them lives where the view ends.
+    pub(super) fn take_ids(
+        &mut self,
+        merging: &Merging,
+        at: usize,
+        ids: &[&str],
+    ) -> Result<bool, Trouble> {
+        let mut found = Batch::new();
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| !ids.is_empty()) {
+            snapshot.latest(ids, &mut found)?;
+        }
+        let mut lives = false;
+        for record in found.iter() {
+            self.take(merging, at, record)?;
+            let node = self.by_id.get(record.id.unwrap_or_default());
+            lives |= node.is_some_and(|node| self.nodes[*node as usize].lives());
+        }
+        Ok(lives)
+    }
+
+    /// Those of `ids` under which somebody lives at the end of the dataset.
+    pub(super) fn living(&self, ids: &[&str]) -> Result<HashSet<String>, StoreError> {
+        let mut found = Batch::new();
+        if let Some(snapshot) = self.snapshot.as_ref().filter(|_| !ids.is_empty()) {
+            snapshot.latest(ids, &mut found)?;
+        }
+        let living = found.iter().filter(|record| !record.meta.deleted);
+        Ok(living.filter_map(|it| it.id.map(str::to_owned)).collect())
+    }
+
     /// Whether the indexes of all sides over this dataset answer.
     pub(super) fn is_indexed(&self, merging: &Merging, at: usize) -> Result<bool, StoreError> {
         let Some(snapshot) = &self.snapshot else {
@@ -379,16 +410,17 @@ impl Part {
     }
 }
 
-/// Does something with every dataset, each on a thread of its own.
-pub(super) fn each<T: Send, E: Send>(
-    parts: &mut [Part],
-    work: impl Fn(usize, &mut Part) -> Result<T, E> + Sync,
+/// Does something with each of a few items, all of them datasets for example, on a thread of its
+/// own.
+pub(super) fn each<I: Send, T: Send, E: Send>(
+    items: impl IntoIterator<Item = I>,
+    work: impl Fn(usize, I) -> Result<T, E> + Sync,
 ) -> Result<Vec<T>, E> {
     let work = &work;
     std::thread::scope(|scope| {
-        let parts = parts.iter_mut().enumerate();
-        let tasks: Vec<_> = parts
-            .map(|(at, part)| scope.spawn(move || work(at, part)))
+        let items = items.into_iter().enumerate();
+        let tasks: Vec<_> = items
+            .map(|(at, item)| scope.spawn(move || work(at, item)))
             .collect();
         let joined = tasks.into_iter().map(|task| {
             task.join()
@@ -398,16 +430,34 @@ pub(super) fn each<T: Send, E: Send>(
     })
 }
 
+/// As `each` where they are `many`, otherwise one after the other.
+pub(super) fn each_if<I: Send, T: Send, E: Send>(
+    many: bool,
+    items: impl IntoIterator<Item = I>,
+    work: impl Fn(usize, I) -> Result<T, E> + Sync,
+) -> Result<Vec<T>, E> {
+    if many {
+        return each(items, work);
+    }
+    let items = items.into_iter().enumerate();
+    items.map(|(at, item)| work(at, item)).collect()
+}
+
 /// The place of a key that `most` hits have.
 fn too_many(hits: &[Hit], most: usize) -> Option<usize> {
     let mut runs = hits.chunk_by(|one, two| one.of == two.of);
     runs.find(|run| run.len() >= most).map(|run| run[0].of)
 }
 
-pub(super) fn seq_of(record: &Record<'_>) -> Option<Seq> {
-    match record.meta.updated {
-        Some(Offset::Int(seq)) => Seq::try_from(seq).ok(),
-        _ => None,
+impl Node {
+    pub(super) fn lives(&self) -> bool {
+        self.now.as_ref().is_some_and(|now| !now.deleted)
+    }
+
+    /// Whether it has come since: it did not live before. It may be gone again.
+    pub(super) fn has_come(&self) -> bool {
+        let lived = self.before.as_ref().is_some_and(|before| !before.deleted);
+        self.changed && !lived
     }
 }
 

@@ -1,11 +1,14 @@
 //! What belongs together, before and now: from some entities to all that a change of them can
 //! concern.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
+use tahini_entity::folded::{FoldedMap, FoldedSet};
 use tahini_entity::{Record, json};
 
-use super::part::{Part, Trouble, Version, each};
+use super::clash::Clashes;
+use super::leads::Leads;
+use super::part::{Part, Trouble, Version, each_if};
 use super::rules::{Back, Identity, Key, Merging};
 use crate::{Cancel, Failure};
 
@@ -29,12 +32,24 @@ pub(super) struct Reach<'a> {
     pub(super) cancel: &'a Cancel,
 }
 
+/// What was followed already.
+struct Closed {
+    keys: FoldedSet<Key>,
+    /// For each dataset the nodes whose keys are among them.
+    known: Vec<usize>,
+    /// Whether indexes are there to follow by.
+    indexed: bool,
+}
+
 impl Reach<'_> {
-    /// Takes in everything that what is known is, or was, the same as, however far away.
+    /// Takes in everything that what is known is, or was, the same as, however far away. Where ids
+    /// can clash, also everything that has an id of what is known in another dataset, and what that
+    /// is or was the same as; where no two datasets `share` an id, only what has come can change
+    /// that.
     ///
     /// # Errors
     /// Where a dataset cannot tell.
-    pub(super) fn close(&mut self) -> Result<(), Trouble> {
+    pub(super) fn close(&mut self, share: Option<&mut bool>) -> Result<(), Trouble> {
         let mut indexed = true;
         for (at, part) in self.parts.iter().enumerate() {
             indexed &= part.is_indexed(self.merging, at)?;
@@ -43,18 +58,29 @@ impl Reach<'_> {
             // Only an index leads from a place in the middle to what counted there.
             return Err(Trouble::Lost);
         }
-        let mut looked_up: HashSet<Key> = HashSet::new();
-        let mut known = vec![0; self.parts.len()];
+        let mut closed = Closed {
+            keys: FoldedSet::default(),
+            known: vec![0; self.parts.len()],
+            indexed,
+        };
+        self.over_keys(&mut closed)?;
+        match share {
+            Some(share) => self.over_ids(share, &mut closed),
+            None => Ok(()),
+        }
+    }
+
+    fn over_keys(&mut self, closed: &mut Closed) -> Result<(), Trouble> {
         loop {
             let mut fresh = Vec::new();
-            for (part, known) in self.parts.iter().zip(&mut known) {
+            for (part, known) in self.parts.iter().zip(&mut closed.known) {
                 let nodes = part.nodes[*known..].iter();
                 let before = self.merging.lost != Some(Back::Before);
                 let versions = nodes.flat_map(move |node| {
                     [node.before.as_ref().filter(|_| before), node.now.as_ref()]
                 });
                 for key in versions.flatten().flat_map(|version| &version.keys) {
-                    if looked_up.insert(*key) {
+                    if closed.keys.insert(*key) {
                         fresh.push(*key);
                     }
                 }
@@ -66,20 +92,55 @@ impl Reach<'_> {
             if self.cancel.is_cancelled() {
                 return Err(Trouble::Stopped);
             }
-            self.seek(&fresh, indexed)?;
+            self.seek(&fresh, closed.indexed)?;
             if self.merging.lost == Some(Back::Further) {
                 return Ok(());
             }
         }
     }
 
+    fn over_ids(&mut self, share: &mut bool, closed: &mut Closed) -> Result<(), Trouble> {
+        let mut known = vec![0; self.parts.len()];
+        loop {
+            let counts: Vec<usize> = self.parts.iter().map(|part| part.nodes.len()).collect();
+            let mut fresh: Vec<Vec<String>> = Vec::new();
+            for (part, known) in self.parts.iter().zip(&known) {
+                let nodes = part.nodes[*known..].iter();
+                let asked = nodes.filter(|node| *share || node.has_come());
+                fresh.push(asked.map(|node| part.id(node).to_owned()).collect());
+            }
+            known.clone_from(&counts);
+            let many = fresh.iter().map(Vec::len).sum::<usize>() >= MANY;
+            let merging = self.merging;
+            let take = |at: usize, part: &mut Part| {
+                let others = fresh.iter().enumerate().filter(|(of, _)| *of != at);
+                let ids: Vec<&str> = others
+                    .flat_map(|(_, ids)| ids.iter().map(String::as_str))
+                    .collect();
+                part.take_ids(merging, at, &ids)
+            };
+            let found = each_if(many, &mut *self.parts, take)?;
+            if !*share && found.contains(&true) {
+                *share = true;
+                known.fill(0);
+            } else if self
+                .parts
+                .iter()
+                .zip(&counts)
+                .all(|(part, count)| part.nodes.len() == *count)
+            {
+                return Ok(());
+            }
+            self.over_keys(closed)?;
+        }
+    }
+
     fn seek(&mut self, keys: &[Key], indexed: bool) -> Result<(), Trouble> {
         let merging = self.merging;
-        if keys.len() < MANY {
-            let mut parts = self.parts.iter_mut().enumerate();
-            return parts.try_for_each(|(at, part)| part.seek(merging, at, keys, indexed));
-        }
-        each(self.parts, |at, part| part.seek(merging, at, keys, indexed)).map(drop)
+        each_if(keys.len() >= MANY, &mut *self.parts, |at, part| {
+            part.seek(merging, at, keys, indexed)
+        })
+        .map(drop)
     }
 
     /// What belongs together in one of the views, each ordered by dataset and `_id`.
@@ -98,20 +159,18 @@ impl Reach<'_> {
                 all.extend(living.map(|version| ((at, number), version)));
             }
         }
-        let mut leads: Vec<usize> = (0..all.len()).collect();
-        let mut first_with: HashMap<Key, usize> = HashMap::new();
+        let mut leads = Leads::of(all.len());
+        let mut first_with: FoldedMap<Key, usize> = FoldedMap::default();
         for (place, (_, version)) in all.iter().enumerate() {
             for key in &version.keys {
                 let first = *first_with.entry(*key).or_insert(place);
-                let (one, two) = (lead(&mut leads, first), lead(&mut leads, place));
-                leads[one.max(two)] = one.min(two);
+                leads.join(first, place);
             }
         }
         let mut groups: Vec<Vec<At>> = Vec::new();
         let mut group_of: HashMap<usize, usize> = HashMap::new();
         for (place, (at, _)) in all.iter().enumerate() {
-            let lead = lead(&mut leads, place);
-            let group = *group_of.entry(lead).or_insert_with(|| {
+            let group = *group_of.entry(leads.lead(place)).or_insert_with(|| {
                 groups.push(Vec::new());
                 groups.len() - 1
             });
@@ -128,6 +187,27 @@ impl Reach<'_> {
             group.sort_by(|one, two| (one.0, self.id(*one)).cmp(&(two.0, self.id(*two))));
         }
         Ok(groups)
+    }
+
+    /// What is to be given of all that what is known leads to, with the ids; where these can clash,
+    /// one for each id.
+    ///
+    /// # Errors
+    /// As `close` and `together`.
+    pub(super) fn given_now(
+        &mut self,
+        mut clashes: Option<&mut Clashes>,
+    ) -> Result<(Vec<Vec<At>>, Vec<String>), Trouble> {
+        self.close(clashes.as_deref_mut().map(|it| &mut it.shared))?;
+        let mut groups = self.together(When::Now)?;
+        let mut ids: Vec<String> = groups
+            .iter()
+            .map(|members| self.identity(members))
+            .collect();
+        if let Some(clashes) = clashes {
+            clashes.settle(self.merging, &mut groups, &mut ids);
+        }
+        Ok((groups, ids))
     }
 
     /// The key that most of these have.
@@ -218,12 +298,4 @@ pub(super) fn identity<'i>(
         all.push_str(id);
     }
     all
-}
-
-fn lead(leads: &mut [usize], mut place: usize) -> usize {
-    while leads[place] != place {
-        leads[place] = leads[leads[place]];
-        place = leads[place];
-    }
-    place
 }

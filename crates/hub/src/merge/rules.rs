@@ -11,6 +11,7 @@ use serde_json::{Map, Value as Json};
 use tahini_dtl::{Index, JsonPath, Options, Problem, Segment, Severity};
 use tahini_entity::{Record, Str, Value, order};
 
+use super::leads::Leads;
 use crate::indexes;
 
 /// The most entities that become one where the configuration does not say.
@@ -173,6 +174,15 @@ impl Merging {
 }
 
 impl Side {
+    /// Whether it is this property of an entity, and nothing made of it.
+    pub(super) fn is_of(&self, property: &str) -> bool {
+        let path = self
+            .expression
+            .as_str()
+            .and_then(|text| text.split_once('.'));
+        path.is_some_and(|(_, name)| name == property)
+    }
+
     fn told(&self) -> String {
         format!("{}/{}/{}", self.set, self.part, self.fingerprint)
     }
@@ -185,8 +195,8 @@ struct Draft<'a> {
     /// Datasets and their aliases.
     named: Vec<(String, String)>,
     sides: Vec<Side>,
-    /// For each side, one that it is in a set with; itself for the first of a set.
-    leads: Vec<usize>,
+    /// The sides that are in a set with each other.
+    leads: Leads,
 }
 
 impl<'a> Draft<'a> {
@@ -196,7 +206,7 @@ impl<'a> Draft<'a> {
             problems: Vec::new(),
             named: Vec::new(),
             sides: Vec::new(),
-            leads: Vec::new(),
+            leads: Leads::default(),
         }
     }
 
@@ -332,7 +342,7 @@ impl<'a> Draft<'a> {
         if let Some(known) = self.sides.iter().position(same) {
             return known;
         }
-        self.leads.push(self.sides.len());
+        self.leads.add();
         self.sides.push(Side {
             set: 0,
             part,
@@ -361,23 +371,15 @@ impl<'a> Draft<'a> {
 
     fn join(&mut self, one: Option<usize>, two: Option<usize>) {
         if let (Some(one), Some(two)) = (one, two) {
-            let (one, two) = (self.lead(one), self.lead(two));
-            self.leads[one.max(two)] = one.min(two);
+            self.leads.join(one, two);
         }
-    }
-
-    fn lead(&self, mut side: usize) -> usize {
-        while self.leads[side] != side {
-            side = self.leads[side];
-        }
-        side
     }
 
     /// The sides with the numbers of their sets.
     fn settled(&mut self) -> Vec<Side> {
         let mut sides = std::mem::take(&mut self.sides);
         for (at, side) in sides.iter_mut().enumerate() {
-            side.set = u32::try_from(self.lead(at)).unwrap_or(u32::MAX);
+            side.set = u32::try_from(self.leads.lead(at)).unwrap_or(u32::MAX);
         }
         sides
     }

@@ -10,7 +10,8 @@ use tahini_entity::{Batch, Meta, Record};
 use tahini_store::StoreError;
 
 use super::blend::{Blend, gone};
-use super::part::{Node, Part, Trouble, each};
+use super::clash::Clashes;
+use super::part::{Node, Part, Trouble, each, each_if};
 use super::reach::{At, Reach, When};
 use super::rules::{Back, Merging};
 use crate::{Cancel, Failure};
@@ -24,15 +25,8 @@ const MANY: u64 = 64;
 /// # Errors
 /// Where a dataset cannot be read.
 pub(super) fn are_indexed(merging: &Merging, parts: &mut [Part]) -> Result<bool, StoreError> {
-    if pending(parts) <= MANY {
-        for (at, part) in parts.iter().enumerate() {
-            if !part.is_indexed(merging, at)? {
-                return Ok(false);
-            }
-        }
-        return Ok(true);
-    }
-    let answers = each(parts, |at, part| part.is_indexed(merging, at))?;
+    let many = pending(parts) > MANY;
+    let answers = each_if(many, parts, |at, part| part.is_indexed(merging, at))?;
     Ok(answers.into_iter().all(|answers| answers))
 }
 
@@ -66,7 +60,7 @@ pub(super) fn take(merging: &Merging, parts: &mut [Part], most: usize) -> Result
 pub(super) fn give(
     merging: &Merging,
     parts: &mut [Part],
-    blend: &mut Blend,
+    (blend, clashes): (&mut Blend, Option<&mut Clashes>),
     cancel: &Cancel,
     out: &mut Batch,
 ) -> Result<(), Trouble> {
@@ -75,10 +69,8 @@ pub(super) fn give(
         parts,
         cancel,
     };
-    reach.close()?;
+    let (now, ids) = reach.given_now(clashes)?;
     let before = reach.together(When::Before)?;
-    let now = reach.together(When::Now)?;
-    let ids: Vec<String> = now.iter().map(|members| reach.identity(members)).collect();
     let known: HashSet<&str> = ids.iter().map(String::as_str).collect();
     // An id that led to somebody who is still there is not deleted but replaced.
     let mut replaced: HashSet<String> = HashSet::new();
@@ -88,9 +80,8 @@ pub(super) fn give(
         if known.contains(id.as_str()) || merging.lost == Some(Back::Given) {
             continue;
         }
-        let lives = |node: &Node| node.now.as_ref().is_some_and(|now| !now.deleted);
         let mut members = members.iter();
-        match members.any(|at| lives(&reach.parts[at.0].nodes[at.1 as usize])) {
+        match members.any(|at| reach.parts[at.0].nodes[at.1 as usize].lives()) {
             true => drop(replaced.insert(id)),
             false => vanished.push(id),
         }

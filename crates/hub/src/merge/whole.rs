@@ -2,15 +2,19 @@
 //! is read a part at a time, so that memory holds 24 bytes a key, 12 an entity, one window, and a
 //! piece of what it becomes.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use tahini_entity::{Batch, Meta, json};
 use tahini_store::{Seq, StoreError, View};
 
 use super::blend::Blend;
-use super::part::{Part, SCAN, each, seq_of};
+use super::clash::{self, Clashes, Shared};
+use super::leads::Leads;
+use super::part::{Part, SCAN, each};
 use super::reach::{identity, too_many};
 use super::rules::{Identity, Key, Merging};
+use crate::places::seq_of;
 use crate::{Cancel, Failure};
 
 const LATEST: View = View {
@@ -47,6 +51,8 @@ struct Survey {
     /// The sequences of every `MARK`th entity.
     marks: Vec<Seq>,
     held: Vec<Held>,
+    /// Hashes of the ids, in order, where ids can clash.
+    ids: Vec<u64>,
 }
 
 /// A full run.
@@ -67,6 +73,8 @@ pub(super) struct Whole {
     place: (usize, usize),
     /// Then those that are alone: the dataset, and where to go on.
     alone: (usize, Option<Seq>, usize),
+    /// Ids that several datasets have, where these can clash.
+    shared: Shared,
 }
 
 impl Whole {
@@ -79,8 +87,10 @@ impl Whole {
         parts: &mut [Part],
         cancel: &Cancel,
     ) -> Result<Whole, Failure> {
-        let surveys = each(parts, |at, part| survey(merging, part, at, cancel))?;
+        let mut surveys = each(&mut *parts, |at, part| survey(merging, part, at, cancel))?;
         cancel.check()?;
+        let ids = surveys.iter_mut().map(|one| std::mem::take(&mut one.ids));
+        let shared = Shared::of(ids);
         let (mut starts, mut marks, mut held) = (vec![0], Vec::new(), Vec::new());
         let (mut count, mut bytes) = (0, 0);
         for one in surveys {
@@ -97,21 +107,18 @@ impl Whole {
         }
         number(count)?;
         held.sort_unstable();
-        let mut leads: Vec<u32> = (0..count as u32).collect();
+        let mut leads = Leads::of(count);
         for same in held.chunk_by(|one, two| one.key() == two.key()) {
             if same.len() > merging.max_merged {
                 let whole = Whole::empty(starts, marks);
                 return Err(whole.told(merging, parts, same[0]));
             }
             for pair in same.windows(2) {
-                let (one, two) = (
-                    lead(&mut leads, pair[0].entity),
-                    lead(&mut leads, pair[1].entity),
-                );
-                leads[one.max(two) as usize] = one.min(two);
+                leads.join(pair[0].entity as usize, pair[1].entity as usize);
             }
         }
         let mut whole = Whole::empty(starts, marks);
+        whole.shared = shared;
         whole.entity_bytes = bytes / count.max(1) + ROW_BYTES;
         whole.number_groups(leads);
         let biggest = whole.sizes.iter().max().copied().unwrap_or_default();
@@ -139,27 +146,28 @@ impl Whole {
             piece: Vec::new(),
             place: (0, 0),
             alone: (0, None, 0),
+            shared: Shared::default(),
         }
     }
 
     /// Numbers the groups of more than one in the order of their first entities.
-    fn number_groups(&mut self, mut leads: Vec<u32>) {
+    fn number_groups(&mut self, mut leads: Leads) {
         let mut counts = vec![0u32; leads.len()];
-        for entity in 0..leads.len() as u32 {
-            counts[lead(&mut leads, entity) as usize] += 1;
+        for entity in 0..leads.len() {
+            counts[leads.lead(entity)] += 1;
         }
         // A lead is the smallest number of its group, so that it is met first.
         self.groups = vec![ALONE; leads.len()];
-        for entity in 0..leads.len() as u32 {
-            let lead = lead(&mut leads, entity) as usize;
+        for entity in 0..leads.len() {
+            let lead = leads.lead(entity);
             if counts[lead] < 2 {
                 continue;
             }
-            if lead == entity as usize {
+            if lead == entity {
                 self.groups[lead] = self.sizes.len() as u32;
                 self.sizes.push(counts[lead]);
             }
-            self.groups[entity as usize] = self.groups[lead];
+            self.groups[entity] = self.groups[lead];
         }
     }
 
@@ -171,14 +179,21 @@ impl Whole {
         &mut self,
         merging: &Merging,
         parts: &mut [Part],
-        blend: &mut Blend,
+        (blend, clashes): (&mut Blend, &mut Clashes),
         limit: usize,
         out: &mut Batch,
     ) -> Result<bool, Failure> {
+        clashes.shared = !self.shared.is_empty();
         loop {
             while let Some(batch) = self.piece.get(self.place.0) {
                 let end = (self.place.1 + limit - out.len()).min(batch.len());
-                (self.place.1..end).for_each(|at| out.push(batch.get(at)));
+                for record in (self.place.1..end).map(|at| batch.get(at)) {
+                    let id = record.id.unwrap_or_default();
+                    match clashes.shared && self.shared.was_given(id) {
+                        true => clash::note(clashes, merging, parts, id)?,
+                        false => out.push(record),
+                    }
+                }
                 self.place.1 = end;
                 if end == batch.len() {
                     self.place = (self.place.0 + 1, 0);
@@ -200,7 +215,7 @@ impl Whole {
         }
         self.piece = Vec::new();
         self.window = Window::default();
-        self.give_alone(merging, parts, blend, limit, out)
+        self.give_alone(merging, parts, (blend, clashes), limit, out)
     }
 
     /// Reads the entities of the next groups.
@@ -266,7 +281,7 @@ impl Whole {
         &mut self,
         merging: &Merging,
         parts: &[Part],
-        blend: &mut Blend,
+        (blend, clashes): (&mut Blend, &mut Clashes),
         limit: usize,
         out: &mut Batch,
     ) -> Result<bool, Failure> {
@@ -291,6 +306,10 @@ impl Whole {
             let group = self.groups.get(self.starts[part] + nth).copied();
             let own = record.id.unwrap_or_default();
             if group != Some(ALONE) || (record.meta.deleted && lives.contains(own)) {
+                continue;
+            }
+            if clashes.shared && !record.meta.deleted && self.shared.was_given(own) {
+                clash::note(clashes, merging, parts, own)?;
                 continue;
             }
             let id = identity(merging.identity, [(part, own)].into_iter());
@@ -355,6 +374,7 @@ fn survey(
     cancel: &Cancel,
 ) -> Result<Survey, StoreError> {
     let mut seen = Survey::default();
+    let ids_count = Clashes::can_be(merging);
     let (mut after, mut found, mut keys) = (None, Batch::new(), Vec::new());
     while let Some(snapshot) = part.snapshot.as_deref().filter(|_| !cancel.is_cancelled()) {
         found.clear();
@@ -366,6 +386,9 @@ fn survey(
             }
             if !record.meta.deleted {
                 keys.clear();
+                if ids_count {
+                    seen.ids.push(clash::key(record.id.unwrap_or_default()));
+                }
                 merging.keys_of(at, record, &mut keys);
                 seen.held.extend(keys.iter().map(|(set, key)| Held {
                     high: (key >> 64) as u64,
@@ -381,6 +404,7 @@ fn survey(
             break;
         }
     }
+    seen.ids.sort_unstable();
     Ok(seen)
 }
 
@@ -430,16 +454,7 @@ impl Window {
             .collect();
         let halves = groups.chunks(groups.len().div_ceil(2).max(1));
         let read = &self.read;
-        let piece = std::thread::scope(|scope| {
-            let tasks: Vec<_> = halves
-                .map(|groups| scope.spawn(move || put_together(merging, read, groups)))
-                .collect();
-            let joined = tasks.into_iter().map(|task| {
-                task.join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            });
-            joined.collect::<Result<Vec<Batch>, Failure>>()
-        })?;
+        let piece = each(halves, |_, groups| put_together(merging, read, groups))?;
         self.done += groups.iter().map(|group| group.len()).sum::<usize>();
         Ok(piece)
     }
@@ -467,20 +482,10 @@ fn put_together(merging: &Merging, read: &[Batch], groups: &[&[Member]]) -> Resu
 }
 
 /// Those of `ids` under which somebody lives in a dataset other than `part`.
-fn living(
-    parts: &[Part],
-    part: usize,
-    ids: &[&str],
-) -> Result<std::collections::HashSet<String>, StoreError> {
-    let mut all = std::collections::HashSet::new();
-    let others = parts.iter().enumerate().filter(|(at, _)| *at != part);
-    for (_, other) in others.filter(|_| !ids.is_empty()) {
-        let mut found = Batch::new();
-        if let Some(snapshot) = &other.snapshot {
-            snapshot.latest(ids, &mut found)?;
-        }
-        let living = found.iter().filter(|record| !record.meta.deleted);
-        all.extend(living.filter_map(|record| record.id.map(str::to_owned)));
+fn living(parts: &[Part], part: usize, ids: &[&str]) -> Result<HashSet<String>, StoreError> {
+    let mut all = HashSet::new();
+    for (_, other) in parts.iter().enumerate().filter(|(at, _)| *at != part) {
+        all.extend(other.living(ids)?);
     }
     Ok(all)
 }
@@ -494,12 +499,4 @@ fn number(count: usize) -> Result<u32, Failure> {
                 "expected at most {ALONE} entities in all datasets of a merge source, found {count}"
             ))
         })
-}
-
-fn lead(leads: &mut [u32], mut entity: u32) -> u32 {
-    while leads[entity as usize] != entity {
-        leads[entity as usize] = leads[leads[entity as usize] as usize];
-        entity = leads[entity as usize];
-    }
-    entity
 }

@@ -157,8 +157,8 @@ impl Work<'_, '_, '_> {
         }
     }
 
-    /// Warns of keys that so many entities share that a change would be too much, when everything
-    /// was read.
+    /// Warns of keys that so many entities share that a change would be too much, when a run read
+    /// everything and succeeded.
     pub(super) fn tell_crowds(&mut self) {
         if self.tracking.is_some() && self.plan.kind.reads_everything() {
             let store = self.world.store.as_ref();

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use tahini_entity::{Batch, Offset, Record};
 use tahini_store::{Seq, Snapshot, StoreError};
 
+use crate::places::seq_of;
+
 /// Rows that are compared together.
 const AT_ONCE: usize = 1_000;
 
@@ -90,13 +92,6 @@ impl Stale {
 
 fn offset_of(seq: Seq) -> Option<Offset> {
     i64::try_from(seq).ok().map(Offset::Int)
-}
-
-fn seq_of(record: &Record<'_>) -> Option<Seq> {
-    match record.meta.updated {
-        Some(Offset::Int(seq)) => Seq::try_from(seq).ok(),
-        _ => None,
-    }
 }
 
 /// What a commit compares of a version.

@@ -13,6 +13,7 @@ use crate::progress;
 pub(super) const PAGE: usize = 1_000;
 const COUNTS: &[u8] = b"counts";
 const BURIED: u8 = 1;
+const OVERTAKEN: u8 = 2;
 
 /// The space of the records of `pipe`.
 pub(super) fn space(pipe: &str) -> String {
@@ -26,6 +27,14 @@ pub(super) fn prefix(at: At, dead: bool) -> &'static [u8] {
         (At::Transforms, true) => b"dead/transforms/",
         (At::Sink, false) => b"waiting/sink/",
         (At::Sink, true) => b"dead/sink/",
+    }
+}
+
+/// The same for the names of those that were overtaken, which stand there once more.
+fn overtaken_prefix(at: At) -> &'static [u8] {
+    match at {
+        At::Transforms => b"overtaken/transforms/",
+        At::Sink => b"overtaken/sink/",
     }
 }
 
@@ -102,6 +111,27 @@ pub(super) fn no_record(pipe: &str, at: At, dead: bool, id: &str) -> StateWrite 
     write(pipe, key(at, dead, id), None)
 }
 
+/// The write that names an overtaken entity, or does so no more.
+pub(super) fn overtaken(pipe: &str, at: At, id: &str, is: bool) -> StateWrite {
+    let key = [overtaken_prefix(at), id.as_bytes()].concat();
+    write(pipe, key, is.then(|| vec![1]))
+}
+
+/// Some names of overtaken entities behind `after`, and where to go on.
+pub(super) fn overtaken_page(
+    snapshot: &dyn Snapshot,
+    pipe: &str,
+    at: At,
+    after: Option<&[u8]>,
+) -> Result<(Vec<Str>, Option<Vec<u8>>), StoreError> {
+    let prefix = overtaken_prefix(at);
+    let (rows, next) = snapshot.state_page(&space(pipe), prefix, after, PAGE)?;
+    let ids = rows.iter();
+    let ids =
+        ids.filter_map(|(key, _)| Some(std::str::from_utf8(&key[prefix.len()..]).ok()?.into()));
+    Ok((ids.collect(), next))
+}
+
 fn write(pipe: &str, key: Vec<u8>, value: Option<Vec<u8>>) -> StateWrite {
     StateWrite {
         space: space(pipe),
@@ -161,7 +191,9 @@ fn value_of(
 }
 
 fn encode(entry: &Failed) -> Vec<u8> {
-    let mut bytes = vec![if entry.buried { BURIED } else { 0 }];
+    let mut flags = if entry.buried { BURIED } else { 0 };
+    flags |= if entry.overtaken { OVERTAKEN } else { 0 };
+    let mut bytes = vec![flags];
     bytes.extend_from_slice(&entry.attempts.to_le_bytes());
     bytes.extend_from_slice(&entry.hash.to_le_bytes());
     bytes.extend_from_slice(&entry.run.to_le_bytes());
@@ -185,6 +217,7 @@ fn decode(dead: bool, bytes: &[u8]) -> Option<Failed> {
         hash: u128::from_le_bytes(*hash),
         run: i64::from_le_bytes(*run),
         tried: i64::from_le_bytes(*tried),
+        overtaken: flags & OVERTAKEN != 0,
         updated: rest.first_chunk::<8>().map(|one| i64::from_le_bytes(*one)),
     })
 }
@@ -233,6 +266,7 @@ fn decode_alone(bytes: &[u8]) -> Option<Failed> {
         // The oldest records end before it.
         run: rest.try_into().map(i64::from_le_bytes).unwrap_or_default(),
         tried: 0,
+        overtaken: false,
         updated: None,
     })
 }

@@ -4,27 +4,16 @@ use serde_json::{Value as Json, json};
 use tahini_entity::Batch;
 use tahini_entity::json::{Numbers, entity_from_config};
 use tahini_hub::cardinality::told;
-use tahini_store::{Commit, Rule, Show};
 
 use crate::world::{BEGINNING, World};
 
 fn put_all(world: &World, dataset: &str, entities: impl Iterator<Item = Json>) {
-    let dataset = world.hub().world.store.open(dataset, true).unwrap();
     let mut rows = Batch::new();
     for entity in entities {
         let entity = entity_from_config(&entity, Numbers::default(), 0).unwrap();
         rows.push_entity(&entity).unwrap();
     }
-    let commit = Commit {
-        rows: &rows,
-        rule: Rule::IfChanged,
-        state: &[],
-        populated: true,
-        now: BEGINNING,
-        show: Show::Now,
-        note: None,
-    };
-    dataset.commit(commit).unwrap().1.wait().unwrap();
+    world.commit(dataset, &rows, BEGINNING);
 }
 
 /// A pipe that joins orders with their customers, and with each other.
@@ -109,6 +98,25 @@ fn the_log_of_a_full_run_warns_before_a_change_hurts() {
     // Nobody warns of what is within the threshold.
     world.pipe(pipe(10));
     assert_eq!(world.rescan("p").warnings, [""; 0]);
+}
+
+#[test]
+fn a_full_run_that_failed_does_not_look() {
+    let mut world = World::new();
+    put_all(&world, "orders", (0..100).map(order));
+    put_all(
+        &world,
+        "customers",
+        [json!({"_id": "a", "number": 0})].into_iter(),
+    );
+    let mut pipe = pipe(9);
+    pipe["sink"] = json!({"type": "scripted"});
+    world.pipe(pipe);
+    world.target("p", |target| target.failing_ends = 4);
+    let summary = world.run("p");
+    assert!(!summary.success());
+    assert_eq!(summary.warnings, [""; 0]);
+    assert_eq!(world.succeed("p").warnings.len(), 1);
 }
 
 #[test]

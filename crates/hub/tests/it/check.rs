@@ -58,6 +58,16 @@ fn each_rule_of_comparison() {
 }
 
 #[test]
+fn the_place_to_read_from_may_stand_in_quotes_as_in_an_address() {
+    for since in [json!(0), json!("0")] {
+        let found = vec![json!({"_id": "a"}), json!({"_id": "b"})];
+        let options = json!({"parameters": {"since": since}});
+        let checked = compare(found, &json!([{"_id": "b"}]), &options);
+        assert!(checked.passed, "{since}: {}", checked.message);
+    }
+}
+
+#[test]
 fn a_difference_shows_the_lines_that_differ_and_not_the_others() {
     let found = vec![json!({"_id": "a", "name": "Ada", "same": 1})];
     let checked = compare(

@@ -151,28 +151,13 @@ fn an_input_that_says_nothing_holds_everything_back() {
     world.records("orders-in", records(&[("o", 1)]));
     run_at(&world, 20, "orders-in");
     // `people` is populated by hand, as it were: nothing ever promised anything of it.
-    let people = world.hub().world.store.open("people", true).unwrap();
-    populate(people.as_ref());
+    world.commit("people", &tahini_entity::Batch::new(), BEGINNING);
     run_at(&world, 30, "orders");
     assert_eq!(known(&world, "orders", "orders"), None);
     let summary = world.succeed("out");
     assert_eq!((summary.read, world.offset("out")), (0, Json::Null));
     let why = summary.held_back.unwrap();
     assert!(why.contains("\"orders\" has no completeness yet"), "{why}");
-}
-
-fn populate(dataset: &dyn tahini_store::Dataset) {
-    let rows = tahini_entity::Batch::new();
-    let commit = tahini_store::Commit {
-        rows: &rows,
-        rule: tahini_store::Rule::IfChanged,
-        state: &[],
-        populated: true,
-        now: BEGINNING,
-        show: tahini_store::Show::Now,
-        note: None,
-    };
-    dataset.commit(commit).unwrap().1.wait().unwrap();
 }
 
 #[test]

@@ -8,7 +8,6 @@ use tahini_hub::execution_log::Summary;
 use tahini_hub::scheduler::Scheduler;
 use tahini_hub::settle::{Options, settle};
 use tahini_hub::{Cancel, pump::Request};
-use tahini_store::{Commit, Rule, Show};
 
 use crate::scheduler::{AUTOMATIC, end, still, until};
 use crate::script::gate;
@@ -20,20 +19,10 @@ pub fn put(world: &World, dataset: &str, entity: Json) {
 }
 
 fn put_at(world: &World, dataset: &str, entity: Json, now: i64) {
-    let dataset = world.hub().world.store.open(dataset, true).unwrap();
     let mut rows = Batch::new();
     let entity = entity_from_config(&entity, Numbers::default(), 0).unwrap();
     rows.push_entity(&entity).unwrap();
-    let commit = Commit {
-        rows: &rows,
-        rule: Rule::IfChanged,
-        state: &[],
-        populated: true,
-        now,
-        show: Show::Now,
-        note: None,
-    };
-    dataset.commit(commit).unwrap().1.wait().unwrap();
+    world.commit(dataset, &rows, now);
 }
 
 /// A pipe `p` over `orders` whose entities get what `hops` gives, sorted.

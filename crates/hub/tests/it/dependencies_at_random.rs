@@ -4,13 +4,10 @@
 //! lists, and numbers that are equal and written in another way. `TAHINI_SEED` repeats a failure,
 //! `TAHINI_ROUNDS` asks for more.
 
-use std::collections::BTreeMap;
-
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value as Json, json};
-use tahini_entity::json::Fields;
 
 use crate::dependencies::put;
 use crate::world::World;
@@ -157,13 +154,47 @@ pub fn edit_of(random: &mut StdRng) -> Json {
     json!({"_id": id, "k": k, "p": p, "v": v})
 }
 
-/// What a pipe has written that is not deleted.
-fn living(world: &World, pipe: &str) -> BTreeMap<String, Json> {
-    let all = world.versions(pipe, false, Fields::CONTENT).into_iter();
-    let living = all.filter(|entity| entity["_deleted"] != true);
-    living
-        .map(|entity| (entity["_id"].to_string(), entity))
-        .collect()
+/// Two pipes that do the same: `p` goes on from where it stands, `q` reads everything each time.
+pub struct Twins<W: Fn() -> World, E: Fn(&World, &mut StdRng)> {
+    /// For messages.
+    pub name: &'static str,
+    /// A world with both.
+    pub world: W,
+    /// What happens before each round.
+    pub edit: E,
+    /// The place whose way back is taken away.
+    pub lost: Option<usize>,
+}
+
+impl<W: Fn() -> World, E: Fn(&World, &mut StdRng)> Twins<W, E> {
+    /// What `p` and `q` were when they first were not the same, if ever; and how many entities came
+    /// once more.
+    pub fn compare(&self, rounds: usize, seed: u64) -> (Option<String>, u64) {
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut world = (self.world)();
+        let mut again = 0;
+        for round in 0..rounds {
+            if round % OF_A_WORLD == 0 {
+                world = (self.world)();
+            }
+            if let Some(place) = self.lost {
+                world.live_pipe("p").ways.lose(place);
+            }
+            (self.edit)(&world, &mut random);
+            again += world.succeed("p").reprocessed();
+            let summary = world.rescan("q");
+            assert!(summary.success(), "{:?}", summary.failure);
+            let (found, expected) = (world.entities("p"), world.entities("q"));
+            if found != expected {
+                let seen = format!(
+                    "{}, seed {seed}, round {round}: found {found:?}, expected {expected:?}",
+                    self.name
+                );
+                return (Some(seen), again);
+            }
+        }
+        (None, again)
+    }
 }
 
 /// The round after which `p` was not what `q` is, if there was one, and what they were.
@@ -174,30 +205,17 @@ fn compare(
     rounds: usize,
     seed: u64,
 ) -> Option<String> {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut world = self::world(rules, behind);
-    for round in 0..rounds {
-        if round % OF_A_WORLD == 0 {
-            world = self::world(rules, behind);
-        }
-        if let Some(place) = lost {
-            world.live_pipe("p").ways.lose(place);
-        }
-        for _ in 0..random.random_range(1..5) {
-            edit(&world, &mut random);
-        }
-        world.succeed("p");
-        let summary = world.rescan("q");
-        assert!(summary.success(), "{:?}", summary.failure);
-        let (found, expected) = (living(&world, "p"), living(&world, "q"));
-        if found != expected {
-            let seen = format!(
-                "{name}, seed {seed}, round {round}: found {found:?}, expected {expected:?}"
-            );
-            return Some(seen);
-        }
-    }
-    None
+    let twins = Twins {
+        name,
+        world: || world(rules, behind),
+        edit: |world: &World, random: &mut StdRng| {
+            for _ in 0..random.random_range(1..5) {
+                edit(world, random);
+            }
+        },
+        lost,
+    };
+    twins.compare(rounds, seed).0
 }
 
 pub fn number(name: &str, default: u64) -> u64 {

@@ -1,6 +1,7 @@
 //! The power goes at every moment of short stories, on a disk that keeps only what was synced: at
 //! every write, sync and change of a folder, once with all unsynced bytes lost, once with some
-//! lost and the last write torn.
+//! lost and the last write torn, and where that matters once with none lost, as when the process is
+//! killed.
 //!
 //! A story is a row: pipes, and steps that runs, posters and people make one after the other. It is
 //! told once without a cut. Then it is told again for every moment: the power goes, the node starts
@@ -40,6 +41,8 @@ pub struct Story {
     pub whole_from: usize,
     /// What was acknowledged is there, also where nobody waited for it.
     pub is_durable: bool,
+    /// The process is killed at every moment, too, and nothing is lost that it wrote.
+    pub is_killed_too: bool,
 }
 
 impl Default for Story {
@@ -51,6 +54,7 @@ impl Default for Story {
             latest_only: &[],
             whole_from: usize::MAX,
             is_durable: true,
+            is_killed_too: false,
         }
     }
 }
@@ -78,12 +82,12 @@ impl Story {
     /// Tells the story with the power going at every moment.
     pub fn survives(&self) {
         let states = self.undisturbed();
-        for torn in [false, true] {
+        let mut losses: Vec<fn(u64) -> Loss> = vec![|_| Loss::Everything, Loss::Some];
+        if self.is_killed_too {
+            losses.push(|_| Loss::Nothing);
+        }
+        for loss in losses {
             let mut moment = 0;
-            let loss = |moment| match torn {
-                true => Loss::Some(moment),
-                false => Loss::Everything,
-            };
             while self.pull_the_plug(moment, loss(moment), &states) {
                 moment += 1;
                 assert!(moment < 2_000, "the story comes to its end");

@@ -7,6 +7,7 @@ use tahini_hub::execution_log::{RunLog, Summary, User};
 use tahini_hub::pump::Request;
 use tahini_hub::sink::RunKind;
 
+use crate::rescans;
 use crate::script::records;
 use crate::world::{BEGINNING, World};
 
@@ -578,4 +579,18 @@ fn a_silence_that_lasts_too_long_is_broken() {
         world.succeed("p");
         assert_eq!(world.log("p").len(), entries + more, "after {seconds} s");
     }
+}
+
+#[test]
+fn what_a_source_warns_of_is_told_once_by_the_run_that_it_was_given_in() {
+    let mut world = World::new();
+    world.pipe(rescans::pipe(true));
+    world.records("p", rescans::six());
+    world.upstream("p", |upstream| upstream.warns_of = Some("c".to_owned()));
+    assert_eq!(world.succeed("p").warnings, ["c was given"]);
+    assert_eq!(world.succeed("p").warnings, [""; 0]);
+    // Beside runs a rescan reads twice: everything, and what came since.
+    let summary = world.rescan("p");
+    assert_eq!(world.live_pipe("p").state().rescans, 1);
+    assert_eq!(summary.warnings, ["c was given"]);
 }

@@ -59,6 +59,24 @@ fn nothing_new_says_how_far_everything_was_read() {
 }
 
 #[test]
+fn a_dataset_that_is_not_there_and_that_nobody_writes_is_no_cause() {
+    let mut world = World::new();
+    world.pipe(json!({"_id": "a"}));
+    world.pipe(reads("b", "a"));
+    world.upstream("a", |upstream| upstream.always_fails_at = Some(0));
+    world.fail("a");
+    world.succeed("b");
+    assert_eq!(
+        kinds(&told(&world, "b")),
+        ["nothing-new", "source-not-populated"]
+    );
+    // The next run counts as populated.
+    world.remove("a");
+    world.hub().world.store.remove("a").unwrap();
+    assert_eq!(kinds(&told(&world, "b")), ["nothing-new"]);
+}
+
+#[test]
 fn a_dataset_that_is_waited_for_leads_to_the_pipe_that_failed() {
     let mut world = World::new();
     world.pipe(json!({"_id": "a"}));

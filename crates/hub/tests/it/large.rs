@@ -1,10 +1,11 @@
-//! What one large entity takes of memory. The test has a process of its own, whose peak is told by
-//! the system.
+//! What one large entity takes of memory, and that it gets to its place. Each test has a process of
+//! its own, whose peak is told by the system.
 
 use std::fs;
 use std::io::Cursor;
 
-use serde_json::json;
+use serde_json::{Value as Json, json};
+use tahini_entity::json::Fields;
 use tahini_hub::receiver::{Push, receive};
 
 use crate::world::World;
@@ -57,4 +58,39 @@ fn a_large_post_is_in_memory_four_times() {
         let kept = (memory("VmRSS:") as f64 - before as f64) / LARGE as f64;
         assert!(kept < 0.3, "{kept} times are kept");
     }
+}
+
+#[test]
+fn large_entities_keep_their_place_among_small_ones() {
+    let mut world = World::on_disk();
+    world.pipe(json!({
+        "_id": "p",
+        "source": {"type": "scripted"},
+        "sink": {"type": "dataset"},
+        "batch_size": 1,
+        "checkpoint_interval": 10,
+    }));
+    // Committed at once, without their checkpoint.
+    let text = "x".repeat(33 << 20);
+    let large = |id: &str| json!({"_id": id, "text": text});
+    let small = |id: &str| json!({"_id": id, "text": "y"});
+    let mut own = large("own");
+    own["_kept"] = json!(false);
+    world.records("p", vec![small("a"), large("b"), small("c"), own]);
+    let summary = world.succeed("p");
+    assert_eq!((summary.read, summary.changed), (4, 4));
+    world.restart();
+    let found = world.versions("p", true, Fields::CONTENT);
+    let ids: Vec<&Json> = found.iter().map(|found| &found["_id"]).collect();
+    assert_eq!(ids, ["a", "b", "c", "own"]);
+    for at in [1, 3] {
+        assert!(found[at]["text"] == text.as_str(), "{}", ids[at]);
+        assert!(found[at].get("_kept").is_none());
+    }
+    // What came counts as seen; what no longer comes is deleted, once.
+    world.records("p", vec![large("b"), small("c")]);
+    let summary = world.succeed("p");
+    assert_eq!((summary.read, summary.changed), (2, 2));
+    assert_eq!(world.living("p"), ["b", "c"]);
+    assert_eq!(world.deleted("p"), ["a", "own"]);
 }

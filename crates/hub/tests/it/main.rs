@@ -23,6 +23,7 @@
 
 mod apply;
 mod breaker;
+mod cardinality;
 mod check;
 mod children;
 mod compaction;

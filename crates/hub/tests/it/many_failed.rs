@@ -298,3 +298,35 @@ fn fifty_thousand_dead_letters_make_a_run_neither_slow_nor_large() {
     world.succeed("p");
     assert_eq!(sent(&world), ["e00007"]);
 }
+
+/// More than are remembered until the end of a run that nobody sees before.
+#[test]
+fn many_that_are_overtaken_in_a_run_under_a_breaker_are_all_told_as_resolved() {
+    let mut pump = retrying();
+    pump["max_consecutive_write_errors"] = json!(1_000_000);
+    pump["max_write_errors_in_retry_dataset"] = json!(1_000_000);
+    pump["max_retries_per_entity"] = json!(100);
+    let mut world = World::new();
+    world.pipe(json!({
+        "_id": "p", "batch_size": 1_000, "pump": pump,
+        "source": {"type": "scripted", "supports_since": true, "is_chronological": true},
+        "transform": {"type": "scripted"},
+        "sink": {"type": "dataset", "circuit_breaker_threshold_count": 1_000_000},
+    }));
+    world.records("p", records(&[("first", 1)]));
+    world.succeed("p");
+    world.middle("p", |middle| middle.refuses_v = Some(1));
+    world.records("p", versions(1));
+    assert_eq!(world.succeed("p").retryable, MANY as u64);
+    world.records("p", versions(2));
+    let summary = world.succeed("p");
+    assert!(summary.changed == MANY as u64, "{}", summary.changed);
+    assert_eq!(summary.retryable, 0);
+    world.middle("p", |middle| {
+        middle.refuses_v = None;
+        middle.attempts.clear();
+    });
+    assert_eq!(world.succeed("p").read, 0);
+    let tried = world.middle("p", |middle| middle.attempts.len());
+    assert_eq!(tried, 0, "the first versions are gone");
+}

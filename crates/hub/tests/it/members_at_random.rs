@@ -2,19 +2,14 @@
 //! everything, come to the same, whatever is written, deleted, brought back or given to others.
 //! `TAHINI_SEED` repeats a failure, `TAHINI_ROUNDS` asks for more.
 
-use std::collections::BTreeMap;
-
-use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::{Rng, seq::IndexedRandom};
 use serde_json::{Value as Json, json};
-use tahini_entity::json::Fields;
 
 use crate::dependencies::put;
-use crate::dependencies_at_random::{edit_of, number};
+use crate::dependencies_at_random::{Twins, edit_of, number};
 use crate::world::World;
 
-const OF_A_WORLD: usize = 40;
 const ROUNDS: usize = 160;
 const TO_MISS: usize = 400;
 
@@ -41,6 +36,29 @@ fn shapes() -> Vec<(&'static str, Json, Json)> {
         (
             "by what a function makes of each value",
             by(json!(["upper", "_S.k"]), json!(["upper", "b.k"])),
+            default.clone(),
+        ),
+        (
+            "by several properties together",
+            by(
+                json!(["tuples", "_S.k", "_S.p"]),
+                json!(["tuples", "b.k", "b.p"]),
+            ),
+            json!({"strategy": "compact"}),
+        ),
+        (
+            "by several properties, one of which takes part as a whole",
+            by(
+                json!(["tuples", ["count", "_S.k"], ["upper", "_S.k"], "_S.p"]),
+                json!(["tuples", 1, ["upper", "b.k"], "b.p"]),
+            ),
+            default.clone(),
+        ),
+        (
+            "by several properties, one after the other",
+            hops(
+                json!([{"datasets": ["b b"], "where": [["eq", "_S.k", "b.k"], ["eq", "_S.p", "b.p"]]}]),
+            ),
             default.clone(),
         ),
         (
@@ -111,15 +129,6 @@ fn world(rules: &Json, more: &Json) -> World {
     world
 }
 
-/// What a pipe has written that is not deleted.
-fn living(world: &World, pipe: &str) -> BTreeMap<String, Json> {
-    let all = world.versions(pipe, false, Fields::CONTENT).into_iter();
-    let living = all.filter(|entity| entity["_deleted"] != true);
-    living
-        .map(|entity| (entity["_id"].to_string(), entity))
-        .collect()
-}
-
 /// What `p` and `q` were when they first were not the same, if ever; and how many entities came once
 /// more.
 fn compare(
@@ -128,37 +137,18 @@ fn compare(
     rounds: usize,
     seed: u64,
 ) -> (Option<String>, u64) {
-    let mut random = StdRng::seed_from_u64(seed);
-    let mut world = self::world(rules, more);
-    let mut again = 0;
-    for round in 0..rounds {
-        if round % OF_A_WORLD == 0 {
-            world = self::world(rules, more);
-        }
-        if let Some(place) = lost {
-            world.live_pipe("p").ways.lose(place);
-        }
-        for _ in 0..random.random_range(1..4) {
-            let dataset = *["s", "a", "b", "b", "c"].choose(&mut random).unwrap();
-            let mut entity = edit_of(&mut random);
-            if dataset == "a" && more["identity"] == "first" {
-                // Two that are not the same must not have one id then.
-                entity["_id"] = json!(format!("a{}", entity["_id"].as_str().unwrap()));
+    let twins = Twins {
+        name,
+        world: || world(rules, more),
+        edit: |world: &World, random: &mut StdRng| {
+            for _ in 0..random.random_range(1..4) {
+                let dataset = *["s", "a", "b", "b", "c"].choose(random).unwrap();
+                put(world, dataset, edit_of(random));
             }
-            put(&world, dataset, entity);
-        }
-        again += world.succeed("p").reprocessed();
-        let summary = world.rescan("q");
-        assert!(summary.success(), "{:?}", summary.failure);
-        let (found, expected) = (living(&world, "p"), living(&world, "q"));
-        if found != expected {
-            let seen = format!(
-                "{name}, seed {seed}, round {round}: found {found:?}, expected {expected:?}"
-            );
-            return (Some(seen), again);
-        }
-    }
-    (None, again)
+        },
+        lost,
+    };
+    twins.compare(rounds, seed)
 }
 
 #[test]

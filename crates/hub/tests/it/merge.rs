@@ -6,7 +6,6 @@ use serde_json::{Map, Value as Json, json};
 use tahini_entity::Batch;
 use tahini_entity::json::{Fields, Numbers, parse_entity};
 use tahini_hub::merge::explain;
-use tahini_store::{Commit, Rule, Show};
 
 use crate::world::{BEGINNING, World};
 
@@ -22,17 +21,7 @@ pub fn write(world: &World, dataset: &str, entities: &Map<String, Json>) {
         let entity = parse_entity(json.to_string().as_bytes(), Numbers::FLOATS).unwrap();
         rows.push_entity(&entity).unwrap();
     }
-    let dataset = world.hub().world.store.open(dataset, true).unwrap();
-    let commit = Commit {
-        rows: &rows,
-        rule: Rule::IfChanged,
-        state: &[],
-        populated: true,
-        now: BEGINNING,
-        show: Show::Now,
-        note: None,
-    };
-    dataset.commit(commit).unwrap().1.wait().unwrap();
+    world.commit(dataset, &rows, BEGINNING);
 }
 
 /// The pipe `golden` over a source.
@@ -291,4 +280,152 @@ fn who_joined_what_is_told() {
     assert!(told("0|nobody").is_none() && told("nobody").is_none());
     // An id that was replaced is nobody's.
     assert!(told("0|a|1").is_none());
+}
+
+/// Everything of `golden` that lives, by id.
+fn values(world: &World, pipe: &str) -> Vec<(String, Json)> {
+    let all = world.versions(pipe, false, Fields::CONTENT).into_iter();
+    let living = all.filter(|entity| entity["_deleted"] != true);
+    living
+        .map(|entity| {
+            (
+                entity["_id"].as_str().unwrap().to_owned(),
+                entity["n"].clone(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn of_entities_with_one_id_that_are_not_the_same_the_first_counts_and_both_are_named() {
+    let mut world = World::new();
+    let source = json!({
+        "datasets": ["A a", "B b", "C c"], "identity": "first", "strategy": "compact",
+        "equality": [["eq", "a.k", "b.k"], ["eq", "b.k", "c.k"]],
+    });
+    world.pipe(golden(&source));
+    let mut full = golden(&source);
+    full["_id"] = json!("full");
+    world.pipe(full);
+    // Steps as (a change, what lives then, how many clash).
+    let steps = [
+        (
+            json!({"A": {"1": {"n": 10}}, "B": {"2": {"n": 20}}}),
+            json!({"1": 10, "2": 20}),
+            0,
+        ),
+        // A new one that clashes with what nothing else changes.
+        (json!({"B": {"1": {"n": 21}}}), json!({"1": 10, "2": 20}), 1),
+        // The one that is left out changes, then the one that counts.
+        (json!({"B": {"1": {"n": 22}}}), json!({"1": 10, "2": 20}), 1),
+        (json!({"A": {"1": {"n": 11}}}), json!({"1": 11, "2": 20}), 1),
+        // What is put together of several comes before what is alone.
+        (
+            json!({"B": {"1": {"k": 5, "n": 22}}, "C": {"9": {"k": 5, "n": 22}}}),
+            json!({"1": 22, "2": 20}),
+            1,
+        ),
+        (json!({"C": {"9": null}}), json!({"1": 11, "2": 20}), 1),
+        // When that is gone the other one counts.
+        (json!({"A": {"1": null}}), json!({"1": 22, "2": 20}), 0),
+        (
+            json!({"A": {"1": {"k": 5, "n": 11}}}),
+            json!({"1": [11, 22], "2": 20}),
+            0,
+        ),
+    ];
+    for (step, living, clashes) in steps {
+        change(&world, &step);
+        let summary = world.succeed("golden");
+        let living: Vec<(String, Json)> = living.as_object().unwrap().clone().into_iter().collect();
+        let mut found = values(&world, "golden");
+        found.sort_by(|one, two| one.0.cmp(&two.0));
+        assert_eq!(found, living, "{step}");
+        let told = summary
+            .warnings
+            .iter()
+            .filter(|words| words.contains("\"1\" of A and B"));
+        assert_eq!(told.count(), clashes, "{step}: {:?}", summary.warnings);
+        let summary = world.rescan("full");
+        let mut found = values(&world, "full");
+        found.sort_by(|one, two| one.0.cmp(&two.0));
+        assert_eq!(found, living, "in full, {step}");
+        assert_eq!(
+            summary.warnings.len(),
+            clashes,
+            "{step}: {:?}",
+            summary.warnings
+        );
+    }
+}
+
+#[test]
+fn an_id_stays_with_who_lives_whoever_else_had_it_meanwhile() {
+    let source = json!({
+        "datasets": ["A a", "B b"], "identity": "first", "equality_sets": [["a.k", "b.k"]],
+    });
+    // What is there, what happens until the next run, and what lives then.
+    let cases = [
+        (
+            json!({"B": {"4": {"n": 1}}}),
+            vec![json!({"A": {"4": {"n": 2}}}), json!({"A": {"4": null}})],
+            json!({"4": 1}),
+        ),
+        // Steps of two versions: the one that goes still lives where the first step ends.
+        (
+            json!({"B": {"4": {"n": 1}}}),
+            vec![json!({"A": {"4": {"n": 2}, "5": {"n": 3}}, "B": {"4": null}})],
+            json!({"4": 2, "5": 3}),
+        ),
+    ];
+    for (first, changes, living) in cases {
+        let mut world = World::new();
+        let mut pipe = golden(&source);
+        pipe["batch_size"] = json!(2);
+        pipe["checkpoint_interval"] = json!(1);
+        world.pipe(pipe);
+        change(&world, &first);
+        world.succeed("golden");
+        changes.iter().for_each(|step| change(&world, step));
+        world.succeed("golden");
+        let found: Map<String, Json> = values(&world, "golden").into_iter().collect();
+        assert_eq!(Json::Object(found), living, "{changes:?}");
+    }
+}
+
+#[test]
+fn clashes_of_ids_are_counted_and_explained() {
+    let mut world = World::new();
+    world.pipe(golden(&json!({
+        "datasets": ["A a", "B b"], "identity": "first", "equality_sets": [["a.k", "b.k"]],
+    })));
+    let many: Map<String, Json> = (1..=8).map(|id| (id.to_string(), json!({}))).collect();
+    change(&world, &json!({"A": many, "B": many}));
+    let warnings = world.succeed("golden").warnings;
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("found 8 that are not"), "{warnings:?}");
+    assert!(warnings[0].contains(", and 3 more"), "{warnings:?}");
+    let live = world.live_pipe("golden");
+    let told = explain(world.hub(), live.pipe.as_ref().unwrap(), "3")
+        .unwrap()
+        .unwrap();
+    assert_eq!(told["members"], json!([{"dataset": "A", "_id": "3"}]));
+    assert_eq!(
+        (&told["given"], &told["clashes"]),
+        (&json!(true), &json!([[{"dataset": "B", "_id": "3"}]]))
+    );
+    // Who says that ids mean something has none.
+    world.pipe(golden(&json!({
+        "datasets": ["A a", "B b"], "identity": "first",
+        "equality_sets": [["a.k", "b.k"], ["a._id", "b._id"]],
+    })));
+    let summary = world.succeed("golden");
+    assert_eq!(summary.warnings, [""; 0]);
+    assert_eq!(world.living("golden").len(), 8);
+    let told = explain(
+        world.hub(),
+        world.live_pipe("golden").pipe.as_ref().unwrap(),
+        "3",
+    );
+    assert_eq!(told.unwrap().unwrap()["clashes"], Json::Null);
 }

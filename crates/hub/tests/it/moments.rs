@@ -1,6 +1,8 @@
 //! What schedules and signals start by themselves: cron expressions of both kinds, chains of
 //! datasets, and what switches all of it off.
 
+use std::sync::Arc;
+
 use serde_json::{Value as Json, json};
 use tahini_entity::Offset;
 use tahini_hub::pump::Request;
@@ -143,14 +145,9 @@ fn a_change_goes_down_a_chain_by_signals_alone() {
     );
 }
 
-#[test]
-fn a_run_that_changes_nothing_signals_nobody() {
-    let mut world = World::new();
-    world.pipe(still("in"));
-    world.pipe(link("out", "in"));
-    world.records("in", records(&[("x", 1)]));
-    world.succeed("in");
-    world.succeed("out");
+/// Runs `in`, and then `after`: there is one place, so that this run begins when everything about
+/// the one before was seen to.
+fn run_then_after(world: &mut World) -> Arc<Scheduler> {
     world.pipe(still("after"));
     let options = Options {
         internal: 1,
@@ -160,8 +157,19 @@ fn a_run_that_changes_nothing_signals_nobody() {
     for id in ["in", "after"] {
         scheduler.start_run(id, Request::default()).unwrap();
     }
-    // There is one place: this run begins when everything about the one before was seen to.
     until(|| world.live_pipe("after").state().runs == 1);
+    scheduler
+}
+
+#[test]
+fn a_run_that_changes_nothing_signals_nobody() {
+    let mut world = World::new();
+    world.pipe(still("in"));
+    world.pipe(link("out", "in"));
+    world.records("in", records(&[("x", 1)]));
+    world.succeed("in");
+    world.succeed("out");
+    let scheduler = run_then_after(&mut world);
     let out = world.live_pipe("out").state();
     assert_eq!((out.runs, out.running), (1, false));
     end(&scheduler);
@@ -184,16 +192,7 @@ fn a_run_that_trips_signals_nobody() {
     world.succeed("in");
     world.succeed("out");
     world.records("in", records(&[("x", 2), ("y", 3), ("z", 4), ("w", 5)]));
-    world.pipe(still("after"));
-    let options = Options {
-        internal: 1,
-        ..AUTOMATIC
-    };
-    let scheduler = Scheduler::start(world.hub().clone(), options);
-    for id in ["in", "after"] {
-        scheduler.start_run(id, Request::default()).unwrap();
-    }
-    until(|| world.live_pipe("after").state().runs == 1);
+    let scheduler = run_then_after(&mut world);
     let run = world.live_pipe("in").state().last.unwrap();
     assert!(run.changed > 0 && run.failure.is_some());
     assert!(

@@ -6,6 +6,7 @@ use tahini_hub::execution_log::User;
 use tahini_hub::hub::Refusal;
 use tahini_hub::receiver::{PostError, Posted, Push, receive};
 
+use crate::stories::posts::{full, rows};
 use crate::world::World;
 
 fn world_of(world: World, limits: Json) -> World {
@@ -25,27 +26,8 @@ fn post(world: &World, push: &Push, entities: &[Json]) -> Result<Posted, PostErr
     receive(world.hub(), &world.live_pipe("p"), push, body.as_bytes())
 }
 
-fn rows(from: usize, to: usize, v: i64) -> Vec<Json> {
-    (from..to)
-        .map(|at| json!({"_id": format!("e{at}"), "v": v}))
-        .collect()
-}
-
 fn plain(world: &World, entities: &[Json]) -> Result<Posted, PostError> {
     post(world, &Push::default(), entities)
-}
-
-/// A request of the full sequence `id`.
-fn full(id: &str, request: usize, is_last: bool) -> Push {
-    Push {
-        sequence_id: Some(id.to_owned()),
-        is_full: true,
-        request_id: Some(request.to_string()),
-        previous_request_id: (request > 1).then(|| (request - 1).to_string()),
-        is_first: request == 1,
-        is_last,
-        completeness: None,
-    }
 }
 
 fn why(answer: Result<Posted, PostError>) -> String {

@@ -1,7 +1,7 @@
 //! Flows that feed themselves through a system outside are named; normal synchronization is not.
 
 use serde_json::{Value as Json, json};
-use tahini_hub::rounds::{Loop, ROUNDS};
+use tahini_hub::rounds::{Loop, RESTS, ROUNDS};
 
 use crate::script::records;
 use crate::world::World;
@@ -113,4 +113,107 @@ fn an_echo_that_changes_nothing_ends() {
             .log_kinds("share")
             .contains(&"pump-feeds-itself".to_owned())
     );
+}
+
+/// The pipes run, and nothing is new to them.
+fn rest(world: &World, pipes: &[&str], runs: u64) {
+    for _ in 0..runs {
+        pipes.iter().for_each(|pipe| drop(world.succeed(pipe)));
+    }
+}
+
+#[test]
+fn what_people_change_in_a_system_is_no_loop() {
+    let world = world();
+    for version in 1..=40 {
+        // It comes back as it was sent, and the system is looked at in vain before the next change.
+        turn(&world, version);
+        rest(&world, &["collect"], RESTS);
+    }
+    assert_eq!(told(&world), None);
+}
+
+#[test]
+fn a_flow_that_came_to_rest_is_told_no_longer() {
+    let world = world();
+    (1..=20).for_each(|version| turn(&world, version));
+    assert!(told(&world).is_some());
+    rest(&world, &["collect"], RESTS - 1);
+    assert!(told(&world).is_some());
+    rest(&world, &["collect"], 1);
+    assert_eq!(told(&world), None);
+}
+
+#[test]
+fn what_waits_for_a_slow_pipe_has_not_come_to_rest() {
+    let world = world();
+    for version in 1..=20 {
+        world.records("collect", records(&[("1", version)]));
+        for pipe in ["collect", "global", "share"] {
+            world.succeed(pipe);
+            if pipe != "share" {
+                rest(&world, &["collect"], RESTS);
+            }
+        }
+    }
+    assert!(told(&world).is_some());
+    // Nobody is going to read it.
+    world.records("collect", records(&[("1", 21)]));
+    world.succeed("collect");
+    rest(&world, &["collect"], RESTS);
+    assert!(told(&world).is_some());
+    world
+        .hub()
+        .switch("global", false, "", &Default::default())
+        .unwrap();
+    rest(&world, &["collect"], 1);
+    assert_eq!(told(&world), None);
+}
+
+/// Two systems, and what one of them has is sent to the other as a whole with every run.
+fn exchange() -> World {
+    let mut world = World::new();
+    for system in ["a", "b"] {
+        world.system(json!({"_id": system, "type": "system:scripted"}));
+    }
+    for (from, to) in [("a", "b"), ("b", "a")] {
+        world.pipe(json!({
+            "_id": format!("{from}-to-{to}"),
+            "source": {"type": "scripted", "system": from},
+            "sink": {"type": "scripted", "system": to},
+        }));
+        world.upstream(&format!("{from}-to-{to}"), |it| it.ignores_since = true);
+    }
+    world
+}
+
+#[test]
+fn what_is_sent_again_as_it_was_is_no_loop() {
+    let world = exchange();
+    let pipes = ["a-to-b", "b-to-a"];
+    for pipe in pipes {
+        world.records(pipe, records(&[("1", 1), ("2", 1)]));
+    }
+    rest(&world, &pipes, 40);
+    for pipe in pipes {
+        assert_eq!(world.live_pipe(pipe).state().feeds_itself, None);
+    }
+}
+
+#[test]
+fn what_two_systems_make_of_each_other_is_named_by_what_changes_of_it() {
+    let world = exchange();
+    for version in 1..=30 {
+        for pipe in ["a-to-b", "b-to-a"] {
+            world.records(pipe, records(&[("same", 1), ("restless", version)]));
+            // One of them is asked more often than the other answers.
+            rest(&world, &[pipe], RESTS + 1);
+        }
+    }
+    let state = world.live_pipe("b-to-a").state();
+    let found = state.feeds_itself.expect("it is told");
+    assert_eq!(found.pipes, ["a-to-b", "b-to-a"]);
+    assert_eq!(found.systems, ["a", "b"]);
+    assert_eq!(found.entities, ["restless"]);
+    assert_eq!(found.all_entities, 1);
 }

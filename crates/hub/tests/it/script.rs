@@ -49,6 +49,8 @@ pub struct Upstream {
     pub deaf: bool,
     /// What happens in the middle of an answer, once: when this many records were given.
     pub meanwhile: Option<(usize, Meanwhile)>,
+    /// Giving the entity of this id is worth a warning.
+    pub warns_of: Option<String>,
 }
 
 /// Something that happens while a run is in the middle of something, on its thread.
@@ -354,6 +356,16 @@ impl Source for ScriptedSource {
         } else {
             Step::More
         })
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let sources = self.script.sources.lock().unwrap();
+        let given = |id: &&String| {
+            let mut given = self.answer[..self.at].iter();
+            given.any(|record| record["_id"] == **id)
+        };
+        let named = sources[&self.pipe].warns_of.iter().filter(given);
+        named.map(|id| format!("{id} was given")).collect()
     }
 }
 

@@ -221,3 +221,61 @@ fn a_post_waits_for_the_disk_where_the_pipe_wants_that() {
         assert_eq!(durable, waits, "{pipe}: {steps:#?}");
     }
 }
+
+#[test]
+fn what_fails_together_is_written_together() {
+    let (store, mut world) = watched();
+    world.pipe(json!({
+        "_id": "p",
+        "source": {"type": "scripted", "supports_since": true, "is_chronological": true},
+        "sink": {"type": "scripted"},
+        "batch_size": 50, "checkpoint_interval": 1,
+        "pump": {"max_write_errors_in_retry_dataset": 1_000, "max_retries_per_entity": 0,
+            "max_consecutive_write_errors": 1_000, "batch_retries": 0,
+            "dead_letter_dataset": "letters", "track_dead_letters": true},
+    }));
+    let ids: Vec<String> = (0..200).map(|at| format!("e{at:03}")).collect();
+    let rows: Vec<(&str, i64)> = ids.iter().map(String::as_str).zip(1..).collect();
+    world.records("p", records(&rows));
+    world.target("p", |target| target.refuses = ids.iter().cloned().collect());
+    world.succeed("p");
+    assert_eq!(world.living("letters").len(), 200);
+    let steps = store.take();
+    let log = "system:pump_execution:p";
+    let of = |what, dataset: &str| -> Vec<Step> {
+        let found = |step: &&Step| step.what == what && step.dataset == dataset;
+        let fails = |step: &&Step| step.ids.iter().any(|id| id.contains("e1"));
+        steps.iter().filter(found).filter(fails).cloned().collect()
+    };
+    // A hundred of these in two batches, and never a commit for each.
+    let letters = of(What::Durable, "letters");
+    let told = of(What::Committed, log);
+    assert!(letters.len() <= 3 && told.len() <= 3, "{steps:#?}");
+    let with_a_place = told.iter().filter(|step| step.offset.is_some());
+    assert!(
+        with_a_place.count() > 0,
+        "their place goes along: {told:#?}"
+    );
+    for entry in &told {
+        let at = position(&steps, |step| step == entry);
+        for id in &entry.ids {
+            let id = id.trim_start_matches("write-error:").to_owned();
+            let durable = |step: &Step| {
+                step.what == What::Durable && step.dataset == "letters" && step.ids.contains(&id)
+            };
+            assert!(
+                !id.starts_with('e') || position(&steps, durable) < at,
+                "{id}: {steps:#?}"
+            );
+        }
+    }
+    // They get through together as well.
+    world.target("p", |target| target.refuses.clear());
+    let newer: Vec<(&str, i64)> = ids.iter().map(String::as_str).zip(1_001..).collect();
+    world.records("p", records(&newer));
+    world.succeed("p");
+    assert_eq!(world.living("letters"), [""; 0]);
+    let steps = store.take();
+    let durable = steps.iter().filter(|step| step.what == What::Durable);
+    assert!(durable.count() < 30, "{steps:#?}");
+}

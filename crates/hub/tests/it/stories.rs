@@ -2,7 +2,7 @@
 
 mod failing;
 mod flows;
-mod posts;
+pub mod posts;
 mod runs;
 mod trips;
 

@@ -1,5 +1,6 @@
 //! A hub with a store, a clock and scripted outsides.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard};
@@ -15,7 +16,7 @@ use tahini_hub::hub::{Hub, LivePipe, Refusal};
 use tahini_hub::pump::Request;
 use tahini_hub::secrets::MemorySecrets;
 use tahini_hub::{Cancel, Clock, Configuration, Failure, Services};
-use tahini_store::{Backend, Files, Limit, Memory, Options, View};
+use tahini_store::{Backend, Commit, Files, Limit, Memory, Options, Rule, Show, View};
 
 use crate::middle::Middle;
 use crate::script::{REGISTRY, Script, Target, Upstream, WORLDS};
@@ -204,6 +205,21 @@ impl World {
         self.hub().apply(configuration)
     }
 
+    /// Commits versions to a dataset that counts as populated from then on, at `now`.
+    pub fn commit(&self, dataset: &str, rows: &Batch, now: i64) {
+        let dataset = self.hub().world.store.open(dataset, true).unwrap();
+        let commit = Commit {
+            rows,
+            rule: Rule::IfChanged,
+            state: &[],
+            populated: true,
+            now,
+            show: Show::Now,
+            note: None,
+        };
+        dataset.commit(commit).unwrap().1.wait().unwrap();
+    }
+
     /// Changes what the source of `pipe` has or does.
     pub fn upstream(&self, pipe: &str, change: impl FnOnce(&mut Upstream)) {
         change(
@@ -320,6 +336,15 @@ impl World {
     /// How many versions a dataset ever had.
     pub fn version_count(&self, dataset: &str) -> usize {
         self.versions(dataset, true, Fields::CONTENT).len()
+    }
+
+    /// The entities of a dataset that are not deleted, by id.
+    pub fn entities(&self, dataset: &str) -> BTreeMap<String, Json> {
+        let latest = self.versions(dataset, false, Fields::CONTENT).into_iter();
+        let living = latest.filter(|entity| entity["_deleted"] != true);
+        living
+            .map(|entity| (entity["_id"].as_str().unwrap().to_owned(), entity))
+            .collect()
     }
 
     /// The ids of a dataset that are not deleted, sorted.

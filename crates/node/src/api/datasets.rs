@@ -54,13 +54,11 @@ pub fn list(node: &Node, call: &Call) -> Answer {
 /// One dataset.
 pub fn one(node: &Node, call: &Call) -> Answer {
     let id = call.id("dataset_id");
-    let damaged = node.store.damaged();
-    let damage = damaged.into_iter().find(|(name, _)| name == id);
-    if let Some((_, found)) = &damage {
+    if let Some(found) = node.store.damage(id) {
         // One that cannot be opened has no head; what is wrong with it is what one wants to know.
         let heads = node.store.list()?;
         if let Some(head) = heads.iter().find(|head| head.name == id) {
-            return json_answer(&dataset_json(node, head, Some(found)));
+            return json_answer(&dataset_json(node, head, Some(&found)));
         }
     }
     match node.head(id)? {
@@ -79,11 +77,10 @@ fn dataset_json(node: &Node, head: &Head, damaged: Option<&str>) -> Json {
         true => node.tripped(&head.name).ok().flatten(),
         false => None,
     };
-    let writers = node.assembly.hub.pipes();
-    let mut writers = writers
-        .iter()
-        .filter(|live| live.component.sink_dataset() == Some(head.name.as_str()));
-    let has_breaker = tripped.is_some() || writers.any(|live| live.has_breaker());
+    let has_breaker = tripped.is_some() || {
+        let writers = node.assembly.hub.writers(&head.name);
+        writers.iter().any(|live| live.has_breaker())
+    };
     let changed = Timestamp::from_microsecond(head.last_ts)
         .ok()
         .filter(|_| head.last_ts > 0);

@@ -91,10 +91,7 @@ fn register(node: &Node, call: &Call, dataset: &str, said: &Said) -> Result<(), 
 }
 
 fn options(said: Option<Said>, path: &str) -> Answer {
-    let mut response = super::answer::text_answer(String::new())?;
-    if let Ok(list) = HeaderValue::from_str(&super::allowed(path)) {
-        response.headers_mut().insert(header::ALLOW, list);
-    }
+    let mut response = super::allowing(path)?;
     if let Some(said) = said {
         said.put(&mut response);
     }
@@ -409,11 +406,7 @@ fn read_pipe(
     cancel: &Cancel,
     out: &mut Outgoing,
 ) -> Result<(), Failure> {
-    let from = From {
-        full: since.is_none(),
-        since,
-        state: Vec::new(),
-    };
+    let from = From::since(since);
     let pipe = live
         .pipe
         .as_ref()

@@ -370,18 +370,28 @@ pub fn allowed(path: &str) -> String {
     names.join(", ")
 }
 
-/// Answers a method that the table does not have for a path: OPTIONS is told which ones there are.
-fn other_method(path: &str, request: &Request) -> Response {
-    let mut response = match request.method() {
-        &Method::OPTIONS => text_answer(String::new()).unwrap_or_else(Problem::into_response),
-        other => {
-            let words = format!("{other} cannot be used with {}", request.uri().path());
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, words).into_response()
-        }
-    };
+/// The answer to OPTIONS: which methods there are for a path of the table.
+pub fn allowing(path: &str) -> Answer {
+    let mut response = text_answer(String::new())?;
+    allow(path, &mut response);
+    Ok(response)
+}
+
+fn allow(path: &str, response: &mut Response) {
     if let Ok(list) = HeaderValue::from_str(&allowed(path)) {
         response.headers_mut().insert(header::ALLOW, list);
     }
+}
+
+/// Answers a method that the table does not have for a path: OPTIONS is told which ones there are.
+fn other_method(path: &str, request: &Request) -> Response {
+    let method = request.method();
+    if method == Method::OPTIONS {
+        return allowing(path).unwrap_or_else(Problem::into_response);
+    }
+    let words = format!("{method} cannot be used with {}", request.uri().path());
+    let mut response = Problem::new(StatusCode::METHOD_NOT_ALLOWED, words).into_response();
+    allow(path, &mut response);
     response
 }
 

@@ -12,7 +12,7 @@ use super::entities::{Wanted, of_pipe};
 use super::listing::{Form, Listing, Out};
 use super::pipes::named;
 use super::runtime::is_dataset_source;
-use super::{Answer, Call, Node, Problem, allowed};
+use super::{Answer, Call, Node, Problem};
 
 /// What a pipe would give its sink, or has at another stage.
 pub async fn look(node: Arc<Node>, call: Call) -> Answer {
@@ -60,7 +60,7 @@ pub async fn publish(node: Arc<Node>, call: Call) -> Answer {
         .pipe
         .as_ref()
         .is_ok_and(|pipe| !pipe.transforms().is_empty());
-    let disposition = disposition(&live, call.id("filename"));
+    let suggested = suggested(&live, call.id("filename"), "entities");
     // Being read is how such a pipe runs, so that this is no look: every transform is run.
     let wanted = Wanted {
         stage: (Stage::Sink, Purpose::Output),
@@ -76,10 +76,9 @@ pub async fn publish(node: Arc<Node>, call: Call) -> Answer {
         let yes = HeaderValue::from_static("true");
         response.headers_mut().insert("x-dataset-filtered", yes);
     }
-    if let Some(value) = disposition {
-        response
-            .headers_mut()
-            .insert(header::CONTENT_DISPOSITION, value);
+    if let Some(value) = suggested {
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_DISPOSITION, value);
     }
     Ok(response)
 }
@@ -127,19 +126,17 @@ pub async fn document(node: Arc<Node>, call: Call, name: &'static str) -> Answer
 /// What programs of an office suite ask before they read a file.
 pub fn document_options(call: &Call, path: &str) -> Answer {
     tracing::debug!(pipe = call.id("pipe_id"), path, "asked what can be done");
-    let mut response = super::answer::text_answer(String::new())?;
-    if let Ok(list) = HeaderValue::from_str(&allowed(path)) {
-        response.headers_mut().insert(header::ALLOW, list);
-    }
-    Ok(response)
+    super::allowing(path)
 }
 
-/// The file name of a document: the one that is asked for, or else the sink's. Without one the
-/// answer is shown inline. What is meant for a CSV file makes no name for a workbook.
+/// How an answer suggests to be kept: under the name that is asked for, or else the sink's; without
+/// one it is shown. What is meant for a CSV file makes no name for a workbook. In a name what
+/// clients read differently is left out, and `_` stands for what is no ASCII.
 fn suggested(live: &LivePipe, asked: &str, publication: &str) -> Option<HeaderValue> {
     let sink = live.component.sink();
     let text = |name: &str| sink.opt_str(name).ok().flatten();
-    let own = text("filename").map(|name| match publication {
+    let own = text("filename").filter(|name| !name.is_empty());
+    let own = own.map(|name| match publication {
         "excel" => format!("{}.xlsx", name.strip_suffix(".csv").unwrap_or(name)),
         _ => name.to_owned(),
     });
@@ -153,32 +150,9 @@ fn suggested(live: &LivePipe, asked: &str, publication: &str) -> Option<HeaderVa
         .map(|c| if c.is_ascii() { c } else { '_' })
         .collect();
     let way = text("content_disposition").unwrap_or("attachment");
-    HeaderValue::from_str(&format!("{way}; filename=\"{safe}\"")).ok()
-}
-
-/// The file name that the sink suggests.
-fn disposition(live: &LivePipe, asked: &str) -> Option<HeaderValue> {
-    let text = |name: &str| {
-        live.component
-            .sink()
-            .map()
-            .get(name)
-            .and_then(|value| value.as_str())
-    };
-    let name = text("filename").unwrap_or(asked);
-    let way = text("content_disposition");
-    if name.is_empty() && way.is_none() {
-        return None;
-    }
-    let way = way.unwrap_or("inline");
-    let safe: String = name
-        .chars()
-        .filter(|c| !c.is_control() && *c != '"' && *c != '\\')
-        .collect();
-    let value = if safe.is_empty() {
-        way.to_owned()
-    } else {
-        format!("{way}; filename=\"{safe}\"")
+    let value = match safe.is_empty() {
+        true => way.to_owned(),
+        false => format!("{way}; filename=\"{safe}\""),
     };
     HeaderValue::from_str(&value).ok()
 }

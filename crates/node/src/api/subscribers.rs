@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use reqwest::Url;
 use serde_json::json;
-use tahini_store::{Backend, StoreError};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -170,19 +169,21 @@ async fn round(node: &Arc<Node>) {
         return;
     }
     let names: Vec<String> = due.iter().map(|((name, _), _)| name.clone()).collect();
-    let ends = node.work(move |node| {
-        let ends = names.iter().map(|name| end_of(node.store.as_ref(), name));
-        ends.collect::<Vec<_>>()
+    let heads = node.work(move |node| {
+        let heads = names.iter().map(|name| node.head(name));
+        heads.collect::<Vec<_>>()
     });
-    let Ok(ends) = ends.await else {
+    let Ok(heads) = heads.await else {
         return;
     };
     let told = due
         .into_iter()
-        .zip(ends)
-        .map(|((key, one), end)| async move {
-            match end {
-                Ok(Some(next)) if next > one.told => node.subscribers.tell(key, one, next).await,
+        .zip(heads)
+        .map(|((key, one), head)| async move {
+            match head {
+                Ok(Some(head)) if head.next > one.told => {
+                    node.subscribers.tell(key, one, head.next).await;
+                }
                 Ok(Some(_)) | Err(_) => {}
                 Ok(None) => {
                     node.subscribers.lock().remove(&key);
@@ -190,11 +191,4 @@ async fn round(node: &Arc<Node>) {
             }
         });
     futures_util::future::join_all(told).await;
-}
-
-fn end_of(store: &dyn Backend, name: &str) -> Result<Option<u64>, StoreError> {
-    let Some(dataset) = store.find(name)? else {
-        return Ok(None);
-    };
-    Ok(Some(dataset.snapshot()?.head().next))
 }

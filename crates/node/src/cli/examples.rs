@@ -98,6 +98,17 @@ Examples:
   tahini why greetings --node https://hub.example.com --token-file token
   tahini why greetings --json | jq '.[\"root-causes\"]'";
 
+pub(super) const LINEAGE: &str = "\
+Examples:
+  tahini lineage greetings                        all properties, as far back as pipes go
+  tahini lineage greetings address.city --depth 1
+  tahini lineage greetings --json | jq '.properties[].origins'";
+
+pub(super) const HOPS: &str = "\
+Examples:
+  tahini hops greetings                           the node at http://127.0.0.1:9042
+  tahini hops greetings --json | jq '.tracked[] | select(.largest > 1000)'";
+
 pub(super) const MICROSERVICE_NEW: &str = "\
 Examples:
   tahini microservice new crm-reader --lang python --kind source

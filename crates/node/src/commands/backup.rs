@@ -7,8 +7,7 @@ use tahini_store::{Files, StoreError};
 use super::bytes_of;
 use crate::backup::{Trouble, save};
 use crate::cli::{Backup, OK};
-use crate::remote::{self, Unanswered};
-use crate::{restore, say};
+use crate::{remote, restore, say};
 
 /// Saves a node.
 pub fn backup(options: &Backup) -> anyhow::Result<u8> {
@@ -18,10 +17,7 @@ pub fn backup(options: &Backup) -> anyhow::Result<u8> {
             let token = options.remote.token_file.as_deref();
             match remote::post(url, token, "/api/backups", &json!({ "name": name })) {
                 Ok(saved) => saved,
-                Err(Unanswered { code, why }) => {
-                    say::error_line(&format!("tahini: {why:#}"));
-                    return Ok(code);
-                }
+                Err(unanswered) => return Ok(unanswered.told()),
             }
         }
         None => of_folder(options)?,

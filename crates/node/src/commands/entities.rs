@@ -99,11 +99,7 @@ fn of_pipe(options: &Entities) -> anyhow::Result<u8> {
         Ok(number) => Offset::Int(number),
         Err(_) => Offset::Text(since.into()),
     });
-    let from = From {
-        full: since.is_none(),
-        since,
-        state: Vec::new(),
-    };
+    let from = From::since(since);
     let mut left = options.limit.unwrap_or(usize::MAX);
     let outcome = stage::read(
         live.usable()?,

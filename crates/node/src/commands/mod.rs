@@ -1,4 +1,4 @@
-//! The commands; all but `why`, `backup --node` and `connector authenticate --node` work without a
+//! The commands; all but `why`, `lineage`, `hops`, `backup --node` and `connector authenticate --node` work without a
 //! running node.
 
 pub mod backup;
@@ -8,6 +8,8 @@ pub mod entities;
 pub mod erase;
 pub mod explain;
 pub mod fmt;
+pub mod hops;
+pub mod lineage;
 mod look;
 pub mod microservice;
 pub mod restore;

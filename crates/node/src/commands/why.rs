@@ -2,44 +2,23 @@
 
 use serde_json::Value as Json;
 
-use crate::cli::{OK, Why};
-use crate::{remote, say};
-
-/// Where a node listens unless somebody says otherwise.
-const HERE: &str = "http://127.0.0.1:9042";
+use crate::cli::Why;
+use crate::remote::{escaped, list, text};
 
 /// Asks the node, and prints what it says.
 pub fn why(options: &Why) -> anyhow::Result<u8> {
-    let node = options.remote.node.as_deref().unwrap_or(HERE);
-    let token = options.remote.token_file.as_deref();
-    let path = format!("/api/pipes/{}/idle", remote::escaped(&options.pipe));
-    let told = match remote::get(node, token, &path) {
-        Ok(told) => told,
-        Err(unanswered) => {
-            say::error_line(&format!("tahini: {:#}", unanswered.why));
-            return Ok(unanswered.code);
-        }
+    let path = format!("/api/pipes/{}/idle", escaped(&options.pipe));
+    let words = |told: &Json, lines: &mut Vec<String>| {
+        tell(told, 0, lines);
+        let roots = list(&told["root-causes"]).iter();
+        // Where it begins is worth a line of its own when that is not the pipe itself.
+        let elsewhere = roots.filter(|root| root["pipe"] != told["pipe"]);
+        lines.extend(elsewhere.map(|root| {
+            let (pipe, message) = (text(&root["pipe"]), text(&root["message"]));
+            format!("It begins at pipe {pipe}: {message}")
+        }));
     };
-    if options.json {
-        say::line(&told.to_string());
-        return Ok(OK);
-    }
-    let mut lines = Vec::new();
-    tell(&told, 0, &mut lines);
-    let roots = told["root-causes"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
-    // Where it begins is worth a line of its own when that is not the pipe itself.
-    let elsewhere = roots.iter().filter(|root| root["pipe"] != told["pipe"]);
-    lines.extend(elsewhere.map(|root| {
-        format!(
-            "It begins at pipe {}: {}",
-            text(&root["pipe"]),
-            text(&root["message"])
-        )
-    }));
-    lines.iter().for_each(|line| say::line(line));
-    Ok(OK)
+    Ok(options.remote.tell(&path, options.json, words))
 }
 
 /// What is said of a pipe, and below it what is behind that.
@@ -51,12 +30,12 @@ fn tell(told: &Json, depth: usize, lines: &mut Vec<String>) {
         "is idle"
     };
     lines.push(format!("{indent}{} {is_idle}:", text(&told["pipe"])));
-    for reason in told["reasons"].as_array().into_iter().flatten() {
+    for reason in list(&told["reasons"]) {
         let message = text(&reason["message"]);
         let mut words = message.lines();
         lines.push(format!("{indent}- {}", words.next().unwrap_or_default()));
         lines.extend(words.map(|line| format!("{indent}  {line}")));
-        for dataset in reason["datasets"].as_array().into_iter().flatten() {
+        for dataset in list(&reason["datasets"]) {
             lines.push(format!(
                 "{indent}  dataset {}: last sequence {}, read up to {}",
                 text(&dataset["dataset"]),
@@ -64,7 +43,7 @@ fn tell(told: &Json, depth: usize, lines: &mut Vec<String>) {
                 sequence(&dataset["read"]),
             ));
         }
-        for behind in reason["because"].as_array().into_iter().flatten() {
+        for behind in list(&reason["because"]) {
             tell(behind, depth + 2, lines);
         }
     }
@@ -76,8 +55,4 @@ fn tell(told: &Json, depth: usize, lines: &mut Vec<String>) {
 fn sequence(json: &Json) -> String {
     json.as_u64()
         .map_or_else(|| "none".to_owned(), |seq| seq.to_string())
-}
-
-fn text(json: &Json) -> &str {
-    json.as_str().unwrap_or_default()
 }

@@ -11,32 +11,32 @@ use tahini_hub::{Pipe, reprocessing};
 use tahini_store::{Head, StoreError, StoreLock};
 
 use super::Page;
-use crate::api::{Node, queue};
+use crate::api::Node;
 
 /// What all pipes together tell.
-pub(super) struct Whole {
-    heads: HashMap<String, Head>,
+pub(super) struct Whole<'a> {
+    heads: HashMap<&'a str, &'a Head>,
     /// The datasets that pipes read or join.
     read: BTreeSet<String>,
 }
 
-impl Whole {
-    pub(super) fn of(node: &Node, heads: &[Head]) -> Whole {
+impl<'a> Whole<'a> {
+    pub(super) fn of(node: &Node, heads: &'a [Head]) -> Whole<'a> {
         let pipes = node.assembly.hub.pipes();
         let inputs = pipes.iter().filter_map(|live| live.pipe.as_ref().ok());
         Whole {
             heads: heads
                 .iter()
-                .map(|head| (head.name.clone(), head.clone()))
+                .map(|head| (head.name.as_str(), head))
                 .collect(),
             read: inputs.flat_map(Pipe::inputs).collect(),
         }
     }
 }
 
-/// The node itself.
-pub(super) fn node(node: &Node, page: &mut Page) {
-    let health = match node.is_ready() && node.store.damaged().is_empty() {
+/// The node itself; whether all of its datasets are whole.
+pub(super) fn node(node: &Node, is_whole: bool, page: &mut Page) {
+    let health = match node.is_ready() && is_whole {
         true => "healthy",
         false => "unhealthy",
     };
@@ -78,12 +78,12 @@ fn one_of(name: &'static str, help: &str, now: &str, page: &mut Page) {
     }
 }
 
-/// A pipe, and its pump.
+/// A pipe, and its pump; how many versions wait in its source, where that is known.
 pub(super) fn pipe(
     node: &Node,
     live: &LivePipe,
-    state: &LiveState,
-    whole: &Whole,
+    (state, waiting): (&LiveState, Option<u64>),
+    whole: &Whole<'_>,
     page: &mut Page,
 ) -> Result<(), StoreError> {
     let labels = [("pipe", live.id())];
@@ -114,7 +114,7 @@ pub(super) fn pipe(
     let help = "Bytes that the pipe's dataset takes on disk.";
     let bytes = head.map_or(0, |head| head.bytes);
     page.gauge("sesam_pipe_usage", help, &labels, bytes as f64);
-    queues(node, live, &labels, page)?;
+    queues(node, live, waiting, &labels, page)?;
     if let Some(head) = head {
         let exists = "sesam_pipe_sink_dataset_count_index_exists";
         let deleted = "sesam_pipe_sink_dataset_count_index_deleted";
@@ -148,10 +148,11 @@ pub(super) fn pipe(
 fn queues(
     node: &Node,
     live: &LivePipe,
+    waiting: Option<u64>,
     labels: &[(&str, &str)],
     page: &mut Page,
 ) -> Result<(), StoreError> {
-    if let Some(waiting) = queue(node, live)? {
+    if let Some(waiting) = waiting {
         let help = "Versions that wait in its source.";
         page.gauge("sesam_pipe_queue_source", help, labels, waiting as f64);
     }

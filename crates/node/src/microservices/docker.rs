@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bollard::Docker;
 use bollard::models::ContainerInspectResponse;
-use bollard::query_parameters::InspectContainerOptions;
 use tokio::sync::{Mutex, RwLock, watch};
 
 use super::container;
@@ -14,6 +13,7 @@ use super::host::HostOptions;
 use super::image;
 use super::making::{Making, is_network_gone, port_taken};
 use super::network::{self, Network};
+use super::output::inspect;
 use super::process::port_is_free;
 use super::running::{Container, exit_of, remove};
 use super::runtime::{Instance, Launch, Runtime, StartError, Task};
@@ -117,8 +117,8 @@ impl DockerRuntime {
             }
             remove(&engine.docker, &left).await;
         }
-        let pulled = launch.pull.then_some(launch.pulled.as_ref());
-        let image = image::ensure(&engine.docker, spec, pulled, &launch.log).await?;
+        let (asks, pulled) = (launch.pull, &launch.pulled);
+        let image = image::ensure(&engine.docker, spec, asks, pulled, &launch.log).await?;
         let foreign = engine.foreign(&image);
         if let Some(foreign) = &foreign {
             launch.log.note(foreign);
@@ -187,11 +187,7 @@ impl DockerRuntime {
         launch: &Launch,
         spec: &DockerSpec,
     ) -> Option<Container> {
-        let inspect = engine
-            .docker
-            .inspect_container(id, None::<InspectContainerOptions>)
-            .await;
-        let found = inspect.ok()?;
+        let found = inspect(&engine.docker, id).await.ok()?;
         let network = engine.network();
         let wanted = container::describe(launch, spec, &self.node_id, engine.address, &network);
         let wanted = wanted.labels?.remove(LAUNCH_LABEL)?;
@@ -232,10 +228,7 @@ impl DockerRuntime {
 
     /// Removes the container of this name if it is this node's.
     async fn remove_own(&self, docker: &Docker, name: &str) {
-        let inspect = docker
-            .inspect_container(name, None::<InspectContainerOptions>)
-            .await;
-        if let Ok(found) = inspect
+        if let Ok(found) = inspect(docker, name).await
             && label(&found, NODE_LABEL) == Some(&self.node_id)
         {
             remove(docker, name).await;

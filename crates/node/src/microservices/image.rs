@@ -91,13 +91,14 @@ pub(super) struct Resolved {
     pub architecture: Option<String>,
 }
 
-/// Makes sure that the engine has the image, asking the registry when there is somebody to tell
-/// the progress and the spec allows it. A registry that cannot be reached is no reason not to start
-/// an image that is here already; one that refuses is.
+/// Makes sure that the engine has the image. The registry is asked for one that is not here and,
+/// if the start `asks`, whether it has a newer one, where the spec allows that. A registry that
+/// cannot be reached is no reason not to start an image that is here already; one that refuses is.
 pub(super) async fn ensure(
     docker: &Docker,
     spec: &DockerSpec,
-    pulled: Option<&Mutex<Option<Pulled>>>,
+    asks: bool,
+    pulled: &Mutex<Option<Pulled>>,
     log: &Log,
 ) -> Result<Resolved, StartError> {
     let reference = Reference::parse(&spec.image);
@@ -111,14 +112,11 @@ pub(super) async fn ensure(
             ))
         });
     }
-    let nobody = Mutex::default();
-    let pulled = match (pulled, here) {
-        (None, Some(here)) => return Ok(here),
-        (None, None) => &nobody,
-        // What has a digest is what it was, and need not be asked for again.
-        (Some(_), Some(here)) if reference.is_digest => return Ok(here),
-        (Some(pulled), _) => pulled,
-    };
+    // What has a digest is what it was, and need not be asked for again.
+    let here = here.filter(|_| !asks || reference.is_digest);
+    if let Some(here) = here {
+        return Ok(here);
+    }
     match get(docker, spec, &reference, pulled, log).await {
         Ok(image) => Ok(image),
         Err(trouble) => match find(docker, &full).await? {

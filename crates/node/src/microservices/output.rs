@@ -6,7 +6,7 @@ use std::time::Duration;
 use bollard::Docker;
 use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::models::ContainerState;
+use bollard::models::{ContainerInspectResponse, ContainerState};
 use bollard::query_parameters::{InspectContainerOptions, LogsOptions};
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -19,10 +19,15 @@ use super::logs::{LineSplitter, Log, Stream};
 /// Pause before an engine that does not answer is asked again.
 pub(super) const ENGINE_PAUSE: Duration = Duration::from_secs(1);
 
+/// What the engine knows of a container.
+pub(super) async fn inspect(docker: &Docker, id: &str) -> Result<ContainerInspectResponse, Error> {
+    let options = None::<InspectContainerOptions>;
+    docker.inspect_container(id, options).await
+}
+
 /// The container's state; one that is gone does not run.
 pub(super) async fn state_of(docker: &Docker, id: &str) -> Result<ContainerState, Error> {
-    let inspect = docker.inspect_container(id, None::<InspectContainerOptions>);
-    match inspect.await {
+    match inspect(docker, id).await {
         Ok(found) => Ok(found.state.unwrap_or_default()),
         Err(error) if status_of(&error) == Some(404) => Ok(ContainerState::default()),
         Err(error) => Err(error),

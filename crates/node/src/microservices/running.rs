@@ -8,8 +8,7 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::{ContainerInspectResponse, ContainerState, ContainerStatsResponse};
 use bollard::query_parameters::{
-    InspectContainerOptions, RemoveContainerOptions, StatsOptions, StopContainerOptions,
-    WaitContainerOptions,
+    RemoveContainerOptions, StatsOptions, StopContainerOptions, WaitContainerOptions,
 };
 use futures_util::StreamExt;
 use jiff::Timestamp;
@@ -18,7 +17,7 @@ use tokio::sync::watch;
 use super::engine::{Engine, met};
 use super::image::{Resolved, status_of};
 use super::logs::Log;
-use super::output::{ENGINE_PAUSE, Follower, state_of};
+use super::output::{ENGINE_PAUSE, Follower, inspect, state_of};
 use super::runtime::{Exit, Instance, Launch, Task, Vitals};
 use super::sockets;
 use super::spec::DockerSpec;
@@ -87,12 +86,9 @@ impl Container {
             let exit = watch.run().await;
             tell.send_replace(Some(exit));
         });
-        let inspect = engine
-            .docker
-            .inspect_container(&id, None::<InspectContainerOptions>)
-            .await;
+        let found = inspect(&engine.docker, &id).await;
         let near = engine.address.is_loopback();
-        let inside = inspect.ok().and_then(own_address).filter(|_| near);
+        let inside = found.ok().and_then(own_address).filter(|_| near);
         Container {
             docker: engine.docker.clone(),
             id,
@@ -107,19 +103,16 @@ impl Container {
     }
 
     async fn read_vitals(&self) -> Vitals {
-        let inspect = self
-            .docker
-            .inspect_container(&self.id, None::<InspectContainerOptions>)
-            .await;
+        let found = inspect(&self.docker, &self.id).await;
         let options = StatsOptions {
             stream: false,
             one_shot: true,
         };
         let stats = self.docker.stats(&self.id, Some(options)).next().await;
         let stats = stats.and_then(Result::ok).unwrap_or_default();
-        let trouble = inspect.as_ref().err().map(no_answer);
+        let trouble = found.as_ref().err().map(no_answer);
         Vitals {
-            pid: inspect.ok().and_then(pid_of),
+            pid: found.ok().and_then(pid_of),
             trouble,
             container: Some(self.id.clone()),
             image_id: self.image.id.clone(),
@@ -184,11 +177,8 @@ impl Instance for Container {
 
     fn listens_on(&self) -> Task<'_, Vec<SocketAddr>> {
         Box::pin(async move {
-            let inspect = self
-                .docker
-                .inspect_container(&self.id, None::<InspectContainerOptions>)
-                .await;
-            let pid = inspect.ok().and_then(pid_of);
+            let found = inspect(&self.docker, &self.id).await;
+            let pid = found.ok().and_then(pid_of);
             pid.map_or(Vec::new(), |pid| sockets::in_container(pid, &self.id))
         })
     }
@@ -302,12 +292,7 @@ pub(super) async fn remove(docker: &Docker, container: &str) {
         // Somebody is at it.
         Err(error) if status_of(&error) == Some(409) => {
             let gone = async {
-                let options = None::<InspectContainerOptions>;
-                while docker
-                    .inspect_container(container, options.clone())
-                    .await
-                    .is_ok()
-                {
+                while inspect(docker, container).await.is_ok() {
                     tokio::time::sleep(REMOVAL_LOOK).await;
                 }
             };

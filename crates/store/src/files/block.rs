@@ -5,13 +5,15 @@ use std::sync::Arc;
 use lz4_flex::block::{CompressTable, compress_into_with_table, get_maximum_output_size};
 use tahini_entity::{Batch, Meta, Offset, Shape, Str};
 
+use super::pack::pack;
+use super::unpack::{SPARE, Unpacked};
 use super::wire::{Reader, crc, put_bytes, put_varint, put_zigzag};
 use crate::Seq;
 
 /// A block is closed when its rows reach this length; a longer row is a block of its own.
 const FULL: usize = 8 * 1024;
-/// Memory of a longer row is given back.
-const KEPT: usize = 1 << 20;
+/// A body from this length on is not copied before it is packed. Larger memory is given back.
+const LARGE: usize = 1 << 20;
 /// Bytes before the rows.
 pub(crate) const HEADER: usize = 32;
 /// Set in the raw length when the rows are stored as they are.
@@ -51,7 +53,8 @@ pub(crate) struct BlockWriter {
     last: (Seq, i64),
     done: Vec<(Seq, u32, u32)>,
     table: CompressTable,
-    scratch: Vec<u8>,
+    /// Of the row at hand.
+    head: Vec<u8>,
 }
 
 impl BlockWriter {
@@ -64,7 +67,7 @@ impl BlockWriter {
             last: (0, 0),
             done: Vec::new(),
             table: CompressTable::small(),
-            scratch: Vec::with_capacity(1024),
+            head: Vec::with_capacity(1024),
         }
     }
 
@@ -82,13 +85,21 @@ impl BlockWriter {
             self.first = (row.seq, row.ts);
             self.last = (row.seq.wrapping_sub(1), row.ts.wrapping_sub(1));
         }
-        self.encode(row);
+        self.put_head(row);
         self.count += 1;
         self.last = (row.seq, row.ts);
+        if row.body.len() >= LARGE {
+            self.write_alone(row.body, out);
+            return;
+        }
+        put_varint((self.head.len() + row.body.len()) as u64, &mut self.rows);
+        self.rows.extend_from_slice(&self.head);
+        self.rows.extend_from_slice(row.body);
     }
 
-    fn encode(&mut self, row: &Row<'_>) {
-        let head = &mut self.scratch;
+    /// Makes a row's `head`: all of it but its length and its body.
+    fn put_head(&mut self, row: &Row<'_>) {
+        let head = &mut self.head;
         head.clear();
         let before = row.previous.is_some_and(|(_, deleted)| deleted);
         head.push(
@@ -111,9 +122,6 @@ impl BlockWriter {
                 }
             }
         }
-        put_varint((head.len() + row.body.len()) as u64, &mut self.rows);
-        self.rows.extend_from_slice(head);
-        self.rows.extend_from_slice(row.body);
     }
 
     fn close(&mut self, out: &mut Vec<u8>) {
@@ -129,9 +137,39 @@ impl BlockWriter {
             (self.rows.len(), PLAIN)
         };
         out.truncate(at + HEADER + stored);
+        self.put_header(self.rows.len() as u32 | plain, at, out);
+        self.rows.clear();
+        if self.rows.capacity() > LARGE {
+            self.rows = Vec::new();
+        }
+    }
+
+    /// Writes the block of a row whose `head` is there and nothing else is.
+    fn write_alone(&mut self, body: &[u8], out: &mut Vec<u8>) {
+        let mut lead = Vec::with_capacity(self.head.len() + 10);
+        put_varint((self.head.len() + body.len()) as u64, &mut lead);
+        lead.extend_from_slice(&self.head);
+        let whole = lead.len() + body.len();
+        let at = out.len();
+        out.resize(at + HEADER, 0);
+        pack(&lead, body, &mut self.table, out);
+        let mut plain = 0;
+        if out.len() - at - HEADER >= whole {
+            plain = PLAIN;
+            out.truncate(at + HEADER);
+            out.extend_from_slice(&lead);
+            out.extend_from_slice(body);
+        }
+        self.put_header(whole as u32 | plain, at, out);
+    }
+
+    /// Fills in the header of the block at `at`, behind which its rows end `out`, and is ready for
+    /// the next one.
+    fn put_header(&mut self, whole: u32, at: usize, out: &mut [u8]) {
         let block = &mut out[at..];
-        block[4..8].copy_from_slice(&(self.rows.len() as u32 | plain).to_le_bytes());
-        block[8..12].copy_from_slice(&(stored as u32).to_le_bytes());
+        let stored = (block.len() - HEADER) as u32;
+        block[4..8].copy_from_slice(&whole.to_le_bytes());
+        block[8..12].copy_from_slice(&stored.to_le_bytes());
         block[12..16].copy_from_slice(&self.count.to_le_bytes());
         block[16..24].copy_from_slice(&self.first.0.to_le_bytes());
         block[24..32].copy_from_slice(&self.first.1.to_le_bytes());
@@ -139,10 +177,6 @@ impl BlockWriter {
         block[..4].copy_from_slice(&sum.to_le_bytes());
         self.done
             .push((self.first.0, at as u32, block.len() as u32));
-        self.rows.clear();
-        if self.rows.capacity() > KEPT {
-            self.rows = Vec::new();
-        }
         self.count = 0;
     }
 
@@ -174,10 +208,13 @@ pub(crate) fn places(mut blocks: &[u8]) -> Option<Vec<(Seq, u32, u32)>> {
     Some(places)
 }
 
-/// A block's rows, unpacked; kept and filled again.
+/// A block's rows, unpacked as far as they were asked for; kept and filled again.
 #[derive(Default)]
 pub(crate) struct Block {
+    /// Room for all rows and a little more.
     rows: Vec<u8>,
+    whole: usize,
+    unpacked: Unpacked,
     first: (Seq, i64),
     count: u32,
 }
@@ -185,6 +222,12 @@ pub(crate) struct Block {
 impl Block {
     /// Checks and unpacks; `None` when a byte differs from what was written.
     pub fn fill(&mut self, stored: &[u8], salt: u32) -> Option<()> {
+        self.check(stored, salt)?;
+        self.unpack(stored, self.whole)
+    }
+
+    /// Checks, and unpacks nothing yet; `None` when a byte differs from what was written.
+    pub fn check(&mut self, stored: &[u8], salt: u32) -> Option<()> {
         let mut reader = Reader(stored);
         let sum = reader.u32()?;
         if sum != crc(salt, &stored[4..]) {
@@ -194,26 +237,91 @@ impl Block {
         let packed = reader.u32()? as usize;
         self.count = reader.u32()?;
         self.first = (reader.u64()?, reader.i64()?);
+        self.unpacked = Unpacked::default();
+        self.whole = (raw & !PLAIN) as usize;
         let payload = reader.take(packed)?;
+        if !reader.is_empty() {
+            return None;
+        }
         if raw & PLAIN != 0 {
             self.rows.clear();
             self.rows.extend_from_slice(payload);
-            return Some(());
+            self.whole = packed;
+            self.unpacked.done = packed;
+        } else if self.rows.len() < self.whole + SPARE {
+            // What was there is written over.
+            self.rows.resize(self.whole + SPARE, 0);
         }
-        // What was there is written over; clearing it first would cost as much as a tenth of this.
-        self.rows.resize(raw as usize, 0);
-        let len = lz4_flex::block::decompress_into(payload, &mut self.rows).ok()?;
-        (len == raw as usize).then_some(())
+        Some(())
     }
 
-    /// The rows in order.
+    /// Bytes of memory.
+    pub fn bytes(&self) -> usize {
+        self.rows.capacity()
+    }
+
+    /// Unpacks what was checked up to its byte `until`, if that was not done before.
+    fn unpack(&mut self, stored: &[u8], until: usize) -> Option<()> {
+        if self.unpacked.done >= until {
+            return Some(());
+        }
+        let packed = stored.get(HEADER..)?;
+        let room = &mut self.rows[..self.whole + SPARE];
+        self.unpacked.reach(packed, room, until)
+    }
+
+    /// Unpacks all of what was checked.
+    pub fn unpack_all(&mut self, stored: &mut Vec<u8>) -> Option<()> {
+        self.unpack(stored, self.whole)?;
+        self.let_go(stored);
+        Some(())
+    }
+
+    /// Gives a large block's stored bytes back once nothing more of them is needed, so that its
+    /// rows go on alone.
+    fn let_go(&self, stored: &mut Vec<u8>) {
+        if self.unpacked.done >= self.whole && stored.capacity() > LARGE {
+            *stored = Vec::new();
+        }
+    }
+
+    /// The rows in order, all of which are unpacked.
     pub fn rows(&self) -> Rows<'_> {
         let last = (self.first.0.wrapping_sub(1), self.first.1.wrapping_sub(1));
         Rows {
-            rest: Reader(&self.rows),
+            rest: Reader(&self.rows[..self.unpacked.done]),
             last,
             left: self.count,
         }
+    }
+
+    /// Hands the row with this sequence to `look`, if there is one. Of a block that was checked,
+    /// no more is unpacked than it takes.
+    pub fn find<R>(
+        &mut self,
+        stored: &mut Vec<u8>,
+        seq: Seq,
+        look: impl FnOnce(&Stored<'_>) -> R,
+    ) -> Result<Option<R>, Malformed> {
+        self.unpack(stored, self.until(seq)).ok_or(Malformed)?;
+        self.let_go(stored);
+        match self.rows().find(seq) {
+            Ok(row) => return Ok(row.map(|row| look(&row))),
+            Err(found) if self.unpacked.done >= self.whole => return Err(found),
+            // The row does not end where it was thought to.
+            Err(_) => self.unpack_all(stored).ok_or(Malformed)?,
+        }
+        let row = self.rows().find(seq)?;
+        Ok(row.map(|row| look(&row)))
+    }
+
+    /// Where the row with this sequence ends, or so: as if all were equally long, and a little more.
+    fn until(&self, seq: Seq) -> usize {
+        let count = u64::from(self.count).max(1);
+        // Where rows are gone it is one of those before.
+        let at = seq.saturating_sub(self.first.0).min(count - 1) + 1;
+        let whole = self.whole as u64;
+        (whole * at / count + whole / 16).min(whole) as usize
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn run(
     if writer.head.holds && commit.show == Show::Now {
         return Err(rule::held_back(&dataset.name));
     }
-    if dataset.overlay_full(&writer) {
+    if dataset.overlay_full(&writer, commit.show == Show::Later) {
         dataset.write_index(&mut writer)?;
     }
     let plan = Plan::make(dataset, &writer, commit)?;
@@ -61,7 +61,7 @@ pub(crate) fn run(
     writer.append(&frame.bytes, dataset)?;
     writer.note_frame(&frame, &shapes);
     publish(dataset, &mut writer, commit, &plan, undo);
-    writer.keep_buffer(frame.bytes);
+    dataset.buffers.keep(frame.bytes);
     if shows && writer.index_held {
         // Nobody could use it after a crash; a failure is met again by the next commit.
         let _ = dataset.write_index(&mut writer);
@@ -250,8 +250,7 @@ fn encode(
     commit: &Commit<'_>,
     plan: &Plan<'_>,
 ) -> Result<(Finished, Vec<Arc<Shape>>), StoreError> {
-    let buffer = std::mem::take(&mut writer.buffer);
-    let mut frame = FrameWriter::new(buffer, writer.segment.salt);
+    let mut frame = FrameWriter::new(dataset.buffers.take(), writer.segment.salt);
     let mut shapes = FrameShapes::new(dataset, &writer.shapes, Vec::new());
     let mut ts = writer.head.last_ts;
     for (planned, record) in plan.rows.iter().zip(commit.rows.iter()) {

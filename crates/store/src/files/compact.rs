@@ -64,11 +64,8 @@ pub(crate) fn run(
         // Ids that were erased are in the index until it is written.
         dataset.write_index(&mut dataset.writer())?;
     }
-    if (done.finished || erases) && dataset.index.condense(erases)? {
-        let mut writer = dataset.writer();
-        writer.index_bytes = dataset.index.bytes() + dataset.keyed.bytes();
-        writer.replaced(0, 0);
-        dataset.durable.refresh(writer.view());
+    if erases || done.finished && !rules.index_later {
+        dataset.condense(erases)?;
     }
     Ok(done)
 }

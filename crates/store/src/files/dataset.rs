@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
+use super::buffers::Buffers;
 use super::committer::Queue;
 use super::compact::{self, Memo};
 use super::disk::Disk;
 use super::durable::Durable;
 use super::floor;
-use super::flush::{Flush, WHOLE};
+use super::flush::{Flush, most_waiting};
 use super::frame::{Closing, FrameWriter, Removal};
 use super::index::{Index, OpenIndexes};
 use super::indexer;
@@ -40,6 +41,7 @@ pub(crate) struct Home {
     /// Keys that wait for their indexes.
     pub waiting: Arc<AtomicUsize>,
     pub indexer: Arc<indexer::Queue>,
+    pub buffers: Arc<Buffers>,
     /// Numbers of segments, never given twice.
     pub numbers: Arc<AtomicU32>,
     /// Keeps other processes out for as long as any dataset is in use.
@@ -73,6 +75,7 @@ pub(crate) struct OpenDataset {
     removed: AtomicBool,
     committer: Arc<Queue>,
     indexer: Arc<indexer::Queue>,
+    pub buffers: Arc<Buffers>,
     _lock: Arc<StoreLock>,
 }
 
@@ -161,10 +164,8 @@ impl OpenDataset {
                     .unwrap_or_else(|| "it has no segment".to_owned()),
             });
         }
-        let damage = OnceLock::new();
-        if let Some(found) = found.damage.take() {
-            let _ = damage.set(found);
-        }
+        let damage = found.damage.take();
+        let damage = damage.map_or_else(OnceLock::new, OnceLock::from);
         let is_prefix = damage.get().is_some();
         if !is_prefix {
             clear_unlisted(&*options.disk, dir, &manifest);
@@ -204,6 +205,7 @@ impl OpenDataset {
             removed: AtomicBool::new(false),
             committer: home.committer,
             indexer: home.indexer,
+            buffers: home.buffers,
             _lock: home.lock,
         }))
     }
@@ -399,7 +401,7 @@ impl OpenDataset {
             let flush = Flush {
                 overlay: &overlay,
                 superseded: &writer.superseded,
-                dirty: &writer.dirty.iter().copied().collect::<Vec<u32>>(),
+                dirty: &writer.dirty,
                 applied: Some(&writer.applied()),
             };
             flush.write(&self.index)?;
@@ -415,16 +417,13 @@ impl OpenDataset {
         Ok(())
     }
 
-    /// Whether the index has to be written before more may be committed.
-    pub fn overlay_full(&self, writer: &Writer) -> bool {
+    /// Whether the index has to be written before more may be committed; `whole` when what is about
+    /// to come can be written in one transaction only.
+    pub fn overlay_full(&self, writer: &Writer, whole: bool) -> bool {
         let overlay = self.overlay.read().unwrap_or_else(PoisonError::into_inner);
         let all = self.options.overlay_keys;
-        // What cannot be written in pieces has to be small where the index is large.
-        let whole = overlay.removes || writer.head.holds;
-        let most = match whole && writer.index_bytes > WHOLE {
-            true => all / 16,
-            false => all,
-        };
+        let whole = whole || overlay.removes || writer.head.holds;
+        let most = most_waiting(all, whole, &self.index);
         overlay.is_full(most, all) || overlay.state_bytes >= self.options.overlay_state_bytes
     }
 
@@ -449,12 +448,25 @@ impl OpenDataset {
     }
 
     /// Has declared indexes brought up to what is durable of the log, so that whoever asks them next
-    /// has little to wait for; where it has gone `quiet`, they are written as well.
+    /// has little to wait for; where it has gone `quiet`, they are written as well, and the index
+    /// is freed of half-empty pages.
     pub fn index_on(self: &Arc<OpenDataset>, quiet: bool) {
-        let behind = self.keyed.behind(self.durable.visible().head.next) > 0;
-        if behind || quiet && self.keyed.is_worth_writing() {
+        let next = self.durable.visible().head.next;
+        let rests = || self.keyed.concerns() || self.index.is_worth_a_look();
+        if self.keyed.is_behind(next) || quiet && rests() {
             self.indexer.push(self, quiet);
         }
+    }
+
+    /// Frees the index of half-empty pages, where that is worth it or it `must` be.
+    pub fn condense(&self, must: bool) -> Result<(), StoreError> {
+        if self.index.condense(must)? {
+            let mut writer = self.writer();
+            writer.index_bytes = self.index.bytes() + self.keyed.bytes();
+            writer.replaced(0, 0);
+            self.durable.refresh(writer.view());
+        }
+        Ok(())
     }
 
     /// Writes the index of a dataset that has gone quiet, where it is worth it.

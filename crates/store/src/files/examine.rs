@@ -4,6 +4,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use super::wire::Reader;
 
@@ -28,16 +30,19 @@ const MAGIC: u32 = 0xBEEF_C0DE;
 const VERSION: u32 = 1;
 /// No tree of a file that fits on a disk is deeper.
 const DEEPEST: u16 = 32;
+/// A tree of so many levels is looked through on two threads.
+const PARTED: u16 = 3;
 const NO_PAGE: u64 = u64::MAX;
 
 /// What is wrong with a file, in words.
 pub(crate) type Wrong = String;
 
 /// Says of a table's name, a key and its value whether they are what was written.
-pub(crate) type Good<'g> = &'g dyn Fn(&[u8], &[u8], &[u8]) -> bool;
+pub(crate) type Good<'g> = &'g (dyn Fn(&[u8], &[u8], &[u8]) -> bool + Sync);
 
-/// Reads all tables of the environment file at `path`.
-pub(crate) fn examine(path: &Path, good: Good<'_>) -> Result<(), Wrong> {
+/// Reads all tables of the environment file at `path`. Without `good` rows are taken to be what
+/// they are, in whatever order, as long as LMDB finds its way between them.
+pub(crate) fn examine(path: &Path, good: Option<Good<'_>>) -> Result<(), Wrong> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let bytes = file.metadata().map_err(|error| error.to_string())?.len();
     let meta = newest(&file)?;
@@ -45,14 +50,15 @@ pub(crate) fn examine(path: &Path, good: Good<'_>) -> Result<(), Wrong> {
     if bytes < pages * meta.page as u64 {
         return Err(format!("expected {pages} pages, found {bytes} bytes"));
     }
-    let mut used = vec![false; pages as usize];
-    used[0] = true;
-    used[1] = true;
-    let mut look = Look {
+    let mut used: Vec<AtomicBool> = Vec::new();
+    used.resize_with(pages as usize, AtomicBool::default);
+    let look = Look {
         file: &file,
         page: meta.page,
-        used: &mut used,
+        used: &used,
+        ordered: good.is_some(),
     };
+    look.claim(0, 2)?;
     let mut tables = Vec::new();
     look.tree(&meta.main, 0, &mut |flags, name, value| {
         let tree = (flags == TABLE).then(|| Tree::parse(value)).flatten();
@@ -60,8 +66,10 @@ pub(crate) fn examine(path: &Path, good: Good<'_>) -> Result<(), Wrong> {
             .is_some()
     })?;
     for (name, tree) in &tables {
-        let mut rows = |flags, key: &[u8], value: &[u8]| flags == 0 && good(name, key, value);
-        look.tree(tree, 0, &mut rows)
+        let rows = |flags, key: &[u8], value: &[u8]| {
+            flags == 0 && good.is_none_or(|good| good(name, key, value))
+        };
+        look.table(tree, &rows)
             .map_err(|wrong| format!("table {}: {wrong}", String::from_utf8_lossy(name)))?;
     }
     let mut free = Vec::new();
@@ -70,12 +78,16 @@ pub(crate) fn examine(path: &Path, good: Good<'_>) -> Result<(), Wrong> {
         numbers.map(|numbers| free.extend(numbers)).is_some()
     })?;
     for page in free {
-        match used.get_mut(usize::try_from(page).unwrap_or(usize::MAX)) {
-            Some(used) if !*used => *used = true,
-            _ => return Err(format!("page {page} is free and in use")),
-        }
+        look.claim(page, 1)
+            .map_err(|_| format!("page {page} is free and in use"))?;
     }
     Ok(())
+}
+
+/// The number of the transaction that wrote the file last.
+pub(crate) fn last_transaction(path: &Path) -> Result<u64, Wrong> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    Ok(newest(&file)?.txn)
 }
 
 /// The numbers of free pages: how many, then each.
@@ -125,6 +137,28 @@ impl Tree {
             entries: reader.u64()?,
             root: reader.u64()?,
         })
+    }
+
+    /// Refuses a table that makes no sense, whatever is in it.
+    fn check(&self, flags: u16) -> Result<(), Wrong> {
+        let whole = self.flags == flags
+            && self.depth <= DEEPEST
+            && (self.root == NO_PAGE) == (self.depth == 0);
+        match whole {
+            true => Ok(()),
+            false => Err("a table that makes no sense".to_owned()),
+        }
+    }
+
+    /// Refuses other counts than those that are noted.
+    fn compare(&self, found: [u64; 4]) -> Result<(), Wrong> {
+        let noted = [self.branches, self.leaves, self.overflows, self.entries];
+        match found == noted {
+            true => Ok(()),
+            false => Err(format!(
+                "expected {noted:?} branches, leaves, pages of values and rows, found {found:?}"
+            )),
+        }
     }
 }
 
@@ -202,8 +236,13 @@ struct Look<'f> {
     file: &'f File,
     page: usize,
     /// The pages that were met.
-    used: &'f mut [bool],
+    used: &'f [AtomicBool],
+    /// Whether the order of keys counts.
+    ordered: bool,
 }
+
+/// Judges a node's flags, key and value, on several threads.
+type Judge<'j> = &'j (dyn Fn(u16, &[u8], &[u8]) -> bool + Sync);
 
 /// Takes a node's flags, key and value in.
 type Rows<'r> = &'r mut dyn FnMut(u16, &[u8], &[u8]) -> bool;
@@ -219,9 +258,15 @@ struct Met {
     /// The last key, and the least one that may follow.
     last: Option<Vec<u8>>,
     least: Option<Vec<u8>>,
+    /// Pages that were read and may be read over.
+    room: Vec<Vec<u8>>,
 }
 
 impl Met {
+    fn counts(&self) -> [u64; 4] {
+        [self.branches, self.leaves, self.overflows, self.entries]
+    }
+
     /// Whether `key` may follow; the keys of a tree ascend.
     fn follows(&mut self, key: &[u8]) -> bool {
         let after = |known: &Vec<u8>| match self.numbered {
@@ -256,70 +301,94 @@ fn number(key: &[u8]) -> Option<u64> {
 }
 
 impl Look<'_> {
-    fn tree(&mut self, tree: &Tree, flags: u16, rows: Rows<'_>) -> Result<(), Wrong> {
+    /// Reads a table, a large one on two threads.
+    fn table(&self, tree: &Tree, rows: Judge<'_>) -> Result<(), Wrong> {
+        if tree.depth < PARTED {
+            return self.tree(tree, 0, &mut |flags, key, value| rows(flags, key, value));
+        }
+        tree.check(0)?;
+        let (root, depth) = (tree.root, tree.depth);
+        self.claim(root, 1)?;
+        let page = self.page(root, depth, Vec::new())?;
+        let nodes: Option<Vec<Node<'_>>> = self.nodes(&page).collect();
+        let nodes = nodes.ok_or_else(|| wrong(root))?;
+        let (one, two) = nodes.split_at(nodes.len() / 2);
+        let part = |first: Option<&Node<'_>>, nodes: &[Node<'_>], next: Option<&Node<'_>>| {
+            let mut met = Met {
+                least: first.map(|first| first.key.to_vec()),
+                ..Met::default()
+            };
+            let mut judge = |flags, key: &[u8], value: &[u8]| rows(flags, key, value);
+            self.below(root, nodes, depth, &mut met, &mut judge)?;
+            match next.is_none_or(|next| !self.ordered || met.divides(next.key)) {
+                true => Ok(met.counts()),
+                false => Err(wrong(root)),
+            }
+        };
+        let (one, two) = thread::scope(|scope| {
+            let other = scope.spawn(|| part(two.first(), two, None));
+            let one = part(None, one, two.first());
+            (one, other.join())
+        });
+        let two = two.map_err(|_| wrong(root))??;
+        let mut found = one?;
+        (0..found.len()).for_each(|at| found[at] += two[at]);
+        found[0] += 1;
+        tree.compare(found)
+    }
+
+    fn tree(&self, tree: &Tree, flags: u16, rows: Rows<'_>) -> Result<(), Wrong> {
         let mut met = Met {
             numbered: flags == NUMBERED,
             ..Met::default()
         };
-        if tree.flags != flags
-            || tree.depth > DEEPEST
-            || (tree.root == NO_PAGE) != (tree.depth == 0)
-        {
-            return Err("a table that makes no sense".to_owned());
-        }
+        tree.check(flags)?;
         if tree.depth > 0 {
             self.branch(tree.root, tree.depth, &mut met, rows)?;
         }
-        let found = [met.branches, met.leaves, met.overflows, met.entries];
-        let noted = [tree.branches, tree.leaves, tree.overflows, tree.entries];
-        match found == noted {
-            true => Ok(()),
-            false => Err(format!(
-                "expected {noted:?} branches, leaves, pages of values and rows, found {found:?}"
-            )),
-        }
+        tree.compare(met.counts())
     }
 
     /// Reads page `number` and what is below it, `depth` levels with its own.
-    fn branch(
-        &mut self,
+    fn branch(&self, number: u64, depth: u16, met: &mut Met, rows: Rows<'_>) -> Result<(), Wrong> {
+        self.claim(number, 1)?;
+        let page = self.page(number, depth, met.room.pop().unwrap_or_default())?;
+        if depth > 1 {
+            met.branches += 1;
+            let nodes: Option<Vec<Node<'_>>> = self.nodes(&page).collect();
+            let nodes = nodes.ok_or_else(|| wrong(number))?;
+            self.below(number, &nodes, depth, met, rows)?;
+        } else {
+            met.leaves += 1;
+            self.leaf(number, &page, met, rows)?;
+        }
+        met.room.push(page);
+        Ok(())
+    }
+
+    /// Reads what is below some neighbours in the page `number`.
+    fn below(
+        &self,
         number: u64,
+        nodes: &[Node<'_>],
         depth: u16,
         met: &mut Met,
         rows: Rows<'_>,
     ) -> Result<(), Wrong> {
-        let wrong = || format!("page {number} is not what was written");
-        self.claim(number, 1)?;
-        let mut page = vec![0; self.page];
-        self.read(number, &mut page)?;
-        let head = Head::parse(&page).ok_or_else(wrong)?;
-        let kind = if depth > 1 { BRANCH } else { LEAF };
-        let whole = head.number == number
-            && head.flags == kind
-            && (PAGE_HEAD..=head.upper).contains(&head.lower)
-            && head.upper <= page.len()
-            && head.lower % 2 == 0;
-        if !whole {
-            return Err(wrong());
-        }
-        *(if depth > 1 {
-            &mut met.branches
-        } else {
-            &mut met.leaves
-        }) += 1;
-        for (at, place) in page[PAGE_HEAD..head.lower].chunks_exact(2).enumerate() {
-            let place = usize::from(u16::from_le_bytes([place[0], place[1]]));
-            let node = page.get(place..).filter(|_| place >= head.upper);
-            let node = node.and_then(Node::parse).ok_or_else(wrong)?;
-            if depth > 1 {
-                if at > 0 && !met.divides(node.key) {
-                    return Err(wrong());
-                }
-                self.branch(node.child(), depth - 1, met, rows)?;
-                continue;
+        for (at, node) in nodes.iter().enumerate() {
+            if at > 0 && self.ordered && !met.divides(node.key) {
+                return Err(wrong(number));
             }
+            self.branch(node.child(), depth - 1, met, rows)?;
+        }
+        Ok(())
+    }
+
+    fn leaf(&self, number: u64, page: &[u8], met: &mut Met, rows: Rows<'_>) -> Result<(), Wrong> {
+        for node in self.nodes(page) {
+            let node = node.ok_or_else(|| wrong(number))?;
             met.entries += 1;
-            let in_order = met.follows(node.key);
+            let in_order = !self.ordered || met.follows(node.key);
             let good = match node.flags & BIG {
                 0 => node
                     .value()
@@ -330,24 +399,48 @@ impl Look<'_> {
                 }
             };
             if !(in_order && good) {
-                return Err(wrong());
+                return Err(wrong(number));
             }
         }
         Ok(())
     }
 
+    /// Page `number` of a tree, `depth` levels above its end, as far as its head tells.
+    fn page(&self, number: u64, depth: u16, mut page: Vec<u8>) -> Result<Vec<u8>, Wrong> {
+        page.resize(self.page, 0);
+        self.read(number, &mut page)?;
+        let head = Head::parse(&page).ok_or_else(|| wrong(number))?;
+        let kind = if depth > 1 { BRANCH } else { LEAF };
+        let whole = head.number == number
+            && head.flags == kind
+            && (PAGE_HEAD..=head.upper).contains(&head.lower)
+            && head.upper <= page.len()
+            && head.lower % 2 == 0;
+        whole.then_some(page).ok_or_else(|| wrong(number))
+    }
+
+    /// The nodes of a page; `None` for one that is not in it.
+    fn nodes<'p>(&self, page: &'p [u8]) -> impl Iterator<Item = Option<Node<'p>>> {
+        let head = Head::parse(page);
+        let (lower, upper) = head.map_or((PAGE_HEAD, 0), |head| (head.lower, head.upper));
+        page[PAGE_HEAD..lower].chunks_exact(2).map(move |place| {
+            let place = usize::from(u16::from_le_bytes([place[0], place[1]]));
+            let node = page.get(place..).filter(|_| place >= upper);
+            node.and_then(Node::parse)
+        })
+    }
+
     /// A value on pages of its own.
-    fn big(&mut self, node: &Node<'_>, met: &mut Met) -> Result<Vec<u8>, Wrong> {
+    fn big(&self, node: &Node<'_>, met: &mut Met) -> Result<Vec<u8>, Wrong> {
         let number = Reader(node.rest).u64().unwrap_or(NO_PAGE);
-        let wrong = || format!("page {number} is not what was written");
         let pages = (PAGE_HEAD - 1 + node.size()) / self.page + 1;
         self.claim(number, pages as u64)?;
         met.overflows += pages as u64;
         let mut bytes = vec![0; PAGE_HEAD + node.size()];
         self.read(number, &mut bytes)?;
-        let head = Head::parse(&bytes).ok_or_else(wrong)?;
+        let head = Head::parse(&bytes).ok_or_else(|| wrong(number))?;
         if (head.number, head.flags, head.pages as usize) != (number, OVERFLOW, pages) {
-            return Err(wrong());
+            return Err(wrong(number));
         }
         Ok(bytes.split_off(PAGE_HEAD))
     }
@@ -358,18 +451,23 @@ impl Look<'_> {
     }
 
     /// Notes that pages are in use, each once.
-    fn claim(&mut self, first: u64, count: u64) -> Result<(), Wrong> {
+    fn claim(&self, first: u64, count: u64) -> Result<(), Wrong> {
         let until = first.checked_add(count);
         let range = until.filter(|until| *until <= self.used.len() as u64);
-        let pages = range.map(|until| &mut self.used[first as usize..until as usize]);
-        match pages {
-            Some(pages) if pages.iter().all(|used| !used) => {
-                pages.fill(true);
-                Ok(())
-            }
-            _ => Err(format!("page {first} is not there or met twice")),
+        let pages = range.map(|until| &self.used[first as usize..until as usize]);
+        let all_new = |pages: &[AtomicBool]| {
+            let mut claimed = pages.iter().map(|used| used.swap(true, Ordering::Relaxed));
+            claimed.all(|used| !used)
+        };
+        match pages.is_some_and(all_new) {
+            true => Ok(()),
+            false => Err(format!("page {first} is not there or met twice")),
         }
     }
+}
+
+fn wrong(number: u64) -> Wrong {
+    format!("page {number} is not what was written")
 }
 
 /// A row of a leaf, or the way to a page below a branch.

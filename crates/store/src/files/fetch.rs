@@ -7,7 +7,7 @@ use tahini_entity::Shape;
 
 use super::block::{Block, Malformed, Stored};
 use super::dataset::OpenDataset;
-use super::segment::{Segment, Unreadable};
+use super::segment::{Place, Segment, Unreadable};
 use super::superseded::Superseded;
 use super::tables::bad_row;
 use crate::rule::Prior;
@@ -16,6 +16,9 @@ use crate::{Seq, StoreError};
 /// Whoever looks for more ids at a time believes that those are new that an index does not have
 /// which was found to be whole: to make sure of each would cost as much as looking for it.
 const MANY: usize = 256;
+
+/// Room for a larger block is given back.
+const KEPT: usize = 64 << 10;
 
 /// The latest version under each key, looked up in key order; `order` says which that is. What is
 /// `superseded` by now, or was in some view, is no latest version: an index that says so has a page
@@ -55,14 +58,24 @@ pub(crate) fn look_up(
     Ok(priors)
 }
 
+/// A block as it was read, and its rows.
+#[derive(Default)]
+pub(crate) struct Room {
+    stored: Vec<u8>,
+    block: Block,
+    shapes: Arc<Vec<Arc<Shape>>>,
+    /// The segment that the shapes are of, where it is one of a view: there no more are to come.
+    shapes_of: Option<usize>,
+}
+
 /// Reads versions from the log and keeps the block that it read last.
 pub(crate) struct Fetch<'d> {
     dataset: &'d OpenDataset,
     pub segments: Arc<Vec<Arc<Segment>>>,
     at: Option<(usize, usize)>,
-    block: Block,
-    shapes: Arc<Vec<Arc<Shape>>>,
-    scratch: Vec<u8>,
+    room: Room,
+    /// Whether only what a view knows is read.
+    in_view: bool,
 }
 
 impl<'d> Fetch<'d> {
@@ -78,10 +91,23 @@ impl<'d> Fetch<'d> {
             dataset,
             segments,
             at: None,
-            block: Block::default(),
-            shapes: Arc::default(),
-            scratch: Vec::new(),
+            room: Room::default(),
+            in_view: false,
         }
+    }
+
+    /// Reads what a view knows, into room that another one of the same view left.
+    pub fn within(self, room: Room) -> Fetch<'d> {
+        Fetch {
+            room,
+            in_view: true,
+            ..self
+        }
+    }
+
+    /// The room, for the next one; none where a large block was in it.
+    pub fn leave(self) -> Option<Room> {
+        Some(self.room).filter(|room| room.stored.capacity().max(room.block.bytes()) <= KEPT)
     }
 
     /// Where the block is that holds `seq` or, where there is none, the rows before it.
@@ -90,31 +116,43 @@ impl<'d> Fetch<'d> {
         Some((segment, self.segments[segment].block_of(seq).unwrap_or(0)))
     }
 
-    /// Makes block `number` of a segment the current one; `false` beyond the segment's last.
+    /// Makes block `number` of a segment the current one, with all its rows; `false` beyond the
+    /// segment's last.
     pub fn load(&mut self, segment: usize, number: usize) -> Result<bool, StoreError> {
+        let Some(place) = self.segments[segment].place(number) else {
+            return Ok(false);
+        };
+        self.check(segment, number, place)?;
+        match self.room.block.unpack_all(&mut self.room.stored) {
+            Some(()) => Ok(true),
+            None => Err(self.malformed(&Malformed)),
+        }
+    }
+
+    /// Makes a block the current one. None of its rows need be unpacked.
+    fn check(&mut self, segment: usize, number: usize, place: Place) -> Result<(), StoreError> {
         if self.at == Some((segment, number)) {
-            return Ok(true);
+            return Ok(());
         }
         self.at = None;
         let from = &self.segments[segment];
-        let read = from.read(number, &mut self.scratch, &mut self.block);
-        let read =
-            read.map_err(|error: Unreadable| self.dataset.note(error.of(&self.dataset.name)))?;
-        if read.is_none() {
-            return Ok(false);
-        }
+        let read = from.read(place, &mut self.room.stored, &mut self.room.block);
+        read.map_err(|error: Unreadable| self.dataset.note(error.of(&self.dataset.name)))?;
         // Shapes are taken after the block is known, so that they include all of its own.
-        self.shapes = from.shapes();
+        if self.room.shapes_of != Some(segment) {
+            self.room.shapes = from.shapes();
+            self.room.shapes_of = self.in_view.then_some(segment);
+        }
         self.at = Some((segment, number));
-        Ok(true)
+        Ok(())
     }
 
     pub fn block(&self) -> &Block {
-        &self.block
+        &self.room.block
     }
 
     pub fn shapes(&self) -> &[Arc<Shape>] {
-        &self.shapes
+        &self.room.shapes
     }
 
     /// Hands the version `seq` to `look`, with its segment's shapes.
@@ -136,15 +174,20 @@ impl<'d> Fetch<'d> {
         seq: Seq,
         look: impl FnOnce(&Stored<'_>, &[Arc<Shape>]) -> R,
     ) -> Result<Option<R>, StoreError> {
-        if let Some((segment, number)) = self.place(seq)
-            && self.load(segment, number)?
-        {
-            let row = self.block.rows().find(seq);
-            if let Some(row) = row.map_err(|found| self.malformed(&found))? {
-                return Ok(Some(look(&row, &self.shapes)));
-            }
-        }
-        Ok(None)
+        let segment = OpenDataset::segment_of(&self.segments, seq);
+        let place = segment.and_then(|at| Some((at, self.segments[at].place_of(seq)?)));
+        let Some((segment, (number, place))) = place else {
+            return Ok(None);
+        };
+        self.check(segment, number, place)?;
+        let Room {
+            stored,
+            block,
+            shapes,
+            ..
+        } = &mut self.room;
+        let found = block.find(stored, seq, |row| look(row, shapes));
+        found.map_err(|found| self.malformed(&found))
     }
 
     /// Bytes that passed their sum and make no sense.

@@ -1,5 +1,7 @@
 //! Writing what waits into the index: in one transaction, or piece by piece where that is large.
 
+use std::collections::BTreeSet;
+use std::slice::Chunks;
 use std::sync::Arc;
 
 use super::index::Index;
@@ -8,18 +10,38 @@ use super::superseded::Superseded;
 use super::tables::Applied;
 use crate::StoreError;
 
-/// Of an index up to this size every page may be changed by one transaction, which keeps them in
-/// memory until it is done. In a larger one each key may need a page of its own.
-pub(super) const WHOLE: u64 = 96 << 20;
-/// Keys of one piece.
-const PIECE: usize = 65_536;
+/// So many bytes of an index may be changed by one transaction, which keeps their pages in memory
+/// until it is done.
+const AT_ONCE: u64 = 96 << 20;
+/// What a row changes where no other one is near.
+const PAGE: u64 = 4096;
+
+/// Parts rows, which are in the order of their keys, into those that are to be written in one
+/// transaction each, and the last ones. Each part changes the pages of one part of an index of so
+/// many bytes, each page once.
+pub(super) fn pieces<T>(bytes: u64, rows: &[T]) -> (Chunks<'_, T>, &[T]) {
+    let changed = bytes.min(rows.len() as u64 * PAGE);
+    let count = changed.div_ceil(AT_ONCE).max(1) as usize;
+    let len = rows.len().div_ceil(count).max(1);
+    let last = rows.len().saturating_sub(1) / len * len;
+    (rows[..last].chunks(len), &rows[last..])
+}
+
+/// How many of `all` ids may wait for the index: what can be written `whole` only has to be small
+/// where the index is large.
+pub(super) fn most_waiting(all: usize, whole: bool, index: &Index) -> usize {
+    match whole && index.bytes() > AT_ONCE {
+        true => all / 16,
+        false => all,
+    }
+}
 
 /// What the index is to hold from now on.
 pub(crate) struct Flush<'a> {
     pub overlay: &'a Overlay,
     pub superseded: &'a Superseded,
     /// The chunks of `superseded` that changed.
-    pub dirty: &'a [u32],
+    pub dirty: &'a BTreeSet<u32>,
     /// `None` while the index is being built: one that does not come to its end knows nothing.
     pub applied: Option<&'a Applied>,
 }
@@ -32,23 +54,25 @@ impl Flush<'_> {
     /// When the index refuses; nothing is lost by it.
     pub fn write(&self, index: &Arc<Index>) -> Result<(), StoreError> {
         let order = self.overlay.latest.order();
-        if index.bytes() <= WHOLE || !self.may_be_parted() {
-            return self.end(index, &order);
+        let mut last = &order[..];
+        if self.may_be_parted() {
+            let mut pieces;
+            (pieces, last) = self::pieces(index.bytes(), &order);
+            pieces.try_for_each(|piece| self.piece(index, piece))?;
         }
-        // Keys in order: a piece changes the pages of one part of the index, each once.
-        let last = order.len().saturating_sub(1) / PIECE * PIECE;
-        let (pieces, rest) = order.split_at(last);
-        for piece in pieces.chunks(PIECE) {
-            self.piece(index, piece)?;
-        }
-        self.end(index, rest)
+        self.end(index, last)?;
+        index.rest(order.len());
+        Ok(())
     }
 
     /// Whether rows may be in the index that it does not know of. Reading the log again asks the
     /// index what a removed id was, and what is held back may be taken out of the log.
     fn may_be_parted(&self) -> bool {
-        let held = self.applied.is_some_and(|applied| applied.held);
-        !held && !self.overlay.removes
+        // Without a note nothing of it counts after a crash.
+        let Some(applied) = self.applied else {
+            return true;
+        };
+        !applied.held && !self.overlay.removes
     }
 
     /// Writes the entries in `order`, and no more than a note of where they are from.
@@ -192,7 +216,7 @@ mod tests {
         let flush = Flush {
             overlay: &overlay,
             superseded: &writer.superseded,
-            dirty: &[],
+            dirty: &BTreeSet::new(),
             applied: Some(&writer.applied()),
         };
         assert!(flush.may_be_parted());
@@ -216,6 +240,26 @@ mod tests {
         files.close().unwrap();
         drop((dataset, files));
         check(&open(), &truth, 150);
+    }
+
+    #[test]
+    fn no_transaction_changes_more_than_it_may_and_none_is_smaller_than_it_has_to_be() {
+        let rows: Vec<u32> = (0..1_000_000).collect();
+        let lens = |bytes: u64, count: usize| -> Vec<usize> {
+            let (pieces, last) = pieces(bytes, &rows[..count]);
+            let all: Vec<u32> = pieces.clone().flatten().chain(last).copied().collect();
+            assert_eq!(all, rows[..count], "all of them, in order");
+            pieces.map(<[u32]>::len).chain([last.len()]).collect()
+        };
+        assert_eq!(lens(0, 1_000_000), [1_000_000], "an empty index");
+        assert_eq!(lens(AT_ONCE, 1_000_000), [1_000_000]);
+        assert_eq!(lens(AT_ONCE + 1, 1_000_000), [500_000, 500_000]);
+        assert_eq!(lens(1 << 40, 24_576), [24_576], "a page each is as much");
+        assert_eq!(lens(1 << 40, 65_536), [21_846, 21_846, 21_844]);
+        let many = lens(2 << 30, 1_000_000);
+        assert_eq!(many.len(), 22);
+        assert!(many[..21].iter().all(|len| *len == 45_455));
+        assert_eq!((lens(1 << 40, 1), lens(1 << 40, 0)), (vec![1], vec![0]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use heed::{RoTxn, RwTxn, WithoutTls};
 
 use super::dense;
 use super::disk::{self, private_dir};
-use super::examine::examine;
+use super::examine::{Good, examine, last_transaction};
 use super::sealed::Seal;
 use super::superseded::Superseded;
 use super::tables::{Applied, Tables};
@@ -18,7 +18,7 @@ use crate::StoreError;
 
 /// An index up to this size has its sum noted when it rests, and compared when it is opened again:
 /// LMDB notices no flipped byte, and may end the process over one. Larger ones would make
-/// opening slow.
+/// opening slow: of those no more is noted than that they were closed.
 const SUMMED_UP_TO: u64 = 256 << 20;
 /// One up to this size has it noted whenever it was written.
 const SUMMED_AT_ONCE: u64 = 4 << 20;
@@ -33,6 +33,10 @@ const WORTH_CONDENSING: u64 = 1 << 20;
 /// An index this many times as large as it has to be is written anew.
 const ROOMY: f64 = 1.4;
 
+/// Opening an environment again costs little beside writing so many rows, each of which may change a
+/// page of its own.
+const MANY: usize = 256;
+
 /// One dataset's index. Its environment is opened when it is needed and may be closed between.
 pub(crate) struct Index {
     dataset: String,
@@ -40,12 +44,15 @@ pub(crate) struct Index {
     seal: Seal,
     map_bytes: AtomicU64,
     env: RwLock<Option<Tables>>,
-    /// How many bytes it had before this process.
-    found: u64,
+    /// How many bytes it had before this process; none any more where it was thrown away.
+    found: AtomicU64,
+    /// `check` found nothing wrong: since then nobody wrote it but this handle.
+    checked: AtomicBool,
     /// Whether there is anything to open; a dataset too small to have an index never makes one.
     exists: AtomicBool,
     retired: AtomicBool,
     used: AtomicU64,
+    summed_up_to: u64,
     /// How large it was when somebody looked whether it is worth condensing.
     looked: AtomicU64,
     /// Held by whoever writes.
@@ -104,7 +111,7 @@ impl Index {
         map_bytes: u64,
         open: Arc<OpenIndexes>,
     ) -> Arc<Index> {
-        let found = fs::metadata(dir.join("data.mdb"));
+        let found = fs::metadata(dir.join("data.mdb")).map(|file| file.len());
         Arc::new(Index {
             dataset: dataset.to_owned(),
             dir,
@@ -112,9 +119,11 @@ impl Index {
             map_bytes: AtomicU64::new(map_bytes),
             env: RwLock::new(None),
             exists: AtomicBool::new(found.is_ok()),
-            found: found.map_or(0, |file| file.len()),
+            found: AtomicU64::new(found.unwrap_or(0)),
+            checked: AtomicBool::new(false),
             retired: AtomicBool::new(false),
             used: AtomicU64::new(0),
+            summed_up_to: SUMMED_UP_TO,
             looked: AtomicU64::new(0),
             writing: Mutex::new(()),
             open,
@@ -129,11 +138,8 @@ impl Index {
         if !self.exists.load(Ordering::Acquire) {
             return Ok(None);
         }
-        self.with(|tables| {
-            let txn = tables.env.read_txn()?;
-            look(tables, &txn)
-        })
-        .map(Some)
+        self.with(|tables| tables.readers.read(&tables.env, |txn| look(tables, txn)))
+            .map(Some)
     }
 
     /// Changes rows in one transaction; a full map is opened again at twice the size, and the
@@ -153,16 +159,19 @@ impl Index {
         let _ = fs::remove_file(self.dir.join(SUM));
         loop {
             let full = self.with(|tables| {
+                tables.readers.turn();
                 let mut txn = tables.env.write_txn()?;
                 disk::count_sync();
-                match change(tables, &mut txn).and_then(|()| txn.commit()) {
+                let changed = change(tables, &mut txn).and_then(|()| txn.commit());
+                tables.readers.turn();
+                match changed {
                     Err(heed::Error::Mdb(heed::MdbError::MapFull)) => Ok(true),
                     changed => changed.map(|()| false),
                 }
             })?;
             if !full {
                 self.exists.store(true, Ordering::Release);
-                if self.bytes() <= SUMMED_AT_ONCE {
+                if self.bytes() <= SUMMED_AT_ONCE.min(self.summed_up_to) {
                     self.write_sum();
                 }
                 return Ok(());
@@ -197,25 +206,32 @@ impl Index {
         if self.dir.join(DOUBT).exists() {
             return Err(self.error(&"rows of it made no sense"));
         }
+        if self.checked.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let noted = fs::read_to_string(self.dir.join(SUM));
         match noted {
             Ok(noted) if self.sum().is_none_or(|sum| sum != noted) => {
-                Err(self.error(&"its file does not match its sum"))
+                return Err(self.error(&"its file does not match its sum"));
             }
-            Ok(_) => Ok(()),
-            Err(_) if self.is_unknown() => Ok(()),
-            Err(_) if !self.exists() => Ok(()),
+            Ok(_) => {}
+            Err(_) if !self.exists() => {}
             Err(_) => {
                 let seal = self.seal;
                 let good = |table: &[u8], key: &[u8], row: &[u8]| seal.fits(table, key, row);
-                examine(&self.dir.join("data.mdb"), &good).map_err(|wrong| self.error(&wrong))
+                // The rows of a large one are compared with their checks when they are read.
+                let rows: Option<Good<'_>> = (!self.is_unknown()).then_some(&good);
+                let examined = examine(&self.dir.join("data.mdb"), rows);
+                examined.map_err(|wrong| self.error(&wrong))?;
             }
         }
+        self.checked.store(true, Ordering::Release);
+        Ok(())
     }
 
-    /// Whether the index is one that was there before, too large to be compared or looked through.
+    /// Whether the index is one that was there before, too large for all rows to be looked at.
     pub fn is_unknown(&self) -> bool {
-        self.found > SUMMED_UP_TO
+        self.found.load(Ordering::Acquire) > self.summed_up_to
     }
 
     /// Notes that what an index says is not so: it is not opened again.
@@ -226,6 +242,14 @@ impl Index {
         ))
     }
 
+    /// Closes the environment behind a write of many rows: it keeps as much memory as the pages of
+    /// its largest transaction took, for as long as it is open.
+    pub fn rest(&self, rows: usize) {
+        if rows >= MANY {
+            self.close();
+        }
+    }
+
     /// Closes the environment; it opens again when needed.
     pub fn close(&self) {
         *self.env.write().unwrap_or_else(PoisonError::into_inner) = None;
@@ -233,17 +257,32 @@ impl Index {
 
     /// Closes the environment and notes the sum of its file.
     pub fn close_summed(&self) {
+        let _writing = self.writing.lock();
         self.close();
-        self.note_sum();
+        self.note();
     }
 
     /// Notes the sum of the file, so that whoever opens it after a crash can compare: after what
     /// is written to an index that goes on being written to, not before it rests.
     pub fn note_sum(&self) {
         let _writing = self.writing.lock();
-        if self.exists() && !self.dir.join(SUM).exists() {
+        if !self.is_large() {
+            self.note();
+        }
+    }
+
+    fn note(&self) {
+        // Of a retired handle's file another handle is writing.
+        let is_ours = self.exists() && !self.is_retired();
+        if is_ours && !self.dir.join(SUM).exists() {
             self.write_sum();
         }
+    }
+
+    /// Whether it is too large for a sum. While such a one is open nothing is noted of it: it would
+    /// not be looked through again after LMDB ended the process over it.
+    fn is_large(&self) -> bool {
+        self.bytes() > self.summed_up_to
     }
 
     /// Without the note the pages are looked through when the index is opened.
@@ -257,12 +296,17 @@ impl Index {
         }
     }
 
-    /// Length and CRC-32 of the environment's file; `None` for one that is too large or not there.
+    /// Length and CRC-32 of the environment's file, of a large one length and last transaction;
+    /// `None` for one that is not there.
     fn sum(&self) -> Option<String> {
-        let mut file = fs::File::open(self.dir.join("data.mdb")).ok()?;
+        let path = self.dir.join("data.mdb");
+        let mut file = fs::File::open(&path).ok()?;
         let size = file.metadata().ok()?.len();
-        if size > SUMMED_UP_TO {
-            return None;
+        if size > self.summed_up_to {
+            return Some(format!(
+                "{size} transaction {}\n",
+                last_transaction(&path).ok()?
+            ));
         }
         let mut hasher = crc32fast::Hasher::new();
         let mut chunk = vec![0; 1 << 20];
@@ -289,6 +333,7 @@ impl Index {
     pub fn discard(&self) -> Result<(), StoreError> {
         self.close();
         self.exists.store(false, Ordering::Release);
+        self.found.store(0, Ordering::Release);
         match fs::remove_dir_all(&self.dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(self.io("removing", error))
@@ -297,18 +342,22 @@ impl Index {
         }
     }
 
+    /// Whether half its pages may be empty. Looking takes a walk through all of it; one that has
+    /// hardly grown since is as it was.
+    pub fn is_worth_a_look(&self) -> bool {
+        let (file, looked) = (self.bytes(), self.looked.load(Ordering::Relaxed));
+        file >= WORTH_CONDENSING && file >= looked + looked / 8
+    }
+
     /// Writes the index anew where it takes much more room than it has to: random keys leave
     /// pages half empty. Readers go on, and writers until they want to write the index. Whether
     /// it was worth it; with `must` it is, since pages that are free still hold what was removed.
     pub fn condense(self: &Arc<Index>, must: bool) -> Result<bool, StoreError> {
         let _writing = self.writing.lock();
-        let file = self.bytes();
-        // Looking takes a walk through all of it; one that has hardly grown since is as it was.
-        let looked = self.looked.load(Ordering::Relaxed);
-        let is_worth_a_look = file >= WORTH_CONDENSING && file >= looked + looked / 8;
-        if !self.exists() || !(must || is_worth_a_look) {
+        if !self.exists() || !(must || self.is_worth_a_look()) {
             return Ok(false);
         }
+        let file = self.bytes();
         self.looked.store(file, Ordering::Relaxed);
         if !must && (file as f64) < self.with(dense::bytes)? as f64 * ROOMY {
             return Ok(false);
@@ -331,8 +380,11 @@ impl Index {
             .and_then(|()| fs::rename(&fresh, &self.dir))
             .and_then(|()| fs::remove_dir_all(&old))
             .map_err(|source| self.io("condensing", source))?;
+        drop(env);
         self.looked.store(self.bytes(), Ordering::Relaxed);
-        self.write_sum();
+        if !self.is_large() {
+            self.write_sum();
+        }
         Ok(true)
     }
 
@@ -355,8 +407,11 @@ impl Index {
         self: &Arc<Index>,
         work: impl FnOnce(&Tables) -> heed::Result<R>,
     ) -> Result<R, StoreError> {
-        let now = self.open.clock.fetch_add(1, Ordering::Relaxed);
-        self.used.store(now, Ordering::Relaxed);
+        // Who reads the same one again and again writes nothing that others read.
+        if self.used.load(Ordering::Relaxed) != self.open.clock.load(Ordering::Relaxed) {
+            let before = self.open.clock.fetch_add(1, Ordering::Relaxed);
+            self.used.store(before + 1, Ordering::Relaxed);
+        }
         loop {
             let env = self.env.read().unwrap_or_else(PoisonError::into_inner);
             if let Some(tables) = env.as_ref() {
@@ -369,6 +424,9 @@ impl Index {
                 return Err(self.error(&"the dataset was opened anew after a failure"));
             }
             if env.is_none() {
+                if self.is_large() {
+                    let _ = fs::remove_file(self.dir.join(SUM));
+                }
                 let map_bytes = self.map_bytes.load(Ordering::Relaxed);
                 let tables = Tables::open(&self.dir, self.seal, map_bytes as usize);
                 *env = Some(tables.map_err(|error| self.error(&error))?);
@@ -404,23 +462,93 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
     use uuid::Uuid;
 
     use super::*;
     use crate::files::flush::Flush;
     use crate::files::overlay::Overlay;
     use crate::files::tables::bad_row;
+    use crate::rule::Prior;
+
+    /// An index of more than one level of branches, taken for one that is too large for a sum.
+    fn large(dir: &Path) -> Arc<Index> {
+        let seal = Seal::of(Uuid::from_u128(7));
+        let index = Index::new("d", dir.to_owned(), seal, 1 << 26, OpenIndexes::new(1));
+        let mut index = Arc::into_inner(index).unwrap();
+        index.summed_up_to = 4_096;
+        Arc::new(index)
+    }
+
+    fn fill(index: &Arc<Index>, applied: &Applied) {
+        let mut overlay = Overlay::default();
+        for at in 0..3_000u64 {
+            let latest = Prior {
+                seq: at,
+                hash: at,
+                deleted: false,
+            };
+            overlay.set_latest(format!("{at:0300}").as_bytes(), Some(latest));
+        }
+        let flush = Flush {
+            overlay: &overlay,
+            superseded: &Superseded::default(),
+            dirty: &BTreeSet::new(),
+            applied: Some(applied),
+        };
+        flush.write(index).unwrap();
+    }
 
     #[test]
-    fn an_index_in_which_something_made_no_sense_is_not_opened_again() {
+    fn a_large_index_is_looked_through_unless_it_was_closed() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || {
-            let seal = Seal::of(Uuid::from_u128(7));
-            let indexes = OpenIndexes::new(1);
-            Index::new("d", dir.path().join("index"), seal, 1 << 20, indexes)
-        };
-        let index = open();
+        let (path, sum) = (dir.path().join("data.mdb"), dir.path().join(SUM));
         let applied = Applied {
+            next: 3_000,
+            live: 3_000,
+            ..nothing()
+        };
+        let index = large(dir.path());
+        fill(&index, &applied);
+        index.note_sum();
+        assert!(!sum.exists(), "nothing vouches for it while it is open");
+        index.close();
+        let whole = fs::read(&path).unwrap();
+        assert!(whole.len() > 1_000_000);
+        assert_eq!(large(dir.path()).applied().unwrap().unwrap().0, applied);
+        // Every head of a page that is in use: LMDB would follow what it says.
+        let mut found_out = 0;
+        for page in (2..whole.len() / 4_096).step_by(3) {
+            let mut damaged = whole.clone();
+            damaged[page * 4_096 + 8..page * 4_096 + 16].fill(0xA5);
+            fs::write(&path, damaged).unwrap();
+            found_out += usize::from(large(dir.path()).check().is_err());
+        }
+        assert!(found_out * 3 > whole.len() / 4_096 * 8 / 10, "{found_out}");
+        // One that was closed is taken for what it was; who opens it takes the note away.
+        fs::write(&path, &whole).unwrap();
+        let index = large(dir.path());
+        assert!(index.applied().unwrap().is_some());
+        index.close_summed();
+        assert!(sum.exists());
+        let index = large(dir.path());
+        index.check().unwrap();
+        assert!(sum.exists());
+        assert!(index.applied().unwrap().is_some());
+        assert!(!sum.exists());
+        // A note of another state, left behind by a removal that the disk forgot.
+        index.close_summed();
+        let noted = fs::read(&sum).unwrap();
+        fill(&index, &applied);
+        index.close();
+        fs::write(&sum, noted).unwrap();
+        assert!(large(dir.path()).check().is_err());
+    }
+
+    fn nothing() -> Applied {
+        Applied {
             generation: Uuid::from_u128(7),
             commit: 1,
             sum: 1,
@@ -430,11 +558,22 @@ mod tests {
             populated: false,
             last_ts: 0,
             held: false,
+        }
+    }
+
+    #[test]
+    fn an_index_in_which_something_made_no_sense_is_not_opened_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || {
+            let seal = Seal::of(Uuid::from_u128(7));
+            let indexes = OpenIndexes::new(1);
+            Index::new("d", dir.path().join("index"), seal, 1 << 20, indexes)
         };
+        let (index, applied) = (open(), nothing());
         let flush = Flush {
             overlay: &Overlay::default(),
             superseded: &Superseded::default(),
-            dirty: &[],
+            dirty: &BTreeSet::new(),
             applied: Some(&applied),
         };
         flush.write(&index).unwrap();

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 
 use super::dataset::OpenDataset;
+use crate::StoreError;
 
 /// The thread's handle; dropping it ends the thread.
 pub(crate) struct Indexer {
@@ -94,19 +95,27 @@ impl Queue {
 fn run(queue: &Queue) {
     while let Some(waiting) = queue.take() {
         // One step of each in turn, so that a large one keeps nobody waiting.
-        let mut busy: Vec<Waiting> = waiting.into_values().collect();
+        let mut busy = waiting;
         while !busy.is_empty() && !queue.ended() {
-            busy.retain(|(dataset, quiet)| {
+            busy.retain(|_, (dataset, quiet)| {
                 dataset.upgrade().is_some_and(|open| step(&open, *quiet))
             });
             let more = std::mem::take(&mut queue.lock().waiting);
-            busy.extend(more.into_values());
+            for (key, (dataset, quiet)) in more {
+                busy.entry(key).or_insert((dataset, false)).1 |= quiet;
+            }
         }
     }
 }
 
 /// Whether there is more to do. What fails is met again by whoever asks the index.
 fn step(open: &Arc<OpenDataset>, quiet: bool) -> bool {
-    let step = catch_unwind(AssertUnwindSafe(|| open.keyed.advance(open, quiet)));
+    let step = catch_unwind(AssertUnwindSafe(|| {
+        let more = open.keyed.advance(open, quiet)?;
+        if quiet && !more {
+            open.condense(false)?;
+        }
+        Ok::<bool, StoreError>(more)
+    }));
     matches!(step, Ok(Ok(true)))
 }

@@ -100,15 +100,14 @@ impl Keyed {
         self.index.exists() || self.wanted().is_some() || !self.read().known.is_empty()
     }
 
-    /// How many versions of the log the index that is furthest behind does not have.
-    pub fn behind(&self, next: Seq) -> u64 {
+    /// Whether there are versions before `next` that an index does not have.
+    pub fn is_behind(&self, next: Seq) -> bool {
         let state = self.read();
-        let read = state.known.iter().map(|known| known.saved.next).min();
-        read.map_or(0, |read| next.saturating_sub(read))
+        state.known.iter().any(|known| known.saved.next < next)
     }
 
     /// Whether so much is in memory only that a dataset that has gone quiet writes it.
-    pub fn is_worth_writing(&self) -> bool {
+    fn is_worth_writing(&self) -> bool {
         self.read().fresh.len() >= self.limits.idle.max(1)
     }
 

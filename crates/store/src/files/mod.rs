@@ -10,6 +10,7 @@
 
 mod backup;
 mod block;
+mod buffers;
 mod changed;
 mod commit;
 mod committer;
@@ -29,6 +30,8 @@ mod indexer;
 mod keyed;
 mod manifest;
 mod overlay;
+mod pack;
+mod readers;
 mod recovery;
 mod remove;
 mod rewrite;
@@ -40,6 +43,7 @@ mod superseded;
 mod survey;
 mod tables;
 mod told;
+mod unpack;
 mod verify;
 mod wire;
 mod writer;
@@ -52,9 +56,10 @@ use std::ffi::OsStr;
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use buffers::Buffers;
 use committer::Committer;
 use dataset::{FileDataset, Home, OpenDataset, io_error};
 use disk::private_dir;
@@ -64,6 +69,10 @@ use manifest::{BadManifest, Manifest};
 use segment::{FORMAT, OLDEST, Segment};
 
 use crate::{Backend, Backup, Dataset, Declared, Head, StoreError};
+
+/// How many datasets are opened at a time where all are, and how many are worth another thread.
+const OPENED_AT_ONCE: usize = 8;
+const WORTH_A_THREAD: usize = 16;
 
 /// Limits of a store. The defaults suit a node; tests make them small.
 #[derive(Clone)]
@@ -109,6 +118,7 @@ pub struct Files {
     waiting: Arc<AtomicUsize>,
     committer: Committer,
     indexer: Indexer,
+    buffers: Arc<Buffers>,
     /// What was declared last, for datasets that are opened later.
     declared: Mutex<Option<Declared>>,
     lock: Arc<StoreLock>,
@@ -154,6 +164,7 @@ impl Files {
             root: dir.to_owned(),
             indexes: OpenIndexes::new(options.open_indexes),
             waiting: Arc::default(),
+            buffers: Arc::default(),
             options,
             names: Mutex::new(names),
             committer,
@@ -205,6 +216,7 @@ impl Files {
             committer: Arc::clone(&self.committer.queue),
             waiting: Arc::clone(&self.waiting),
             indexer: Arc::clone(&self.indexer.queue),
+            buffers: Arc::clone(&self.buffers),
             numbers: Arc::clone(&slot.numbers),
             lock: Arc::clone(&self.lock),
         };
@@ -225,6 +237,15 @@ impl Files {
 
     fn declared(&self) -> MutexGuard<'_, Option<Declared>> {
         self.declared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is wrong with a slot's dataset, if anything is known to be.
+    fn damage_of(&self, name: &str, slot: &Slot) -> Option<String> {
+        match self.opened(name, slot) {
+            Ok(dataset) => dataset.damage(),
+            Err(StoreError::Damaged { found, .. }) => Some(found),
+            Err(error) => Some(error.to_string()),
+        }
     }
 
     /// The datasets that are open.
@@ -299,15 +320,32 @@ impl Backend for Files {
             .iter()
             .map(|(name, slot)| (name.clone(), Arc::clone(slot)))
             .collect();
-        let found = slots.iter().filter_map(|(name, slot)| {
-            let found = match self.opened(name, slot) {
-                Ok(dataset) => dataset.damage()?,
-                Err(StoreError::Damaged { found, .. }) => found,
-                Err(error) => error.to_string(),
-            };
-            Some((name.clone(), found))
+        // The disk answers several at a time.
+        let next = AtomicUsize::new(0);
+        let look = || {
+            let mut found = Vec::new();
+            while let Some((name, slot)) = slots.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let damage = self.damage_of(name, slot);
+                found.extend(damage.map(|damage| (name.clone(), damage)));
+            }
+            found
+        };
+        let closed = slots.iter().filter(|(_, slot)| !slot.is_open()).count();
+        let mut found = std::thread::scope(|scope| {
+            let others = (closed / WORTH_A_THREAD).min(OPENED_AT_ONCE - 1);
+            let others: Vec<_> = (0..others).map(|_| scope.spawn(look)).collect();
+            let mut found = look();
+            for other in others {
+                found.extend(other.join().unwrap_or_default());
+            }
+            found
         });
-        found.collect()
+        found.sort_unstable();
+        found
+    }
+
+    fn damage(&self, name: &str) -> Option<String> {
+        self.damage_of(name, &*self.slot(name)?)
     }
 
     fn backup(&self, to: &Path) -> Result<Backup, StoreError> {
@@ -366,6 +404,10 @@ impl StoreLock {
 }
 
 impl Slot {
+    fn is_open(&self) -> bool {
+        self.open.try_lock().is_ok_and(|open| open.is_some())
+    }
+
     fn error(&self, name: &str, error: BadManifest) -> StoreError {
         let path = self.dir.join(manifest::NAME);
         match error {

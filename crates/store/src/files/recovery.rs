@@ -7,6 +7,7 @@ use super::Options;
 use super::block::{self, Malformed};
 use super::disk::Disk;
 use super::floor;
+use super::flush::most_waiting;
 use super::frame::{self, Frame};
 use super::index::Index;
 use super::manifest::Manifest;
@@ -324,11 +325,15 @@ impl Reader<'_, '_> {
 
     /// Reads the last segment and cuts a torn end off. Returns where the next frame goes.
     fn last(&mut self, segment: &Segment) -> Result<(u64, Option<String>), StoreError> {
-        // What is read here counts as durable from now on, also if only the page cache has it.
-        segment.file.sync().map_err(|error| io(segment, error))?;
         let at = self.scan(segment)?;
         let size = segment.file.size().map_err(|error| io(segment, error))?;
-        if at == size || self.foreign {
+        let whole = at == size || self.foreign;
+        if !whole || self.chain.commit != self.place.floor {
+            // What was read counts as durable from now on, also if only the page cache has it. Of
+            // what was closed it is known: a thousand syncs would be the longest part of a start.
+            segment.file.sync().map_err(|error| io(segment, error))?;
+        }
+        if whole {
             return Ok((at, None));
         }
         let outside = self.seen().max(self.place.floor);
@@ -407,7 +412,16 @@ impl Reader<'_, '_> {
                 Err(Unread::Store(error)) => return Err(error),
             }
             at += header.len();
-            if self.told.overlay.len() >= self.place.overlay_keys && !self.foreign {
+            // What is built anew knows nothing before its end, so it may always be parted.
+            let whole = self.told.overlay.removes || self.told.visible.is_some();
+            let most = most_waiting(
+                self.place.overlay_keys,
+                whole && !self.told.anew,
+                self.index,
+            );
+            if self.told.overlay.len() >= most && !self.foreign {
+                // An index never knows more than the log will after a power cut.
+                segment.file.sync().map_err(|error| io(segment, error))?;
                 let generation = self.place.manifest.generation;
                 self.told.write_index(self.index, generation, false)?;
                 self.unnoted = self.told.anew;

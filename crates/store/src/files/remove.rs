@@ -36,7 +36,7 @@ pub(crate) fn run(dataset: &Arc<OpenDataset>, mut ids: &[Wanted]) -> Result<u64,
 fn together(dataset: &Arc<OpenDataset>, ids: &[Wanted]) -> Result<u64, StoreError> {
     let mut writer = dataset.writer();
     dataset.check_writable(&mut writer)?;
-    if dataset.overlay_full(&writer) {
+    if dataset.overlay_full(&writer, true) {
         dataset.write_index(&mut writer)?;
     }
     let removals = known(dataset, &writer, ids)?;

@@ -131,7 +131,7 @@ fn header_len(format: u32, name_len: u64) -> u64 {
 
 /// Where a block lies.
 #[derive(Clone, Copy)]
-struct Place {
+pub(crate) struct Place {
     /// Its first sequence, counted from the segment's.
     seq: u32,
     at: u32,
@@ -320,11 +320,21 @@ impl Segment {
 
     /// The number of the block that holds `seq`, or would.
     pub fn block_of(&self, seq: Seq) -> Option<usize> {
-        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        Some(self.place_of(seq)?.0)
+    }
+
+    /// The same, and where that block lies.
+    pub fn place_of(&self, seq: Seq) -> Option<(usize, Place)> {
         let seq = u32::try_from(seq.checked_sub(self.opening.first_seq)?).ok()?;
-        places
-            .partition_point(|place| place.seq <= seq)
-            .checked_sub(1)
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let number = until(&places, seq).checked_sub(1)?;
+        Some((number, *places.get(number)?))
+    }
+
+    /// Where block `number` lies; `None` beyond the last one.
+    pub fn place(&self, number: usize) -> Option<Place> {
+        let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        places.get(number).copied()
     }
 
     /// The sequences that block `number` is there for, those of rows that are gone included: up to
@@ -336,28 +346,20 @@ impl Segment {
         Some(first..places.get(number + 1).map_or(Seq::MAX, seq))
     }
 
-    /// Reads block `number`; `None` beyond the last one.
+    /// Reads a block and checks it. Nothing is unpacked yet.
     pub fn read(
         &self,
-        number: usize,
+        place: Place,
         scratch: &mut Vec<u8>,
         into: &mut Block,
-    ) -> Result<Option<()>, Unreadable> {
-        let place = {
-            let places = self.places.read().unwrap_or_else(PoisonError::into_inner);
-            match places.get(number) {
-                Some(place) => *place,
-                None => return Ok(None),
-            }
-        };
+    ) -> Result<(), Unreadable> {
         scratch.resize(place.len as usize, 0);
         let at = u64::from(place.at);
         self.file
             .read_at(scratch, at)
             .map_err(|source| self.unreadable(at, Some(source)))?;
-        into.fill(scratch, self.salt)
-            .ok_or_else(|| self.unreadable(at, None))?;
-        Ok(Some(()))
+        into.check(scratch, self.salt)
+            .ok_or_else(|| self.unreadable(at, None))
     }
 
     /// An error that names this segment and a position in it.
@@ -502,6 +504,28 @@ impl Footer {
     }
 }
 
+/// How many places begin at `seq` or before. Blocks hold about as many rows each, so the search
+/// begins where the last one would be if all held as many: it meets fewer bytes that way.
+fn until(places: &[Place], seq: u32) -> usize {
+    let is_within = |at: usize| places[at].seq <= seq;
+    let Some(last) = places.last().filter(|last| last.seq > seq) else {
+        return places.len();
+    };
+    let guess = (places.len() as u64 - 1) * u64::from(seq) / u64::from(last.seq);
+    let (mut low, mut high) = (guess as usize, guess as usize);
+    let mut step = 4;
+    while low > 0 && !is_within(low) {
+        (low, high) = (low.saturating_sub(step), low);
+        step *= 2;
+    }
+    while is_within(high) {
+        // The last one is not.
+        (low, high) = (high, (high + step).min(places.len() - 1));
+        step *= 2;
+    }
+    low + places[low..high].partition_point(|place| place.seq <= seq)
+}
+
 fn short_is_damage(error: io::Error) -> BadHeader {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => BadHeader::Damaged,
@@ -531,6 +555,34 @@ impl Unreadable {
                     self.path.display()
                 ),
             },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_place_of_a_sequence_is_found_however_blocks_are_filled(
+            gaps in proptest::collection::vec(prop_oneof![1..50u32, 1..9_000u32], 0..300),
+            first in 0..3u32,
+            seq: u32,
+        ) {
+            let mut places = Vec::new();
+            let mut next = first;
+            for gap in gaps {
+                places.push(Place { seq: next, at: 0, len: 0 });
+                next += gap;
+            }
+            let bounds = places.iter().flat_map(|place| [place.seq.saturating_sub(1), place.seq]);
+            for seq in bounds.chain([seq, seq % next.max(1), 0, u32::MAX]) {
+                let expected = places.partition_point(|place| place.seq <= seq);
+                prop_assert_eq!(until(&places, seq), expected);
+            }
         }
     }
 }

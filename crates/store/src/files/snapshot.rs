@@ -1,6 +1,7 @@
 //! A consistent view of a dataset on disk.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
@@ -11,7 +12,7 @@ use tahini_entity::Batch;
 use super::block::Stored;
 use super::dataset::OpenDataset;
 use super::durable::View as Published;
-use super::fetch::{Fetch, look_up};
+use super::fetch::{Fetch, Room, look_up};
 use super::segment::Segment;
 use super::state::{Part, without_space};
 use crate::keys::{index_key, is_cut, key_order, state_key};
@@ -28,6 +29,8 @@ pub(crate) struct FileSnapshot {
     segments: Arc<Vec<Arc<Segment>>>,
     /// In a view with what is held back: how often that had been taken back before.
     cuts: Option<u64>,
+    /// What the last reading of single versions read into.
+    room: Cell<Option<Room>>,
 }
 
 impl Drop for FileSnapshot {
@@ -92,6 +95,7 @@ impl FileSnapshot {
             cuts: (uncommitted && view.head.holds).then(|| dataset.cuts.load(Ordering::Acquire)),
             view,
             segments: dataset.all_segments(),
+            room: Cell::default(),
         }
     }
 
@@ -121,7 +125,7 @@ impl FileSnapshot {
     }
 
     /// The version of each id that was the latest in this view.
-    fn seqs(&self, ids: &[&str]) -> Result<(Vec<Option<Seq>>, Fetch<'_>), StoreError> {
+    fn seqs(&self, ids: &[&str]) -> Result<Vec<Option<Seq>>, StoreError> {
         let keys: Vec<Cow<'_, [u8]>> = ids.iter().map(|id| index_key(id.as_bytes())).collect();
         let priors = look_up(
             &self.dataset,
@@ -137,12 +141,17 @@ impl FileSnapshot {
                 None => None,
             });
         }
-        Ok((seqs, self.fetch()))
+        Ok(seqs)
     }
 
     /// Reads what this view knows.
     fn fetch(&self) -> Fetch<'_> {
         Fetch::over(&self.dataset, Arc::clone(&self.segments))
+    }
+
+    /// The same, where the last one read. Where this one does, too, it is to be left there.
+    fn fetch_some(&self) -> Fetch<'_> {
+        self.fetch().within(self.room.take().unwrap_or_default())
     }
 
     /// The newest version that this view knows in the chain that begins at `seq`. `newer` reads
@@ -216,6 +225,10 @@ impl FileSnapshot {
                     number += 1;
                     continue;
                 }
+                // The next block may be large.
+                if taken.enough(out) {
+                    return Ok(last);
+                }
                 if !fetch.load(segment, number)? {
                     break;
                 }
@@ -251,7 +264,8 @@ impl Snapshot for FileSnapshot {
 
     fn latest(&self, ids: &[&str], out: &mut Batch) -> Result<Vec<bool>, StoreError> {
         let _reading = self.reading()?;
-        let (seqs, mut fetch) = self.seqs(ids)?;
+        let seqs = self.seqs(ids)?;
+        let mut fetch = self.fetch_some();
         let mut found = vec![false; ids.len()];
         let mut by_seq: Vec<usize> = (0..ids.len()).filter(|at| seqs[*at].is_some()).collect();
         let in_order = by_seq.is_sorted_by_key(|at| seqs[*at]);
@@ -260,6 +274,7 @@ impl Snapshot for FileSnapshot {
                 let seq = seqs[at].unwrap_or_default();
                 found[at] = self.push_of(&mut fetch, seq, ids[at], out)?;
             }
+            self.room.set(fetch.leave());
             return Ok(found);
         }
         // Each block is read once, in the order of the log; the rows go out in the order of ids.
@@ -271,6 +286,7 @@ impl Snapshot for FileSnapshot {
             places[at] = rows.len();
             found[at] = self.push_of(&mut fetch, seq, ids[at], &mut rows)?;
         }
+        self.room.set(fetch.leave());
         for at in (0..ids.len()).filter(|at| found[*at]) {
             out.push(rows.get(places[at]));
         }
@@ -315,6 +331,9 @@ impl Snapshot for FileSnapshot {
                 fetch.segments[segment].blocks()
             };
             for number in (0..blocks).rev() {
+                if taken.enough(out) {
+                    return Ok(last);
+                }
                 if !fetch.load(segment, number)? {
                     continue;
                 }
@@ -340,7 +359,7 @@ impl Snapshot for FileSnapshot {
 
     fn versions(&self, id: &str, out: &mut Batch) -> Result<(), StoreError> {
         let _reading = self.reading()?;
-        let (seqs, mut fetch) = self.seqs(&[id])?;
+        let (seqs, mut fetch) = (self.seqs(&[id])?, self.fetch());
         let mut chain = Vec::new();
         let mut at = seqs[0];
         while let Some(seq) = at {
@@ -383,7 +402,7 @@ impl Snapshot for FileSnapshot {
     }
 
     fn at(&self, seqs: &[Seq], out: &mut Batch) -> Result<Vec<bool>, StoreError> {
-        let mut fetch = self.fetch();
+        let mut fetch = self.fetch_some();
         let mut found = Vec::with_capacity(seqs.len());
         for seq in seqs {
             let pushed = match *seq < self.next() {
@@ -395,6 +414,7 @@ impl Snapshot for FileSnapshot {
                 .transpose()
                 .map_err(|found| fetch.malformed(&found))?;
         }
+        self.room.set(fetch.leave());
         Ok(found)
     }
 

@@ -8,6 +8,7 @@ use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
 use uuid::Uuid;
 
+use super::readers::Readers;
 use super::sealed::Seal;
 use super::superseded::Superseded;
 use super::wire::{Reader, put_bytes};
@@ -21,6 +22,8 @@ const APPLIED: &[u8] = b"applied";
 /// Set while an index is written in pieces: what it will know.
 const AHEAD: &[u8] = b"ahead";
 const READERS: u32 = 1024;
+/// Each transaction has room for so many.
+const TABLES: u32 = 8;
 
 pub(super) type Table = Database<'static, Bytes, Bytes>;
 
@@ -44,6 +47,7 @@ pub(crate) struct Applied {
 /// An open environment and its tables.
 pub(crate) struct Tables {
     pub(super) env: Env<WithoutTls>,
+    pub(super) readers: Readers,
     pub(super) seal: Seal,
     /// Index key of an id to sequence, half hash and flags.
     latest: Table,
@@ -72,7 +76,10 @@ impl Tables {
     #[allow(unsafe_code)]
     pub fn open(dir: &Path, seal: Seal, map_bytes: usize) -> heed::Result<Tables> {
         let mut options = EnvOpenOptions::new().read_txn_without_tls();
-        options.map_size(map_bytes).max_dbs(64).max_readers(READERS);
+        options
+            .map_size(map_bytes)
+            .max_dbs(TABLES)
+            .max_readers(READERS);
         let env = unsafe { options.open(dir)? };
         check_length(dir, &env)?;
         let txn = env.write_txn()?;
@@ -88,6 +95,7 @@ impl Tables {
         let (latest, state, superseded, meta, keys) = tables.unwrap_commit();
         Ok(Tables {
             env,
+            readers: Readers::default(),
             seal,
             latest,
             state,

@@ -287,12 +287,16 @@ impl Told {
         generation: uuid::Uuid,
         done: bool,
     ) -> Result<(), StoreError> {
+        if done && self.anew {
+            // The rows in pieces, and then the note alone.
+            self.write_index(index, generation, false)?;
+        }
         let applied = self.applied(generation);
         let known = done || !self.anew;
         let flush = Flush {
             overlay: &self.overlay,
             superseded: &self.superseded,
-            dirty: &self.dirty.iter().copied().collect::<Vec<u32>>(),
+            dirty: &self.dirty,
             applied: known.then_some(&applied),
         };
         flush.write(index)?;

@@ -16,9 +16,6 @@ use super::superseded::Superseded;
 use super::tables::Applied;
 use crate::{Head, StoreError};
 
-/// A larger frame's memory is given back.
-const KEPT_BUFFER: usize = 16 << 20;
-
 /// What only the writer of a moment touches.
 pub(crate) struct Writer {
     pub segment: Arc<Segment>,
@@ -31,8 +28,6 @@ pub(crate) struct Writer {
     pub dirty: BTreeSet<u32>,
     /// The segment's shapes by their names.
     pub shapes: HashMap<Arc<Shape>, u32>,
-    /// Memory of the last frame, to be filled again.
-    pub buffer: Vec<u8>,
     /// A commit began to write and did not come to its end: what is on disk is not known.
     pub torn: bool,
     /// The newest commit of which something on disk says that it was durable.
@@ -89,7 +84,6 @@ impl Writer {
             head,
             superseded: told.superseded,
             dirty: told.dirty,
-            buffer: Vec::new(),
             torn: false,
             witnessed: found.witnessed,
             floor: found.floor,
@@ -133,13 +127,6 @@ impl Writer {
         }
         self.commit += 1;
         self.sum = frame.sum;
-    }
-
-    /// Keeps a frame's memory for the next one, unless it is unusually large.
-    pub fn keep_buffer(&mut self, buffer: Vec<u8>) {
-        if buffer.capacity() <= KEPT_BUFFER {
-            self.buffer = buffer;
-        }
     }
 
     /// Goes on in a new segment; the one before was sealed, and all in it is durable.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tahini_entity::Batch;
-use tahini_store::{Ask, Backend, Commit, Dataset, Files, Options, StoreError};
+use tahini_store::{Ask, Backend, Commit, Dataset, Files, Options, StoreError, Ticket};
 
 use crate::contract::indexes::declare;
 use crate::contract::tiny;
@@ -71,17 +71,28 @@ impl Crash {
         Ok(())
     }
 
-    fn commit(&mut self, dataset: &Arc<dyn Dataset>, dice: &mut Dice) -> Result<(), StoreError> {
+    /// Commits, and leaves it to others when that becomes durable.
+    fn begin(
+        &mut self,
+        dataset: &Arc<dyn Dataset>,
+        dice: &mut Dice,
+        delay: Duration,
+    ) -> Result<Ticket, StoreError> {
         let (entities, state) = random_commit(dice);
         let mut model = self.tried.last().unwrap().clone();
         entities.iter().for_each(|entity| model.write(entity));
         model.write_state(&state);
         self.tried.push(model);
         let rows = batch(entities);
-        let (_, ticket) = dataset.commit(Commit {
+        let commit = Commit {
             state: &state,
             ..commit(&rows)
-        })?;
+        };
+        Ok(dataset.commit_within(commit, delay)?.1)
+    }
+
+    fn commit(&mut self, dataset: &Arc<dyn Dataset>, dice: &mut Dice) -> Result<(), StoreError> {
+        let ticket = self.begin(dataset, dice, Duration::ZERO)?;
         if dice.roll(3) > 0 {
             ticket.wait()?;
             // The index takes in what is durable, and is to know no more than that.
@@ -180,6 +191,60 @@ fn power_goes_and_unsynced_bytes_are_lost() {
 #[test]
 fn power_goes_and_the_index_does_not_know_more_than_the_log() {
     pull_the_plug(1, |_| Loss::Everything);
+}
+
+/// The process ends, and then the power goes while another one looks at what the page cache kept.
+#[test]
+fn power_goes_in_an_opening_and_the_index_does_not_know_more_than_the_log() {
+    for moment in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let mut crash = Crash {
+            made: true,
+            ..Crash::new(dir.path())
+        };
+        let disk = LyingDisk::new(Trouble::default());
+        let one_segment = |overlay_keys: usize, disk: &LyingDisk| Options {
+            segment_bytes: 1 << 20,
+            overlay_keys,
+            overlay_state_bytes: 1 << 20,
+            ..options(disk)
+        };
+        let open = || {
+            let files = Files::open(&crash.root, one_segment(10_000, &disk)).unwrap();
+            declare(&files, "d", &["x"]);
+            let dataset = files.open("d", true).unwrap();
+            (files, dataset)
+        };
+        // There is an index already, so that it knows a place in the log.
+        open().0.close().unwrap();
+        let (files, dataset) = open();
+        let syncs = disk.counts().0;
+        let mut dice = Dice(3);
+        for _ in 0..COMMITS {
+            let hour = Duration::from_secs(3600);
+            drop(crash.begin(&dataset, &mut dice, hour).unwrap());
+        }
+        assert_eq!(disk.counts().0, syncs, "an hour is not over");
+        let left = disk.left();
+        drop((dataset, files));
+        left.trouble(Trouble {
+            power_off_at: Some(moment),
+            ..Trouble::default()
+        });
+        let opened = Files::open(&crash.root, one_segment(5, &left));
+        let opened = opened.and_then(|files| {
+            declare(&files, "d", &["x"]);
+            files.find("d").map(drop)
+        });
+        let off = left.is_off();
+        drop(opened);
+        let back = left.reboot(Loss::Everything);
+        crash.check(&back, &format!("power off at {moment}"));
+        if !off {
+            assert!(moment > 2, "the opening has moments");
+            return;
+        }
+    }
 }
 
 #[test]

@@ -70,7 +70,10 @@ fn a_log_that_is_cut_between_frames_after_it_was_closed_is_damaged() {
         let (files, dataset) = open(&root, Options::default());
         let left = changes(&*dataset.remains().unwrap(), HISTORY, ALL);
         assert_eq!(left.len(), commits, "what stands before can be read");
-        assert_eq!(files.damaged().len(), 1);
+        let damaged = files.damaged();
+        assert_eq!(damaged.len(), 1);
+        assert_eq!(files.damage("d").as_ref(), Some(&damaged[0].1));
+        assert_eq!(files.damage("another"), None);
         drop((dataset, files));
         assert_eq!(size(&log), *end, "nothing is changed");
         assert_eq!(Verified::of(&root).unwrap().damaged.len(), 1);

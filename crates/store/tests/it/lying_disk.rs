@@ -139,6 +139,21 @@ impl LyingDisk {
         (world.syncs, world.writes)
     }
 
+    /// The disk as the process leaves that ends now: what is not synced is in the page cache still.
+    /// What the process does from now on counts no more.
+    pub fn left(&self) -> LyingDisk {
+        let mut world = self.lock();
+        world.off = true;
+        let left = World {
+            next: world.next,
+            files: world.files.clone(),
+            names: world.names.clone(),
+            durable_names: world.durable_names.clone(),
+            ..World::default()
+        };
+        LyingDisk(Arc::new(Mutex::new(left)))
+    }
+
     /// The disk as it comes back after the power went.
     pub fn reboot(&self, loss: Loss) -> LyingDisk {
         let world = self.lock();

@@ -10,6 +10,7 @@ mod ends;
 mod format;
 mod gate;
 mod hold;
+mod index_memory;
 mod keyed;
 mod large;
 mod lying_disk;

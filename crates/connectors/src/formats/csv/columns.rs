@@ -1,10 +1,11 @@
 //! What becomes of the columns of a file: the entity's id, its properties, or nothing.
 
-use tahini_entity::{Dict, Entity, Str, Value};
+use tahini_entity::{Dict, Entity, Str, Value, is_reserved};
 use tahini_hub::Failure;
 use tahini_hub::config::Props;
 
 use super::rows::Row;
+use crate::formats::names;
 
 /// What a configuration says of columns.
 pub(super) struct Wanted {
@@ -41,15 +42,15 @@ impl Wanted {
     /// # Errors
     /// Config, when a property is no list of names.
     pub(super) fn of(props: Props<'_>) -> Result<Wanted, Failure> {
-        let primary_key = names(props, "primary_key")?.unwrap_or_default();
+        let primary_key = listed(props, "primary_key")?.unwrap_or_default();
         if primary_key.is_empty() {
             let expected = "the name of the column of the id, or a list of names";
             return Err(props.wrong("primary_key", expected, props.get("primary_key")));
         }
         Ok(Wanted {
             primary_key,
-            whitelist: names(props, "whitelist")?,
-            blacklist: names(props, "blacklist")?.unwrap_or_default(),
+            whitelist: listed(props, "whitelist")?,
+            blacklist: listed(props, "blacklist")?.unwrap_or_default(),
             preserve_empty_strings: props.bool("preserve_empty_strings", false)?,
             path: props.path().to_owned(),
         })
@@ -99,7 +100,7 @@ impl Wanted {
             "" => Use::Nameless,
             _ if !wanted || is_in(&self.blacklist) => Use::Nothing,
             "_deleted" => Use::Deleted,
-            "_id" | "_updated" | "_previous" | "_ts" | "_hash" | "_filtered" => Use::Nothing,
+            _ if is_reserved(name) => Use::Nothing,
             _ => Use::Property,
         }
     }
@@ -121,21 +122,16 @@ fn shown(names: &[&str]) -> String {
     format!("{}{rest}", first.join(", "))
 }
 
-/// A name or a list of names.
-pub(super) fn names(props: Props<'_>, property: &str) -> Result<Option<Vec<String>>, Failure> {
+/// The names of columns that a property holds, if it is there.
+///
+/// # Errors
+/// Config, when it is no list of names.
+pub(super) fn listed(props: Props<'_>, property: &str) -> Result<Option<Vec<String>>, Failure> {
     let Some(value) = props.get(property) else {
         return Ok(None);
     };
-    let list = match value {
-        serde_json::Value::String(name) => Some(vec![name.clone()]),
-        serde_json::Value::Array(items) => {
-            let names = items.iter().map(|item| item.as_str().map(str::to_owned));
-            names.collect::<Option<Vec<String>>>()
-        }
-        _ => None,
-    };
-    list.map(Some)
-        .ok_or_else(|| props.wrong(property, "a list of names", Some(value)))
+    let wrong = || props.wrong(property, "a list of names", Some(value));
+    names(value).map(Some).ok_or_else(wrong)
 }
 
 impl Columns {

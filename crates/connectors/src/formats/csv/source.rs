@@ -2,23 +2,20 @@
 
 use std::io;
 
-use bytes::Bytes;
-use reqwest::Method;
-use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
 use tahini_entity::{Batch, Str};
 use tahini_hub::config::{Kind, Property, Props};
 use tahini_hub::registry::{ContinuationDef, SourceDef};
-use tahini_hub::source::{From, Source, Step};
-use tahini_hub::{Cancel, Ctx, Failure};
+use tahini_hub::source::From;
+use tahini_hub::{Ctx, Failure};
 
-use super::columns::{Columns, Wanted, names};
+use super::columns::{Columns, Wanted, listed};
 use super::dialect::{Dialect, Known, SAMPLE_BYTES, guess};
 use super::rows::{Row, Rows};
 use crate::formats::charset::Charset;
+use crate::formats::file::{File, Format};
 use crate::formats::rows::{ENCODING, IF_SOURCE_EMPTY, SYSTEM, URL};
 use crate::formats::text::{Manners, Text};
-use crate::formats::{STEP_BYTES, refused};
-use crate::http::{Ask, Body, HttpSystem};
+use crate::http::Body;
 
 /// The row of the `csv` source.
 pub const SOURCE: SourceDef = SourceDef {
@@ -97,22 +94,18 @@ pub const SOURCE: SourceDef = SourceDef {
         is_chronological: false,
         configurable: false,
     },
-    open: |ctx, _: From| Ok(Box::new(CsvSource::open(ctx)?)),
+    open: |ctx, _: From| Ok(Box::new(File::open(ctx, CsvFormat::of(ctx)?)?)),
 };
 
-/// An open source; it asks when the first entity is wanted.
-struct CsvSource {
+/// How the files of a pipe are written, and what is wanted of them.
+struct CsvFormat {
     pipe: String,
-    system: HttpSystem,
-    url: String,
-    cancel: Cancel,
     layout: Layout,
     wanted: Wanted,
     charset: Charset,
     manners: Manners,
+    /// The row that was read last.
     row: Row,
-    reading: Option<Reading>,
-    ended: bool,
 }
 
 /// What the configuration says of how the file is written.
@@ -126,8 +119,6 @@ struct Layout {
 
 /// A file in the middle of being read.
 struct Reading {
-    /// The request, as messages name it.
-    request: String,
     rows: Rows<Body>,
     columns: Columns,
 }
@@ -135,7 +126,7 @@ struct Reading {
 impl Layout {
     fn of(props: Props<'_>) -> Result<Layout, Failure> {
         let has_header = props.bool("has_header", true)?;
-        let field_names = names(props, "field_names")?;
+        let field_names = listed(props, "field_names")?;
         if !has_header && field_names.is_none() {
             let expected = "the names of the columns, as has_header is false";
             return Err(props.wrong("field_names", expected, None));
@@ -167,14 +158,11 @@ impl Layout {
     }
 }
 
-impl CsvSource {
-    fn open(ctx: &Ctx<'_>) -> Result<CsvSource, Failure> {
+impl CsvFormat {
+    fn of(ctx: &Ctx<'_>) -> Result<CsvFormat, Failure> {
         let props = ctx.props;
-        Ok(CsvSource {
+        Ok(CsvFormat {
             pipe: ctx.owner.to_owned(),
-            system: HttpSystem::of(ctx)?,
-            url: props.str("url")?.to_owned(),
-            cancel: ctx.cancel.clone(),
             layout: Layout::of(props)?,
             wanted: Wanted::of(props)?,
             charset: Charset::from(props)?,
@@ -183,37 +171,7 @@ impl CsvSource {
                 escape_nulls: props.bool("escape_null_bytes", false)?,
             },
             row: Row::default(),
-            reading: None,
-            ended: false,
         })
-    }
-
-    /// Asks for the file and reads its header; `None` when there is not even that.
-    fn begin(&mut self) -> Result<Option<Reading>, Failure> {
-        let mut headers = HeaderMap::new();
-        if !self.system.headers().contains_key(ACCEPT) {
-            headers.insert(ACCEPT, HeaderValue::from_static("text/csv, */*;q=0.8"));
-        }
-        let ask = Ask {
-            method: Method::GET,
-            url: &self.url,
-            parameters: Vec::new(),
-            headers: &headers,
-            body: Bytes::new(),
-        };
-        let response = self.system.ask(ask, &self.cancel).map_err(refused)?;
-        let request = response.body.request().to_owned();
-        let text = Text::new(response.body, self.charset.clone(), self.manners);
-        let mut rows = Rows::new(text, Dialect::excel());
-        let named = |failure: Failure| failure.context(&request);
-        let Some(columns) = self.look(&mut rows).map_err(named)? else {
-            return Ok(None);
-        };
-        Ok(Some(Reading {
-            request,
-            rows,
-            columns,
-        }))
     }
 
     /// Settles the dialect and the columns.
@@ -240,51 +198,27 @@ impl CsvSource {
         };
         self.wanted.columns(names).map(Some)
     }
-
-    fn read(&mut self, limit: usize, out: &mut Batch) -> Result<Step, Failure> {
-        let mut reading = match self.reading.take() {
-            Some(reading) => reading,
-            None if self.ended => return Ok(Step::End),
-            None => match self.begin()? {
-                Some(reading) => reading,
-                None => return Ok(self.end()),
-            },
-        };
-        let (rows, bytes) = (out.len(), out.bytes());
-        while out.len() - rows < limit && out.bytes() - bytes < STEP_BYTES {
-            let more = reading.next(&mut self.row, out);
-            if !more.map_err(|failure| failure.context(&reading.request))? {
-                return Ok(self.end());
-            }
-        }
-        self.reading = Some(reading);
-        Ok(Step::More)
-    }
-
-    fn end(&mut self) -> Step {
-        self.ended = true;
-        Step::End
-    }
 }
 
-impl Reading {
-    fn next(&mut self, row: &mut Row, out: &mut Batch) -> Result<bool, Failure> {
-        if !self.rows.next(row)? {
+impl Format for CsvFormat {
+    const ACCEPT: &'static str = "text/csv, */*;q=0.8";
+    type Reading = Reading;
+
+    /// Reads the header.
+    fn begin(&mut self, body: Body) -> Result<Option<Reading>, Failure> {
+        let text = Text::new(body, self.charset.clone(), self.manners);
+        let mut rows = Rows::new(text, Dialect::excel());
+        let columns = self.look(&mut rows)?;
+        Ok(columns.map(|columns| Reading { rows, columns }))
+    }
+
+    fn next(&mut self, reading: &mut Reading, out: &mut Batch) -> Result<bool, Failure> {
+        if !reading.rows.next(&mut self.row)? {
             return Ok(false);
         }
-        let entity = self.columns.entity(row)?;
+        let entity = reading.columns.entity(&self.row)?;
         out.push_entity(&entity)
             .map_err(|error| Failure::entity(error.to_string()))?;
         Ok(true)
-    }
-}
-
-impl Source for CsvSource {
-    fn next_batch(&mut self, limit: usize, out: &mut Batch) -> Result<Step, Failure> {
-        let rows = out.len();
-        self.read(limit, out).map_err(|failure| {
-            out.truncate(rows);
-            failure.context(format_args!("pipe {:?}", self.pipe))
-        })
     }
 }

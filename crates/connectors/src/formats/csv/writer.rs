@@ -4,12 +4,9 @@ use tahini_entity::{Record, Value};
 use tahini_hub::Failure;
 use tahini_hub::config::Props;
 
-use crate::formats::charset::{Charset, Instead};
+use crate::formats::charset::{Charset, Instead, MARK};
 use crate::formats::table::Table;
 use crate::formats::{Document, bare, opt_char, skips_deleted};
-
-/// The mark that `byte_order_mark` asks for.
-const MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// Which fields stand in quotes.
 #[derive(Clone, Copy, Debug, PartialEq)]

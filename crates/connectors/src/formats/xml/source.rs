@@ -2,22 +2,20 @@
 
 use std::io::{Cursor, Read};
 
-use bytes::Bytes;
-use reqwest::Method;
-use reqwest::header::{ACCEPT, HeaderMap, HeaderValue};
-use tahini_entity::{Batch, Dict, Entity, Str, Value};
+use tahini_entity::{Batch, Dict, Entity, Str, Value, is_reserved};
+use tahini_hub::Failure;
 use tahini_hub::config::{Kind, Property, Props};
 use tahini_hub::registry::{ContinuationDef, SourceDef};
-use tahini_hub::source::{From, Source, Step};
-use tahini_hub::{Cancel, Ctx, Failure};
+use tahini_hub::source::From;
 
 use super::names::is_name;
 use super::reader::Elements;
 use crate::formats::charset::Charset;
+use crate::formats::file::{File, Format};
+use crate::formats::names;
 use crate::formats::rows::{IF_SOURCE_EMPTY, SYSTEM, URL};
 use crate::formats::text::{Manners, Text};
-use crate::formats::{STEP_BYTES, bare, refused};
-use crate::http::{Ask, Body, HttpSystem, failure_of};
+use crate::http::{Body, failure_of};
 
 /// The row of the `xml` source.
 pub const SOURCE: SourceDef = SourceDef {
@@ -51,7 +49,7 @@ pub const SOURCE: SourceDef = SourceDef {
         is_chronological: false,
         configurable: false,
     },
-    open: |ctx, _: From| Ok(Box::new(XmlSource::open(ctx)?)),
+    open: |ctx, _: From| Ok(Box::new(File::open(ctx, XmlFormat::of(ctx.props)?)?)),
 };
 
 /// The start of a document that is looked at for its encoding, in bytes.
@@ -60,102 +58,81 @@ const START_BYTES: u64 = 256;
 /// The start of a body that was read already, and the rest.
 type Whole = std::io::Chain<Cursor<Vec<u8>>, Body>;
 
-/// An open source; it asks when the first entity is wanted.
-struct XmlSource {
-    pipe: String,
-    system: HttpSystem,
-    url: String,
-    cancel: Cancel,
+/// What is wanted of the documents of a pipe.
+struct XmlFormat {
     element: Option<Vec<String>>,
     /// The paths of the values that the id consists of.
     primary_key: Vec<Vec<String>>,
     charset: Option<Charset>,
-    reading: Option<Reading>,
-    ended: bool,
 }
 
-/// A document in the middle of being read.
-struct Reading {
-    /// The request, as messages name it.
-    request: String,
-    elements: Elements<Whole>,
-}
-
-impl XmlSource {
-    fn open(ctx: &Ctx<'_>) -> Result<XmlSource, Failure> {
-        let props = ctx.props;
+impl XmlFormat {
+    fn of(props: Props<'_>) -> Result<XmlFormat, Failure> {
         let charset = match props.get("encoding") {
             Some(_) => Some(Charset::from(props)?),
             None => None,
         };
-        Ok(XmlSource {
-            pipe: ctx.owner.to_owned(),
-            system: HttpSystem::of(ctx)?,
-            url: props.str("url")?.to_owned(),
-            cancel: ctx.cancel.clone(),
+        Ok(XmlFormat {
             element: element(props)?,
             primary_key: primary_key(props)?,
             charset,
-            reading: None,
-            ended: false,
         })
     }
 
-    fn begin(&self) -> Result<Reading, Failure> {
-        let mut headers = HeaderMap::new();
-        if !self.system.headers().contains_key(ACCEPT) {
-            let accepted = "application/xml, text/xml, */*;q=0.8";
-            headers.insert(ACCEPT, HeaderValue::from_static(accepted));
+    fn id(&self, properties: &Dict) -> Result<Str, String> {
+        let mut id = Str::new();
+        for (count, path) in self.primary_key.iter().enumerate() {
+            let value = path.split_first().and_then(|(first, rest)| {
+                let first = properties.get(first)?;
+                rest.iter().try_fold(first, |value, name| match value {
+                    Value::Dict(dict) => dict.get(name),
+                    _ => None,
+                })
+            });
+            let text = match value {
+                Some(Value::Dict(dict)) => dict.get("#text"),
+                other => other,
+            };
+            let Some(Value::String(text)) = text else {
+                let found = value.map_or("nothing", Value::kind);
+                return Err(format!(
+                    "expected text in {:?}, which is (a part of) the id, found {found}",
+                    path.join("/")
+                ));
+            };
+            if count > 0 {
+                id.push(':');
+            }
+            id.push_str(text);
         }
-        let ask = Ask {
-            method: Method::GET,
-            url: &self.url,
-            parameters: Vec::new(),
-            headers: &headers,
-            body: Bytes::new(),
-        };
-        let response = self.system.ask(ask, &self.cancel).map_err(refused)?;
-        let request = response.body.request().to_owned();
-        let mut body = response.body;
+        Ok(id)
+    }
+}
+
+impl Format for XmlFormat {
+    const ACCEPT: &'static str = "application/xml, text/xml, */*;q=0.8";
+    type Reading = Elements<Whole>;
+
+    /// Reads as much of the document as may say its encoding.
+    fn begin(&mut self, mut body: Body) -> Result<Option<Elements<Whole>>, Failure> {
         let mut start = Vec::new();
         let read = (&mut body).take(START_BYTES).read_to_end(&mut start);
         read.map_err(|error| failure_of(&error))?;
         let charset = match &self.charset {
             Some(charset) => charset.clone(),
-            None => declared(&start).map_err(|failure| failure.context(&request))?,
+            None => declared(&start)?,
         };
         let whole = Cursor::new(start).chain(body);
         let text = Text::new(whole, charset, Manners::default());
-        Ok(Reading {
-            request,
-            elements: Elements::new(text, self.element.clone()),
-        })
+        Ok(Some(Elements::new(text, self.element.clone())))
     }
 
-    fn read(&mut self, limit: usize, out: &mut Batch) -> Result<Step, Failure> {
-        let mut reading = match self.reading.take() {
-            Some(reading) => reading,
-            None if self.ended => return Ok(Step::End),
-            None => self.begin()?,
-        };
-        let (rows, bytes) = (out.len(), out.bytes());
-        while out.len() - rows < limit && out.bytes() - bytes < STEP_BYTES {
-            let more = self.next(&mut reading.elements, out);
-            if !more.map_err(|failure| failure.context(&reading.request))? {
-                self.ended = true;
-                return Ok(Step::End);
-            }
-        }
-        self.reading = Some(reading);
-        Ok(Step::More)
-    }
-
-    fn next(&self, elements: &mut Elements<Whole>, out: &mut Batch) -> Result<bool, Failure> {
+    fn next(&mut self, elements: &mut Elements<Whole>, out: &mut Batch) -> Result<bool, Failure> {
         let Some(value) = elements.next()? else {
             return Ok(false);
         };
         let wrong = |words: String| Failure::entity(format!("line {}: {words}", elements.line));
-        let properties = match value {
+        let mut properties = match value {
             Value::Dict(dict) => dict,
             // An element with text alone.
             other => {
@@ -164,60 +141,18 @@ impl XmlSource {
                 dict
             }
         };
+        let id = self.id(&properties).map_err(wrong)?;
+        // Elements may have the names of fields that belong to the hub.
+        properties.retain(|name, _| !is_reserved(name));
         let entity = Entity {
-            id: Some(self.id(&properties).map_err(wrong)?),
-            properties: unreserved(properties),
+            id: Some(id),
+            properties,
             ..Entity::default()
         };
         out.push_entity(&entity)
             .map_err(|error| wrong(error.to_string()))?;
         Ok(true)
     }
-
-    fn id(&self, properties: &Dict) -> Result<Str, String> {
-        let mut id = Str::new();
-        for (count, path) in self.primary_key.iter().enumerate() {
-            let mut value = Some(Value::Dict(properties.clone()));
-            for name in path {
-                value = match value {
-                    Some(Value::Dict(dict)) => dict.get(name).cloned(),
-                    _ => None,
-                };
-            }
-            let text = match &value {
-                Some(Value::Dict(dict)) => dict.get("#text").cloned(),
-                other => other.clone(),
-            };
-            let text = text.filter(|text| matches!(text, Value::String(_)));
-            let text = text.ok_or_else(|| {
-                let found = value.as_ref().map_or("nothing", Value::kind);
-                format!(
-                    "expected text in {:?}, which is (a part of) the id, found {found}",
-                    path.join("/")
-                )
-            })?;
-            if count > 0 {
-                id.push(':');
-            }
-            id.push_str(&bare(&text));
-        }
-        Ok(id)
-    }
-}
-
-/// Elements may have the names of fields that belong to the hub.
-fn unreserved(mut properties: Dict) -> Dict {
-    const RESERVED: &[&str] = &[
-        "_id",
-        "_deleted",
-        "_updated",
-        "_previous",
-        "_ts",
-        "_hash",
-        "_filtered",
-    ];
-    properties.retain(|name, _| !RESERVED.contains(&name));
-    properties
 }
 
 fn element(props: Props<'_>) -> Result<Option<Vec<String>>, Failure> {
@@ -238,17 +173,11 @@ fn element(props: Props<'_>) -> Result<Option<Vec<String>>, Failure> {
 
 fn primary_key(props: Props<'_>) -> Result<Vec<Vec<String>>, Failure> {
     let found = props.get("primary_key");
-    let texts = match found {
-        Some(serde_json::Value::String(text)) => Some(vec![text.as_str()]),
-        Some(serde_json::Value::Array(items)) if !items.is_empty() => {
-            items.iter().map(serde_json::Value::as_str).collect()
-        }
-        _ => None,
-    };
+    let paths = found.and_then(names).filter(|paths| !paths.is_empty());
     let expected = "the property of the id, or a list of properties";
-    let texts = texts.ok_or_else(|| props.wrong("primary_key", expected, found))?;
-    let path = |text: &str| text.split('/').map(str::to_owned).collect();
-    Ok(texts.into_iter().map(path).collect())
+    let paths = paths.ok_or_else(|| props.wrong("primary_key", expected, found))?;
+    let path = |text: String| text.split('/').map(str::to_owned).collect();
+    Ok(paths.into_iter().map(path).collect())
 }
 
 /// The encoding that a document says it has, by its first bytes.
@@ -280,14 +209,4 @@ fn declared(start: &[u8]) -> Result<Charset, Failure> {
     let rest = rest.trim_start().trim_start_matches('=').trim_start();
     let quote = rest.chars().next().unwrap_or('"');
     of(rest.split(quote).nth(1).unwrap_or("utf-8"))
-}
-
-impl Source for XmlSource {
-    fn next_batch(&mut self, limit: usize, out: &mut Batch) -> Result<Step, Failure> {
-        let rows = out.len();
-        self.read(limit, out).map_err(|failure| {
-            out.truncate(rows);
-            failure.context(format_args!("pipe {:?}", self.pipe))
-        })
-    }
 }

@@ -8,7 +8,7 @@ use tahini_hub::{Ctx, Failure, Transform};
 use super::sink::{DECLARATION, ROOT_ATTRIBUTES, WRAPPER};
 use super::writer::Frame;
 use crate::formats::rows::SKIP_DELETED;
-use crate::http::trigger::{self, Trigger};
+use crate::http::trigger::{self, Trigger, passes};
 
 /// The row of the `xml` transform.
 pub const TRANSFORM: TransformDef = TransformDef {
@@ -61,8 +61,8 @@ impl Transform for Rendering {
     ) -> Result<(), Failure> {
         for (position, record) in (0u32..).zip(input.iter()) {
             origins.push(position);
-            let fits = self.trigger.as_ref().is_none_or(|it| it.fits(record));
-            if !fits || (record.meta.deleted && self.frame.skips_deleted) {
+            let skipped = record.meta.deleted && self.frame.skips_deleted;
+            if skipped || passes(self.trigger.as_ref(), record) {
                 out.push(record);
                 continue;
             }

@@ -8,9 +8,9 @@ use tahini_hub::Failure;
 use tahini_hub::config::Props;
 
 use super::names::{is_char, is_name};
+use crate::formats::charset::MARK;
 use crate::formats::{Document, bare, skips_deleted};
 
-const MARK: &[u8] = b"\xef\xbb\xbf";
 const DECLARATION: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\" standalone=\"yes\"?>\n";
 
 /// What stands around the elements of entities.
@@ -122,7 +122,7 @@ impl Xml {
             out: Vec::new(),
         };
         if props.bool("byte_order_mark", false)? {
-            xml.out.extend_from_slice(MARK);
+            xml.out.extend_from_slice(&MARK);
         }
         xml.frame.begin(&mut xml.text);
         xml.hand_on();

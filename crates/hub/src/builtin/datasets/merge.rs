@@ -9,9 +9,9 @@ use tahini_store::{Seq, Snapshot, StateWrite, View};
 use super::diff::Comparison;
 use super::{
     CONTINUATION, DATASETS, IF_SOURCE_EMPTY, IGNORE_MISSING, INITIAL, Inputs, REQUIRE, SIGNALS,
-    seq_of,
 };
 use crate::config::{Kind, Property};
+use crate::places::seq_of;
 use crate::registry::SourceDef;
 use crate::source::{From, Step};
 use crate::{Ctx, Failure, Source};
@@ -145,7 +145,7 @@ impl Merge {
             let cursor = &mut self.cursors[at];
             let record = cursor.batch.get(cursor.at);
             cursor.at += 1;
-            self.inputs.all[at].after = seq_of(record);
+            self.inputs.all[at].after = seq_of(&record);
             let mut meta = record.meta.clone();
             meta.updated = self.inputs.place();
             meta.previous = None;

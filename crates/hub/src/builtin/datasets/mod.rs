@@ -4,7 +4,7 @@ mod diff;
 mod merge;
 mod union;
 
-use tahini_entity::{Batch, Offset, Record};
+use tahini_entity::{Batch, Offset};
 use tahini_store::{Limit, Seq, Snapshot, StateWrite, View};
 
 pub(crate) use super::IF_SOURCE_EMPTY;
@@ -93,7 +93,7 @@ impl Input {
 
 impl Inputs {
     fn open(ctx: &Ctx<'_>, from: From) -> Result<Inputs, Failure> {
-        Inputs::of(ctx, from, &texts(ctx, "datasets")?)
+        Inputs::of(ctx, from, &ctx.props.datasets("datasets")?)
     }
 
     /// The datasets of these names.
@@ -149,7 +149,7 @@ impl Inputs {
         let mut missing = Vec::new();
         let ignored = ctx.props.bool("ignore_non_existent_datasets", true)?;
         let names = match ctx.props.get("initial_datasets") {
-            Some(_) => texts(ctx, "initial_datasets")?,
+            Some(_) => ctx.props.datasets("initial_datasets")?,
             None => all.to_vec(),
         };
         for name in names {
@@ -235,21 +235,5 @@ impl Input {
         let known = known.and_then(|bytes| uuid::Uuid::from_slice(bytes).ok());
         let head = snapshot.head();
         head.continues(known.unwrap_or(head.generation), after)
-    }
-}
-
-fn texts<'a>(ctx: &Ctx<'a>, name: &str) -> Result<Vec<&'a str>, Failure> {
-    let list = ctx.props.opt_list(name)?.map_or(&[][..], Vec::as_slice);
-    let texts: Option<Vec<&str>> = list.iter().map(serde_json::Value::as_str).collect();
-    texts.ok_or_else(|| {
-        ctx.props
-            .wrong(name, "a list of datasets", ctx.props.get(name))
-    })
-}
-
-fn seq_of(record: Record<'_>) -> Option<Seq> {
-    match record.meta.updated {
-        Some(Offset::Int(seq)) => Seq::try_from(seq).ok(),
-        _ => None,
     }
 }

@@ -5,9 +5,9 @@ use tahini_store::{Seq, Snapshot, StateWrite, View};
 
 use super::{
     CONTINUATION, DATASETS, IF_SOURCE_EMPTY, IGNORE_MISSING, INITIAL, Inputs, REQUIRE, SIGNALS,
-    seq_of,
 };
 use crate::config::{Kind, Property};
+use crate::places::seq_of;
 use crate::registry::SourceDef;
 use crate::source::{From, Step};
 use crate::{Ctx, Failure, Source};
@@ -86,7 +86,7 @@ impl Source for Union {
         let more = input.read(self.view, limit, &mut read)?;
         let name = input.name.clone();
         for record in read.iter() {
-            self.inputs.all[self.at].after = seq_of(record);
+            self.inputs.all[self.at].after = seq_of(&record);
             self.give(&name, record, out);
         }
         if more {

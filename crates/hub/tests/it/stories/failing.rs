@@ -53,6 +53,7 @@ fn entities_that_the_outside_does_not_take_are_set_aside_and_given_up_once() {
         },
         steps: FAILING,
         datasets: &["letters"],
+        is_killed_too: true,
         ..Story::default()
     }
     .survives();
@@ -73,6 +74,45 @@ fn entities_that_a_dataset_or_a_transform_does_not_take_are_set_aside_and_given_
         },
         steps: FAILING,
         datasets: &["p", "letters"],
+        is_killed_too: true,
+        ..Story::default()
+    }
+    .survives();
+}
+
+/// The first version of `b` waits when the second one gets through: it must never come after it.
+const OVERTAKEN: &[Step] = &[
+    |world| {
+        world.target("p", |target| target.refuses_v = Some(2));
+        world.records("in", six());
+        run(world, "in")?;
+        run(world, "p")
+    },
+    |world| {
+        let more = records(&[("b", 7), ("a", 8), ("c", 9), ("d", 10), ("e", 11)]);
+        world.records("in", [six(), more].concat());
+        run(world, "in")?;
+        run(world, "p")
+    },
+    |world| {
+        world.target("p", |target| target.refuses_v = None);
+        run(world, "p")
+    },
+];
+
+#[test]
+fn a_version_that_waited_never_comes_after_a_newer_one() {
+    Story {
+        set_up: |world| {
+            let mut pump = retrying("letters");
+            pump["max_retries_per_entity"] = json!(100);
+            pipe(world, json!({"_id": "in", "source": chronological()}));
+            let source = json!({"type": "dataset", "dataset": "in"});
+            pipe(world, json!({"_id": "p", "source": source, "pump": pump}));
+        },
+        steps: OVERTAKEN,
+        datasets: &["p", "letters"],
+        is_killed_too: true,
         ..Story::default()
     }
     .survives();

@@ -8,7 +8,7 @@ use crate::every_moment::Story;
 use crate::world::World;
 
 /// A request of the full sequence `id`.
-fn full(id: &str, request: usize, is_last: bool) -> Push {
+pub fn full(id: &str, request: usize, is_last: bool) -> Push {
     Push {
         sequence_id: Some(id.to_owned()),
         is_full: true,

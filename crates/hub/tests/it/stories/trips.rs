@@ -71,6 +71,7 @@ fn a_post_that_trips_is_committed_or_rolled_back() {
         },
         steps: &[first_posts, post_too_much, commit, last_post],
         whole_from: 1,
+        is_killed_too: true,
         ..Story::default()
     };
     story.survives();
@@ -120,6 +121,7 @@ fn a_run_that_trips_is_committed_or_rolled_back() {
         },
         steps: &[first_six, run_within, run_that_trips, commit, last_run],
         whole_from: 1,
+        is_killed_too: true,
         ..Story::default()
     };
     story.survives();

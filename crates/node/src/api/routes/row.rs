@@ -47,12 +47,8 @@ pub(super) const fn route(
 /// A row for everybody.
 pub(super) const fn open(path: &'static str, handle: Handle, summary: &'static str) -> Route {
     Route {
-        method: Verb::Get,
-        path,
-        summary,
-        params: &[],
         access: Access::Open,
-        handle,
+        ..route(Verb::Get, path, &[], handle, summary)
     }
 }
 
@@ -65,12 +61,8 @@ pub(super) const fn admin(
     summary: &'static str,
 ) -> Route {
     Route {
-        method,
-        path,
-        summary,
-        params,
         access: Access::Admin,
-        handle,
+        ..route(method, path, params, handle, summary)
     }
 }
 
@@ -84,12 +76,10 @@ pub(super) const fn body() -> Param {
 
 /// The row of a method of the proxy, which has a permission of its own.
 pub(super) const fn proxied(method: Verb, path: &'static str, params: &'static [Param]) -> Route {
+    let handle = Handle::Flow(|node, call| Box::pin(proxy::pass(node, call)));
+    let summary = "Passes the request on to a system's service.";
     Route {
-        method,
-        path,
-        summary: "Passes the request on to a system's service.",
-        params,
         access: Access::Proxy,
-        handle: Handle::Flow(|node, call| Box::pin(proxy::pass(node, call))),
+        ..route(method, path, params, handle, summary)
     }
 }

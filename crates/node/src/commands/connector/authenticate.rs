@@ -382,7 +382,7 @@ fn into_node(options: &AuthenticateConnector, url: &str, gained: Gained) -> anyh
         let path = format!("/api/systems/{system}/secrets");
         let known = match remote::get(url, token, &path) {
             Ok(known) => known,
-            Err(unanswered) => return Ok(told(unanswered)),
+            Err(unanswered) => return Ok(unanswered.told()),
         };
         let list = known.as_array();
         // Whoever was told of it signs with it.
@@ -390,19 +390,14 @@ fn into_node(options: &AuthenticateConnector, url: &str, gained: Gained) -> anyh
             secrets.remove("webhook_secret");
         }
         if let Err(unanswered) = remote::post(url, token, &path, &Json::Object(secrets.clone())) {
-            return Ok(told(unanswered));
+            return Ok(unanswered.told());
         }
         say::line(&format!("{system}: {}", names(&secrets)));
     }
     if let Err(unanswered) = remote::post(url, token, "/api/env", &env) {
-        return Ok(told(unanswered));
+        return Ok(unanswered.told());
     }
     Ok(OK)
-}
-
-fn told(unanswered: remote::Unanswered) -> u8 {
-    say::error_line(&format!("tahini: {:#}", unanswered.why));
-    unanswered.code
 }
 
 fn names(secrets: &Map<String, Json>) -> String {

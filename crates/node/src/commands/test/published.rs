@@ -1,14 +1,10 @@
 //! Tests of what a pipe publishes as CSV or XML: the text is compared, not entities.
 
-use std::fs;
-
 use tahini_connectors::formats::{PUBLICATIONS, Publication};
-use tahini_entity::Offset;
-use tahini_hub::check::{Checked, diff};
+use tahini_hub::check::{self, Checked, diff};
 use tahini_hub::hub::{Hub, Refusal};
 use tahini_hub::project::TestSpec;
-use tahini_hub::source::From;
-use tahini_hub::stage::{self, Purpose, Stage};
+use tahini_hub::stage::Stage;
 use tahini_hub::{Cancel, Failure};
 
 /// The publication that a test is about, if its result is a text. What `excel` stands for in a
@@ -27,20 +23,10 @@ pub(super) fn check(
     cancel: &Cancel,
 ) -> Checked {
     let outcome = found(publication, spec, hub, cancel).and_then(|found| match update {
-        true => fs::write(&spec.file, found)
-            .map(|()| None)
-            .map_err(|error| Failure::config(format!("{}: {error}", spec.file.display()))),
+        true => check::write(spec, &found).map(|()| None),
         false => compared(publication, spec, &found),
     });
-    let message = match outcome {
-        Ok(difference) => difference.unwrap_or_default(),
-        Err(failure) => failure.to_string(),
-    };
-    Checked {
-        name: spec.name.clone(),
-        passed: message.is_empty(),
-        message,
-    }
+    Checked::of(spec, outcome)
 }
 
 fn found(
@@ -61,21 +47,9 @@ fn found(
             pipe.kind("sink")
         )));
     }
-    let since = spec.parameters.get("since").map(|since| match since {
-        serde_json::Value::String(text) => text
-            .parse()
-            .map_or_else(|_| Offset::Text(text.as_str().into()), Offset::Int),
-        other => Offset::Int(other.as_i64().unwrap_or_default()),
-    });
-    let from = From {
-        full: since.is_none(),
-        since,
-        state: Vec::new(),
-    };
     let mut document = (publication.begin)(live.component.sink())?;
     let mut put = Ok(());
-    let wanted = (Stage::Sink, Purpose::Output);
-    stage::read(pipe, &hub.world, wanted, from, cancel, |batch| {
+    check::read(spec, pipe, hub, Stage::Sink, cancel, |batch| {
         put = batch
             .iter()
             .try_for_each(|record| document.put(record).map(drop));
@@ -91,12 +65,7 @@ fn compared(
     spec: &TestSpec,
     found: &[u8],
 ) -> Result<Option<String>, Failure> {
-    let expected = fs::read(&spec.file).map_err(|error| {
-        Failure::config(format!(
-            "{}: {error}; write what is expected there, or run the tests with --update",
-            spec.file.display()
-        ))
-    })?;
+    let expected = check::expected(spec)?;
     if expected == found {
         return Ok(None);
     }

@@ -2,20 +2,17 @@
 
 use reqwest::Method;
 use serde_json::json;
-use tahini_node::auth::TokenKey;
 use tahini_node::cli::Role;
 
-use super::{TestNode, embedded};
+use super::{TestNode, embedded, token};
 
 /// A node that demands tokens, with a token of each role.
 fn guarded() -> (TestNode, String, String) {
     let mut tokens = Vec::new();
     let node = TestNode::with(|options, _| {
         options.listen = "0.0.0.0:0".parse().unwrap();
-        let key = TokenKey::open_or_create(&options.token_key).unwrap();
-        let now = jiff::Timestamp::now().as_second().unsigned_abs();
         tokens = [Role::Admin, Role::Reader]
-            .map(|role| key.issue(role, 60, now).unwrap())
+            .map(|role| token(options, role))
             .into();
     });
     let reader = tokens.pop().unwrap();
@@ -67,9 +64,7 @@ fn the_proxy_has_a_permission_of_its_own() {
     let mut proxy = String::new();
     let mut node = TestNode::with(|options, _| {
         options.listen = "0.0.0.0:0".parse().unwrap();
-        let key = TokenKey::open_or_create(&options.token_key).unwrap();
-        let now = jiff::Timestamp::now().as_second().unsigned_abs();
-        proxy = key.issue(Role::Proxy, 60, now).unwrap();
+        proxy = token(options, Role::Proxy);
     });
     node.token = Some(proxy);
     // It comes as far as the question which service is meant.

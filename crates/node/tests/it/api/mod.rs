@@ -26,6 +26,8 @@ use reqwest::{Client, Method, RequestBuilder};
 use serde_json::{Map, Value, json};
 use tahini_connectors::http::runtime;
 use tahini_hub::pump::Request;
+use tahini_node::auth::TokenKey;
+use tahini_node::cli::Role;
 use tahini_node::serve::{Options, Running};
 use tempfile::TempDir;
 
@@ -40,6 +42,13 @@ pub struct TestNode {
     client: Client,
     /// Sent with every request, where there is one.
     pub token: Option<String>,
+}
+
+/// A token of the node with these options, for ten minutes.
+pub fn token(options: &Options, role: Role) -> String {
+    let key = TokenKey::open_or_create(&options.token_key).unwrap();
+    let now = jiff::Timestamp::now().as_second().unsigned_abs();
+    key.issue(role, 600, now).unwrap()
 }
 
 /// What a node answered.
@@ -272,6 +281,14 @@ pub fn reader(id: &str, dataset: &str) -> Value {
 /// Looks again and again until there is something to return.
 pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
     crate::microservices::place::until(what, look)
+}
+
+/// The status of the service `one`, once it runs.
+pub fn until_running(node: &TestNode) -> Value {
+    until("the service", || {
+        let status = node.json("/api/systems/one/status");
+        (status["running"] == true).then_some(status)
+    })
 }
 
 /// All files below a folder.

@@ -35,6 +35,18 @@ fn letters() -> TestNode {
                 "content_disposition": "attachment"
             }})
         ),
+        published(
+            "shown",
+            "letters",
+            json!({"sink": {
+                "type": "http_endpoint", "filename": "skærm.json", "content_disposition": "inline"
+            }})
+        ),
+        published(
+            "nameless",
+            "letters",
+            json!({"sink": {"type": "http_endpoint", "content_disposition": "attachment"}})
+        ),
     ]));
     node.run("letters");
     node
@@ -96,9 +108,19 @@ fn a_file_name_is_suggested() {
     let named = node.get("/api/publishers/plain/entities/mine.json");
     assert_eq!(
         named.header("content-disposition"),
-        "inline; filename=\"mine.json\""
+        "attachment; filename=\"mine.json\""
     );
     assert_eq!(ids(&named.ok()).len(), 5);
+    for (path, expected) in [
+        ("plain/entities", ""),
+        ("shown/entities", "inline; filename=\"sk_rm.json\""),
+        ("shown/entities/b.json", "inline; filename=\"b.json\""),
+        ("shown/entities/%22", "inline"),
+        ("nameless/entities", ""),
+    ] {
+        let answer = node.get(&format!("/api/publishers/{path}"));
+        assert_eq!(answer.header("content-disposition"), expected, "{path}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 
-use super::{TestNode, until};
+use super::{TestNode, until, until_running};
 
 // A certificate for 127.0.0.1 and its key, which the tests of connectors have, too. They are good
 // for nothing but tests.
@@ -85,13 +85,6 @@ fn node_with(script: &str, environment: Value, more: Value, url: &str) -> TestNo
         "source": {"type": "json", "system": "one", "url": url}});
     node.put("/api/pipes/p/config", pipe).ok();
     node
-}
-
-fn until_running(node: &TestNode) {
-    until("the service", || {
-        let status = node.json("/api/systems/one/status");
-        (status["running"] == true).then_some(())
-    });
 }
 
 /// How a run of the pipe fails.

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tahini_connectors::http::runtime;
 
-use super::{TestNode, ids, until};
+use super::{TestNode, ids, until, until_running};
 
 const SCRIPT: &str = include_str!("echo.py");
 
@@ -21,13 +21,6 @@ fn with_project(environment: Value) -> TestNode {
         let file = systems.join("one.conf.json");
         std::fs::write(file, service(environment).to_string()).unwrap();
         options.projects = vec![folder.join("project")];
-    })
-}
-
-fn until_running(node: &TestNode) -> Value {
-    until("the service", || {
-        let status = node.json("/api/systems/one/status");
-        (status["running"] == true).then_some(status)
     })
 }
 

@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tahini_node::auth::TokenKey;
 use tahini_node::cli::Role;
 
-use super::{Answered, TestNode, ids, until};
+use super::{Answered, TestNode, ids, token, until};
 
 const BODY: &str = r#"[{"_id": "e1", "topic": "contact/update"}]"#;
 /// HMAC-SHA256 of the body under the key `signing-key`, from Python's hmac and base64.
@@ -23,9 +22,7 @@ fn node(expression: Option<&str>) -> TestNode {
     let mut admin = String::new();
     let mut node = TestNode::with(|options, _| {
         options.listen = "0.0.0.0:0".parse().unwrap();
-        let key = TokenKey::open_or_create(&options.token_key).unwrap();
-        let now = jiff::Timestamp::now().as_second().unsigned_abs();
-        admin = key.issue(Role::Admin, 60, now).unwrap();
+        admin = token(options, Role::Admin);
     });
     let open = json!([["allow", ["group:Anonymous"], ["write_data"]]]);
     let mut events = json!({
@@ -62,12 +59,9 @@ fn only_what_is_signed_is_taken() {
     refused.is_problem(403, "the signature is wrong");
     post(&node, "events", SIGNATURE).ok();
     // A token is no way around it.
-    let token = node.token.take();
-    assert_eq!(token, None);
+    assert_eq!(node.token, None);
     post(&node, "guarded", SIGNATURE).is_problem(401, "expected a bearer token");
-    let admin = TokenKey::open_or_create(&node.options().token_key).unwrap();
-    let now = jiff::Timestamp::now().as_second().unsigned_abs();
-    node.token = Some(admin.issue(Role::Admin, 60, now).unwrap());
+    node.token = Some(token(node.options(), Role::Admin));
     post(&node, "events", "nonsense").is_problem(403, "the signature is wrong");
     assert_eq!(ids(&node.json("/api/datasets/events/entities")), ["e1"]);
 }
@@ -180,9 +174,7 @@ fn a_stranger_brings_little_and_is_told_so_before_it_is_sent() {
     );
     assert_eq!(status(&mut knock), "413");
     // Who shows a token may bring more; it is judged all the same.
-    let key = TokenKey::open_or_create(&node.options().token_key).unwrap();
-    let now = jiff::Timestamp::now().as_second().unsigned_abs();
-    node.token = Some(key.issue(Role::Admin, 60, now).unwrap());
+    node.token = Some(token(node.options(), Role::Admin));
     let post = node.request(Method::POST, path);
     let post = post.header("X-Signature", "nonsense");
     let body = format!("[{{\"_id\": \"{}\"}}]", "x".repeat(200_000));
@@ -241,9 +233,7 @@ fn what_needs_no_body_is_judged_before_one_is_read() {
 fn a_pipe_may_take_more_of_strangers() {
     let open = json!([["allow", ["group:Anonymous"], ["write_data"]]]);
     let mut node = node(None);
-    let key = TokenKey::open_or_create(&node.options().token_key).unwrap();
-    let now = jiff::Timestamp::now().as_second().unsigned_abs();
-    node.token = Some(key.issue(Role::Admin, 60, now).unwrap());
+    node.token = Some(token(node.options(), Role::Admin));
     let pipe = json!([{
         "_id": "events", "type": "pipe", "permissions": open,
         "source": {"type": "http_endpoint", "anonymous_body_maxsize": 100},
@@ -435,13 +425,11 @@ fn whoever_registered_is_told_of_news_until_they_want_no_more() {
 #[test]
 fn only_admins_register_webhooks() {
     let mut node = node(None);
-    let key = TokenKey::open_or_create(&node.options().token_key).unwrap();
-    let now = jiff::Timestamp::now().as_second().unsigned_abs();
-    node.token = Some(key.issue(Role::Reader, 60, now).unwrap());
+    node.token = Some(token(node.options(), Role::Reader));
     let path = "/api/datasets/events/entities?webhook=http%3A%2F%2Fx%2F&token=t";
     let answer = node.send(node.request(Method::OPTIONS, path));
     answer.is_problem(403, "admin");
-    node.token = Some(key.issue(Role::Admin, 60, now).unwrap());
+    node.token = Some(token(node.options(), Role::Admin));
     let not_http = "/api/datasets/events/entities?webhook=file%3A%2F%2Fx%2F&token=t";
     let answer = node.send(node.request(Method::OPTIONS, not_http));
     answer.is_problem(400, "http or https");

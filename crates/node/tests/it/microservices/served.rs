@@ -39,8 +39,11 @@ impl Served {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let node = Served { child, port, data };
-        until("the node", || node.get("/readyz").ok());
+        let mut node = Served { child, port, data };
+        until("the node", || {
+            assert!(node.child.try_wait().unwrap().is_none(), "the node ended");
+            node.get("/readyz").ok()
+        });
         node
     }
 

@@ -10,6 +10,7 @@ use tahini_entity::{Batch, Offset, Record};
 use super::rows::{GONE, NOTES, Notes, Row, Saved};
 use super::{Keyed, Known, SOON, State, Work};
 use crate::files::dataset::OpenDataset;
+use crate::files::flush::pieces;
 use crate::files::snapshot::FileSnapshot;
 use crate::files::tables::bad_row;
 use crate::indexes::{Before, marks};
@@ -28,8 +29,6 @@ const EVERY: View = View {
 /// While an index is built, so many times as many rows are gathered: the more of them are sorted at
 /// a time, the less of the tree is written again and again.
 const BUILDING: usize = 8;
-/// In so many parts rows are written that have reached the limit.
-const PARTS: usize = 4;
 /// Rows that are removed in one transaction.
 const REMOVED_AT_ONCE: usize = 50_000;
 /// Rows that are looked at in one transaction.
@@ -354,27 +353,23 @@ impl Keyed {
                 .expect("a vector takes every write");
             let (before, after) = (notes(Known::noted).encode(), notes(Known::note).encode());
             let rows: Vec<(&Row, &bool)> = state.fresh.iter().collect();
-            // Every page that changes is in memory until its transaction ends. Rows are in order,
-            // so that each part of them changes pages of its own.
-            let mut parts = rows.chunks((self.limits.keys / PARTS).max(1)).peekable();
-            loop {
-                let part = parts.next().unwrap_or_default();
-                let last = parts.peek().is_none();
-                let written = self.index.update(&mut |tables, txn| {
-                    for (row, left) in part {
+            let (mut pieces, last) = pieces(self.index.bytes(), &rows);
+            let put = |piece: &[(&Row, &bool)], notes: &[u8]| {
+                self.index.update(&mut |tables, txn| {
+                    for (row, left) in piece {
                         let row = row.bytes();
                         let left = tables.seal.close_mark(&row, **left);
                         tables.keys.put(txn, &row, &left)?;
                     }
                     tables.put_closed(txn, tables.meta, GONE, gone.clone())?;
-                    // What is cut off here is taken in again.
-                    let notes = if last { &after } else { &before };
-                    tables.put_closed(txn, tables.meta, NOTES, notes.clone())
-                });
-                if last || written.is_err() {
-                    break written;
-                }
-            }
+                    tables.put_closed(txn, tables.meta, NOTES, notes.to_vec())
+                })
+            };
+            // What is cut off between them is taken in again.
+            let written = pieces.try_for_each(|piece| put(piece, &before));
+            let written = written.and_then(|()| put(last, &after));
+            self.index.rest(rows.len());
+            written
         };
         match written {
             Ok(()) => {}

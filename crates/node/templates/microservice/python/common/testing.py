@@ -23,5 +23,6 @@ class ServiceCase(unittest.TestCase):
         self.addCleanup(connection.close)
         text = body if isinstance(body, (bytes, type(None))) else json.dumps(body).encode()
         connection.request(method, path, text)
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
+        # An answer that was cut off closes no socket by itself.
+        with connection.getresponse() as answer:
+            return answer.status, json.loads(answer.read())

@@ -250,6 +250,9 @@ fn a_schedule_brings_a_newer_image_and_leaves_the_others_alone() {
 
     // The registry gets another one; the engine keeps the name for what it has.
     let other = other_image(&format!("IMAGE={}", uuid::Uuid::new_v4()));
+    // The look of a minute that begins meanwhile would find the name at one, then at the other.
+    let begins = || (jiff::Timestamp::now().as_second() % 60 < 30).then_some(());
+    super::super::place::until_within(Duration::from_secs(60), "half a minute of calm", begins);
     for repo in [&repos[0], &repos[2], &repos[3]] {
         publish(&other, repo, None);
     }

@@ -3,13 +3,12 @@
 use bollard::Docker;
 use bollard::models::NetworkCreateRequest;
 use serde_json::{Value, json};
-use tahini_node::auth::TokenKey;
 use tahini_node::cli::Role;
 
 use super::super::place::{
     CONTAINER_PORT, Place, SCRIPT, TestHost, engine_is_there, image, on_engine,
 };
-use crate::api::{TestNode, until};
+use crate::api::{TestNode, token, until};
 
 /// A node on loopback with two services in containers and one beside them, and a token of each role.
 fn node_with_both() -> (TestNode, [String; 2]) {
@@ -25,9 +24,7 @@ fn node_with_both() -> (TestNode, [String; 2]) {
         ];
         super::super::served::write_project(folder, &systems);
         options.projects = vec![folder.join("project")];
-        let key = TokenKey::open_or_create(&options.token_key).unwrap();
-        let now = jiff::Timestamp::now().as_second().unsigned_abs();
-        tokens = [Role::Reader, Role::Proxy].map(|role| key.issue(role, 600, now).unwrap());
+        tokens = [Role::Reader, Role::Proxy].map(|role| token(options, role));
     });
     for id in ["inside", "other-one", "beside"] {
         until(id, || {
