@@ -161,13 +161,14 @@ impl Hub {
         let written = written.filter_map(|pipe| pipe.sink_dataset().map(str::to_owned));
         self.world.known.set_written(written);
         let ways = rounds::Ways::of(prepared.pipes.values().map(Arc::as_ref));
-        // Pipes stand elsewhere among the others now, and may do other things.
-        *self.rounds() = Rounds::default();
         for live in prepared.pipes.values() {
             live.lock().feeds_itself = None;
             *live::lock(live.given()) = ways.watched(live.id());
         }
         *self.ways.write().unwrap_or_else(|lock| lock.into_inner()) = Arc::new(ways);
+        // Pipes stand elsewhere among the others now, and may do other things. What a run notes by
+        // the ways before is not kept.
+        *self.rounds() = Rounds::default();
         *pipes = prepared.pipes;
         drop(pipes);
         *self

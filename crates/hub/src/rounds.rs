@@ -13,6 +13,7 @@ mod ways;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, MutexGuard};
 
 use jiff::Timestamp;
 use serde_json::{Value as Json, json};
@@ -65,19 +66,23 @@ pub(crate) struct Rounds {
 /// What is remembered of one of them.
 #[derive(Debug, Default)]
 struct Round {
-    /// What each pipe on the way had written, and how far each dataset was, when the last round
-    /// ended.
-    written: BTreeMap<usize, u64>,
-    heads: BTreeMap<String, Seq>,
+    /// Where things stood when the last round ended.
+    stand: Stand,
     /// How far its own sink's dataset was.
     sink: Option<Seq>,
     /// The entities of all rounds until now.
     entities: BTreeSet<String>,
-    /// The pipes of the last round, and those of them whose idle runs tell that it has come to rest.
+    /// The pipes of the last round.
     circle: BTreeSet<usize>,
-    readers: BTreeSet<String>,
     rounds: u64,
     since: Timestamp,
+}
+
+/// What each pipe on the ways from one back to itself has written, and how far each dataset is.
+#[derive(Debug, Default)]
+struct Stand {
+    written: BTreeMap<usize, u64>,
+    heads: BTreeMap<String, Seq>,
 }
 
 impl Hub {
@@ -108,24 +113,10 @@ impl Hub {
             }
             return Ok(None);
         }
-        let mut written = BTreeMap::new();
-        let mut heads = BTreeMap::new();
-        for at in around {
-            let node = &ways.pipes[*at];
-            for name in node.inputs.iter().chain(&node.sink) {
-                if let Entry::Vacant(head) = heads.entry(name.clone()) {
-                    head.insert(self.next(name)?);
-                }
-            }
-            // Not what a run said at its end: the next pipe may have read it long before.
-            let count = match (&node.sink, self.pipe(&node.id)) {
-                (Some(sink), _) => heads.get(sink).copied(),
-                (None, Ok(live)) => lock(live.given()).as_ref().map(Given::news),
-                (None, Err(_)) => None,
-            };
-            written.extend(count.map(|count| (*at, count)));
-        }
-        let mut rounds = self.rounds();
+        let stand = self.stand(around, &ways)?;
+        let Some(mut rounds) = self.rounds_by(&ways) else {
+            return Ok(None);
+        };
         let Rounds { pipes, idle } = &mut *rounds;
         for at in around {
             idle.remove(&ways.pipes[*at].id);
@@ -136,24 +127,49 @@ impl Hub {
             (None, Some(sink)) => self.written_since(sink, &mut round.sink)?,
             (None, None) => BTreeSet::new(),
         };
-        let before = (
-            std::mem::replace(&mut round.written, written),
-            std::mem::replace(&mut round.heads, heads),
-        );
-        let found = round.turn(&ways, from, before, entities, summary.ended);
+        let found = round.turn(&ways, from, stand, entities, summary.ended);
         if round.rounds == 0 {
             live.lock().feeds_itself = None;
         }
         Ok(found)
     }
 
+    /// What is remembered, as long as the pipes stand to one another as they do in `ways`.
+    fn rounds_by(&self, ways: &Arc<Ways>) -> Option<MutexGuard<'_, Rounds>> {
+        let rounds = self.rounds();
+        Arc::ptr_eq(ways, &self.ways()).then_some(rounds)
+    }
+
+    /// Where these pipes and their datasets stand.
+    fn stand(&self, around: &BTreeSet<usize>, ways: &Ways) -> Result<Stand, StoreError> {
+        let mut stand = Stand::default();
+        for at in around {
+            let node = &ways.pipes[*at];
+            for name in node.inputs.iter().chain(&node.sink) {
+                if let Entry::Vacant(head) = stand.heads.entry(name.clone()) {
+                    head.insert(self.next(name)?);
+                }
+            }
+            // Not what a run said at its end: the next pipe may have read it long before.
+            let count = match (&node.sink, self.pipe(&node.id)) {
+                (Some(sink), _) => stand.heads.get(sink).copied(),
+                (None, Ok(live)) => lock(live.given()).as_ref().map(Given::news),
+                (None, Err(_)) => None,
+            };
+            stand.written.extend(count.map(|count| (*at, count)));
+        }
+        Ok(stand)
+    }
+
     /// Takes note of a run that found nothing new: the flows that it shows to be at rest are none
     /// that feed themselves.
-    fn note_rest(&self, pipe: &str, ways: &Ways) -> Result<(), StoreError> {
-        let mut rounds = self.rounds();
+    fn note_rest(&self, pipe: &str, ways: &Arc<Ways>) -> Result<(), StoreError> {
+        let Some(mut rounds) = self.rounds_by(ways) else {
+            return Ok(());
+        };
         *rounds.idle.entry(pipe.to_owned()).or_default() += 1;
         let found: Vec<_> = rounds
-            .at_rest(pipe)
+            .at_rest(pipe, ways)
             .map(|(id, round)| (id.clone(), round.circle.clone()))
             .collect();
         drop(rounds);
@@ -162,8 +178,10 @@ impl Hub {
                 continue;
             }
             // It may have gone on meanwhile.
-            let mut rounds = self.rounds();
-            let Some((_, round)) = rounds.at_rest(pipe).find(|(at, _)| **at == id) else {
+            let Some(mut rounds) = self.rounds_by(ways) else {
+                return Ok(());
+            };
+            let Some((_, round)) = rounds.at_rest(pipe, ways).find(|(at, _)| **at == id) else {
                 continue;
             };
             round.rounds = 0;
@@ -188,12 +206,13 @@ impl Hub {
             let Ok(live) = self.pipe(&node.id) else {
                 continue;
             };
-            let state = live.state();
-            let fails = state.last.is_some_and(|last| !last.success());
+            let state = live.lock();
+            let fails = state.last.as_ref().is_some_and(|last| !last.success());
+            let runs = node.id != pipe && state.running;
             if node.inputs.is_empty() || fails || state.disabled.is_some() {
                 continue;
             }
-            let runs = node.id != pipe && state.running;
+            drop(state);
             if runs || self.unread(&live)?.unwrap_or(0) > 0 {
                 return Ok(true);
             }
@@ -232,12 +251,12 @@ impl Hub {
 impl Rounds {
     /// The flows that go round and that the idle runs of this pipe and of the others tell to be at
     /// rest, as far as these can tell.
-    fn at_rest(&mut self, pipe: &str) -> impl Iterator<Item = (&String, &mut Round)> {
+    fn at_rest(&mut self, pipe: &str, ways: &Ways) -> impl Iterator<Item = (&String, &mut Round)> {
         let Rounds { pipes, idle } = self;
-        let rests = |reader: &String| idle.get(reader).is_some_and(|runs| *runs >= RESTS);
+        let rests = |reader: &&str| idle.get(*reader).is_some_and(|runs| *runs >= RESTS);
         pipes.iter_mut().filter(move |(_, round)| {
-            let reads = round.rounds > 0 && round.readers.contains(pipe);
-            reads && round.readers.iter().all(rests)
+            let readers = || ways.readers(&round.circle);
+            round.rounds > 0 && readers().any(|at| at == pipe) && readers().all(|at| rests(&at))
         })
     }
 }
@@ -248,20 +267,27 @@ impl Round {
         &mut self,
         ways: &Ways,
         from: usize,
-        (written, heads): (BTreeMap<usize, u64>, BTreeMap<String, Seq>),
+        stand: Stand,
         entities: BTreeSet<String>,
         now: Timestamp,
     ) -> Option<Loop> {
         let grew = |(at, now): (&usize, &u64)| {
-            let more = written.get(at).is_some_and(|before| now > before);
-            more.then_some(*at)
+            let before = self.stand.written.get(at)?;
+            (now > before).then_some(*at)
         };
-        let active: BTreeSet<usize> = self.written.iter().filter_map(grew).collect();
+        let active: BTreeSet<usize> = stand.written.iter().filter_map(grew).collect();
         let circle = ways.circle(from, |at| active.contains(&at));
-        let has_news = |name: &str| heads.get(name) != self.heads.get(name);
-        let comes_round = circle.contains(&from) && !ways.is_fed(&circle, has_news);
+        let has_news = |name: &str| stand.heads.get(name) != self.stand.heads.get(name);
+        let is_fed = ways.is_fed(&circle, has_news);
         let same: BTreeSet<String> = self.entities.intersection(&entities).cloned().collect();
-        if !comes_round || (self.rounds > 0 && same.is_empty()) {
+        let others = self.rounds > 0 && same.is_empty();
+        if circle.is_empty() && !others && !self.entities.is_empty() {
+            // Not every pipe on the way has written since. What came back was there before the last
+            // run was at its end, and goes with that round.
+            return None;
+        }
+        self.stand = stand;
+        if circle.is_empty() || is_fed || others {
             // What was written now may come round.
             (self.rounds, self.entities) = (0, entities);
             return None;
@@ -272,7 +298,6 @@ impl Round {
             self.entities = same;
         }
         self.rounds += 1;
-        self.readers = ways.readers(&circle);
         self.circle = circle;
         let circle = &self.circle;
         let told = self.rounds >= ROUNDS && (self.rounds / ROUNDS).is_power_of_two();

@@ -119,14 +119,17 @@ impl Ways {
 
     /// The pipes of a circle whose idle runs tell that it has come to rest: those that read its
     /// systems, or all of them where it stays within datasets.
-    pub(super) fn readers(&self, circle: &BTreeSet<usize>) -> BTreeSet<String> {
+    pub(super) fn readers<'w>(
+        &'w self,
+        circle: &'w BTreeSet<usize>,
+    ) -> impl Iterator<Item = &'w str> {
         let systems = self.systems(circle);
-        let reads = |node: &&Node| {
+        let reads = move |node: &&Node| {
             let own = node.reads.as_ref();
             systems.is_empty() || own.is_some_and(|system| systems.contains(system))
         };
         let nodes = circle.iter().map(|at| &self.pipes[*at]);
-        nodes.filter(reads).map(|node| node.id.clone()).collect()
+        nodes.filter(reads).map(|node| node.id.as_str())
     }
 
     /// Whether something outside may have brought what these pipes wrote: a dataset that none of

@@ -1,6 +1,7 @@
 //! Flows that feed themselves through a system outside are named; normal synchronization is not.
 
 use serde_json::{Value as Json, json};
+use tahini_hub::pump::Request;
 use tahini_hub::rounds::{Loop, RESTS, ROUNDS};
 
 use crate::script::records;
@@ -113,6 +114,30 @@ fn an_echo_that_changes_nothing_ends() {
             .log_kinds("share")
             .contains(&"pump-feeds-itself".to_owned())
     );
+}
+
+#[test]
+fn what_comes_back_before_a_run_is_at_its_end_goes_with_its_round() {
+    let world = world();
+    for version in (1..=30).step_by(3) {
+        turn(&world, version);
+        // Then one whose echo is there before its end, and one that brings that echo.
+        let hub = world.hub().clone();
+        let echo = move || {
+            for pipe in ["collect", "global"] {
+                let run = hub.run(&hub.pipe(pipe).unwrap(), &Request::default());
+                assert!(run.unwrap().success());
+            }
+        };
+        world.records("collect", records(&[("1", version + 1)]));
+        echo();
+        world.records("collect", records(&[("1", version + 2)]));
+        world.target("share", |it| it.meanwhile = Some(Box::new(echo)));
+        world.succeed("share");
+        world.succeed("share");
+    }
+    let found = told(&world).expect("it is told");
+    assert_eq!(found.pipes, ["collect", "global", "share"]);
 }
 
 /// The pipes run, and nothing is new to them.

@@ -72,6 +72,8 @@ pub struct Target {
     pub retries: Option<Arc<Retries>>,
     /// How many times the end of a run fails from now on.
     pub failing_ends: usize,
+    /// What happens once, when all of a run was taken and the run is not at its end yet.
+    pub meanwhile: Option<Meanwhile>,
     /// The kinds of the runs that were begun.
     pub begun: Vec<RunKind>,
     /// Whether each run that was ended was complete.
@@ -461,7 +463,11 @@ impl Sink for ScriptedSink {
             return Err(Failure::transient("the end was not taken"));
         }
         target.complete.push(end.complete);
+        let meanwhile = target.meanwhile.take();
         drop(sinks);
+        if let Some(happens) = meanwhile {
+            happens();
+        }
         self.end(true);
         match &mut self.inner {
             Some(inner) => inner.finish(end),

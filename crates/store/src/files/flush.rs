@@ -54,14 +54,13 @@ impl Flush<'_> {
     /// When the index refuses; nothing is lost by it.
     pub fn write(&self, index: &Arc<Index>) -> Result<(), StoreError> {
         let order = self.overlay.latest.order();
-        let mut last = &order[..];
-        if self.may_be_parted() {
-            let mut pieces;
-            (pieces, last) = self::pieces(index.bytes(), &order);
-            pieces.try_for_each(|piece| self.piece(index, piece))?;
-        }
+        let (mut pieces, last) = match self.may_be_parted() {
+            true => pieces(index.bytes(), &order),
+            false => (order[..0].chunks(1), &order[..]),
+        };
+        pieces.try_for_each(|piece| self.piece(index, piece))?;
         self.end(index, last)?;
-        index.rest(order.len());
+        index.rest(self.overlay.len());
         Ok(())
     }
 

@@ -243,10 +243,13 @@ impl Index {
     }
 
     /// Closes the environment behind a write of many rows: it keeps as much memory as the pages of
-    /// its largest transaction took, for as long as it is open.
+    /// its largest transaction took, for as long as it is open. One that is being read stays open, so
+    /// that nobody waits for its readers; the next large write closes it.
     pub fn rest(&self, rows: usize) {
-        if rows >= MANY {
-            self.close();
+        if rows >= MANY
+            && let Ok(mut env) = self.env.try_write()
+        {
+            *env = None;
         }
     }
 
