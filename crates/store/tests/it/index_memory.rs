@@ -1,4 +1,4 @@
-//! Building an index over a large dataset takes bounded memory. Each test has a process of its own,
+//! Building an index over a large dataset, and having many open, takes bounded memory. Each test has a process of its own,
 //! whose own memory the system tells.
 
 use std::collections::BTreeMap;
@@ -129,4 +129,41 @@ fn an_index_over_a_large_dataset_is_built_in_bounded_memory() {
     // Neither does who gathers all rows: the same with no limit of them.
     let taken = built(dir.path(), 1 << 24);
     assert!(taken > BUDGET, "gathering all rows took {taken} bytes only");
+}
+
+#[test]
+fn indexes_that_are_open_take_little_memory_each() {
+    const DATASETS: usize = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let files = Files::open(dir.path(), Options::default()).unwrap();
+    let name = |at: usize| format!("d{at}");
+    for at in 0..DATASETS {
+        let dataset = files.open(&name(at), true).unwrap();
+        write(&dataset, (0..2_000).map(|id| entity(&id.to_string(), 1)));
+    }
+    files.close().unwrap();
+    drop(files);
+    // What is used and given back, as buffers of batches are: the system's allocator would give it
+    // to whoever asks for so much next.
+    let use_up = |bytes: usize| drop(std::hint::black_box(vec![1_u8; bytes]));
+    use_up(16 << 20);
+    let files = Files::open(dir.path(), Options::default()).unwrap();
+    let before = own_memory();
+    let open = |at: usize| {
+        use_up(3 << 20);
+        let dataset = files.open(&name(at), false).unwrap();
+        let mut found = Batch::new();
+        dataset
+            .snapshot()
+            .unwrap()
+            .latest(&["7"], &mut found)
+            .unwrap();
+        assert_eq!(found.len(), 1);
+        dataset
+    };
+    let all: Vec<_> = (0..DATASETS).map(open).collect();
+    let each = own_memory().saturating_sub(before) / DATASETS;
+    assert!(each < 300 << 10, "an open index takes {each} bytes");
+    files.close().unwrap();
+    drop(all);
 }
