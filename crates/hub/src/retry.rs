@@ -520,7 +520,8 @@ impl Ledger {
     }
 
     /// Makes durable what happened to entities, together with `progress`: dead letters first, then
-    /// the rest in one step.
+    /// the rest in one step. Where letters are deleted again, that there may be some comes before
+    /// both.
     ///
     /// # Errors
     /// When the log or the dead letters cannot be written; the next call tries again.
@@ -533,6 +534,9 @@ impl Ledger {
             }
             return Ok(());
         }
+        if world.policy.track_dead_letters {
+            self.remember_letters(world, &mut inner)?;
+        }
         for (name, graves) in &inner.pending.graves {
             world.write(name, graves)?;
         }
@@ -542,6 +546,21 @@ impl Ledger {
         world.log.append_rows(&inner.pending.entries, &state)?;
         inner.written += 1;
         inner.pending = Pending::default();
+        Ok(())
+    }
+
+    /// Notes durably of which entities there may be letters from now on.
+    fn remember_letters(&self, world: &Letters<'_>, inner: &mut Inner) -> Result<(), Failure> {
+        let (counts, pending) = (inner.counts, &mut inner.pending);
+        let remembered = pending.before_letters();
+        if remembered.is_empty() {
+            return Ok(());
+        }
+        let writes = pending.writes_before_letters(self.pipe(), &remembered, counts);
+        let (entries, state) = writes?;
+        world.log.append_rows(&entries, &state)?;
+        pending.stands(remembered);
+        inner.written += 1;
         Ok(())
     }
 

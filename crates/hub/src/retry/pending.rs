@@ -4,12 +4,13 @@
 //! source gives it again. So what happened to many is written together, with the place where the
 //! place stands in the log, too, and otherwise before it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use tahini_entity::{Batch, Entity, Str};
 use tahini_store::StateWrite;
 
+use super::kept::Counts;
 use super::letters::Graves;
 use super::{At, Failed, kept};
 use crate::Failure;
@@ -82,6 +83,68 @@ impl Pending {
     pub(super) fn tell(&mut self, entry: &Entity) -> Result<(), Failure> {
         let pushed = self.entries.push_entity(entry);
         pushed.map_err(|error| Failure::fatal(error.to_string()))
+    }
+
+    /// What the log is to remember before letters are written: that there may be one of each entity
+    /// that is given up, which waits until the rest is written. Whoever gets it through after a
+    /// crash between the two finds the letter and deletes it.
+    pub(super) fn before_letters(&self) -> Vec<((At, Str), Failed)> {
+        if self.graves.values().all(|graves| graves.bytes() == 0) {
+            return Vec::new();
+        }
+        let waits = |(key, change): (&(At, Str), &Change)| {
+            let after = change.after.filter(|after| after.dead)?;
+            let before = change.stored.unwrap_or(after);
+            let known = change.stored.is_some_and(|stored| stored.buried);
+            let waits = Failed {
+                dead: false,
+                buried: true,
+                ..before
+            };
+            (!known).then(|| (key.clone(), waits))
+        };
+        self.changed.iter().filter_map(waits).collect()
+    }
+
+    /// The entries and state records of that. `counts` are those after everything.
+    pub(super) fn writes_before_letters(
+        &self,
+        pipe: &str,
+        remembered: &[((At, Str), Failed)],
+        mut counts: Counts,
+    ) -> Result<(Batch, Vec<StateWrite>), Failure> {
+        let of = |((at, id), waits): &((At, Str), Failed)| kept::record(pipe, *at, id, waits);
+        let mut state: Vec<StateWrite> = remembered.iter().map(of).collect();
+        for ((at, _), change) in &self.changed {
+            let dead = |known: Option<Failed>| known.map(|known| known.dead);
+            counts.moved(*at, dead(change.after), dead(change.stored));
+        }
+        let new = |(key, _): &&((At, Str), Failed)| self.changed[key].stored.is_none();
+        let mut named = HashSet::new();
+        for ((at, id), _) in remembered.iter().filter(new) {
+            counts.moved(*at, None, Some(false));
+            named.insert(at.entry_id(id));
+        }
+        state.push(counts.write(pipe));
+        state.sort_by(|one, other| one.key.cmp(&other.key));
+        // Of the others the log has an entry with what they are.
+        let mut entries = Batch::new();
+        for entry in self.entries.iter() {
+            if entry.id.is_some_and(|id| named.contains(id)) {
+                let pushed = entries.push_entity(&entry.to_entity());
+                pushed.map_err(|error| Failure::fatal(error.to_string()))?;
+            }
+        }
+        Ok((entries, state))
+    }
+
+    /// Takes note that this is in the store.
+    pub(super) fn stands(&mut self, remembered: Vec<((At, Str), Failed)>) {
+        for (key, waits) in remembered {
+            if let Some(change) = self.changed.get_mut(&key) {
+                change.stored = Some(waits);
+            }
+        }
     }
 
     /// The state records of the pipe, in the order of their keys.

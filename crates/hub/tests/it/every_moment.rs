@@ -250,7 +250,7 @@ impl Story {
 }
 
 /// Where the indexes are: in memory where that is possible, since only the log has to survive.
-fn folder() -> tempfile::TempDir {
+pub fn folder() -> tempfile::TempDir {
     let memory = tempfile::tempdir_in("/dev/shm");
     memory.unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }

@@ -1,9 +1,14 @@
 //! Entities that cannot be written.
 
+use std::sync::Arc;
+
 use serde_json::{Value as Json, json};
+use tahini_store::Memory;
 
 use super::{chronological, first_six, pipe, run_p, six};
-use crate::every_moment::{Step, Story, run};
+use crate::every_moment::{Step, Story, folder, run};
+use crate::lying_disk::{Loss, LyingDisk, Trouble};
+use crate::power::files;
 use crate::script::records;
 use crate::world::World;
 
@@ -116,4 +121,71 @@ fn a_version_that_waited_never_comes_after_a_newer_one() {
         ..Story::default()
     }
     .survives();
+}
+
+/// Runs come to where the power goes in the middle of giving `b` up; then the outside takes it.
+fn given_up_and_taken(retries: u64, loss: fn(u64) -> Loss) {
+    let mut both = [0, 0];
+    for moment in 0..2_000 {
+        let dir = folder();
+        let root = dir.path().join("store.root");
+        let disk = LyingDisk::new(Trouble::default());
+        let mut world = World::on_store(Arc::new(files(&root, &disk)));
+        let (sink, mut pump) = (json!({"type": "scripted"}), retrying("letters"));
+        pump["max_retries_per_entity"] = json!(retries);
+        pipe(
+            &mut world,
+            json!({"_id": "p", "source": chronological(), "sink": sink, "pump": pump}),
+        );
+        refuse(&world, &["b"]);
+        world.records("p", six());
+        for _ in 0..retries {
+            world.succeed("p");
+        }
+        disk.trouble(Trouble {
+            power_off_at: Some(moment),
+            ..Trouble::default()
+        });
+        let ended = run(&world, "p").is_ok();
+        disk.trouble(Trouble {
+            power_off_at: Some(0),
+            ..Trouble::default()
+        });
+        let back = disk.reboot(loss(moment));
+        world.start_over(Arc::new(Memory::new())).unwrap();
+        world.start_over(Arc::new(files(&root, &back))).unwrap();
+        refuse(&world, &[]);
+        world.succeed("p");
+        let errors: Vec<Json> = world
+            .log("p")
+            .into_iter()
+            .filter(|entry| entry["_id"] == "write-error:b")
+            .collect();
+        let given_up = errors.last().is_some_and(|entry| entry["dead"] == true);
+        let letters = world.living("letters");
+        assert_eq!(
+            letters.contains(&"b".to_owned()),
+            given_up,
+            "power off at {moment}, {retries} retries: {letters:?}, and the log says {errors:?}"
+        );
+        let taken = world.taken("p").concat().contains(&"b".to_owned());
+        assert_ne!(taken, given_up, "power off at {moment}: taken or given up");
+        both[usize::from(given_up)] += 1;
+        if ended {
+            // Cut before, and after.
+            assert!(both[0] > 3 && both[1] > 0, "{both:?}");
+            return;
+        }
+    }
+    panic!("the run comes to its end");
+}
+
+#[test]
+fn a_letter_stays_only_where_the_log_knows_of_it() {
+    for retries in [0, 1, 2] {
+        let losses: [fn(u64) -> Loss; 3] = [|_| Loss::Nothing, |_| Loss::Everything, Loss::Some];
+        for loss in losses {
+            given_up_and_taken(retries, loss);
+        }
+    }
 }
