@@ -163,7 +163,8 @@ fn indexes_that_are_open_take_little_memory_each() {
     };
     let all: Vec<_> = (0..DATASETS).map(open).collect();
     let each = own_memory().saturating_sub(before) / DATASETS;
-    assert!(each < 300 << 10, "an open index takes {each} bytes");
+    // The store behind it asks for three times as much.
+    assert!(each < 1 << 20, "an open index takes {each} bytes");
     files.close().unwrap();
     drop(all);
 }
