@@ -70,44 +70,6 @@ impl Seal {
     }
 }
 
-/// Opens an environment so that memory it asks for and does not use is none. LMDB allocates 3 MB
-/// for each, much of it zeroed, and most transactions touch little of it. glibc serves that from its heap, and
-/// fills it with zeros, once the process has freed something larger: 500 datasets held 2 GB. While
-/// an environment is opened such allocations are mapped, whose pages come when they are touched;
-/// otherwise only what is larger than batches and answers are, since what is mapped comes page by
-/// page each time. Who sets `MALLOC_MMAP_THRESHOLD_` knows better.
-#[cfg(target_env = "gnu")]
-fn open_untouched<R>(open: impl FnOnce() -> R) -> R {
-    use std::sync::{Mutex, PoisonError};
-
-    static OPENING: Mutex<()> = Mutex::new(());
-    const SMALL: libc::c_int = 64 << 10;
-    const LARGE: libc::c_int = 32 << 20;
-    /// What the allocator keeps at an arena's end; it is 64 MB where it finds `LARGE` by itself.
-    const KEPT: libc::c_int = 8 << 20;
-    if std::env::var_os("MALLOC_MMAP_THRESHOLD_").is_some() {
-        return open();
-    }
-    let _alone = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
-    set_allocator(libc::M_MMAP_THRESHOLD, SMALL);
-    let opened = open();
-    set_allocator(libc::M_MMAP_THRESHOLD, LARGE);
-    set_allocator(libc::M_TRIM_THRESHOLD, KEPT);
-    opened
-}
-
-#[cfg(target_env = "gnu")]
-#[allow(unsafe_code)]
-fn set_allocator(name: libc::c_int, value: libc::c_int) {
-    // It stores a number that allocations look at, whichever of two they see.
-    unsafe { libc::mallopt(name, value) };
-}
-
-#[cfg(not(target_env = "gnu"))]
-fn open_untouched<R>(open: impl FnOnce() -> R) -> R {
-    open()
-}
-
 impl Tables {
     // LMDB maps the file: another process that changed it under us would change our memory.
     // The store's lock file keeps other processes out, and nothing here touches the file but LMDB.
@@ -118,7 +80,7 @@ impl Tables {
             .map_size(map_bytes)
             .max_dbs(TABLES)
             .max_readers(READERS);
-        let env = open_untouched(|| unsafe { options.open(dir) })?;
+        let env = unsafe { options.open(dir)? };
         check_length(dir, &env)?;
         let txn = env.write_txn()?;
         let tables = env.create_databases_and_commit(txn, |opener, txn| -> heed::Result<_> {

@@ -132,8 +132,8 @@ fn an_index_over_a_large_dataset_is_built_in_bounded_memory() {
 }
 
 #[test]
-fn indexes_that_are_open_take_little_memory_each() {
-    const DATASETS: usize = 100;
+fn indexes_that_are_open_take_bounded_memory() {
+    const DATASETS: usize = 200;
     let dir = tempfile::tempdir().unwrap();
     let files = Files::open(dir.path(), Options::default()).unwrap();
     let name = |at: usize| format!("d{at}");
@@ -162,9 +162,8 @@ fn indexes_that_are_open_take_little_memory_each() {
         dataset
     };
     let all: Vec<_> = (0..DATASETS).map(open).collect();
-    let each = own_memory().saturating_sub(before) / DATASETS;
-    // The store behind it asks for three times as much.
-    assert!(each < 1 << 20, "an open index takes {each} bytes");
+    let taken = own_memory().saturating_sub(before) >> 20;
+    assert!(taken < 150, "{DATASETS} datasets took {taken} MB");
     files.close().unwrap();
     drop(all);
 }
