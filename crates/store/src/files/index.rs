@@ -33,9 +33,9 @@ const WORTH_CONDENSING: u64 = 1 << 20;
 /// An index this many times as large as it has to be is written anew.
 const ROOMY: f64 = 1.4;
 
-/// Opening an environment again costs little beside writing so many rows, each of which may change a
-/// page of its own.
-const MANY: usize = 256;
+/// So many pages environments may keep that are open, all together: 64 MB. One that is opened again
+/// is slow at first, so that those stay open that are written a little at a time.
+const KEPT: usize = 16 << 10;
 
 /// One dataset's index. Its environment is opened when it is needed and may be closed between.
 pub(crate) struct Index {
@@ -99,6 +99,33 @@ impl OpenIndexes {
             }
         }
         open.push(Arc::downgrade(index));
+    }
+
+    /// Closes those that keep most, as long as all together keep more than they may. One that is in
+    /// use just now is passed over, so that nobody waits for its readers; a later write closes it.
+    fn keep_little(&self) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: Vec<Arc<Index>> = open.iter().filter_map(Weak::upgrade).collect();
+        drop(open);
+        let kept = |index: &Arc<Index>| {
+            let env = index.env.try_read().ok()?;
+            Some(env.as_ref()?.wrote.load(Ordering::Relaxed))
+        };
+        let mut keeping: Vec<(usize, &Arc<Index>)> = all
+            .iter()
+            .filter_map(|index| Some((kept(index)?, index)))
+            .collect();
+        keeping.sort_by_key(|(kept, _)| std::cmp::Reverse(*kept));
+        let mut sum: usize = keeping.iter().map(|(kept, _)| kept).sum();
+        for (kept, index) in keeping {
+            if sum <= KEPT {
+                break;
+            }
+            if let Ok(mut env) = index.env.try_write() {
+                *env = None;
+                sum -= kept;
+            }
+        }
     }
 }
 
@@ -242,15 +269,15 @@ impl Index {
         ))
     }
 
-    /// Closes the environment behind a write of many rows: it keeps as much memory as the pages of
-    /// its largest transaction took, for as long as it is open. One that is being read stays open, so
-    /// that nobody waits for its readers; the next large write closes it.
+    /// Notes that so many rows were written together, each of which may have changed a page of its
+    /// own: an environment keeps the pages of its largest transaction for as long as it is open.
     pub fn rest(&self, rows: usize) {
-        if rows >= MANY
-            && let Ok(mut env) = self.env.try_write()
+        if let Ok(env) = self.env.try_read()
+            && let Some(tables) = env.as_ref()
         {
-            *env = None;
+            tables.wrote.fetch_max(rows, Ordering::Relaxed);
         }
+        self.open.keep_little();
     }
 
     /// Closes the environment; it opens again when needed.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::Bound;
 use std::path::Path;
+use std::sync::atomic::AtomicUsize;
 
 use heed::types::Bytes;
 use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, PutFlags, RoTxn, RwTxn, WithoutTls};
@@ -48,6 +49,8 @@ pub(crate) struct Applied {
 pub(crate) struct Tables {
     pub(super) env: Env<WithoutTls>,
     pub(super) readers: Readers,
+    /// How many rows its largest write changed.
+    pub(super) wrote: AtomicUsize,
     pub(super) seal: Seal,
     /// Index key of an id to sequence, half hash and flags.
     latest: Table,
@@ -96,6 +99,7 @@ impl Tables {
         Ok(Tables {
             env,
             readers: Readers::default(),
+            wrote: AtomicUsize::new(0),
             seal,
             latest,
             state,
