@@ -1,5 +1,5 @@
-//! Building an index over a large dataset, and having many open, takes bounded memory. Each test has a process of its own,
-//! whose own memory the system tells.
+//! Building an index over a large dataset, and having many open, takes bounded memory. Each test
+//! has a process of its own, whose own memory the system tells.
 
 use std::collections::BTreeMap;
 use std::fs;
