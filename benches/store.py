@@ -2,6 +2,7 @@
 """Measures the store by itself, and writes its part of docs/performance.md.
 
     store.py [--entities N] [--curve N,N,…] [--random N] [--datasets N] [--writers N] [--memory MB] [--seconds S]
+             [--generated N]
 
 Builds `crates/store/examples/figures.rs` in release mode and runs it once a figure, each in a process of its
 own. Prints all figures as one JSON object. The page is written when every size is at least what it publishes.
@@ -18,12 +19,14 @@ import tempfile
 import time
 from pathlib import Path
 
+from entities import entities
 from page import ROOT, commit, demand_clean, write_part
-from run import WHOLE, machine
+from run import SEED, WHOLE, machine
 
 # What is promised: a rate to reach, or seconds to stay under.
 POINT_READS, CHANGE_READS, START_SECONDS, DISK_MB = 250_000, 3_000_000, 2.0, 160
 CURVE = [1_000_000, 10_000_000, 30_000_000]
+GENERATED = 200_000
 
 
 def build():
@@ -40,18 +43,18 @@ class Figures:
     def __init__(self, binary, folder):
         self.binary, self.folder = binary, folder
 
-    def command(self, what, store, numbers):
-        return [str(self.binary), what, str(self.folder / store), *(f"{name}={number}" for name, number in numbers.items())]
+    def command(self, what, store, given):
+        return [str(self.binary), what, str(self.folder / store), *(f"{name}={value}" for name, value in given.items())]
 
-    def get(self, what, store, group=None, **numbers):
+    def get(self, what, store, group=None, **given):
         """One figure; `group` is a cgroup to run in."""
         def join():
             if group:
                 (group / "cgroup.procs").write_text(str(os.getpid()))
-        command = self.command(what, store, numbers)
+        command = self.command(what, store, given)
         begun = time.monotonic()
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, preexec_fn=join)
-        print(f"{what} {store} {numbers}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
+        print(f"{what} {store} {given}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
         return json.loads(done.stdout)
 
     def kill(self, store, entities):
@@ -94,9 +97,42 @@ def small_memory(megabytes):
     return None
 
 
+def crates():
+    """Every version of every crate whose index record cargo has cached, by crate and version."""
+    home = Path(os.environ.get("CARGO_HOME") or Path.home() / ".cargo")
+    found = {}
+    for path in home.glob("registry/index/*/.cache/**/*"):
+        # A short header; then a version and its JSON by turns, with a NUL after each.
+        for record in path.read_bytes().split(b"\0") if path.is_file() else ():
+            if record.startswith(b"{"):
+                one = json.loads(record)
+                found[one["name"], by_version(one["vers"])] = {"_id": f"{one['name']}-{one['vers']}", **one}
+    return [found[place] for place in sorted(found)]
+
+
+def by_version(version):
+    """The order of versions: by numbers, and what comes before a release before it."""
+    numbers, _, before = version.split("+")[0].partition("-")
+    return (*map(int, numbers.split(".")), not before, version)
+
+
+def compression(figures, made):
+    """What entities take on disk; None where there are none."""
+    file, count = figures.folder / "compression.json", 0
+    with file.open("w", encoding="utf-8") as lines:
+        for count, one in enumerate(made, 1):
+            lines.write(json.dumps(one, separators=(",", ":"), ensure_ascii=False) + "\n")
+    found = figures.get("compression", "compression", file=file) if count else None
+    figures.drop("compression")
+    file.unlink()
+    return found
+
+
 def measure(options, figures):
     found = {"points": {}, "curve": [], "random": {}}
     n = options.entities
+    found["generated"] = compression(figures, entities(options.generated, SEED))
+    found["crates"] = compression(figures, crates())
     found["load"] = figures.get("load", "one", entities=n)
     figures.get("load", "one", entities=n, version=1)
     found["compacted"] = figures.get("compact", "one")
@@ -105,13 +141,13 @@ def measure(options, figures):
     found["changes"] = figures.get("changes", "one")
     found["index"] = figures.get("index", "one")
     figures.drop("one")
-    for entities in options.curve:
-        figures.get("load", "curve", entities=entities)
+    for count in options.curve:
+        figures.get("load", "curve", entities=count)
         start = figures.get("start", "curve")
         one = figures.get("one", "curve")
-        figures.kill("curve", entities)
+        figures.kill("curve", count)
         killed = figures.get("start", "curve")
-        found["curve"].append({"entities": entities, "start": start, "one": one, "killed": killed})
+        found["curve"].append({"entities": count, "start": start, "one": one, "killed": killed})
         figures.drop("curve")
     found["random"] = figures.get("load", "random", entities=options.random, random=1)
     group = small_memory(options.memory)
@@ -161,12 +197,28 @@ def page(options, found):
         "", f"{random['entities']:,} inserts in random order, entities a second by tenths: {', '.join(f'{rate:,}' for rate in random['curve'])}; {random['disk_mb']:,} MB on disk.", "",
         f"{many['datasets']:,} datasets: made in {many['made_ms']} ms, {many['commits_first']:,} commits of 100 entities a second, then {many['commits_again']:,} that change all of them; {many['files_open']} files open; opened again in {many['seconds']:.2f} s, anonymous memory {many['anonymous_mb']} MB.", "",
     ]
+    lines += [*compressed(found), ""]
     little = found.get("little_memory")
     if little:
         lines.append(f"With {little['mb']} MB of memory, page cache included, for {little['disk_mb']:,} MB on disk: {little['points']['rate']:,} point reads a second on two threads, {little['changes']['rate']:,} change reads.")
     else:
         lines.append("Data larger than memory was not measured: this machine gives no cgroup with a limit on memory, and no other limit counts the page cache.")
     return "\n".join(lines) + "\n"
+
+
+def compressed(found):
+    """The page's table of what JSON becomes on disk."""
+    lines = ["| on disk, once it is compacted | entities | MB of JSON | MB of log | MB of index | JSON is |", "|---|---|---|---|---|---|"]
+    titles = {"crates": "real: crates.io's index, a version of a crate each, as cargo keeps it on this machine", "generated": "generated: `benches/entities.py`"}
+    for name, title in titles.items():
+        one = found[name]
+        if one:
+            sizes = [one["json_bytes"], one["log_bytes"], one["index_bytes"]]
+            cells = [f"{one['entities']:,}", *(f"{size / 1e6:.1f}" for size in sizes), f"{sizes[0] / sum(sizes[1:]):.1f} ×"]
+        else:
+            cells = ["cargo keeps none here", "–", "–", "–", "–"]
+        lines.append(f"| {' | '.join([title, *cells])} |")
+    return lines
 
 
 def numbers(text):
@@ -181,9 +233,10 @@ def main():
     parser.add_argument("--datasets", type=int, default=1_000)
     parser.add_argument("--writers", type=int, default=4)
     parser.add_argument("--memory", type=int, default=512, help="MB, for data larger than memory")
+    parser.add_argument("--generated", type=int, default=GENERATED, help="entities, for compression beside real data")
     parser.add_argument("--seconds", type=int, default=5, help="how long point reads are counted")
     options = parser.parse_args()
-    whole = options.entities >= WHOLE and options.curve[-1] >= CURVE[-1] and options.random >= CURVE[-1]
+    whole = options.entities >= WHOLE and options.curve[-1] >= CURVE[-1] and options.random >= CURVE[-1] and options.generated >= GENERATED
     if whole:
         demand_clean(parser)
     with tempfile.TemporaryDirectory(prefix="tahini-bench-") as folder:

@@ -238,6 +238,58 @@ class DamagedSegment(OnDisk):
         self.assertTrue(node.json("/api/datasets/header")["runtime"]["populated"])
         self.assertEqual(node.stop(), 0)
 
+    def test_a_node_whose_configuration_is_damaged_rests_and_loses_nothing(self):
+        own = {"_id": "own", "type": "pipe", "source": {"type": "embedded", "entities": [{"_id": "1"}]}, "pump": {"cron_expression": "0 0 1 1 ?"}}
+        for name, where, given in (("system:config", "/api/pipes", own), ("system:env", "/api/env", {"of": "own"})):
+            with self.subTest(name):
+                node = self.node([inbox("box")]).start()
+                self.assertEqual(node.post("box", [{"_id": "a", "v": 1}])[0], 200)
+                self.assertIn(node.ask("POST", where, json.dumps(given))[0], (200, 201))
+                if name == "system:config":
+                    self.assertTrue(node.run("own")["success"])
+                datasets = {one["_id"] for one in node.json("/api/datasets")}
+                self.assertEqual(node.stop(), 0)
+                segment = self.folder_of(node, name) / "000001.log"
+                whole = segment.read_bytes()
+                segment.write_bytes(whole[:10] + bytes([whole[10] ^ 1]) + whole[11:])
+                damaged = segment.read_bytes()
+
+                node.start()
+                self.assertEqual([one["dataset"] for one in node.json("/api/status")["damaged_datasets"]], [name])
+                self.assertIn(f'dataset "{name}" is damaged', node.said())
+                self.assertEqual(node.json("/readyz?verbose")["configuration"], "damaged")
+                self.assertEqual(node.latest("box"), {"a": 1})
+                asks = [("GET", "/api/config"), ("GET", "/api/pipes"), ("PUT", "/api/config"), ("PUT", "/api/env"), ("POST", "/api/pipes"), ("PUT", "/api/secrets")]
+                for method, path in [*asks, ("POST", "/api/receivers/box/entities"), ("POST", "/api/pipes/box/pump"), ("DELETE", "/api/pipes/own"), ("GET", "/api/health")]:
+                    status, _, body = node.ask(method, path, None if method == "GET" else "[]")
+                    self.assertEqual(status, 503, f"{method} {path}: {body}")
+                    self.assertIn("the node's configuration is damaged", body.decode())
+                self.assertEqual(node.stop(), 0)
+                self.assertEqual(segment.read_bytes(), damaged, "nothing is written over it")
+
+                # As it was before, everything is as it was before.
+                segment.write_bytes(whole)
+                node.start()
+                self.assertEqual({one["_id"] for one in node.json("/api/datasets")}, datasets)
+                if name == "system:config":
+                    self.assertEqual({one["_id"] for one in node.json("/api/pipes")}, {"box", "own"})
+                    self.assertEqual(len(node.json("/api/pipes/own/log")), 2)
+                else:
+                    self.assertEqual(node.json("/api/env"), {"of": "own"})
+                self.assertEqual(node.ask("DELETE", f"/api/datasets/{name}")[0], 409)
+                self.assertEqual(node.stop(), 0)
+
+                # Whoever has no backup gives it up, and has what the project says.
+                segment.write_bytes(damaged)
+                node.start()
+                self.assertEqual(node.ask("DELETE", f"/api/datasets/{name}")[0], 200)
+                self.assertEqual(node.ask("PUT", "/api/config", "[]")[0], 503, "not before the next start")
+                self.assertEqual(node.stop(), 0)
+                node.start()
+                self.assertEqual(node.post("box", [{"_id": "b", "v": 1}])[0], 200)
+                self.assertIn(node.ask("POST", where, json.dumps(given))[0], (200, 201))
+                self.assertEqual(node.stop(), 0)
+
 
 class DataFolder(OnDisk):
     def test_rights_of_others_are_taken_away(self):

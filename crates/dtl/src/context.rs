@@ -56,6 +56,9 @@ pub struct Context<'a> {
     pub stopped: Option<&'a dyn Fn() -> bool>,
     /// Where joins are counted, if anybody wants to know.
     pub joined: Option<&'a Cell<Joined>>,
+    /// Where the most entities that one evaluation of a `hops` with `trace` joined are kept, each
+    /// at its place in [`Program::traced_hops`](crate::Program::traced_hops).
+    pub traced_hops: Option<&'a [Cell<u64>]>,
     /// How much may be joined with one entity of the source; more is an error. `None` sets no limit
     /// beside that of rows.
     pub most_joined: Option<MostJoined>,
@@ -73,6 +76,7 @@ impl<'a> Context<'a> {
             pause: None,
             stopped: None,
             joined: None,
+            traced_hops: None,
             most_joined: None,
             trace: None,
         }

@@ -10,6 +10,7 @@ use crate::context::{Context, Joined};
 use crate::count::STEPS_BETWEEN_LOOKS;
 use crate::error::EvalClass;
 use crate::expr::{Cost, EagerFn, Expr, ItemResult};
+use crate::hops::Counted;
 use crate::limits::MAX_WORK;
 use crate::memo::Memo;
 use crate::namespace::Read;
@@ -103,6 +104,8 @@ pub(crate) struct Machine<'m> {
     pub(crate) depth: u32,
     /// The rows and entities that were joined with the source entity at work.
     pub(crate) joined: Joined,
+    /// What each `hops` with `trace` joined for the source entity at work.
+    pub(crate) traced_hops: Vec<Counted>,
 }
 
 impl<'m> Machine<'m> {
@@ -122,6 +125,7 @@ impl<'m> Machine<'m> {
             work: 0,
             depth: 0,
             joined: Joined::default(),
+            traced_hops: vec![Counted::default(); program.traced_hops.len()],
         }
     }
 
@@ -129,6 +133,7 @@ impl<'m> Machine<'m> {
     pub(crate) fn begin(&mut self) {
         self.created.clear();
         self.joined = Joined::default();
+        self.traced_hops.fill(Counted::default());
         self.memo.begin();
         if let Some(trace) = self.context.trace {
             trace.borrow_mut().clear();

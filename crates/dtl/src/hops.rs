@@ -6,6 +6,7 @@ use crate::eval::{Env, Machine, Stop};
 use crate::expr::Expr;
 use crate::limits::{Limit, MAX_HOPS_ROWS};
 use crate::memo::{Found, Key};
+use crate::program::Program;
 use crate::scope::{Frame, Source, Target};
 use crate::values::{self, Items, Seen};
 use crate::weight;
@@ -24,6 +25,8 @@ pub(crate) struct Spec {
     pub(crate) steps: Box<[Step]>,
     pub(crate) recursion: Option<Recursion>,
     pub(crate) returns: Returns,
+    /// The place of the call's `trace` among the program's.
+    pub(crate) traced: Option<u32>,
 }
 
 /// Binds one alias: finds entities, then filters the rows.
@@ -108,10 +111,53 @@ impl Lookups {
 
 type Rows = Vec<Vec<Value>>;
 
+/// How many entities a `hops` with `trace` joined.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counted {
+    /// In the evaluation at work.
+    now: u64,
+    /// In one evaluation at the most.
+    most: u64,
+}
+
+impl Program {
+    /// The `trace` of each call of `hops` or `apply-hops` that has one.
+    pub fn traced_hops(&self) -> &[String] {
+        &self.traced_hops
+    }
+}
+
 impl Machine<'_> {
     /// The values that a `hops` returns.
     #[inline(never)]
     pub(crate) fn hops(&mut self, hops: &Hops, env: Env<'_>) -> Result<Value, Stop> {
+        let traced = hops.specs.last().and_then(|spec| spec.traced);
+        // The same call may be at work around this one, where a rule applies itself.
+        let around = traced.map(|at| std::mem::take(&mut self.traced_hops[at as usize].now));
+        let result = self.chain(hops, env);
+        if let (Some(at), Some(around)) = (traced, around) {
+            let counted = &mut self.traced_hops[at as usize];
+            // Too many may be why it failed.
+            counted.most = counted.most.max(counted.now);
+            counted.now = around;
+        }
+        result
+    }
+
+    /// Hands over what was joined with the source entity at work.
+    pub(crate) fn tell_joined(&self) {
+        if let Some(joined) = self.context.joined {
+            joined.set(joined.get().with(self.joined));
+        }
+        let cells = self.context.traced_hops.unwrap_or_default();
+        for (cell, counted) in cells.iter().zip(&self.traced_hops) {
+            cell.set(cell.get().max(counted.most));
+        }
+    }
+
+    /// The specs one after the other.
+    #[inline(always)]
+    fn chain(&mut self, hops: &Hops, env: Env<'_>) -> Result<Value, Stop> {
         let mut input: Option<Items> = None;
         for spec in &hops.specs {
             let output = match (&input, &spec.recursion) {
@@ -229,7 +275,11 @@ impl Machine<'_> {
     fn count_joined(&mut self, spec: &Spec, rows: &[Vec<Value>]) -> Result<(), Stop> {
         let found = rows.len() as u64;
         self.joined.rows += found;
-        self.joined.most += found * spec.steps.len() as u64;
+        let entities = found * spec.steps.len() as u64;
+        self.joined.most += entities;
+        if let Some(at) = spec.traced {
+            self.traced_hops[at as usize].now += entities;
+        }
         let Some(most) = self.context.most_joined else {
             return Ok(());
         };

@@ -88,6 +88,11 @@ impl Naming {
         }
     }
 
+    /// The namespace that an `_id` without one is in, where namespaces are on.
+    pub(crate) fn own_identity(&self) -> Option<&str> {
+        self.on.then_some(self.identity.as_str())
+    }
+
     /// What `_S.$ids` reads where the entity has none: its `_id` as a namespaced identifier.
     pub(crate) fn ids_of(&self, id: &str) -> Value {
         Value::List([Value::Ni(self.identify(id))].into_iter().collect())

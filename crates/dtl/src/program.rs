@@ -13,7 +13,7 @@ use crate::error::{JsonPath, Problem};
 use crate::eval::{Env, Machine};
 use crate::expr::{Block, Expr, Prefixed};
 use crate::lookup::NoLookup;
-use crate::namespace::{Naming, Read as Name, is_bare};
+use crate::namespace::Naming;
 use crate::options::{Options, TriggerOn};
 use crate::pattern::Pattern;
 use crate::prefixes::Prefixes;
@@ -38,6 +38,8 @@ pub struct Program {
     pub(crate) id_required: bool,
     pub(crate) trigger: Option<Trigger>,
     pub(crate) datasets: Vec<String>,
+    /// The `trace` of each call of `hops` that has one.
+    pub(crate) traced_hops: Vec<String>,
     pub(crate) reads: Vec<Read>,
     pub(crate) indexes: Vec<Index>,
     pub(crate) dependencies: Dependencies,
@@ -80,6 +82,8 @@ pub struct Index {
     pub(crate) own_ids: bool,
     /// The expression over alias 0, and what it needs to be evaluated.
     pub(crate) expr: Arc<(Expr, Program)>,
+    /// It reads one property, item by item; known for the other side of a join only.
+    pub(crate) by_item: bool,
     /// Where the keys are tuples, what those items of them are that are of one property each, and
     /// their places; known for the other side of a join only.
     pub(crate) items: Vec<(usize, Index)>,
@@ -117,6 +121,7 @@ impl Program {
             id_required: options.id_required,
             trigger: options.trigger_on.as_ref().map(Trigger::new),
             datasets: Vec::new(),
+            traced_hops: Vec::new(),
             reads: Vec::new(),
             indexes: Vec::new(),
             dependencies: Dependencies::default(),
@@ -236,6 +241,10 @@ impl Index {
         if !self.own_ids && self.is_of_ids() {
             self.own_ids = true;
             self.fingerprint.push_str(" or its own");
+            // Which that is goes by the pipe.
+            if let Some(identity) = self.expr.1.naming.own_identity() {
+                self.fingerprint.push_str(&format!(" in {identity:?}"));
+            }
         }
         self
     }
@@ -246,10 +255,11 @@ impl Index {
         self.fingerprint.contains("$ids")
     }
 
-    /// Whether an entity whose properties hold what those of several others hold has the keys of
-    /// all of them, and no others: what it reads is one property, taken item by item.
+    /// Whether an entity whose properties hold what those of several others hold has no keys but
+    /// those that they have: what it reads is one property, taken item by item. Known for the other
+    /// side of a join only.
     pub fn goes_item_by_item(&self) -> bool {
-        by_item(&self.expr.0)
+        self.by_item
     }
 
     /// Where the keys are tuples: the items of them that go item by item, with their places. Who has
@@ -310,21 +320,6 @@ impl Index {
             return;
         };
         distinct(values::items(&keys), out);
-    }
-}
-
-fn by_item(expr: &Expr) -> bool {
-    match expr {
-        Expr::Path(path) => match path.elements.first() {
-            Some(Name::Exact(name)) => &**name == "$ids" || !is_bare(name),
-            Some(Name::Any(_)) => true,
-            None => false,
-        },
-        Expr::Each(_, inner) | Expr::Collapse(_, inner) => by_item(inner),
-        Expr::With(_, _, args) => args.split_last().is_some_and(|(last, before)| {
-            by_item(last) && before.iter().all(|arg| arg.constant().is_some())
-        }),
-        _ => false,
     }
 }
 

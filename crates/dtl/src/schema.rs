@@ -330,7 +330,8 @@ fn hops() -> Json {
             },
             "track-dependencies": truth("Changes of these datasets make the pipe process again."),
             "trace": {
-                "description": "The name of the joins' statistics in the execution log.",
+                "description": "The name under which the execution log tells how many entities \
+                                the call joined at the most; on the last spec.",
                 "type": "string",
             },
             "subsets": {

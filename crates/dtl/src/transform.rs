@@ -72,9 +72,7 @@ impl Program {
                     missed.push(at);
                     continue;
                 }
-                if let Some(counted) = machine.context.joined {
-                    counted.set(counted.get().with(machine.joined));
-                }
+                machine.tell_joined();
                 if result.is_err() {
                     first_failure = first_failure.min(at);
                 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::{Map, Value as Json};
 use tahini_entity::{Batch, Offset, Value};
-use tahini_store::{Compacted, Compaction, Dataset, Seq, StateWrite, StoreError};
+use tahini_store::{Compacted, Compaction, Dataset, Seq, StateRows, StateWrite, StoreError};
 
 use crate::config::Props;
 use crate::config::known::keeps_places;
@@ -67,6 +67,9 @@ pub(crate) struct Last {
     thorough: Option<Timestamp>,
     /// Whether less than that went since.
     owes: bool,
+    /// The place of the reader that retracted versions wait for: until it has read on, looking for
+    /// them once more finds the same.
+    waits_for: Option<Seq>,
 }
 
 impl Last {
@@ -172,18 +175,23 @@ pub(crate) fn after_run(
     }
 }
 
-/// The same for all pipes that are posted to and never run: beside the posts, and not often.
-pub(crate) fn of_receivers(hub: &Hub, stop: &dyn Fn() -> bool) {
+/// The same beside posts and between runs, and not often: for pipes that are posted to and never
+/// run, and for what grows old, or waited for a reader, while a pipe does not run.
+pub(crate) fn in_background(hub: &Hub, stop: &dyn Fn() -> bool) {
     for live in hub.pipes() {
         if stop() {
             return;
         }
         let Ok(pipe) = &live.pipe else { continue };
-        let (true, Some(name)) = (pipe.kind("source") == "http_endpoint", pipe.sink_dataset())
-        else {
+        let Some(name) = pipe.sink_dataset() else {
             continue;
         };
+        let receives = pipe.kind("source") == "http_endpoint";
         let outcome = Retention::of(&pipe.effective).and_then(|mut retention| {
+            let changes_alone = retention.ages() || retention.retract;
+            if !receives && (live.lock().is_busy() || !changes_alone) {
+                return Ok(Compacted::default());
+            }
             retention.interval = retention.interval.max(AGEING);
             dataset(hub, &live, name, &retention, stop)
         });
@@ -247,7 +255,7 @@ fn dataset(
         return Ok(done);
     }
     if retention.retract {
-        done.versions += retract(hub, live.id(), dataset.as_ref(), retention, stop)?;
+        done.versions += retract(hub, live, dataset.as_ref(), retention, stop)?;
     }
     let now = hub.world.clock.now();
     let head = dataset.snapshot()?.head().clone();
@@ -408,6 +416,12 @@ fn space(pipe: &str) -> String {
     format!("retract:{pipe}")
 }
 
+/// The space of those among them that are being removed. What asks for the removal of an id's
+/// versions while others of it go stays in the first space.
+fn space_under_way(pipe: &str) -> String {
+    format!("retracting:{pipe}")
+}
+
 /// Whether what a pipe writes may retract earlier versions.
 pub(crate) fn retracts(compaction: Option<&Json>) -> bool {
     compaction.is_some_and(|compaction| compaction["retract"] == true)
@@ -430,31 +444,74 @@ pub(crate) fn to_retract(pipe: &str, rows: &Batch) -> Vec<StateWrite> {
 /// Removes the earlier versions of what was remembered, and forgets it when they are gone.
 fn retract(
     hub: &Hub,
-    pipe: &str,
+    live: &LivePipe,
     dataset: &dyn Dataset,
     retention: &Retention,
     stop: &dyn Fn() -> bool,
 ) -> Result<u64, Failure> {
+    let pipe = live.id();
     let until = Instant::now() + retention.retract_timeout;
+    let stops = || stop() || Instant::now() >= until;
+    let reader = Readers::of(hub, dataset.name())?.history;
+    let is_new = take_up(hub, pipe, dataset)?;
+    let waits_for = live.lock().compacted.waits_for.take();
+    if !is_new && reader.is_some() && waits_for == reader {
+        live.lock().compacted.waits_for = reader;
+        return Ok(0);
+    }
     let (mut versions, mut after) = (0, None);
     loop {
-        let snapshot = dataset.snapshot()?;
-        let page = snapshot.state_page(&space(pipe), b"", after.as_deref(), RETRACTED_AT_ONCE);
-        let (wanted, next) = page?;
-        drop(snapshot);
+        let (wanted, next) = some_of(dataset, &space_under_way(pipe), after.as_deref())?;
         if !wanted.is_empty() {
             let keys: Vec<&[u8]> = wanted.iter().map(|(key, _)| key.as_slice()).collect();
-            let (removed, finished) = retract_some(hub, pipe, dataset, &keys, &|| {
-                stop() || Instant::now() >= until
-            })?;
+            let (removed, finished) = retract_some(hub, pipe, dataset, &keys, &stops)?;
             versions += removed;
             if !finished {
+                live.lock().compacted.waits_for = reader.filter(|_| !stops());
                 return Ok(versions);
             }
         }
         after = next;
         if after.is_none() {
             return Ok(versions);
+        }
+    }
+}
+
+/// State records of a space, and where the next ones begin.
+fn some_of(
+    dataset: &dyn Dataset,
+    space: &str,
+    after: Option<&[u8]>,
+) -> Result<(StateRows, Option<Vec<u8>>), StoreError> {
+    let snapshot = dataset.snapshot()?;
+    snapshot.state_page(space, b"", after, RETRACTED_AT_ONCE)
+}
+
+/// Takes up what was remembered since: whatever is written from now on is remembered anew.
+/// Whether there was something.
+fn take_up(hub: &Hub, pipe: &str, dataset: &dyn Dataset) -> Result<bool, Failure> {
+    let (mut after, mut is_new) = (None, false);
+    loop {
+        let (wanted, next) = some_of(dataset, &space(pipe), after.as_deref())?;
+        let mut state = Vec::with_capacity(2 * wanted.len());
+        for (space, value) in [
+            (space(pipe), None),
+            (space_under_way(pipe), Some(Vec::new())),
+        ] {
+            state.extend(wanted.iter().map(|(key, _)| StateWrite {
+                space: space.clone(),
+                key: key.clone(),
+                value: value.clone(),
+            }));
+        }
+        if !state.is_empty() {
+            commit_state(dataset, &state, false, hub.world.clock.as_ref())?;
+            is_new = true;
+        }
+        after = next;
+        if after.is_none() {
+            return Ok(is_new);
         }
     }
 }
@@ -477,7 +534,7 @@ fn retract_some(
     })?;
     if done.finished {
         let forget = |key: &&[u8]| StateWrite {
-            space: space(pipe),
+            space: space_under_way(pipe),
             key: key.to_vec(),
             value: None,
         };

@@ -495,9 +495,10 @@ impl Hub {
         live.shared.ended.notify_all();
     }
 
-    /// Removes old versions of what is posted, where it is time; nothing waits for it.
-    pub fn compact_receivers(&self, stop: &dyn Fn() -> bool) {
-        compaction::of_receivers(self, stop);
+    /// Removes old versions of what is posted, and of what grows old between runs, where it is
+    /// time; nothing waits for it.
+    pub fn compact_in_background(&self, stop: &dyn Fn() -> bool) {
+        compaction::in_background(self, stop);
     }
 
     /// Asks the run and the rescan that are under way to stop; `false` when none is. A rescan that

@@ -381,7 +381,7 @@ impl Scheduler {
     /// Waits a moment, and compacts what was posted when it is time for that.
     fn compact(&self, next: &mut Instant) -> bool {
         if Instant::now() >= *next {
-            self.hub.compact_receivers(&|| self.lock().stopping);
+            self.hub.compact_in_background(&|| self.lock().stopping);
             *next = Instant::now() + COMPACTION;
         }
         let inner = self.lock();

@@ -33,7 +33,13 @@ pub trait Transform: Send {
         None
     }
 
-    /// The same from text to text: the results of the entities that were opened in `buffer`,
+    /// The most entities that one evaluation of a `hops` with `trace` joined so far, by that name;
+    /// a name may come several times.
+    fn traced_hops(&self) -> Vec<(&str, u64)> {
+        Vec::new()
+    }
+
+    /// `apply` from text to text: the results of the entities that were opened in `buffer`,
     /// without those that a filter stopped, appended a line each. `None`, and nothing done, where
     /// a transform needs entities that were read.
     fn apply_lines(

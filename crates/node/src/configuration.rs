@@ -14,7 +14,7 @@ use tahini_hub::config::{Component, Configuration, Input, Problem};
 use tahini_hub::scheduler::Scheduler;
 use tahini_hub::secrets::{MemorySecrets, SecretChain, SecretSource};
 use tahini_hub::{Clock, Failure};
-use tahini_store::{Backend, Commit, Limit, Rule, Show, View};
+use tahini_store::{Backend, Commit, Limit, Rule, Show, StoreError, View};
 
 use crate::assembly::{Assembly, Loaded, REGISTRY};
 
@@ -30,6 +30,8 @@ pub struct Stored {
     store: Arc<dyn Backend>,
     clock: Arc<dyn Clock>,
     held: Mutex<Held>,
+    /// What is damaged of what was kept when the node started.
+    damage: Option<String>,
 }
 
 /// What holds now.
@@ -68,13 +70,22 @@ impl From<Failure> for Rejected {
 }
 
 impl Stored {
-    /// Reads what is kept.
+    /// Reads what is kept; nothing of it, where some of it is damaged.
     ///
     /// # Errors
     /// When the store cannot be read, or holds something else than was written.
     pub fn load(store: Arc<dyn Backend>, clock: Arc<dyn Clock>) -> Result<Stored, Failure> {
+        let kept = read(store.as_ref(), CONFIG);
+        let kept = kept.and_then(|components| Ok((components, read(store.as_ref(), ENV)?)));
+        let (components, variables, damage) = match kept {
+            Ok((components, variables)) => (components, variables, None),
+            Err(error @ StoreError::Damaged { .. }) => {
+                (Vec::new(), Vec::new(), Some(error.to_string()))
+            }
+            Err(error) => return Err(error.into()),
+        };
         let mut found = Vec::new();
-        for entity in read(store.as_ref(), CONFIG)? {
+        for entity in components {
             let at = match entity.properties.get("position") {
                 Some(Value::Int(at)) => *at,
                 _ => i64::MAX,
@@ -84,7 +95,7 @@ impl Stored {
         found.sort_by_key(|(at, _)| *at);
         let inputs = found.into_iter().map(|(_, input)| input).collect();
         let mut env = Map::new();
-        for entity in read(store.as_ref(), ENV)? {
+        for entity in variables {
             if let Json::Object(variables) = parse(&entity)? {
                 env.extend(variables);
             }
@@ -98,7 +109,15 @@ impl Stored {
             store,
             clock,
             held: Mutex::new(held),
+            damage,
         })
+    }
+
+    /// What is damaged of the configuration. A node that does not know all of it rests: pipes of a
+    /// folder would run without the metadata, and would remove versions that pipes which nobody
+    /// knows now have still to read. It stays so until the next start.
+    pub fn damage(&self) -> Option<&str> {
+        self.damage.as_deref()
     }
 
     /// Puts projects from disk over what is kept; the later one of an id wins.
@@ -424,7 +443,7 @@ fn parse(entity: &Entity) -> Result<Json, Failure> {
 }
 
 /// The latest versions of a small dataset; none where there is no such dataset.
-fn read(store: &dyn Backend, name: &str) -> Result<Vec<Entity>, Failure> {
+fn read(store: &dyn Backend, name: &str) -> Result<Vec<Entity>, StoreError> {
     let Some(dataset) = store.find(name)? else {
         return Ok(Vec::new());
     };

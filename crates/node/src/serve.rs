@@ -258,9 +258,7 @@ fn open(
     };
     let assembly = Assembly::new(store.clone(), Arc::new(secrets), host, programs);
     let stored = Stored::load(store.clone(), Arc::new(SystemClock))?;
-    stored.overlay(&loaded);
-    let configuration = stored.apply(&assembly)?;
-    tell_problems(&loaded, &configuration);
+    configure(&stored, &loaded, &assembly)?;
     let hub = assembly.hub.clone();
     let schedule = scheduler::Options {
         automatic: options.automatic,
@@ -286,6 +284,22 @@ fn open(
         doorstep: api::Doorstep::default(),
         subscribers: api::Subscribers::new().context("cannot set up the HTTP client")?,
     })
+}
+
+/// Has the configuration hold; none, where what was kept of it is damaged.
+fn configure(stored: &Stored, loaded: &Loaded, assembly: &Assembly) -> anyhow::Result<()> {
+    if let Some(found) = stored.damage() {
+        tracing::error!(
+            "the configuration that was set through the API is damaged: the node shows its datasets \
+             and does nothing else, so that nothing gets lost, until it is restored from a backup, or \
+             the damaged dataset is deleted and the node started anew: {found}"
+        );
+        return Ok(());
+    }
+    stored.overlay(loaded);
+    let configuration = stored.apply(assembly)?;
+    tell_problems(loaded, &configuration);
+    Ok(())
 }
 
 /// Counts this start; how many there were of this version before.

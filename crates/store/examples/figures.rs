@@ -1,14 +1,16 @@
-//! What a store does by itself, one figure a call: `figures WHAT DIR [NAME=NUMBER …]`. Prints one
+//! What a store does by itself, one figure a call: `figures WHAT DIR [NAME=VALUE …]`. Prints one
 //! line of JSON. `benches/store.py` calls it and puts the page together.
 //!
 //! The entities are those of `benches/entities.py` in kind: 13 properties, about 321 bytes of JSON.
-//! They are parsed outside of what is measured.
+//! They are parsed outside of what is measured. `compression` takes those of a file.
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 // A measurement takes the time that it is given, and asks now and then how far a build is.
 #![allow(clippy::disallowed_methods)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,20 +29,18 @@ const MULTIPLIER: u64 = 2_654_435_761;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [what, dir, numbers @ ..] = arguments.as_slice() else {
-        println!("usage: figures WHAT DIR [NAME=NUMBER …]");
+    let [what, dir, given @ ..] = arguments.as_slice() else {
+        println!("usage: figures WHAT DIR [NAME=VALUE …]");
         return;
     };
-    let numbers = numbers.iter().map(|pair| {
-        let (name, number) = pair.split_once('=').unwrap();
-        (name, number.parse().unwrap())
-    });
-    let given = Given(numbers.collect());
+    let given = given.iter().map(|pair| pair.split_once('=').unwrap());
+    let given = Given(given.collect());
     let dir = Path::new(dir);
     let mut told = Told::default();
     match what.as_str() {
         "load" => load(dir, &given, &mut told),
         "compact" => compact(dir, &mut told),
+        "compression" => compression(dir, &given, &mut told),
         "points" => points(dir, &given, &mut told),
         "changes" => changes(dir, &mut told),
         "one" => one(dir, &given, &mut told),
@@ -54,12 +54,12 @@ fn main() {
     println!("{{{}}}", told.0.trim_end_matches(','));
 }
 
-/// Numbers of the command line.
-struct Given<'a>(BTreeMap<&'a str, u64>);
+/// Names and values of the command line.
+struct Given<'a>(BTreeMap<&'a str, &'a str>);
 
 impl Given<'_> {
     fn or(&self, name: &str, default: u64) -> u64 {
-        self.0.get(name).copied().unwrap_or(default)
+        self.0.get(name).map_or(default, |it| it.parse().unwrap())
     }
 }
 
@@ -134,7 +134,6 @@ impl Writing {
     }
 
     fn write(&mut self, dataset: &Arc<dyn Dataset>, ids: impl Iterator<Item = u64>, version: u64) {
-        self.batch.clear();
         for at in ids {
             push(
                 &mut self.parser,
@@ -144,6 +143,11 @@ impl Writing {
                 version,
             );
         }
+        self.commit(dataset);
+    }
+
+    /// Writes what is in the batch, and empties it.
+    fn commit(&mut self, dataset: &Arc<dyn Dataset>) {
         let begun = Instant::now();
         let commit = Commit {
             rows: &self.batch,
@@ -159,6 +163,7 @@ impl Writing {
             before.wait().unwrap();
         }
         self.spent += begun.elapsed();
+        self.batch.clear();
     }
 
     fn end(&mut self) {
@@ -217,6 +222,32 @@ fn compact(dir: &Path, told: &mut Told) {
     files.close().unwrap();
     drop((dataset, files));
     told.put("disk_mb", size(dir) / 1_000_000);
+}
+
+/// The entities of `file`, a line of JSON each: what they take on disk once it is compacted.
+fn compression(dir: &Path, given: &Given<'_>, told: &mut Told) {
+    let (files, dataset) = open(dir);
+    let (mut writing, mut bytes) = (Writing::new(), 0);
+    for line in BufReader::new(File::open(given.0["file"]).unwrap()).lines() {
+        let line = line.unwrap();
+        bytes += line.len();
+        let Writing { parser, batch, .. } = &mut writing;
+        parser.push_json(batch, line.as_bytes()).unwrap();
+        if batch.len() as u64 == BATCH {
+            writing.commit(&dataset);
+        }
+    }
+    writing.commit(&dataset);
+    writing.end();
+    told.put("entities", dataset.snapshot().unwrap().head().live);
+    told.put("json_bytes", bytes);
+    files.close().unwrap();
+    drop((dataset, files));
+    compact(dir, told);
+    for (name, ending) in [("log_bytes", "log"), ("index_bytes", "mdb")] {
+        let counts = |path: &Path| path.extension().is_some_and(|found| found == ending);
+        told.put(name, size_of(dir, &counts));
+    }
 }
 
 /// Point reads by id on some threads, each for itself, from random places.
@@ -477,10 +508,16 @@ fn cpu() -> f64 {
 }
 
 fn size(dir: &Path) -> u64 {
+    size_of(dir, &|_| true)
+}
+
+/// Bytes of the files below `dir` that count.
+fn size_of(dir: &Path, counts: &dyn Fn(&Path) -> bool) -> u64 {
     let entries = std::fs::read_dir(dir).unwrap().map(Result::unwrap);
     let sizes = entries.map(|entry| match entry.file_type().unwrap().is_dir() {
-        true => size(&entry.path()),
-        false => entry.metadata().unwrap().len(),
+        true => size_of(&entry.path(), counts),
+        false if counts(&entry.path()) => entry.metadata().unwrap().len(),
+        false => 0,
     });
     sizes.sum()
 }

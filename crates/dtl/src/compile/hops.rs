@@ -72,6 +72,7 @@ impl Compiler<'_> {
         }
         let specs: Vec<(usize, &Json)> = given.all(parameter).collect();
         let count = specs.len();
+        let traced = self.traced(&specs);
         let mut compiled = Vec::with_capacity(count);
         let mut input = None;
         for (nth, (at, json)) in specs.into_iter().enumerate() {
@@ -79,7 +80,7 @@ impl Compiler<'_> {
             let spec = self.at(at, |compiler| compiler.spec(json, last, input.take()));
             input = Some(Vec::new());
             if let Some((spec, returned)) = spec {
-                compiled.push(spec);
+                compiled.push(Spec { traced, ..spec });
                 input = Some(returned);
             }
         }
@@ -87,6 +88,28 @@ impl Compiler<'_> {
             specs: compiled.into(),
         };
         (hops, input.unwrap_or_default())
+    }
+
+    /// The place of a call's `trace` among the program's; its last spec says it.
+    fn traced(&mut self, specs: &[(usize, &Json)]) -> Option<u32> {
+        let ((_, last), earlier) = specs.split_last()?;
+        for (at, _) in earlier
+            .iter()
+            .filter(|(_, spec)| spec.get("trace").is_some())
+        {
+            self.at(*at, |compiler| {
+                compiler.under("trace", |compiler| {
+                    compiler.warning(
+                        "expected \"trace\" on the last spec only, found it earlier, where it \
+                         counts nothing",
+                    );
+                });
+            });
+        }
+        let name = last.get("trace")?.as_str()?;
+        let all = &mut self.program.traced_hops;
+        all.push(name.to_owned());
+        u32::try_from(all.len() - 1).ok()
     }
 
     /// One spec, and where what it returns comes from. `input` is what the spec before it in the
@@ -146,6 +169,7 @@ impl Compiler<'_> {
                     steps: steps.into(),
                     recursion,
                     returns,
+                    traced: None,
                 })
             },
         )?;

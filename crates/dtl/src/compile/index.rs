@@ -124,6 +124,7 @@ impl<'c> Compiler<'c> {
             dataset: dataset.to_owned(),
             fingerprint: self.fingerprint(alias, json),
             own_ids: false,
+            by_item: false,
             items: Vec::new(),
             plain: plain(alias, json, self.options),
             expr: Arc::new((expr, program)),

@@ -1,9 +1,12 @@
 //! A join seen from its other side: what is there, and by which of its keys it is found.
 
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
+use tahini_entity::Entity;
 
 use super::Compiler;
 use crate::dependencies::{Origin, Side};
+use crate::expr::Expr;
+use crate::namespace::{Read as Name, is_bare};
 use crate::program::Index;
 
 /// By what the entity on the other side goes in an index.
@@ -50,9 +53,63 @@ fn side(compiler: &Compiler<'_>, key: &Json) -> Result<Side, &'static str> {
     if key == "_S._id" {
         return Ok(Side::Id);
     }
-    let mut index = compiler.index_there(ENTITY, key).ok_or(IMPURE)?;
+    let mut index = index(compiler, key).ok_or(IMPURE)?;
     index.items = items(compiler, key);
     Ok(Side::Index(index))
+}
+
+fn index(compiler: &Compiler<'_>, key: &Json) -> Option<Index> {
+    let mut index = compiler.index_there(ENTITY, key)?;
+    index.by_item = by_item(compiler, key);
+    Some(index)
+}
+
+/// Whether what a key reads is one property, taken item by item.
+fn by_item(compiler: &Compiler<'_>, key: &Json) -> bool {
+    let (of_null, values) = through(key);
+    let mut variables = Vec::new();
+    let looks_elsewhere = collect(&of_null, &mut variables).is_err() || !variables.is_empty();
+    // A null alone has no items, and is one beside what others have: nothing may come of it.
+    let mut keys = Vec::new();
+    if let Some(index) = compiler.index_there(ENTITY, &of_null) {
+        index.keys(&Entity::default(), &mut keys);
+    }
+    let values = compiler.index_there(ENTITY, values);
+    let of_one = values.is_some_and(|index| of_one_property(&index.expr.0));
+    of_one && !looks_elsewhere && keys.is_empty()
+}
+
+/// A key whose values are null, and the values, behind all calls that take them item by item.
+fn through(key: &Json) -> (Json, &Json) {
+    if let Json::Array(call) = key
+        && let [Json::String(name), function @ .., values] = call.as_slice()
+        && matches!(
+            (name.as_str(), function.len()),
+            ("map" | "filter", 1) | ("distinct", 0)
+        )
+    {
+        let (of_null, values) = through(values);
+        let mut call = call.clone();
+        call.splice(call.len() - 1.., [of_null]);
+        return (Json::Array(call), values);
+    }
+    (json!(["list", null]), key)
+}
+
+/// Whether an expression is one property, or what functions make of each of its items.
+fn of_one_property(expr: &Expr) -> bool {
+    match expr {
+        Expr::Path(path) => match path.elements.first() {
+            Some(Name::Exact(name)) => &**name == "$ids" || !is_bare(name),
+            Some(Name::Any(_)) => true,
+            None => false,
+        },
+        Expr::Each(_, inner) | Expr::Collapse(_, inner) => of_one_property(inner),
+        Expr::With(_, _, args) => args.split_last().is_some_and(|(last, before)| {
+            of_one_property(last) && before.iter().all(|arg| arg.constant().is_some())
+        }),
+        _ => false,
+    }
 }
 
 /// For a join by `tuples`, the items of a tuple that are of one property each, with their places.
@@ -62,8 +119,8 @@ fn items(compiler: &Compiler<'_>, key: &Json) -> Vec<(usize, Index)> {
     };
     let items = items.iter().enumerate().filter(|_| name == "tuples");
     let compiled = items.filter_map(|(nth, item)| {
-        let index = compiler.index_there(ENTITY, item)?;
-        index.goes_item_by_item().then_some((nth, index))
+        let index = index(compiler, item)?;
+        index.by_item.then_some((nth, index))
     });
     compiled.collect()
 }

@@ -38,8 +38,8 @@ pub(super) const FUNCTIONS: &[Function] = &[
               \"max_depth\" (10) and without the entity itself where \"exclude_root\" is true. \
               \"subsets\" takes a part of a dataset, as {ALIAS: [\"eq\", INDEX, VALUE]}. \
               \"track-dependencies\" false leaves the pipe alone when a joined entity changes; \
-              \"trace\" names the joins' statistics in the execution log. Several specs form a \
-              chain.",
+              \"trace\" on the last spec is a name: under it the execution log tells how many \
+              entities one evaluation joined at the most. Several specs form a chain.",
         examples: &[beside(
             of(
                 r#"["hops", {"datasets": ["orders o"], "where": ["eq", "_S._id", "o.customer"], "return": "o.total"}]"#,

@@ -216,3 +216,50 @@ fn what_cannot_be_followed_is_told_with_its_place() {
         );
     }
 }
+
+#[test]
+fn what_goes_item_by_item_is_known() {
+    let goes = |key: &str| {
+        let spec = format!(r#"{{"datasets": ["a a"], "where": ["eq", {key}, "a.j"]}}"#);
+        let found = dependencies(&adding(&format!(r#"["hops", {spec}]"#)));
+        match &found.places[0].back[0].there {
+            Side::Index(index) => index.goes_item_by_item(),
+            Side::Id => panic!("{key} is no id"),
+        }
+    };
+    for key in [
+        r#""_S.p""#,
+        r#""_S.p.q""#,
+        r#""_S.$ids""#,
+        r#"["upper", "_S.p"]"#,
+        r#"["map", ["upper", "_."], "_S.p"]"#,
+        r#"["map", "_.q", "_S.p"]"#,
+        r#"["filter", ["neq", "_.", "N/A"], "_S.p"]"#,
+        r#"["filter", ["is-null", "_."], "_S.p"]"#,
+        r#"["distinct", "_S.p"]"#,
+        r#"["filter", ["neq", "_.", ""], ["upper", "_S.p"]]"#,
+        r#"["distinct", ["map", ["concat", "x", "_."], ["filter", ["is-not-null", "_."], "_S.p"]]]"#,
+    ] {
+        assert!(goes(key), "{key}");
+    }
+    for key in [
+        r#"["first", "_S.p"]"#,
+        r#"["last", "_S.p"]"#,
+        r#"["count", "_S.p"]"#,
+        r#"["if-null", "_S.p", "x"]"#,
+        r#"["concat", "x", "_S.p"]"#,
+        r#"["concat", "_S.p", "_S.q"]"#,
+        // A null of one of those that were merged counts only beside what others have.
+        r#"["map", ["if-null", "_.", "x"], "_S.p"]"#,
+        r#"["map", ["concat", "x", "_."], "_S.p"]"#,
+        r#"["map", ["is-null", "_."], ["distinct", "_S.p"]]"#,
+        // Which one stays depends on the others.
+        r#"["distinct", ["upper", "_."], "_S.p"]"#,
+        // It looks at more than the items.
+        r#"["filter", ["eq", "_.", "_S.q"], "_S.p"]"#,
+        r#"["map", ["concat", "_.", "_S.q"], "_S.p"]"#,
+        r#"["map", ["upper", "_."], ["first", "_S.p"]]"#,
+    ] {
+        assert!(!goes(key), "{key}");
+    }
+}

@@ -18,4 +18,5 @@ mod rows;
 mod spec;
 mod speed;
 mod support;
+mod traced_hops;
 mod vectors;

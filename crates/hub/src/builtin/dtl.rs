@@ -50,6 +50,7 @@ struct Dtl {
     cancel: Cancel,
     lookup: Datasets,
     joined: Cell<Joined>,
+    traced_hops: Vec<Cell<u64>>,
     most_joined: Option<MostJoined>,
 }
 
@@ -58,6 +59,7 @@ fn open(ctx: &Ctx<'_>) -> Result<Box<dyn Transform>, Failure> {
     let (clock, cancel) = (Arc::clone(ctx.clock), ctx.cancel.clone());
     let limits = Limits::of_pipe(ctx.whole)?;
     Ok(Box::new(Dtl {
+        traced_hops: vec![Cell::default(); program.traced_hops().len()],
         program,
         pipe: ctx.owner.to_owned(),
         place: ctx.place.clone(),
@@ -115,6 +117,7 @@ impl Transform for Dtl {
         context.pause = Some(&pause);
         context.stopped = Some(&stopped);
         context.joined = Some(&self.joined);
+        context.traced_hops = Some(&self.traced_hops);
         context.most_joined = self.most_joined;
         let result = self.program.transform(input, &context, out, origins);
         result.map_err(|error| {
@@ -126,6 +129,11 @@ impl Transform for Dtl {
     fn joined(&self) -> Option<Joined> {
         let joins = !self.program.reads().is_empty();
         joins.then(|| self.joined.get())
+    }
+
+    fn traced_hops(&self) -> Vec<(&str, u64)> {
+        let names = self.program.traced_hops().iter().map(String::as_str);
+        names.zip(self.traced_hops.iter().map(Cell::get)).collect()
     }
 
     fn apply_lines(

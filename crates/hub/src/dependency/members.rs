@@ -23,8 +23,9 @@ pub(crate) fn obstacle(source: &Json, side: &Side) -> Option<&'static str> {
         Side::Id => None,
         Side::Index(index) if !index.goes_item_by_item() => {
             items(source, index).is_empty().then_some(
-                "it joins by what an expression makes of several properties of what was merged at \
-             once, or of all members; join by one property, or by \"tuples\" of some",
+                "it joins by something other than the values of one property of what was merged, \
+                 each by itself; join by one property, by what a function makes of each value that \
+                 is not null, or by \"tuples\" of some",
             )
         }
         Side::Index(index) if source["strategy"] == "list" && !index.is_of_ids() => Some(

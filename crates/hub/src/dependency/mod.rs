@@ -87,7 +87,15 @@ impl Mark {
         })
     }
 
-    fn bytes(self) -> Vec<u8> {
+    /// The mark before the first version of a dataset as it is.
+    pub(crate) fn start(snapshot: Option<&dyn Snapshot>) -> Mark {
+        Mark {
+            next: 0,
+            ..Mark::of(snapshot)
+        }
+    }
+
+    pub(crate) fn bytes(self) -> Vec<u8> {
         let generation = self.generation.unwrap_or_default();
         [&generation.as_bytes()[..], &self.next.to_le_bytes()[..]].concat()
     }

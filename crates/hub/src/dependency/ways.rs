@@ -196,15 +196,12 @@ impl There {
                 Side::Index(index) => There::Index(Arc::new(index.clone()), None),
             };
         };
+        // The source's entities have `$ids` where rules ask for them, given or not.
+        let there = |index: &Index| Arc::new(index.in_dataset(name).with_own_ids());
         match side {
             Side::Id if given.is_plain() => There::Id,
-            Side::Index(index) if given.is_plain() => {
-                There::Index(Arc::new(index.in_dataset(name)), None)
-            }
-            Side::Index(index) => {
-                let given = Some(Arc::new(given.clone()));
-                There::Index(Arc::new(index.in_dataset(name)), given)
-            }
+            Side::Index(index) if given.is_plain() => There::Index(there(index), None),
+            Side::Index(index) => There::Index(there(index), Some(Arc::new(given.clone()))),
             // The id that the transforms before gave it.
             Side::Id => {
                 let nothing = Map::new();

@@ -1,5 +1,7 @@
 //! The outcome of a run: what the log tells of it, and what can be read back from there.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use tahini_dtl::Joined;
 use tahini_entity::{Batch, Dict, Entity, Offset, Value};
@@ -36,6 +38,8 @@ pub struct Summary {
     pub reprocessed: Vec<(String, u64)>,
     /// What rules joined, where they do.
     pub joined: Option<Joined>,
+    /// The most entities that one evaluation of a `hops` with `trace` joined, by that name.
+    pub traced_hops: BTreeMap<String, u64>,
     /// Entities that changed the sink.
     pub changed: u64,
     /// Of those, deletions.
@@ -180,12 +184,27 @@ impl Summary {
         let Some(joined) = self.joined else {
             return dict([("entities", entities), ("memory", memory)]);
         };
-        let hops = dict([
+        let mut hops = vec![
             ("max-cardinality", count(joined.most)),
             ("max-cardinality-last-run", count(joined.most)),
             ("total-rows-last-run", count(joined.rows)),
-        ]);
+        ];
+        if !self.traced_hops.is_empty() {
+            hops.push(("trace", self.trace_of_hops()));
+        }
+        let hops = dict(hops);
         dict([("entities", entities), ("hops", hops), ("memory", memory)])
+    }
+
+    /// What is told of each `hops` by itself that has a `trace`; a name of its own level, since it
+    /// may be any.
+    fn trace_of_hops(&self) -> Value {
+        let each = self.traced_hops.iter();
+        let each = each.map(|(name, most)| {
+            let told = dict([("max-cardinality", count(*most))]);
+            (name.as_str().into(), told)
+        });
+        Value::Dict(each.collect())
     }
 }
 
@@ -309,6 +328,7 @@ fn told_by(entry: &Entity) -> Summary {
         read: counted("processed_last_run"),
         reprocessed: reprocessed(properties),
         joined: None,
+        traced_hops: BTreeMap::new(),
         changed,
         deleted: number(&entities, "deletes_last_run") as u64,
         unchanged: counted("entities_succeeded").saturating_sub(changed),

@@ -70,7 +70,7 @@ pub(super) fn user_value(user: &User) -> Value {
 }
 
 /// A dict of these properties.
-pub(super) fn dict<const N: usize>(properties: [(&str, Value); N]) -> Value {
+pub(super) fn dict<'a>(properties: impl IntoIterator<Item = (&'a str, Value)>) -> Value {
     let pairs = properties
         .into_iter()
         .map(|(name, value)| (name.into(), value));

@@ -8,6 +8,7 @@ use tahini_store::{Backend, Dataset, Seq, Snapshot, StateWrite, StoreError};
 
 use super::{Hub, LivePipe, Refusal, commit_state};
 use crate::config::known::keeps_places;
+use crate::dependency::Mark;
 use crate::entity_type::{self, Kept};
 use crate::execution_log::{ExecutionLog, User};
 use crate::pipe::Pipe;
@@ -341,18 +342,47 @@ impl Hub {
     /// # Errors
     /// When the pipe is running or rescanning, or its place cannot be read or written.
     pub fn reset_tracking(&self, id: &str) -> Result<(), Refusal> {
+        self.set_tracking(id, |live, home| {
+            let known = home
+                .snapshot()?
+                .state(&progress::space(live.id()), TRACKED)?;
+            let known = known.into_iter();
+            Ok(known
+                .map(|(key, _)| progress::write(live.id(), &key, None))
+                .collect())
+        })
+    }
+
+    /// Has the next run look at all versions of joined datasets: whatever they lead back to goes
+    /// through the pipe once more.
+    ///
+    /// # Errors
+    /// When the pipe is running or rescanning, or its place cannot be read or written.
+    pub fn set_tracking_to_start(&self, id: &str) -> Result<(), Refusal> {
+        self.set_tracking(id, |live, _| {
+            let mut state = Vec::new();
+            for name in live.ways.datasets() {
+                let key = [TRACKED, name.as_bytes()].concat();
+                let there = shown(self.world.store.as_ref(), name)?;
+                let start = Mark::start(there.as_deref()).bytes();
+                state.push(progress::write(live.id(), &key, Some(start)));
+            }
+            Ok(state)
+        })
+    }
+
+    fn set_tracking(
+        &self,
+        id: &str,
+        state: impl FnOnce(&LivePipe, &dyn Dataset) -> Result<Vec<StateWrite>, StoreError>,
+    ) -> Result<(), Refusal> {
         let live = self.pipe(id)?;
         let pipe = live.usable()?;
         let _held = live.hold_place();
         rest(&live)?;
         let home = self.home(pipe)?;
         make_ready(&live, home.as_ref())?;
-        let snapshot = home.snapshot()?;
-        let known = snapshot.state(&progress::space(id), TRACKED);
-        let known = known?.into_iter();
-        let state: Vec<StateWrite> = known
-            .map(|(key, _)| progress::write(id, &key, None))
-            .collect();
+        let state = state(&live, home.as_ref())?;
         commit_state(home.as_ref(), &state, false, self.world.clock.as_ref())?;
         Ok(())
     }

@@ -18,7 +18,8 @@ use crate::{Cancel, Failure, Hub, Pipe};
 /// where no dataset has it.
 ///
 /// # Errors
-/// Config where the pipe does not merge; as a run of it otherwise.
+/// Config where the pipe does not merge, or where more are the same than may become one; as a run
+/// of it otherwise.
 pub fn explain(hub: &Hub, pipe: &Pipe, entity: &str) -> Result<Option<Json>, Failure> {
     let source = pipe.effective["source"].as_object();
     let source = source.filter(|source| source.get("type").is_some_and(|kind| kind == "merge"));
@@ -53,6 +54,10 @@ pub fn explain(hub: &Hub, pipe: &Pipe, entity: &str) -> Result<Option<Json>, Fai
         match told {
             Ok(Some(told)) => return Ok(Some(told)),
             Ok(None) => {}
+            // Whoever asks is told; nothing broke.
+            Err(trouble @ Trouble::TooMany(_)) => {
+                return Err(Failure::config(reach.failure(trouble).message));
+            }
             Err(trouble) => return Err(reach.failure(trouble)),
         }
     }

@@ -136,6 +136,15 @@ impl Work<'_, '_, '_> {
     pub(super) fn tell_joined(&mut self) {
         let joined = self.flow.transforms.iter().filter_map(|one| one.joined());
         self.summary.joined = joined.reduce(Joined::with);
+        for (name, most) in self
+            .flow
+            .transforms
+            .iter()
+            .flat_map(|one| one.traced_hops())
+        {
+            let told = self.summary.traced_hops.entry(name.to_owned()).or_default();
+            *told = most.max(*told);
+        }
         let limits = self.pipe.tracking;
         let Some(all) = self.summary.joined.filter(|_| limits.of_hops) else {
             return;

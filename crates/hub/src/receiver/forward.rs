@@ -60,14 +60,14 @@ impl Receiving {
             return Ok(run(&mut sink, rows, Some(&End::default()))?.changed);
         }
         let known = self.forward.as_ref().map(|known| &known.sequence);
-        let mut sink = match Sequence::turn(known, push)? {
+        let mut sink = match Sequence::turn(known, push, "")? {
             Turn::Repeated => return Ok(0),
             Turn::First => {
                 // The run of the sequence that this one replaces ends first.
                 self.forward = None;
                 Some(begin(hub, pipe, RunKind::Full)?)
             }
-            Turn::Next => self.forward.as_mut().and_then(|known| known.sink.take()),
+            Turn::Next | Turn::Ends => self.forward.as_mut().and_then(|known| known.sink.take()),
         };
         let open = sink.as_mut().ok_or_else(|| {
             PostError::Conflict(

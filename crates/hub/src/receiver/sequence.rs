@@ -1,5 +1,9 @@
 //! The rules of a full sequence: which request may follow which.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use tahini_entity::Batch;
+
 use super::{PostError, Push};
 
 /// The active sequence, as far as its last request that was taken.
@@ -7,8 +11,12 @@ use super::{PostError, Push};
 pub(super) struct Sequence {
     pub(super) id: String,
     pub(super) request: String,
-    /// Its last request did not come yet.
+    /// Its last request did not come yet, or not all that it does was done.
     pub(super) open: bool,
+    /// What its last request brought is in, and what did not come is still to be deleted.
+    pub(super) ends: bool,
+    /// What its only request brought (see `digest`), where it had one only and is done.
+    pub(super) digest: String,
 }
 
 /// What a request of a full sequence is.
@@ -20,6 +28,8 @@ pub(super) enum Turn {
     Next,
     /// The last one again: the poster did not get our answer.
     Repeated,
+    /// The last one again, which was broken off when what it brought was in.
+    Ends,
 }
 
 impl Sequence {
@@ -29,6 +39,16 @@ impl Sequence {
             id: push.sequence_id.clone().unwrap_or_default(),
             request: push.request_id.clone().unwrap_or_default(),
             open: !push.is_last,
+            ..Sequence::default()
+        }
+    }
+
+    /// The sequence while `push`, its last request, is half done.
+    pub(super) fn ending(push: &Push) -> Sequence {
+        Sequence {
+            open: true,
+            ends: true,
+            ..Sequence::after(push)
         }
     }
 
@@ -36,9 +56,11 @@ impl Sequence {
     pub(super) fn of_bytes(bytes: Vec<u8>) -> Option<Sequence> {
         let text = String::from_utf8(bytes).ok()?;
         let mut parts = text.splitn(3, '\u{0}');
-        let open = parts.next()? == "open";
+        let state = parts.next()?;
         Some(Sequence {
-            open,
+            open: matches!(state, "open" | "ends"),
+            ends: state == "ends",
+            digest: state.strip_prefix("done ").unwrap_or_default().to_owned(),
             id: parts.next()?.to_owned(),
             request: parts.next()?.to_owned(),
         })
@@ -46,16 +68,26 @@ impl Sequence {
 
     /// The sequence as it is saved.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let state = if self.open { "open" } else { "done" };
+        let state = match (self.open, self.ends) {
+            (true, true) => "ends",
+            (true, false) => "open",
+            (false, _) if self.digest.is_empty() => "done",
+            (false, _) => &format!("done {}", self.digest),
+        };
         let id = self.id.replace('\u{0}', "");
         format!("{state}\u{0}{id}\u{0}{}", self.request).into_bytes()
     }
 
-    /// What `push`, a request of a full sequence, is beside the `known` sequence.
+    /// What `push`, a request of a full sequence, is beside the `known` sequence. `digest` tells
+    /// what it brings.
     ///
     /// # Errors
     /// Body, without a `sequence_id`; conflict, when it does not belong where it came.
-    pub(super) fn turn(known: Option<&Sequence>, push: &Push) -> Result<Turn, PostError> {
+    pub(super) fn turn(
+        known: Option<&Sequence>,
+        push: &Push,
+        digest: &str,
+    ) -> Result<Turn, PostError> {
         let conflict = |words: String| Err(PostError::Conflict(words));
         let id = push.sequence_id.as_deref().unwrap_or_default();
         if id.is_empty() {
@@ -63,12 +95,19 @@ impl Sequence {
                 "expected a `sequence_id` with `is_full=true`, found none".to_owned(),
             ));
         }
-        // An id goes out of scope with its last request; whoever uses it again begins anew, and
-        // if that was the same request once more, it changes nothing.
-        let begins_anew = |known: &&Sequence| push.is_first && !known.open;
+        // An id goes out of scope with its last request: whoever uses it again begins anew, unless
+        // it is the same request that brings the same.
+        let is_known = |known: &Sequence| push.request_id.as_deref() == Some(&known.request);
+        let begins_anew = |known: &&Sequence| {
+            let is_same = is_known(known) && !digest.is_empty() && known.digest == digest;
+            push.is_first && !known.open && !is_same
+        };
         let known = known.filter(|known| known.id == id && !begins_anew(known));
-        if known.is_some_and(|known| push.request_id.as_deref() == Some(known.request.as_str())) {
-            return Ok(Turn::Repeated);
+        if let Some(known) = known.filter(|known| is_known(known)) {
+            return Ok(match known.ends && push.is_last {
+                true => Turn::Ends,
+                false => Turn::Repeated,
+            });
         }
         let previous = push.previous_request_id.as_deref();
         match known.filter(|known| known.open) {
@@ -95,4 +134,18 @@ impl Sequence {
             },
         }
     }
+}
+
+/// What tells the only request of a sequence from another one with the same ids: what it brings.
+/// Empty for other requests.
+pub(super) fn digest(push: &Push, rows: &Batch) -> String {
+    if !push.is_first || !push.is_last {
+        return String::new();
+    }
+    let mut all = DefaultHasher::new();
+    for row in rows.iter() {
+        row.hash().hash(&mut all);
+        row.meta.updated.hash(&mut all);
+    }
+    format!("{:016x}", all.finish())
 }

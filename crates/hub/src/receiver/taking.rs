@@ -6,7 +6,7 @@ use std::time::Duration;
 use tahini_entity::Batch;
 use tahini_store::{Commit, Dataset, Outcome, Rule, Show, Snapshot, StateWrite, StoreError};
 
-use super::sequence::{Sequence, Turn};
+use super::sequence::{self, Sequence, Turn};
 use super::stale::Stale;
 use super::trip::Guard;
 use super::{PostError, Push};
@@ -14,7 +14,7 @@ use crate::compaction;
 use crate::completeness::{Leaving, Promised};
 use crate::hub::Hub;
 use crate::pipe::Pipe;
-use crate::seen::{Seen, marked};
+use crate::seen::{Chunk, Seen, marked};
 use crate::terms::{Terms, refused};
 
 pub(super) struct Receiver<'a> {
@@ -56,42 +56,75 @@ impl Receiver<'_> {
         let before = self.dataset.uncommitted()?;
         let promise = self.promise(rows.len(), before.as_ref())?;
         let known = self.sequence(before.as_ref())?;
-        let turn = Sequence::turn(known.as_ref(), self.push)?;
+        let digest = sequence::digest(self.push, rows);
+        let turn = Sequence::turn(known.as_ref(), self.push, &digest)?;
         if turn == Turn::Repeated {
             return Ok(0);
         }
-        let goes_on = turn == Turn::Next;
+        let begins = turn == Turn::First;
         drop(before);
-        self.guard = match goes_on {
-            true => Guard::going_on(self.pipe, self.dataset)?,
-            false => Guard::new(self.pipe, self.settled()?.head()),
+        self.guard = match begins {
+            true => Guard::new(self.pipe, self.settled()?.head()),
+            false => Guard::going_on(self.pipe, self.dataset)?,
         };
         let kept = Seen::load(self.space(), self.dataset.uncommitted()?.as_ref())?;
-        let (mut seen, mut state) = match goes_on {
-            true => (kept, Vec::new()),
-            false => (Seen::nothing(self.space()), kept.forget()?),
+        let (mut seen, state) = match begins {
+            false => (kept, Vec::new()),
+            true => (Seen::nothing(self.space()), kept.forget()?),
         };
-        let outcome = self.commit(rows, &[])?;
-        seen.note(outcome.seqs.iter().flatten().copied());
-        let mut changed = changes(&outcome);
+        let mut changed = 0;
+        if turn != Turn::Ends {
+            changed = self.take_part(rows, &mut seen, state)?;
+        }
         if self.push.is_last {
             changed += self.delete_unseen(&seen)?;
-            state.extend(seen.forget()?);
-        } else {
-            state.extend(seen.save()?);
+            self.end_sequence(digest, changed, (&seen, promise))?;
+        } else if self.guard.is_none() {
+            self.shown = changed;
         }
+        Ok(changed)
+    }
+
+    /// Commits what a request of a full sequence brings, and that it came.
+    fn take_part(
+        &self,
+        rows: &Batch,
+        seen: &mut Seen,
+        mut state: Vec<StateWrite>,
+    ) -> Result<u64, PostError> {
+        let chunk = seen.chunk()?;
+        let sequence = match self.push.is_last {
+            true => Sequence::ending(self.push),
+            false => Sequence::after(self.push),
+        };
+        state.extend_from_slice(&chunk.writes);
+        state.push(self.write(b"sequence", Some(sequence.to_bytes())));
+        let outcome = self.commit_rows(rows, &state, self.terms.rule(), Some(&chunk))?;
+        seen.saved(&chunk, outcome.seqs.iter().flatten().copied());
+        Ok(changes(&outcome))
+    }
+
+    /// The commit that ends a full sequence, of which readers see everything now.
+    fn end_sequence(
+        &mut self,
+        digest: String,
+        changed: u64,
+        (seen, promise): (&Seen, Vec<StateWrite>),
+    ) -> Result<(), PostError> {
+        let mut state = seen.forget()?;
         state.extend(promise);
-        state.push(self.write(b"sequence", Some(Sequence::after(self.push).to_bytes())));
-        let last = self.push.is_last;
+        let done = Sequence {
+            digest,
+            ..Sequence::after(self.push)
+        };
+        state.push(self.write(b"sequence", Some(done.to_bytes())));
         // The sequence was the first load, where nothing was populated before.
-        let populated = last && self.pipe.effective["sink"]["set_initial_offset"] != "never";
+        let populated = self.pipe.effective["sink"]["set_initial_offset"] != "never";
         self.shown = match &self.guard {
             None => changed,
-            Some(guard) if last => guard.held(self.dataset)?,
-            Some(_) => 0,
+            Some(guard) => guard.held(self.dataset)?,
         };
-        self.commit_last(&state, last, populated)?;
-        Ok(changed)
+        self.commit_last(&state, populated)
     }
 
     /// What readers see, once what was held back of something that broke off is taken back.
@@ -116,7 +149,7 @@ impl Receiver<'_> {
         // A row is a change at most.
         let guard = Guard::new(self.pipe, before.head());
         self.guard = guard.filter(|guard| rows.len() as u64 > guard.limit);
-        let outcome = self.commit(rows, &promise)?;
+        let outcome = self.commit_rows(rows, &promise, self.terms.rule(), None)?;
         let mut state = Vec::new();
         if open {
             let mut seen = Seen::load(self.space(), before.as_ref())?;
@@ -124,7 +157,7 @@ impl Receiver<'_> {
             state = seen.save()?;
         }
         if self.guard.is_some() || !state.is_empty() {
-            self.commit_last(&state, true, false)?;
+            self.commit_last(&state, false)?;
         }
         self.shown = changes(&outcome);
         Ok(self.shown)
@@ -171,16 +204,13 @@ impl Receiver<'_> {
         }
     }
 
-    fn commit(&self, rows: &Batch, state: &[StateWrite]) -> Result<Outcome, PostError> {
-        self.commit_rows(rows, state, self.terms.rule())
-    }
-
     /// Commits rows; where the breaker trips, they stay held back.
     fn commit_rows(
         &self,
         rows: &Batch,
         state: &[StateWrite],
         rule: Rule<'_>,
+        chunk: Option<&Chunk>,
     ) -> Result<Outcome, PostError> {
         let mut state = Cow::Borrowed(state);
         if compaction::retracts(self.pipe.effective.get("compaction")) {
@@ -197,7 +227,7 @@ impl Receiver<'_> {
                 Some(_) => Show::Later,
                 None => Show::Now,
             },
-            note: None,
+            note: chunk.map(Chunk::note),
         })?;
         if let Some(guard) = &self.guard {
             guard.count(self.hub, self.pipe, self.dataset)?;
@@ -205,13 +235,8 @@ impl Receiver<'_> {
         Ok(outcome)
     }
 
-    /// The commit that ends a request: state alone, and where `shows`, all that was held back.
-    fn commit_last(
-        &self,
-        state: &[StateWrite],
-        shows: bool,
-        populated: bool,
-    ) -> Result<(), PostError> {
+    /// The commit that ends a step: state alone, and all that was held back is seen.
+    fn commit_last(&self, state: &[StateWrite], populated: bool) -> Result<(), PostError> {
         self.commit_as(Commit {
             rows: &Batch::new(),
             rule: self.terms.rule(),
@@ -220,8 +245,7 @@ impl Receiver<'_> {
             now: self.now,
             show: match self.guard {
                 None => Show::Now,
-                Some(_) if shows => Show::All,
-                Some(_) => Show::Later,
+                Some(_) => Show::All,
             },
             note: None,
         })?;
@@ -259,7 +283,7 @@ impl Receiver<'_> {
             let rule = self.terms.rule_of_deletions();
             let marked = marks.then(|| marked(gone)).transpose()?;
             let gone = marked.as_ref().unwrap_or(gone);
-            deleted += self.commit_rows(gone, &[], rule)?.deleted;
+            deleted += self.commit_rows(gone, &[], rule, None)?.deleted;
             Ok::<(), PostError>(())
         })?;
         Ok(deleted)

@@ -1,5 +1,6 @@
 //! Old versions go, and nobody misses one.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
@@ -210,7 +211,7 @@ fn what_is_posted_is_compacted_too() {
         let live = world.live_pipe("p");
         receive(world.hub(), &live, &Push::default(), body.as_bytes()).unwrap();
     };
-    let compact = || world.hub().compact_receivers(&|| false);
+    let compact = || world.hub().compact_in_background(&|| false);
     (1..=3).for_each(post);
     assert_eq!(left(&world), [1, 2, 3], "a poster waits for no compaction");
     compact();
@@ -222,6 +223,52 @@ fn what_is_posted_is_compacted_too() {
     compact();
     assert_eq!(left(&world), [4]);
     assert_eq!(world.live_pipe("p").state().totals.compacted, 3);
+}
+
+#[test]
+fn what_grows_old_goes_without_a_run() {
+    let mut world = world(json!({"keep_versions": 1, "time_threshold_hours": 2}));
+    world.pipe(json!({"_id": "other", "compaction": {"keep_versions": 1, "sink": false}}));
+    write(&world, 1..=3);
+    assert_eq!(left(&world), [1, 2, 3]);
+    world.clock.set(BEGINNING + HOUR);
+    world.hub().compact_in_background(&|| false);
+    assert_eq!(left(&world), [1, 2, 3], "too young");
+    world.clock.set(BEGINNING + 3 * HOUR);
+    world.hub().compact_in_background(&|| false);
+    assert_eq!(left(&world), [3]);
+}
+
+#[test]
+fn what_is_retracted_while_earlier_versions_go_is_not_forgotten() {
+    let mut world = World::on_disk();
+    world.pipe(json!({
+        "_id": "p", "source": {"type": "http_endpoint"},
+        "compaction": {"retract": true, "keep_versions": 9},
+    }));
+    let post = |v: i64| {
+        let body = json!({"_id": "a", "v": v, "$retract": true}).to_string();
+        let live = world.live_pipe("p");
+        receive(world.hub(), &live, &Push::default(), body.as_bytes()).unwrap();
+    };
+    // Who compacts asks whether to stop, the dataset's walk included: each time somebody posts.
+    for moment in 0.. {
+        (0..3).for_each(|v| post(10 * moment + v));
+        let (asked, posted) = (Cell::new(0), Cell::new(false));
+        world.hub().compact_in_background(&|| {
+            if asked.replace(asked.get() + 1) == moment {
+                posted.set(true);
+                post(10 * moment + 3);
+            }
+            false
+        });
+        world.hub().compact_in_background(&|| false);
+        assert_eq!(left(&world).len(), 1, "moment {moment}");
+        if !posted.get() {
+            assert!(moment > 1, "nobody asked but at the beginning");
+            break;
+        }
+    }
 }
 
 #[test]

@@ -603,6 +603,13 @@ fn what_waits_to_be_followed_is_known_and_can_be_forgotten() {
     assert_eq!(waiting(&world), [("customers".to_owned(), 0)].into());
     customer(&world, "b", "Bea");
     assert_eq!(counts(&world.succeed("p")), (2, 2, 2));
+    // What was forgotten can be made good without reading the source again.
+    world.hub().set_tracking_to_start("p").unwrap();
+    assert!(waiting(&world)["customers"] >= 3);
+    assert_eq!(names(&world), ["1:Ada", "2:Bea+Eva", "3:Bea"]);
+    assert_eq!(counts(&world.succeed("p")), (3, 3, 1));
+    assert_eq!(names(&world), ["1:Eva", "2:Bea+Eva", "3:Bea"]);
+    assert_eq!(waiting(&world), [("customers".to_owned(), 0)].into());
 }
 
 #[test]
@@ -643,4 +650,53 @@ fn limits_of_bytes_hold_for_joins_too() {
     world.pipe(pipe);
     let failure = world.rescan("p").failure.unwrap().to_string();
     assert!(failure.contains("bytes of entities joined"), "{failure}");
+}
+
+#[test]
+fn the_log_tells_of_each_hops_with_a_name() {
+    let mut world = world();
+    let hops = |world: &World| {
+        let end = world.log("p").pop().unwrap();
+        (end["_id"].clone(), end["metrics"]["hops"]["trace"].clone())
+    };
+    assert_eq!(hops(&world), (json!("pump-completed"), Json::Null));
+    let mut traced = by_customer();
+    traced["trace"] = json!("customers of an order");
+    let mut pipe = pipe(traced);
+    // The order with two customers is in a batch between others.
+    pipe["batch_size"] = json!(1);
+    // A second transform has a name of its own, and one that the first has too.
+    let first = pipe["transform"].take();
+    let second = json!({"type": "dtl", "rules": {"default": [
+        ["copy", "*"],
+        ["add", "none", ["hops", {"datasets": ["customers c"], "trace": "max-cardinality",
+            "where": ["eq", "_S._id", "c._id"]}]],
+        ["add", "same", ["hops", {"datasets": ["customers c"], "trace": "customers of an order",
+            "where": ["eq", "_S._id", "c._id"]}]],
+    ]}});
+    pipe["transform"] = json!([first, second]);
+    world.pipe(pipe.clone());
+    assert!(world.rescan("p").success());
+    let most = json!({"customers of an order": {"max-cardinality": 2},
+        "max-cardinality": {"max-cardinality": 0}});
+    assert_eq!(hops(&world), (json!("pump-completed"), most.clone()));
+    // A run that fails tells as much of what it did.
+    pipe["transform"][1]["rules"]["default"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!([
+            "if",
+            ["eq", "_S._id", "3"],
+            ["fail!", "not the third"]
+        ]));
+    world.pipe(pipe);
+    let summary = world.rescan("p");
+    assert!(
+        summary
+            .failure
+            .unwrap()
+            .to_string()
+            .contains("not the third")
+    );
+    assert_eq!(hops(&world), (json!("pump-failed"), most));
 }

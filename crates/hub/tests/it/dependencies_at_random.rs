@@ -91,6 +91,13 @@ fn shapes() -> Vec<(&'static str, Json)> {
             }),
         ),
         (
+            "by the identifiers that entities have of themselves",
+            hops(json!([
+                {"datasets": ["a a"], "return": ["list", "a._id", "a.p"],
+                 "where": ["eq", "_S.$ids", ["map", ["ni", "own", "_."], "a.p"]]}
+            ])),
+        ),
+        (
             "three in a row, to itself",
             hops(json!([
                 {"datasets": ["a a", "b b", "s s"],
@@ -104,6 +111,7 @@ fn shapes() -> Vec<(&'static str, Json)> {
 /// The same pipe twice: `p` goes on from where it stands, `q` reads everything each time.
 fn world(rules: &Json, behind: bool) -> World {
     let mut world = World::new();
+    let namespaced = rules.to_string().contains("$ids");
     for id in ["p", "q"] {
         let rules = json!({"type": "dtl", "rules": rules});
         let first = json!({"type": "dtl", "rules": {"default": [
@@ -112,7 +120,8 @@ fn world(rules: &Json, behind: bool) -> World {
         world.pipe(json!({
             "_id": id, "source": {"type": "dataset", "dataset": "s"},
             "transform": if behind { json!([first, rules]) } else { rules },
-            "batch_size": 3,
+            "batch_size": 3, "namespaced_identifiers": namespaced,
+            "namespaces": {"identity": "own", "property": "own"},
         }));
     }
     world

@@ -13,14 +13,56 @@ use crate::world::World;
 const ROUNDS: usize = 160;
 const TO_MISS: usize = 400;
 
+/// Rules that add what is joined.
+fn hops(specs: Json) -> Json {
+    let mut call = vec![json!("hops")];
+    call.extend(specs.as_array().unwrap().iter().cloned());
+    json!({"default": [["copy", ["list", "_id", "v"]], ["add", "x", ["sorted", ["map", "_.v", call]]]]})
+}
+
+fn by(one: Json, two: Json) -> Json {
+    hops(json!([{"datasets": ["b b"], "where": ["eq", one, two]}]))
+}
+
+/// Rules that join by one property, item by item.
+fn item_by_item() -> Vec<(&'static str, Json, Json)> {
+    let default = json!({});
+    vec![
+        (
+            "by what is made of each value",
+            by(
+                json!(["map", ["upper", "_."], "_S.k"]),
+                json!(["upper", "b.k"]),
+            ),
+            default.clone(),
+        ),
+        (
+            "by some of the values",
+            by(json!(["filter", ["neq", "_.", "k"], "_S.k"]), json!("b.k")),
+            json!({"strategy": "compact"}),
+        ),
+        (
+            "by each value once",
+            by(json!(["distinct", "_S.p"]), json!("b.p")),
+            default.clone(),
+        ),
+        (
+            "by what is made of some of the values",
+            by(
+                json!([
+                    "map",
+                    ["concat", "x", "_."],
+                    ["filter", ["is-not-null", "_."], "_S.k"]
+                ]),
+                json!(["concat", "x", "b.k"]),
+            ),
+            default.clone(),
+        ),
+    ]
+}
+
 /// Rules by a name for messages, and how the source says who is who.
 fn shapes() -> Vec<(&'static str, Json, Json)> {
-    let hops = |specs: Json| {
-        let mut call = vec![json!("hops")];
-        call.extend(specs.as_array().unwrap().iter().cloned());
-        json!({"default": [["copy", ["list", "_id", "v"]], ["add", "x", ["sorted", ["map", "_.v", call]]]]})
-    };
-    let by = |one: Json, two: Json| hops(json!([{"datasets": ["b b"], "where": ["eq", one, two]}]));
     let default = json!({});
     vec![
         (
@@ -155,7 +197,7 @@ fn compare(
 fn what_was_merged_follows_what_it_is_joined_with() {
     let seed = number("TAHINI_SEED", rand::random());
     let rounds = number("TAHINI_ROUNDS", ROUNDS as u64) as usize;
-    for shape in shapes() {
+    for shape in shapes().into_iter().chain(item_by_item()) {
         let (difference, again) = compare(&shape, None, rounds, seed);
         assert_eq!(difference, None, "TAHINI_SEED={seed}");
         assert!(
@@ -169,7 +211,7 @@ fn what_was_merged_follows_what_it_is_joined_with() {
 /// The comparison would notice: without the way back of any one alias it fails.
 #[test]
 fn every_way_back_to_members_is_needed() {
-    for shape in shapes() {
+    for shape in shapes().into_iter().chain(item_by_item()) {
         let places = (0..).take_while(|place| {
             let world = world(&shape.1, &shape.2);
             world.live_pipe("p").ways.lose(*place)

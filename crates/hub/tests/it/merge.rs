@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value as Json, json};
 use tahini_entity::Batch;
 use tahini_entity::json::{Fields, Numbers, parse_entity};
+use tahini_hub::Class;
 use tahini_hub::merge::explain;
 
 use crate::world::{BEGINNING, World};
@@ -162,8 +163,12 @@ fn too_many_that_are_the_same_fail_with_the_value() {
             }),
         );
         let words = world.fail("golden");
+        let live = world.live_pipe("golden");
+        let told = explain(world.hub(), live.pipe.as_ref().unwrap(), "a2").unwrap_err();
+        assert_eq!(told.class, Class::Config);
         for part in ["at most 3", "max_merged", "N/A", ".phone"] {
             assert!(words.contains(part), "{words}");
+            assert!(told.message.contains(part), "{told}");
         }
         change(&world, &json!({"B": {"b3": {"phone": "3"}}}));
         world.succeed("golden");

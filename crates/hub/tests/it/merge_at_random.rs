@@ -1,19 +1,24 @@
 //! Merging at random: whatever is written, deleted, brought back or given to others, what
-//! incremental runs leave is what a full run gives, and both are what the rules say.
+//! incremental runs leave is what a full run gives, and both are what the rules say. Which ids are
+//! gone, and which of them were replaced, only the rules say: a full run knows no ids that came and
+//! went meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Map, Value as Json, json};
+use tahini_entity::json::Fields;
 use tahini_hub::merge::Back;
 
 use crate::merge::{golden, write};
 use crate::world::World;
 
-/// Sequences of edits, and runs in each.
-const SEQUENCES: usize = 120;
+/// Sequences of edits, and runs in each; every run is compared with a full one.
+const SEQUENCES: usize = 260;
 const RUNS: usize = 12;
+/// Of so many sequences one is on disk.
+const ON_DISK: usize = 20;
 const IDS: usize = 6;
 const VALUES: i64 = 7;
 const DATASETS: [&str; 3] = ["A", "B", "C"];
@@ -25,6 +30,8 @@ const SETS: [&[(usize, &str)]; 2] = [
 
 /// What the datasets hold: living entities by dataset and id.
 type Model = BTreeMap<(usize, String), Json>;
+/// The entities that are the same, by the `_id` of what they become; ids may clash.
+type Groups = Vec<(String, Vec<(usize, String)>)>;
 
 fn source(random: &mut StdRng) -> Json {
     let side = |(dataset, property): &(usize, &str)| {
@@ -57,12 +64,16 @@ fn value(random: &mut StdRng) -> Json {
     }
 }
 
-/// Writes something somewhere, once in the datasets and once in the model.
-fn edit(world: &World, model: &mut Model, random: &mut StdRng) {
+/// Writes something somewhere, once in the datasets and once in the model; what lived and was
+/// deleted is told.
+fn edit(world: &World, model: &mut Model, random: &mut StdRng) -> Vec<(usize, String)> {
     let dataset = random.random_range(0..3);
-    let mut entities = Map::new();
+    let (mut entities, mut deleted) = (Map::new(), Vec::new());
     for _ in 0..random.random_range(1..3) {
         let id = format!("{}", random.random_range(0..IDS));
+        if entities.contains_key(&id) {
+            continue;
+        }
         let entity = match random.random_bool(0.25) {
             true => Json::Null,
             false => {
@@ -76,16 +87,31 @@ fn edit(world: &World, model: &mut Model, random: &mut StdRng) {
             }
         };
         match &entity {
-            Json::Null => drop(model.remove(&(dataset, id.clone()))),
+            Json::Null => {
+                let at = (dataset, id.clone());
+                deleted.extend(model.remove(&at).map(|_| at));
+            }
             entity => drop(model.insert((dataset, id.clone()), entity.clone())),
         }
         entities.insert(id, entity);
     }
     write(world, DATASETS[dataset], &entities);
+    deleted
 }
 
-/// The ids of what the model's entities become, by the rules and nothing else.
-fn expected(model: &Model, by_first: bool) -> BTreeSet<String> {
+/// The `_id` of what these become.
+fn identity(members: &[(usize, String)], by_first: bool) -> String {
+    if by_first {
+        return members[0].1.clone();
+    }
+    let named = members
+        .iter()
+        .map(|(dataset, id)| format!("{dataset}|{id}"));
+    named.collect::<Vec<_>>().join("|")
+}
+
+/// What the model's entities become, by the rules and nothing else.
+fn expected(model: &Model, by_first: bool) -> Groups {
     let all: Vec<(&(usize, String), &Json)> = model.iter().collect();
     let values = |at: usize, set: &[(usize, &str)]| -> Vec<Json> {
         let ((dataset, _), entity) = all[at];
@@ -104,7 +130,7 @@ fn expected(model: &Model, by_first: bool) -> BTreeSet<String> {
         SETS.iter().any(shares)
     };
     let mut left: BTreeSet<usize> = (0..all.len()).collect();
-    let mut ids = BTreeSet::new();
+    let mut groups = Groups::new();
     while let Some(first) = left.pop_first() {
         let (mut group, mut at) = (vec![first], 0);
         while at < group.len() {
@@ -118,16 +144,51 @@ fn expected(model: &Model, by_first: bool) -> BTreeSet<String> {
             at += 1;
         }
         group.sort_unstable();
-        if by_first {
-            ids.insert(all[group[0]].0.1.clone());
-            continue;
-        }
-        let named = group
-            .iter()
-            .map(|at| format!("{}|{}", all[*at].0.0, all[*at].0.1));
-        ids.insert(named.collect::<Vec<_>>().join("|"));
+        let members: Vec<_> = group.into_iter().map(|at| all[at].0.clone()).collect();
+        groups.push((identity(&members, by_first), members));
     }
-    ids
+    groups
+}
+
+fn ids_of(groups: &Groups) -> BTreeSet<String> {
+    groups.iter().map(|(id, _)| id.clone()).collect()
+}
+
+/// The ids that are gone, and whether each was replaced.
+fn gone(world: &World, pipe: &str) -> BTreeMap<String, bool> {
+    let latest = world.versions(pipe, false, Fields::CONTENT).into_iter();
+    let deleted = latest.filter(|entity| entity["_deleted"] == true);
+    let named = deleted.map(|entity| {
+        let id = entity["_id"].as_str().unwrap().to_owned();
+        (id, entity["$replaced"] == true)
+    });
+    named.collect()
+}
+
+/// What a run in one step takes away: `$replaced` where somebody lives on under another id.
+fn take_away(
+    gone: &mut BTreeMap<String, bool>,
+    (before, now): (&Groups, &Groups),
+    deleted: &[(usize, String)],
+    model: &Model,
+    by_first: bool,
+) {
+    let known = ids_of(now);
+    gone.retain(|id, _| !known.contains(id));
+    let mut replaced = BTreeSet::new();
+    for (id, members) in before.iter().filter(|(id, _)| !known.contains(id)) {
+        if members.iter().any(|member| model.contains_key(member)) {
+            replaced.insert(id.clone());
+        }
+        gone.insert(id.clone(), replaced.contains(id));
+    }
+    // Who was deleted is told by the own id, too; of an id that nobody knows nothing is kept.
+    for one in deleted.iter().filter(|one| !model.contains_key(one)) {
+        let id = identity(std::slice::from_ref(one), by_first);
+        if let Some(was) = gone.get_mut(&id).filter(|_| !replaced.contains(&id)) {
+            *was = false;
+        }
+    }
 }
 
 /// Where what runs left was not what it has to be, if anywhere.
@@ -139,10 +200,14 @@ fn sequence(seed: u64, on_disk: bool, lost: Option<Back>) -> Option<String> {
         World::new()
     };
     let source = source(&mut random);
+    let by_first = source["identity"] == "first";
     let mut pipe = golden(&source);
-    // Steps of a few versions: a run takes several, and stands between any two of them.
-    pipe["batch_size"] = json!(random.random_range(2..8));
-    pipe["checkpoint_interval"] = json!(random.random_range(1..3));
+    // Steps of a few versions: a run takes several, and stands between any two of them. Or one.
+    let in_one = random.random_bool(0.5);
+    if !in_one {
+        pipe["batch_size"] = json!(random.random_range(2..8));
+        pipe["checkpoint_interval"] = json!(random.random_range(1..3));
+    }
     let mut full = golden(&source);
     full["_id"] = json!("full");
     world.pipe(pipe);
@@ -150,26 +215,52 @@ fn sequence(seed: u64, on_disk: bool, lost: Option<Back>) -> Option<String> {
     if let Some(step) = lost {
         world.hub().world.known.lose(step);
     }
-    let mut model = Model::new();
+    let (mut model, mut before) = (Model::new(), Groups::new());
+    let (mut away, mut ever) = (BTreeMap::new(), BTreeSet::new());
     for run in 0..RUNS {
+        let mut deleted = Vec::new();
         for _ in 0..random.random_range(1..8) {
-            edit(&world, &mut model, &mut random);
+            deleted.extend(edit(&world, &mut model, &mut random));
         }
         world.succeed("golden");
-        let found = world.entities("golden");
-        let ids: BTreeSet<String> = found.keys().cloned().collect();
         let told = || format!("seed {seed}, run {run}, {source}, {model:?}");
-        let wanted = expected(&model, source["identity"] == "first");
+        let groups = expected(&model, by_first);
+        let (found, wanted) = (world.entities("golden"), ids_of(&groups));
+        let ids: BTreeSet<String> = found.keys().cloned().collect();
         if ids != wanted {
             return Some(format!("{}: found {ids:?}, expected {wanted:?}", told()));
         }
-        if run % 4 == 3 {
-            world.rescan("full");
-            let full = world.entities("full");
-            if found != full {
-                return Some(format!("{}: found {found:?}, in full {full:?}", told()));
-            }
+        world.rescan("full");
+        let full = world.entities("full");
+        if found != full {
+            return Some(format!("{}: found {found:?}, in full {full:?}", told()));
         }
+        ever.extend(wanted.iter().cloned());
+        let lost: BTreeMap<String, bool> = ever
+            .difference(&wanted)
+            .map(|id| (id.clone(), false))
+            .collect();
+        let by_full = gone(&world, "full");
+        if by_full != lost {
+            return Some(format!(
+                "{}: full has gone {by_full:?}, expected {lost:?}",
+                told()
+            ));
+        }
+        // The first run is a full one.
+        if run > 0 {
+            take_away(&mut away, (&before, &groups), &deleted, &model, by_first);
+        }
+        let by_golden = gone(&world, "golden");
+        let holds = match in_one {
+            true => by_golden == away,
+            // Ids may come and go within a run.
+            false => lost.keys().all(|id| by_golden.contains_key(id)),
+        };
+        if !holds {
+            return Some(format!("{}: gone {by_golden:?}, expected {away:?}", told()));
+        }
+        before = groups;
         if on_disk && random.random_bool(0.1) {
             world.restart();
         }
@@ -189,7 +280,7 @@ fn incremental_runs_leave_what_a_full_run_gives() {
             for (at, seed) in some {
                 // A panic tells the thread's name: TAHINI_SEED=… begins with that sequence.
                 let thread = std::thread::Builder::new().name(format!("seed {seed}"));
-                let run = move || assert_eq!(sequence(*seed, at % 10 == 0, None), None);
+                let run = move || assert_eq!(sequence(*seed, at % ON_DISK == 0, None), None);
                 thread.spawn_scoped(scope, run).unwrap();
             }
         });

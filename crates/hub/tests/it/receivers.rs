@@ -372,6 +372,20 @@ fn a_sequence_that_has_ended_can_begin_anew() {
 }
 
 #[test]
+fn the_only_request_of_a_sequence_again_does_nothing() {
+    for world in World::both() {
+        let mut world = endpoint(world);
+        let only = "is_full=true&sequence_id=1&request_id=1&is_first=true&is_last=true";
+        post(&world, only, &ids(&["a", "b"])).unwrap();
+        // Somebody else posted before its answer was found to be lost.
+        post(&world, "", &ids(&["z"])).unwrap();
+        world.restart_if_on_disk();
+        assert_eq!(post(&world, only, &ids(&["a", "b"])).unwrap().changed, 0);
+        assert_eq!(world.living("mydataset"), ["a", "b", "z"]);
+    }
+}
+
+#[test]
 fn one_empty_request_that_is_first_and_last_deletes_all() {
     let world = endpoint(World::new());
     post(&world, "", &ids(&["a", "b"])).unwrap();

@@ -322,6 +322,9 @@ async fn carry_out(
     from: (Door, SocketAddr),
     request: Request,
 ) -> Answer {
+    if node.stored.damage().is_some() && needs_configuration(route) {
+        return Err(without_configuration());
+    }
     let (parts, body) = request.into_parts();
     let admitted = node.gate.admit(route, &parts, from);
     let (user, refused) = match admitted {
@@ -346,6 +349,37 @@ async fn carry_out(
         }
         Handle::Flow(handle) => handle(node, call).await,
     }
+}
+
+/// Whether a node that rests, its configuration being damaged, refuses a request: it shows itself
+/// and its datasets, and lets a dataset be deleted.
+fn needs_configuration(route: &Route) -> bool {
+    match (route.method, route.path) {
+        (Verb::Get | Verb::Options, path) => CONFIGURED.iter().any(|one| path.starts_with(one)),
+        (Verb::Delete, "/api/datasets/{dataset_id}") => false,
+        _ => true,
+    }
+}
+
+/// What stands in the configuration: none of it shown would look as if there were none.
+const CONFIGURED: [&str; 8] = [
+    "/api/config",
+    "/api/env",
+    "/api/metadata",
+    "/api/pipes",
+    "/api/publishers",
+    "/api/receivers",
+    "/api/secrets",
+    "/api/systems",
+];
+
+/// Why a node that rests does not do what is asked.
+pub(crate) fn without_configuration() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the node's configuration is damaged (/api/status says where): until it is restored, or the \
+         damaged dataset is deleted and the node started anew, nothing runs, is posted or changed",
+    )
 }
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -115,6 +115,7 @@ fn carry_out(
         "start-rescan" => node.scheduler.start_run(id, run(true))?,
         "reset-rescan" => hub.reset_rescan(id)?,
         "reset-tracking" => hub.reset_tracking(id)?,
+        "set-tracking-to-start" => hub.set_tracking_to_start(id)?,
         "stop" => {
             hub.stop(id)?;
         }

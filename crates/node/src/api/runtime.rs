@@ -291,7 +291,7 @@ pub fn operations(live: &LivePipe) -> Vec<&'static str> {
         all.push("set-last-seen-to-end");
     }
     if !live.ways.datasets().is_empty() {
-        all.push("reset-tracking");
+        all.extend(["reset-tracking", "set-tracking-to-start"]);
     }
     all
 }

@@ -29,7 +29,10 @@ pub fn status(node: &Node, _: &Call) -> Answer {
 /// Whether the node does its work.
 pub fn health(node: &Node, call: &Call) -> Answer {
     ready(node, call)?;
-    json_answer(&json!({ "status": "ok" }))
+    match node.stored.damage() {
+        Some(_) => Err(super::without_configuration()),
+        None => json_answer(&json!({ "status": "ok" })),
+    }
 }
 
 /// Whether anybody is there.
@@ -42,8 +45,8 @@ pub fn live(_: &Node, _: &Call) -> Answer {
     text_answer("ok\n".to_owned())
 }
 
-/// 200 when the node takes requests: store open, configuration loaded, not shutting down. Pipes
-/// that fail do not change that.
+/// 200 when the node takes requests: store open, configuration loaded or damaged, not shutting
+/// down. Pipes that fail do not change that.
 pub fn ready(node: &Node, call: &Call) -> Answer {
     if !node.is_ready() {
         return Err(Problem::new(
@@ -52,10 +55,14 @@ pub fn ready(node: &Node, call: &Call) -> Answer {
         ));
     }
     if call.get("verbose").is_some() {
+        let configuration = match node.stored.damage() {
+            Some(_) => "damaged",
+            None => "loaded",
+        };
         return json_answer(&json!({
             "status": "ok",
             "store": "open",
-            "configuration": "loaded",
+            "configuration": configuration,
             "pipes": node.assembly.hub.pipes().len(),
         }));
     }

@@ -63,6 +63,30 @@ fn full_sequences_into_a_receiver_that_is_durable() {
     .survives();
 }
 
+/// Whoever posts under optimistic locking gets no second chance to be right: a request that is
+/// repeated after a crash compares with what it wrote itself, unless it is known.
+#[test]
+fn full_sequences_under_optimistic_locking() {
+    fn made_from(id: &str, updated: i64, v: i64) -> Vec<Json> {
+        vec![json!({"_id": id, "_updated": updated, "v": v})]
+    }
+    Story {
+        set_up: |world| {
+            let sink = json!({"type": "dataset", "enable_optimistic_locking": true});
+            receiver(world, true, sink);
+        },
+        steps: &[
+            |world| post(world, &full("1", 1, false), &rows(0, 2, 1)),
+            |world| post(world, &full("1", 2, true), &rows(2, 4, 1)),
+            |world| post(world, &full("2", 1, false), &made_from("e0", 0, 2)),
+            |world| post(world, &full("2", 2, true), &made_from("e2", 2, 2)),
+            |world| post(world, &full("3", 1, true), &made_from("e0", 4, 3)),
+        ],
+        ..Story::default()
+    }
+    .survives();
+}
+
 /// A poster begins anew where its sequence is not the active one any more.
 fn sequence(world: &World, id: &str, requests: &[Vec<Json>]) -> Result<(), String> {
     for attempt in 0..3 {
@@ -113,6 +137,8 @@ fn the_same_under_a_circuit_breaker_that_does_not_trip() {
             |world| post(world, &full("2", 2, false), &rows(2, 3, 2)),
             |world| post(world, &full("2", 3, true), &rows(3, 5, 1)),
             |world| post(world, &Push::default(), &rows(0, 1, 3)),
+            |world| post(world, &full("3", 1, false), &rows(0, 2, 4)),
+            |world| post(world, &full("3", 2, true), &rows(2, 3, 4)),
         ],
         whole_from: 1,
         ..Story::default()

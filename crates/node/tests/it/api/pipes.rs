@@ -197,7 +197,12 @@ fn a_rescan_in_the_background_is_asked_for_shown_and_reset() {
 fn what_a_pump_cannot_do_is_refused() {
     let receiver = json!({"_id": "r", "type": "pipe", "source": {"type": "http_endpoint"}});
     let node = TestNode::of(json!([embedded("a", &["1"]), receiver]));
-    for operation in ["reset-tracking", "nonsense", "set-last-seen-to-end"] {
+    for operation in [
+        "reset-tracking",
+        "set-tracking-to-start",
+        "nonsense",
+        "set-last-seen-to-end",
+    ] {
         let answer = node.pump("a", &[("operation", operation)]);
         answer.is_problem(400, "doesn't support the operation");
         assert!(answer.text.contains(operation));
@@ -341,4 +346,29 @@ fn the_log_is_there_before_anything_was_logged() {
     let log = node.json("/api/pipes/a/log?reverse=true&limit=1");
     assert_eq!(log[0]["event_type"], "pump-completed");
     assert_eq!(log[0]["processed_last_run"], 1);
+}
+
+#[test]
+fn who_asks_why_too_many_are_the_same_is_told_by_which_value() {
+    let merge = json!({"_id": "m", "type": "pipe", "source": {
+        "type": "merge", "version": 2, "datasets": ["a a", "b b"],
+        "equality": [["eq", ["substring", 0, 1, "a._id"], ["substring", 0, 1, "b._id"]]],
+        "max_merged": 2,
+    }});
+    let node = TestNode::of(json!([
+        embedded("a", &["1a", "2a"]),
+        embedded("b", &["1b", "2b", "2c"]),
+        merge
+    ]));
+    node.run("a");
+    node.run("b");
+    let told = |id: &str| node.get(&format!("/api/pipes/m/merge-explain?entity_id={id}"));
+    assert_eq!(told("1a").ok()["_id"], "0|1a|1|1b");
+    for id in ["2a", "2b"] {
+        told(id).is_problem(409, "at most 2 entities");
+        told(id).is_problem(409, "_id\"] = \"2\"");
+    }
+    told("3").is_problem(404, "\"3\"");
+    node.get("/api/pipes/a/merge-explain?entity_id=1a")
+        .is_problem(409, "merge source");
 }
