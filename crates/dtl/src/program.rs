@@ -229,15 +229,21 @@ impl Index {
     }
 
     /// The same expression over the entities of another dataset.
-    pub fn in_dataset(&self, dataset: &str) -> Index {
+    pub(crate) fn in_dataset(&self, dataset: &str) -> Index {
         Index {
             dataset: dataset.to_owned(),
             ..self.clone()
         }
     }
 
+    /// The same expression over the entities of a source's dataset, which have `$ids` where rules
+    /// ask for them, given or not.
+    pub fn in_source(&self, dataset: &str) -> Index {
+        self.in_dataset(dataset).with_own_ids()
+    }
+
     /// The same, where an entity without `$ids` has its own `_id` there.
-    pub fn with_own_ids(mut self) -> Index {
+    pub(crate) fn with_own_ids(mut self) -> Index {
         if !self.own_ids && self.is_of_ids() {
             self.own_ids = true;
             self.fingerprint.push_str(" or its own");

@@ -452,19 +452,18 @@ fn retract(
     let pipe = live.id();
     let until = Instant::now() + retention.retract_timeout;
     let stops = || stop() || Instant::now() >= until;
-    let reader = Readers::of(hub, dataset.name())?.history;
     let is_new = take_up(hub, pipe, dataset)?;
-    let waits_for = live.lock().compacted.waits_for.take();
-    if !is_new && reader.is_some() && waits_for == reader {
-        live.lock().compacted.waits_for = reader;
-        return Ok(0);
-    }
+    let waited_for = live.lock().compacted.waits_for;
     let (mut versions, mut after) = (0, None);
     loop {
         let (wanted, next) = some_of(dataset, &space_under_way(pipe), after.as_deref())?;
         if !wanted.is_empty() {
+            let reader = Readers::of(hub, dataset.name())?.history;
+            if !is_new && reader.is_some() && reader == waited_for {
+                return Ok(versions);
+            }
             let keys: Vec<&[u8]> = wanted.iter().map(|(key, _)| key.as_slice()).collect();
-            let (removed, finished) = retract_some(hub, pipe, dataset, &keys, &stops)?;
+            let (removed, finished) = retract_some(hub, (pipe, reader), dataset, &keys, &stops)?;
             versions += removed;
             if !finished {
                 live.lock().compacted.waits_for = reader.filter(|_| !stops());
@@ -488,8 +487,8 @@ fn some_of(
     snapshot.state_page(space, b"", after, RETRACTED_AT_ONCE)
 }
 
-/// Takes up what was remembered since: whatever is written from now on is remembered anew.
-/// Whether there was something.
+/// Takes up what was remembered since, and tells whether there was something: whatever is written
+/// from now on is remembered anew.
 fn take_up(hub: &Hub, pipe: &str, dataset: &dyn Dataset) -> Result<bool, Failure> {
     let (mut after, mut is_new) = (None, false);
     loop {
@@ -516,10 +515,11 @@ fn take_up(hub: &Hub, pipe: &str, dataset: &dyn Dataset) -> Result<bool, Failure
     }
 }
 
-/// The versions that were removed, and whether these ids are done with.
+/// The versions that were removed, and whether these ids are done with. `reader` is the first
+/// version that somebody who wants all of them has not read.
 fn retract_some(
     hub: &Hub,
-    pipe: &str,
+    (pipe, reader): (&str, Option<Seq>),
     dataset: &dyn Dataset,
     keys: &[&[u8]],
     stop: &dyn Fn() -> bool,
@@ -527,7 +527,7 @@ fn retract_some(
     let ids = keys.iter().filter_map(|id| std::str::from_utf8(id).ok());
     let done = dataset.compact(&Compaction {
         retract: &ids.collect::<Vec<&str>>(),
-        keep_from: Readers::of(hub, dataset.name())?.history,
+        keep_from: reader,
         least_dead: 0.0,
         stop,
         ..Compaction::default()

@@ -66,7 +66,7 @@ pub(super) fn way(
         Side::Index(index) => {
             let given = Some(&given).filter(|given| !given.is_plain());
             let given = given.map(|given| Arc::new(given.clone()));
-            let there = |index: &Index| Arc::new(index.in_dataset(dataset).with_own_ids());
+            let there = |index: &Index| Arc::new(index.in_source(dataset));
             if index.goes_item_by_item() {
                 return Some(There::Index(there(index), given));
             }

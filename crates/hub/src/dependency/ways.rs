@@ -196,8 +196,7 @@ impl There {
                 Side::Index(index) => There::Index(Arc::new(index.clone()), None),
             };
         };
-        // The source's entities have `$ids` where rules ask for them, given or not.
-        let there = |index: &Index| Arc::new(index.in_dataset(name).with_own_ids());
+        let there = |index: &Index| Arc::new(index.in_source(name));
         match side {
             Side::Id if given.is_plain() => There::Id,
             Side::Index(index) if given.is_plain() => There::Index(there(index), None),

@@ -87,7 +87,7 @@ impl Receiving {
             }
         };
         self.forward = Some(Forward {
-            sequence: Sequence::after(push),
+            sequence: Sequence::after(push, String::new()),
             effective: pipe.effective.clone(),
             sink: sink.filter(|_| !push.is_last),
         });

@@ -11,12 +11,19 @@ use super::{PostError, Push};
 pub(super) struct Sequence {
     pub(super) id: String,
     pub(super) request: String,
-    /// Its last request did not come yet, or not all that it does was done.
-    pub(super) open: bool,
+    pub(super) state: State,
+}
+
+/// How far a sequence is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) enum State {
+    /// Its last request did not come yet.
+    #[default]
+    Open,
     /// What its last request brought is in, and what did not come is still to be deleted.
-    pub(super) ends: bool,
-    /// What its only request brought (see `digest`), where it had one only and is done.
-    pub(super) digest: String,
+    Ends,
+    /// All of it was done; what its only request brought (see `digest`), where it had one only.
+    Done(String),
 }
 
 /// What a request of a full sequence is.
@@ -33,23 +40,29 @@ pub(super) enum Turn {
 }
 
 impl Sequence {
-    /// The sequence as it is once `push` was taken.
-    pub(super) fn after(push: &Push) -> Sequence {
+    /// The sequence as it is once `push`, which brought what `digest` tells, was taken.
+    pub(super) fn after(push: &Push, digest: String) -> Sequence {
         Sequence {
             id: push.sequence_id.clone().unwrap_or_default(),
             request: push.request_id.clone().unwrap_or_default(),
-            open: !push.is_last,
-            ..Sequence::default()
+            state: match push.is_last {
+                true => State::Done(digest),
+                false => State::Open,
+            },
         }
     }
 
     /// The sequence while `push`, its last request, is half done.
     pub(super) fn ending(push: &Push) -> Sequence {
         Sequence {
-            open: true,
-            ends: true,
-            ..Sequence::after(push)
+            state: State::Ends,
+            ..Sequence::after(push, String::new())
         }
+    }
+
+    /// Whether it goes on, or its last request is not done.
+    pub(super) fn is_open(&self) -> bool {
+        !matches!(self.state, State::Done(_))
     }
 
     /// Reads what `to_bytes` wrote.
@@ -58,9 +71,11 @@ impl Sequence {
         let mut parts = text.splitn(3, '\u{0}');
         let state = parts.next()?;
         Some(Sequence {
-            open: matches!(state, "open" | "ends"),
-            ends: state == "ends",
-            digest: state.strip_prefix("done ").unwrap_or_default().to_owned(),
+            state: match state {
+                "open" => State::Open,
+                "ends" => State::Ends,
+                done => State::Done(done.strip_prefix("done ").unwrap_or_default().to_owned()),
+            },
             id: parts.next()?.to_owned(),
             request: parts.next()?.to_owned(),
         })
@@ -68,11 +83,11 @@ impl Sequence {
 
     /// The sequence as it is saved.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let state = match (self.open, self.ends) {
-            (true, true) => "ends",
-            (true, false) => "open",
-            (false, _) if self.digest.is_empty() => "done",
-            (false, _) => &format!("done {}", self.digest),
+        let state = match &self.state {
+            State::Open => "open",
+            State::Ends => "ends",
+            State::Done(digest) if digest.is_empty() => "done",
+            State::Done(digest) => &format!("done {digest}"),
         };
         let id = self.id.replace('\u{0}', "");
         format!("{state}\u{0}{id}\u{0}{}", self.request).into_bytes()
@@ -99,18 +114,19 @@ impl Sequence {
         // it is the same request that brings the same.
         let is_known = |known: &Sequence| push.request_id.as_deref() == Some(&known.request);
         let begins_anew = |known: &&Sequence| {
-            let is_same = is_known(known) && !digest.is_empty() && known.digest == digest;
-            push.is_first && !known.open && !is_same
+            let brought = matches!(&known.state, State::Done(brought) if brought == digest);
+            let is_same = is_known(known) && !digest.is_empty() && brought;
+            push.is_first && !known.is_open() && !is_same
         };
         let known = known.filter(|known| known.id == id && !begins_anew(known));
         if let Some(known) = known.filter(|known| is_known(known)) {
-            return Ok(match known.ends && push.is_last {
+            return Ok(match known.state == State::Ends && push.is_last {
                 true => Turn::Ends,
                 false => Turn::Repeated,
             });
         }
         let previous = push.previous_request_id.as_deref();
-        match known.filter(|known| known.open) {
+        match known.filter(|known| known.is_open()) {
             Some(_) if push.is_first => conflict(format!(
                 "expected `is_first` on the first request of sequence {id:?} only, found it again"
             )),

@@ -95,7 +95,7 @@ impl Receiver<'_> {
         let chunk = seen.chunk()?;
         let sequence = match self.push.is_last {
             true => Sequence::ending(self.push),
-            false => Sequence::after(self.push),
+            false => Sequence::after(self.push, String::new()),
         };
         state.extend_from_slice(&chunk.writes);
         state.push(self.write(b"sequence", Some(sequence.to_bytes())));
@@ -113,10 +113,7 @@ impl Receiver<'_> {
     ) -> Result<(), PostError> {
         let mut state = seen.forget()?;
         state.extend(promise);
-        let done = Sequence {
-            digest,
-            ..Sequence::after(self.push)
-        };
+        let done = Sequence::after(self.push, digest);
         state.push(self.write(b"sequence", Some(done.to_bytes())));
         // The sequence was the first load, where nothing was populated before.
         let populated = self.pipe.effective["sink"]["set_initial_offset"] != "never";
@@ -145,7 +142,7 @@ impl Receiver<'_> {
         let promise = self.promise(rows.len(), before.as_ref())?;
         let open = self
             .sequence(before.as_ref())?
-            .is_some_and(|known| known.open);
+            .is_some_and(|known| known.is_open());
         // A row is a change at most.
         let guard = Guard::new(self.pipe, before.head());
         self.guard = guard.filter(|guard| rows.len() as u64 > guard.limit);
